@@ -1,0 +1,52 @@
+// Package annotations is the contract of spark-vitals with everybody who reads
+// or writes its annotations: the keys, who writes them, and on which pods.
+// docs/annotations.md says what stands in them. It imports nothing of the
+// project, so that a gateway can import it.
+package annotations
+
+import "slices"
+
+// Prefix of every annotation, and of the namespace label [Inject].
+const Prefix = "spark-vitals.io/"
+
+// Settings: written by the user, on drivers and executors; also the
+// per-probe "<probe>.<field>" and the switches that package policy lists.
+const (
+	Inject = Prefix + "inject" // disabled or audit; as a label of a namespace enabled or audit
+	Rule   = Prefix + "rule"   // the name of a rule or of a ready-made rule set
+)
+
+// Stamps: written by the webhook when a pod is created. They tell, and nothing
+// decides by them.
+const (
+	Injected       = Prefix + "injected"        // JSON: the rule, what was set, what was left alone and why
+	Warnings       = Prefix + "warnings"        // one a line
+	MemoryLimit    = Prefix + "memory-limit"    // of Spark's container: "896Mi"
+	MemoryHeap     = Prefix + "memory-heap"     // of the JVM: "512Mi"
+	MemoryOverhead = Prefix + "memory-overhead" // what the limit leaves beside the heap: "384Mi"
+	MemorySource   = Prefix + "memory-source"   // where the heap is known from: "pod" or "estimated"
+)
+
+// Stamps are all keys that only the webhook writes.
+var Stamps = []string{Injected, Warnings, MemoryLimit, MemoryHeap, MemoryOverhead, MemorySource}
+
+// The record of a driver: written while it runs and after its death, by the
+// recorder, the stall watch and the releaser, never at creation.
+const (
+	State    = Prefix + "state"
+	Reason   = Prefix + "reason"
+	Message  = Prefix + "message"
+	OOM      = Prefix + "oom"
+	Stalled  = Prefix + "stalled"
+	Released = Prefix + "released"
+)
+
+// Record is all keys of a driver's record. They are removed from new pods: a
+// pod that is only being created cannot have died.
+var Record = []string{State, Reason, Message, OOM, Stalled, Released}
+
+// IsStamp tells whether the webhook writes the key.
+func IsStamp(key string) bool { return slices.Contains(Stamps, key) }
+
+// IsRecord tells whether the key belongs to a driver's record.
+func IsRecord(key string) bool { return slices.Contains(Record, key) }

@@ -1,0 +1,52 @@
+// Command spark-vitals watches over Apache Spark on Kubernetes. Each subcommand
+// is one job, with a file here; what the jobs do is in the packages beside cmd.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// Exit statuses. What a command found is told apart from not having worked.
+const (
+	exitFine  = 0
+	exitError = 1
+	exitFound = 2
+)
+
+// errFound ends a command that worked and found what its user wants to know of.
+var errFound = errors.New("found")
+
+func run(args []string, in io.Reader, out, errOut io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := &cobra.Command{
+		Use:           "spark-vitals",
+		Short:         "Probes, deaths and their remedies for Apache Spark on Kubernetes",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(webhookCommand(), previewCommand(), versionCommand())
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	switch err := root.ExecuteContext(ctx); {
+	case err == nil:
+		return exitFine
+	case errors.Is(err, errFound):
+		return exitFound
+	default:
+		fmt.Fprintln(errOut, "spark-vitals:", err)
+		return exitError
+	}
+}

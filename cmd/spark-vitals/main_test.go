@@ -1,0 +1,37 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"spark-vitals": main})
+}
+
+// Each file of testdata is a story of the command line. The captured reviews
+// are in the folder reviews.
+func TestCommandLine(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		UpdateScripts:       os.Getenv("UPDATE") != "",
+		Setup: func(env *testscript.Env) error {
+			for _, review := range captured.Reviews() {
+				path := filepath.Join(env.WorkDir, "reviews", review.Name+".json")
+				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+					return err
+				}
+				if err := os.WriteFile(path, review.JSON, 0o644); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	})
+}

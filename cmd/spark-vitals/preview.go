@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/spark-vitals/spark-vitals/patches"
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+func previewCommand() *cobra.Command {
+	var (
+		files                    []string
+		output, policyFile, role string
+	)
+	command := &cobra.Command{
+		Use:   "preview -f FILE",
+		Short: "Show offline what would be injected into a pod, and why",
+		Long: `Show offline what the webhook would do to pods and driver Services, and why.
+
+It reads Pods, Services, PodTemplates, Lists and AdmissionReviews as YAML or
+JSON, from files, folders or, with "-f -", from standard input. A file that
+spark.kubernetes.driver.podTemplateFile names is read with --role driver.
+
+Exit status: 0 when all is well; 2 when a setting cannot be read or a probe of
+the user's own will harm Spark; 1 when something could not be read.`,
+		Example: `  kubectl get pod -o yaml | spark-vitals preview -f -
+  spark-vitals preview -f driver-template.yaml --role driver --policy policy.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			p, err := readPolicy(policyFile)
+			if err != nil {
+				return err
+			}
+			show, ok := previewOutputs[output]
+			if !ok {
+				return fmt.Errorf("-o is %q; it must be diff, yaml, json or patch", output)
+			}
+			objects, err := readObjects(files, c.InOrStdin(), spark.Role(role))
+			if err != nil {
+				return err
+			}
+			return preview(c.OutOrStdout(), objects, p, show)
+		},
+	}
+	flags := command.Flags()
+	flags.StringArrayVarP(&files, "filename", "f", nil, "file or folder to read, - for standard input; may be given several times")
+	flags.StringVarP(&output, "output", "o", "diff", "diff (readable, with reasons), yaml, json (the object as it would be) or patch (RFC 6902)")
+	flags.StringVar(&policyFile, "policy", "", "policy file; without it the ready-made rule set \"default\" is used")
+	flags.StringVar(&role, "role", "", "read pods without the label spark-role as pod templates of a driver or executor")
+	return command
+}
+
+// previewed is an object with what would become of it.
+type previewed struct {
+	object
+	patches.Result
+	why   string // why it is nothing of Spark's, "" where it is
+	after []byte // the object as JSON, as it would be
+}
+
+func preview(out io.Writer, objects []object, p *policy.Policy, show func(io.Writer, []previewed) error) error {
+	var all []previewed
+	found := false
+	for _, o := range objects {
+		each, err := o.preview(p)
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.source, err)
+		}
+		for _, w := range each.Warnings {
+			found = found || w.Kind != policy.ProbeLeftOut
+		}
+		all = append(all, each)
+	}
+	if err := show(out, all); err != nil {
+		return err
+	}
+	if found {
+		return errFound
+	}
+	return nil
+}
+
+func (o object) preview(p *policy.Policy) (previewed, error) {
+	result := previewed{object: o, after: o.json}
+	switch {
+	case o.service != nil && patches.IsDriverService(o.service):
+		result.Result = patches.ApplyToService(o.service, p.ForService(o.service, policy.Enabled))
+	case o.service != nil:
+		result.why = "not the headless Service of a Spark driver"
+	default:
+		pod, err := spark.PodOf(o.pod)
+		if err != nil {
+			result.why = err.Error()
+			break
+		}
+		result.Result = patches.Apply(pod, p.For(pod, policy.Enabled))
+	}
+	if len(result.Operations) == 0 || result.why != "" {
+		return result, nil
+	}
+	text, err := patchJSON(result.Operations)
+	if err != nil {
+		return result, err
+	}
+	patch, err := jsonpatch.DecodePatch(text)
+	if err != nil {
+		return result, err
+	}
+	result.after, err = patch.Apply(o.json)
+	return result, err
+}

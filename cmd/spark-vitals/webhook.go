@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/webhook"
+)
+
+func webhookCommand() *cobra.Command {
+	var (
+		c          webhook.Config
+		policyFile string
+		validation string
+		level      slog.LevelVar
+	)
+	command := &cobra.Command{
+		Use:   "webhook",
+		Short: "Serve the admission webhook",
+		Long: `Serve the admission webhook over TLS: /mutate and /audit for pods and Services,
+/validate for pods. It needs no access to the API server.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) (err error) {
+			if c.Policy, err = readPolicy(policyFile); err != nil {
+				return err
+			}
+			if c.Deny, err = denies(validation); err != nil {
+				return err
+			}
+			c.Log = logger(command.ErrOrStderr(), &level)
+			return webhook.Run(command.Context(), c)
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&c.CertDir, "cert-dir", "/etc/spark-vitals/certs", "folder of tls.crt and tls.key; both are read anew when they change")
+	flags.StringVar(&policyFile, "policy", "", "policy file; without it the ready-made rule set \"default\" is used")
+	flags.StringVar(&validation, "validation", "warn", "what /validate does about settings that cannot be read and harmful probes: warn, or deny (drivers only)")
+	flags.StringVar(&c.BindAddress, "bind-address", ":9443", "address to serve reviews on")
+	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
+	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
+	flags.DurationVar(&c.ShutdownDelay, "shutdown-delay", 10*time.Second, "how long to go on serving after a signal to stop")
+	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	return command
+}
+
+func denies(validation string) (bool, error) {
+	switch validation {
+	case "warn":
+		return false, nil
+	case "deny":
+		return true, nil
+	}
+	return false, fmt.Errorf("--validation is %q; it must be warn or deny", validation)
+}
+
+// readPolicy reads a policy file; "" is the ready-made default.
+func readPolicy(file string) (*policy.Policy, error) {
+	if file == "" {
+		return policy.Default(), nil
+	}
+	source, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading --policy: %w", err)
+	}
+	parsed, err := policy.Parse(source)
+	if err != nil {
+		return nil, fmt.Errorf("policy %s:\n%w", file, err)
+	}
+	return parsed, nil
+}
+
+// logger logs JSON lines, for us and for the libraries that log through logr.
+func logger(to io.Writer, level slog.Leveler) *slog.Logger {
+	handler := slog.NewJSONHandler(to, &slog.HandlerOptions{Level: level})
+	ctrllog.SetLogger(logr.FromSlogHandler(handler))
+	return slog.New(handler)
+}

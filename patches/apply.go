@@ -1,0 +1,48 @@
+package patches
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// A Patch changes a pod as the rule says, or leaves it alone and says why.
+type Patch func(*Pod, *policy.Rule)
+
+// all patches, in the order in which they are applied: a probe of the block
+// manager's port needs the port to be real.
+var all = []Patch{
+	memoryAnnotations,
+	blockManagerPort,
+	fallbackToLogsOnError,
+	exitOnOutOfMemoryError,
+	probes,
+}
+
+// Apply changes the pod as its policy chose and returns the operations that do
+// the same to the JSON it was decoded from. In audit mode the operations are of
+// stamps alone, while pod becomes what it would be.
+//
+// The operations apply to any JSON that decodes to the pod without regard to
+// unknown fields, and the result is a valid pod if the given one was.
+func Apply(pod spark.Pod, choice policy.Choice) Result {
+	p := &Pod{Pod: pod, annotated: annotated{meta: &pod.ObjectMeta}, audit: choice.Mode != policy.Enabled}
+	p.warn(choice.Warnings...)
+	if choice.Rule != nil {
+		for _, patch := range all {
+			patch(p, choice.Rule)
+		}
+		p.stampReport(choice, &p.report)
+	}
+	p.writeStamps()
+	return p.result(choice, p.report)
+}
+
+// Clean removes from a pod that is nothing of Spark's what only we write, and
+// returns the operations that do.
+func Clean(pod *corev1.Pod) Result {
+	a := annotated{meta: &pod.ObjectMeta}
+	a.writeStamps()
+	return Result{Operations: a.operations}
+}

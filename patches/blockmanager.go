@@ -1,0 +1,106 @@
+package patches
+
+import (
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// blockManagerPort gives an executor's block manager a real port, and declares
+// it. Spark declares 7079 and listens on a random port, so that nothing outside
+// can tell whether an executor has been accepted by its driver. It is done as
+// Spark does it for a port of the user's: by one more of the variables
+// SPARK_JAVA_OPT_n, which every entrypoint of Spark's collects.
+//
+// The port is derived from the application's id. With one port for all, a late
+// request to a pod's IP that another application has by now would be answered:
+// Spark's block server does not ask who is asking.
+//
+// Left alone: a port that the user chose, 0 for a random one included; a
+// container with a command of its own, which need not collect the variables; the
+// host's network and host ports, where the port may be taken.
+func blockManagerPort(p *Pod, rule *policy.Rule) {
+	const field = "blockManagerPort"
+	if rule.BlockManagerPort == nil || p.Role != spark.Executor {
+		return
+	}
+	declared := p.PortIndex(spark.BlockManagerPort)
+	port := p.applicationPort(rule.BlockManagerPort)
+	chosen, known := p.BlockManager()
+	switch {
+	case p.Application() == "":
+		p.leave(field, "the pod has no label "+spark.ApplicationLabel)
+	case declared < 0:
+		p.leave(field, "the container declares no port "+spark.BlockManagerPort)
+	case p.Spec.HostNetwork || p.Container().Ports[declared].HostPort != 0:
+		p.leave(field, "a port of the host may be taken by another")
+	case known && chosen == port && p.Container().Ports[declared].ContainerPort == port:
+		p.did(field, portReason(port))
+	case p.mentions(spark.BlockManagerOption):
+		p.leave(field, "the user's own")
+	case len(p.Container().Command) > 0:
+		p.leave(field, "the container has a command of its own")
+	default:
+		p.addEnv(p.nextJavaOption(), spark.BlockManagerOption+strconv.Itoa(int(port)))
+		p.setPort(declared, port)
+		p.did(field, portReason(port))
+	}
+}
+
+func portReason(port int32) string {
+	return fmt.Sprintf("executors of this application listen on %d, open when the driver has accepted them", port)
+}
+
+// applicationPort is the port of the pod's application in the range: the same
+// on all its executors, and past those that the pod declares for others.
+func (p *Pod) applicationPort(within *policy.PortRange) int32 {
+	hash := fnv.New32a()
+	hash.Write([]byte(p.Application()))
+	size := uint32(within.To-within.From) + 1
+	for i := range size {
+		port := within.From + int32((hash.Sum32()+i)%size)
+		if !p.declaredByOthers(port) {
+			return port
+		}
+	}
+	return within.From // a pod that declares every port of the range
+}
+
+func (p *Pod) declaredByOthers(number int32) bool {
+	for i := range p.Spec.Containers {
+		for _, port := range p.Spec.Containers[i].Ports {
+			own := i == p.Index && port.Name == spark.BlockManagerPort
+			if !own && port.ContainerPort == number {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// mentions tells whether any variable of the container holds the text: options
+// come as SPARK_JAVA_OPT_n, JDK_JAVA_OPTIONS and by other ways.
+func (p *Pod) mentions(option string) bool {
+	for _, e := range p.Container().Env {
+		if strings.Contains(e.Value, option) {
+			return true
+		}
+	}
+	return false
+}
+
+// nextJavaOption is a name that no variable has. Spark numbers them from 0, and
+// does not keep them in order.
+func (p *Pod) nextJavaOption() string {
+	next := 0
+	for _, e := range p.Container().Env {
+		if n, err := strconv.Atoi(strings.TrimPrefix(e.Name, spark.JavaOptionEnvPrefix)); err == nil && n >= next && n < 1<<20 {
+			next = n + 1
+		}
+	}
+	return spark.JavaOptionEnvPrefix + strconv.Itoa(next)
+}

@@ -1,0 +1,55 @@
+package patches
+
+import (
+	"strings"
+
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// exitOnOutOfMemoryError makes a driver's JVM end at the first exhaustion of its
+// heap, by -XX:+ExitOnOutOfMemoryError in JDK_JAVA_OPTIONS, which the java
+// launcher of JDK 9 and later reads. Without it such a driver often goes on for
+// ever, its scheduler thread dead and its UI answering.
+//
+// What it costs, measured: an oversized broadcast join ends the driver (exit 3)
+// where Spark would have failed one query with advice; on a shared engine
+// everybody's session ends. Shutdown hooks do not run, so event logs stay "in
+// progress". A JDK_JAVA_OPTIONS of the image is replaced, which cannot be seen
+// here. Off in every ready-made rule set; for those who own their drivers.
+//
+// Left alone with envFrom or valueFrom, whose value cannot be appended to, and
+// where the user has chosen what happens (any ...OnOutOfMemoryError).
+func exitOnOutOfMemoryError(p *Pod, rule *policy.Rule) {
+	const (
+		field    = "exitOnOutOfMemoryError"
+		variable = "JDK_JAVA_OPTIONS"
+		option   = "-XX:+ExitOnOutOfMemoryError"
+	)
+	if !rule.ExitOnOutOfMemoryError || p.Role != spark.Driver {
+		return
+	}
+	last := -1
+	for i, e := range p.Container().Env {
+		if e.Name == variable {
+			last = i
+		}
+	}
+	switch {
+	case last < 0 && len(p.Container().EnvFrom) > 0:
+		p.leave(field, "envFrom may bring "+variable+", and the variable would replace it")
+		return
+	case last < 0:
+		p.addEnv(variable, option)
+	case p.Container().Env[last].ValueFrom != nil:
+		p.leave(field, variable+" comes from elsewhere (valueFrom)")
+		return
+	case strings.Contains(p.Container().Env[last].Value, option):
+	case strings.Contains(p.Container().Env[last].Value, "OnOutOfMemoryError"):
+		p.leave(field, "the user's own")
+		return
+	default:
+		p.setEnv(last, strings.TrimSpace(p.Container().Env[last].Value+" "+option))
+	}
+	p.did(field, "the JVM ends (exit 3) at the first exhaustion of its heap instead of going on without its scheduler")
+}

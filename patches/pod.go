@@ -1,0 +1,72 @@
+package patches
+
+import (
+	"fmt"
+	"strings"
+
+	"gomodules.xyz/jsonpatch/v2"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// Pod is a pod of Spark's while it is patched: the pod as it is so far, and the
+// operations that made it so.
+type Pod struct {
+	spark.Pod
+	annotated
+	audit bool // record no operation on the spec
+	report
+}
+
+func (p *Pod) containerPath(field string) string {
+	return fmt.Sprintf("/spec/containers/%d/%s", p.Index, field)
+}
+
+// add records an operation on the spec. In JSON patch, to add a member that is
+// there is to replace it.
+func (p *Pod) add(path string, value any) {
+	if !p.audit {
+		p.operations = append(p.operations, jsonpatch.NewOperation("add", path, value))
+	}
+}
+
+// setProbe of Spark's container.
+func (p *Pod) setProbe(name policy.ProbeName, probe *corev1.Probe) {
+	*name.Of(p.Container()) = probe
+	p.add(p.containerPath(name.Field()), probe)
+}
+
+// addEnv appends a variable to Spark's container.
+func (p *Pod) addEnv(name, value string) {
+	c := p.Container()
+	variable := corev1.EnvVar{Name: name, Value: value}
+	if c.Env == nil {
+		p.add(p.containerPath("env"), []corev1.EnvVar{variable})
+	} else {
+		p.add(p.containerPath("env/-"), variable)
+	}
+	c.Env = append(c.Env[:len(c.Env):len(c.Env)], variable)
+}
+
+// setEnv gives the i-th variable of Spark's container another value.
+func (p *Pod) setEnv(i int, value string) {
+	p.Container().Env[i].Value = value
+	p.add(p.containerPath(fmt.Sprintf("env/%d/value", i)), value)
+}
+
+// setPort changes the number of the i-th port of Spark's container.
+func (p *Pod) setPort(i int, number int32) {
+	p.Container().Ports[i].ContainerPort = number
+	p.add(p.containerPath(fmt.Sprintf("ports/%d/containerPort", i)), number)
+}
+
+// setTerminationMessagePolicy of Spark's container.
+func (p *Pod) setTerminationMessagePolicy(to corev1.TerminationMessagePolicy) {
+	p.Container().TerminationMessagePolicy = to
+	p.add(p.containerPath("terminationMessagePolicy"), to)
+}
+
+// pointer escapes a key for a JSON pointer (RFC 6901).
+var pointer = strings.NewReplacer("~", "~0", "/", "~1")

@@ -1,0 +1,188 @@
+package patches
+
+import (
+	"fmt"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// probes gives Spark's container the startup, readiness and liveness probe of
+// the rule, with ports checked and filled in.
+//
+// A probe of the user's own stands, and he is told if it will harm Spark. A
+// probe of the rule is left out where it would do harm on this pod; see unfit.
+func probes(p *Pod, rule *policy.Rule) {
+	own := ownProbes(p, rule)
+	for _, name := range policy.ProbeNames {
+		field, wanted := name.Field(), *rule.Probes.Named(name)
+		switch {
+		case own[name] != nil:
+			p.leave(field, "the user's own")
+			p.warn(policy.Harm(p.Pod, name, own[name], rule.PublishNotReadyAddresses)...)
+		case wanted == nil:
+		default:
+			filled, why := p.fit(name, wanted, rule, len(own) > 0)
+			if why != "" {
+				p.leave(field, why)
+				continue
+			}
+			if *name.Of(p.Container()) == nil {
+				p.setProbe(name, filled)
+			}
+			p.did(field, probeReason(name, filled, rule))
+		}
+	}
+}
+
+// ownProbes are the probes that the container has and that are not the rule's,
+// injected by an earlier invocation.
+func ownProbes(p *Pod, rule *policy.Rule) map[policy.ProbeName]*corev1.Probe {
+	own := map[policy.ProbeName]*corev1.Probe{}
+	for _, name := range policy.ProbeNames {
+		existing, wanted := *name.Of(p.Container()), *rule.Probes.Named(name)
+		if existing == nil {
+			continue
+		}
+		if wanted != nil {
+			if filled, _ := p.fill(wanted); apiequality.Semantic.DeepEqual(existing, filled) {
+				continue
+			}
+		}
+		own[name] = existing
+	}
+	return own
+}
+
+// fit is the rule's probe as this pod can have it, or why it cannot.
+func (p *Pod) fit(name policy.ProbeName, probe *corev1.Probe, rule *policy.Rule, hasOwn bool) (fitting *corev1.Probe, why string) {
+	filled, missing := p.fill(probe)
+	if missing != "" {
+		why := fmt.Sprintf("the container declares no port %q", missing)
+		p.warn(policy.Warning{Kind: policy.ProbeLeftOut, Field: p.fieldPath(name), Text: why + "; the probe of the rule " + rule.Name + " is left out"})
+		return nil, why
+	}
+	for _, unfit := range []func() string{
+		func() string { return p.unfitPort(probe) },
+		func() string { return p.unfitCommand(probe) },
+		func() string { return p.unfitOperator(name) },
+		func() string { return unfitStartup(name, hasOwn) },
+		func() string { return p.unfitLiveness(name, probe, rule) },
+	} {
+		if why := unfit(); why != "" {
+			return nil, why
+		}
+	}
+	return filled, ""
+}
+
+func (p *Pod) fieldPath(name policy.ProbeName) string {
+	return fmt.Sprintf("spec.containers[%s].%s", p.Container().Name, name.Field())
+}
+
+// fill puts the numbers of declared ports in the place of $(port:NAME), and
+// names a port that the container does not declare.
+func (p *Pod) fill(probe *corev1.Probe) (filled *corev1.Probe, missing string) {
+	if _, port := policy.Target(probe); port != "" && p.PortIndex(port) < 0 {
+		return probe, port
+	}
+	if probe.Exec == nil {
+		return probe, ""
+	}
+	command := make([]string, len(probe.Exec.Command))
+	for i, arg := range probe.Exec.Command {
+		command[i] = policy.PortReference.ReplaceAllStringFunc(arg, func(reference string) string {
+			port := policy.PortReference.FindStringSubmatch(reference)[1]
+			number, ok := p.Port(port)
+			if !ok {
+				missing = port
+			}
+			return strconv.Itoa(int(number))
+		})
+	}
+	filled = probe.DeepCopy()
+	filled.Exec.Command = command
+	return filled, missing
+}
+
+// unfitPort: with the host's network a port may be another pod's, and Spark
+// moves on to the next where it is taken. Most executors declare a port of the
+// block manager that they never open.
+func (p *Pod) unfitPort(probe *corev1.Probe) string {
+	number, name := policy.Target(probe)
+	if number == 0 && name == "" && !refersToPort(probe) {
+		return ""
+	}
+	if p.Spec.HostNetwork {
+		return "with the host's network the port may be another pod's"
+	}
+	if p.Role != spark.Executor || name != spark.BlockManagerPort {
+		return ""
+	}
+	declared, _ := p.Port(name)
+	if listening, ok := p.BlockManager(); !ok || listening != declared {
+		return "the executor's block manager listens on a random port"
+	}
+	return ""
+}
+
+func refersToPort(probe *corev1.Probe) bool {
+	if probe.Exec == nil {
+		return false
+	}
+	for _, arg := range probe.Exec.Command {
+		if policy.PortReference.MatchString(arg) {
+			return true
+		}
+	}
+	return false
+}
+
+// unfitCommand: what runs in a container with a command of its own need not be
+// what the check was written for.
+func (p *Pod) unfitCommand(probe *corev1.Probe) string {
+	if probe.Exec == nil || len(p.Container().Command) == 0 {
+		return ""
+	}
+	return "the container has a command of its own"
+}
+
+// unfitOperator: apache/spark-kubernetes-operator ends an application whose
+// driver or executors are not ready in time, and calls one failed whose driver
+// was never ready.
+func (p *Pod) unfitOperator(name policy.ProbeName) string {
+	if name == policy.Liveness || !p.OwnedByApacheOperator() {
+		return ""
+	}
+	return "apache/spark-kubernetes-operator ends applications by readiness"
+}
+
+// unfitStartup: a startup probe holds back the others, and the user's own are to
+// act as he wrote them.
+func unfitStartup(name policy.ProbeName, hasOwn bool) string {
+	if name != policy.Startup || !hasOwn {
+		return ""
+	}
+	return "it would hold back the user's own probes"
+}
+
+// unfitLiveness: a liveness probe that asks a port ends a driver that does not
+// listen yet. Where the rule has a startup probe to prevent that, and the
+// container has none, it goes with it.
+func (p *Pod) unfitLiveness(name policy.ProbeName, probe *corev1.Probe, rule *policy.Rule) string {
+	if name != policy.Liveness || probe.Exec != nil || rule.Probes.Startup == nil || p.Container().StartupProbe != nil {
+		return ""
+	}
+	return "without the rule's startup probe it would end a driver that is only starting"
+}
+
+func probeReason(name policy.ProbeName, probe *corev1.Probe, rule *policy.Rule) string {
+	if why := rule.Why[name]; why != "" {
+		return why
+	}
+	return fmt.Sprintf("every %d s, as the rule %s says", probe.PeriodSeconds, rule.Name)
+}

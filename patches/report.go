@@ -1,0 +1,98 @@
+package patches
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"gomodules.xyz/jsonpatch/v2"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/policy"
+)
+
+// Result is what became of a pod or a Service.
+type Result struct {
+	// Operations of the JSON patch (RFC 6902), nil where nothing is to be done.
+	Operations []jsonpatch.Operation
+	Mode       policy.Mode
+	Rule       string // the name of the rule, "" where none applies
+	// Set is what is now as the rule says, Left what the rule would have set or
+	// the user has set himself and was left alone. Both in order of the patches.
+	Set, Left []Reason
+	Warnings  []policy.Warning
+}
+
+// Reason says of a field why it was set or left alone.
+type Reason struct{ Field, Why string }
+
+// report is a Result in the making.
+type report struct {
+	set, left []Reason
+	warnings  []policy.Warning
+}
+
+func (r *report) did(field, why string)   { r.set = append(r.set, Reason{field, why}) }
+func (r *report) leave(field, why string) { r.left = append(r.left, Reason{field, why}) }
+func (r *report) warn(w ...policy.Warning) {
+	r.warnings = append(r.warnings, w...)
+}
+
+// injected is the stamp of that name.
+type injected struct {
+	Mode policy.Mode       `json:"mode,omitempty"` // absent for enabled
+	Rule string            `json:"rule"`
+	Set  []string          `json:"set,omitempty"`
+	Left map[string]string `json:"left,omitempty"`
+}
+
+// stampReport says on the object itself what was done to it and why.
+func (a *annotated) stampReport(choice policy.Choice, r *report) {
+	stamp := injected{Rule: choice.Rule.Name}
+	if choice.Mode != policy.Enabled {
+		stamp.Mode = choice.Mode
+	}
+	for _, each := range r.set {
+		stamp.Set = append(stamp.Set, each.Field)
+	}
+	for _, each := range r.left {
+		if stamp.Left == nil {
+			stamp.Left = map[string]string{}
+		}
+		stamp.Left[each.Field] = each.Why
+	}
+	if text, err := json.Marshal(stamp); err == nil {
+		a.stamp(annotations.Injected, string(text))
+	}
+	if len(r.warnings) > 0 {
+		a.stamp(annotations.Warnings, warningText(r.warnings))
+	}
+}
+
+const (
+	maxWarnings     = 8
+	maxWarningBytes = 512 // the longest sentence of ours is shorter; the rest is the user's
+)
+
+// warningText is one warning a line, short enough to stand in an annotation
+// whatever the user wrote.
+func warningText(warnings []policy.Warning) string {
+	var lines []string
+	for i, w := range warnings {
+		if i == maxWarnings {
+			lines = append(lines, fmt.Sprintf("and %d more", len(warnings)-i))
+			break
+		}
+		line := w.String()
+		lines = append(lines, line[:min(len(line), maxWarningBytes)])
+	}
+	return strings.ToValidUTF8(strings.Join(lines, "\n"), "?")
+}
+
+func (a *annotated) result(choice policy.Choice, r report) Result {
+	result := Result{Operations: a.operations, Mode: choice.Mode, Set: r.set, Left: r.left, Warnings: r.warnings}
+	if choice.Rule != nil {
+		result.Rule = choice.Rule.Name
+	}
+	return result
+}

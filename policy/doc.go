@@ -1,0 +1,32 @@
+// Package policy holds the rules: how driver and executor pods are to be run.
+//
+// A policy is YAML, parsed once by [Parse] and never changed afterwards:
+//
+//	ruleSet: default            # a ready-made set: default, gentle, strict or ui
+//	rules:                      # rules of your own, tried before those of the set
+//	- name: streaming
+//	  match:
+//	    role: driver            # driver or executor; the only field that must be there
+//	    labels:                 # a label selector on the pod's labels
+//	      matchLabels: {team: streaming}
+//	    mainClass: com.acme.*   # of a driver; * and ? as in a shell
+//	    sparkVersion: ">=4.1"   # see github.com/Masterminds/semver
+//	  probes:                   # Kubernetes' own Probe, to the letter
+//	    startup: {tcpSocket: {port: driver-rpc-port}, periodSeconds: 2, failureThreshold: 2147483647}
+//	    readiness: ...
+//	    liveness: ...           # in exec.command $(port:NAME) stands for a declared port
+//	  why:                      # a reason for each probe, shown by "spark-vitals preview"
+//	    startup: Ready when the driver's RPC port is open
+//	  memoryAnnotations: true           # stamp how the memory is divided
+//	  blockManagerPort: {from: 20000, to: 29999} # executors: one real port an application
+//	  publishNotReadyAddresses: true    # drivers: on the driver's Service
+//	  fallbackToLogsOnError: true       # terminationMessagePolicy
+//	  exitOnOutOfMemoryError: true      # drivers: -XX:+ExitOnOutOfMemoryError
+//	  acceptUnreadyDriver: true         # drivers: allow probes that cost it its DNS name
+//
+// What a rule does not name is not done. The first rule that matches a pod is
+// the pod's rule. A policy with neither ruleSet nor rules is the set "default".
+// Whatever Parse accepts, the API server accepts on any pod.
+//
+// A pod changes its own rule by annotations; see [Policy.For].
+package policy

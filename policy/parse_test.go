@@ -1,0 +1,103 @@
+package policy_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"github.com/spark-vitals/spark-vitals/policy"
+)
+
+var update = flag.Bool("update", false, "write the errors of golden files anew")
+
+// Every file of testdata is a policy that is refused, and the error.
+func TestRefusedPolicies(t *testing.T) {
+	paths, _ := filepath.Glob("testdata/*.txtar")
+	if len(paths) == 0 {
+		t.Fatal("no goldens")
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			file, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = policy.Parse(file.Files[0].Data)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			got := err.Error() + "\n"
+			if *update {
+				file.Files[1].Data = []byte(got)
+				if err := os.WriteFile(path, txtar.Format(file), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if want := string(file.Files[1].Data); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func TestAccepted(t *testing.T) {
+	for name, source := range map[string]string{
+		"empty":      "",
+		"a rule set": "ruleSet: ui",
+		"JSON":       `{"rules": [{"name": "r", "match": {"role": "driver"}}]}`,
+		"no rules":   "rules: []",
+		"same name for two roles": `
+rules:
+- {name: batch, match: {role: driver}}
+- {name: batch, match: {role: executor}}`,
+		"an unready driver, accepted": `
+rules:
+- name: slow
+  match: {role: driver}
+  acceptUnreadyDriver: true
+  probes: {readiness: {httpGet: {port: spark-ui}, initialDelaySeconds: 60}}`,
+		"an executor may be unready": `
+rules:
+- name: e
+  match: {role: executor}
+  probes: {readiness: {tcpSocket: {port: blockmanager}, initialDelaySeconds: 60}}`,
+		"a label selector and a pattern": `
+rules:
+- name: kyuubi
+  match: {role: driver, labels: {matchExpressions: [{key: kyuubi-unique-tag, operator: Exists}]}, mainClass: org.apache.kyuubi.*, sparkVersion: "~3.5 || >=4"}`,
+	} {
+		if _, err := policy.Parse([]byte(source)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// FuzzParse: whatever the file, it is parsed or refused, and never both wrong
+// and silent: what is accepted has a name and a role in every rule.
+func FuzzParse(f *testing.F) {
+	for _, name := range policy.RuleSets {
+		source, err := policy.RuleSetYAML(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(source)
+	}
+	f.Fuzz(func(t *testing.T, source []byte) {
+		p, err := policy.Parse(source)
+		if err != nil {
+			if err.Error() == "" {
+				t.Error("refused without a word")
+			}
+			return
+		}
+		for _, rule := range p.Rules() {
+			if rule.Name == "" || rule.Match.Role == "" {
+				t.Errorf("accepted a rule without name or role: %+v", rule)
+			}
+		}
+	})
+}

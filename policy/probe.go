@@ -1,0 +1,198 @@
+package policy
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// NeverGivesUp is a failureThreshold as good as endless: at one check a second
+// it is reached after 68 years.
+const NeverGivesUp = 1<<31 - 1
+
+// dnsSeconds is how long after its RPC port opened a driver may still be
+// unready. Spark waits one second for readiness and then creates executors
+// (spark.kubernetes.allocation.driver.readinessTimeout); a JVM later each looks
+// for the driver by its DNS name, which an unready driver does not have, and
+// dies. Measured: with 2 s none was lost, with 5 s one was.
+const dnsSeconds = 2
+
+// PortReference stands for the number of a declared port in exec.command.
+var PortReference = regexp.MustCompile(`\$\(port:([^)]*)\)`)
+
+// setDefaults fills in what the API server would (defaults.go of k8s.io/kubernetes),
+// so that what we inject is what comes back.
+func setDefaults(p *corev1.Probe) {
+	for number, standard := range map[*int32]int32{&p.TimeoutSeconds: 1, &p.PeriodSeconds: 10, &p.SuccessThreshold: 1, &p.FailureThreshold: 3} {
+		if *number == 0 {
+			*number = standard
+		}
+	}
+	if get := p.HTTPGet; get != nil {
+		if get.Path == "" {
+			get.Path = "/"
+		}
+		if get.Scheme == "" {
+			get.Scheme = corev1.URISchemeHTTP
+		}
+	}
+	if p.GRPC != nil && p.GRPC.Service == nil {
+		p.GRPC.Service = new(string)
+	}
+}
+
+// checkProbe says what the API server would refuse in a probe with its defaults
+// filled in, and what would cost a driver its DNS name.
+func (r *Rule) checkProbe(name ProbeName, p *corev1.Probe, at *field.Path) field.ErrorList {
+	errs := checkHandler(p, at)
+	errs = append(errs, checkNumbers(name, p, at)...)
+	if r.Match.Role == spark.Driver && name != Liveness && !r.AcceptUnreadyDriver {
+		errs = append(errs, checkDNS(p, at)...)
+	}
+	return errs
+}
+
+func checkHandler(p *corev1.Probe, at *field.Path) (errs field.ErrorList) {
+	handlers := 0
+	if p.Exec != nil {
+		handlers++
+		errs = append(errs, checkExec(p.Exec, at.Child("exec", "command"))...)
+	}
+	if p.HTTPGet != nil {
+		handlers++
+		errs = append(errs, checkHTTPGet(p.HTTPGet, at.Child("httpGet"))...)
+	}
+	if p.TCPSocket != nil {
+		handlers++
+		errs = append(errs, checkPort(p.TCPSocket.Port, at.Child("tcpSocket", "port"))...)
+		errs = append(errs, checkHost(p.TCPSocket.Host, at.Child("tcpSocket", "host"))...)
+	}
+	if p.GRPC != nil {
+		handlers++
+		errs = append(errs, checkPort(intstr.FromInt32(p.GRPC.Port), at.Child("grpc", "port"))...)
+	}
+	switch handlers {
+	case 0:
+		errs = append(errs, field.Required(at, "a probe needs one of exec, httpGet, tcpSocket, grpc"))
+	case 1:
+	default:
+		errs = append(errs, field.Forbidden(at, "a probe has only one of exec, httpGet, tcpSocket, grpc"))
+	}
+	return errs
+}
+
+func checkExec(exec *corev1.ExecAction, at *field.Path) (errs field.ErrorList) {
+	if len(exec.Command) == 0 {
+		errs = append(errs, field.Required(at, "the command and its arguments"))
+	}
+	for i, arg := range exec.Command {
+		for _, reference := range PortReference.FindAllStringSubmatch(arg, -1) {
+			for _, problem := range validation.IsValidPortName(reference[1]) {
+				errs = append(errs, field.Invalid(at.Index(i), reference[0], problem))
+			}
+		}
+	}
+	return errs
+}
+
+func checkHTTPGet(get *corev1.HTTPGetAction, at *field.Path) field.ErrorList {
+	errs := checkPort(get.Port, at.Child("port"))
+	errs = append(errs, checkHost(get.Host, at.Child("host"))...)
+	schemes := []corev1.URIScheme{corev1.URISchemeHTTP, corev1.URISchemeHTTPS}
+	if !slices.Contains(schemes, get.Scheme) {
+		errs = append(errs, field.NotSupported(at.Child("scheme"), get.Scheme, schemes))
+	}
+	for i, header := range get.HTTPHeaders {
+		for _, problem := range validation.IsHTTPHeaderName(header.Name) {
+			errs = append(errs, field.Invalid(at.Child("httpHeaders").Index(i).Child("name"), header.Name, problem))
+		}
+	}
+	return errs
+}
+
+func checkHost(host string, at *field.Path) field.ErrorList {
+	if host == "" {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(at, "leave it out: the kubelet then asks the pod itself, and Pod Security refuses pods whose probes name a host")}
+}
+
+func checkPort(port intstr.IntOrString, at *field.Path) (errs field.ErrorList) {
+	var problems []string
+	if port.Type == intstr.String {
+		problems = validation.IsValidPortName(port.StrVal)
+	} else {
+		problems = validation.IsValidPortNum(port.IntValue())
+	}
+	for _, problem := range problems {
+		errs = append(errs, field.Invalid(at, port.String(), problem))
+	}
+	return errs
+}
+
+func checkNumbers(name ProbeName, p *corev1.Probe, at *field.Path) (errs field.ErrorList) {
+	for _, f := range numericFields {
+		if n := f.get(p); n < 0 {
+			errs = append(errs, field.Invalid(at.Child(f.name), n, "must not be negative"))
+		}
+	}
+	if name != Readiness && p.SuccessThreshold != 1 {
+		errs = append(errs, field.Invalid(at.Child("successThreshold"), p.SuccessThreshold, fmt.Sprintf("must be 1 for a %s probe", name)))
+	}
+	if grace := p.TerminationGracePeriodSeconds; grace != nil {
+		at := at.Child("terminationGracePeriodSeconds")
+		switch {
+		case name == Readiness:
+			errs = append(errs, field.Forbidden(at, "a readiness probe ends nothing, so it has no grace period"))
+		case *grace == 0:
+			errs = append(errs, field.Invalid(at, *grace, "must be greater than 0"))
+		}
+	}
+	return errs
+}
+
+// checkDNS refuses what leaves a driver unready for longer than dnsSeconds
+// after its RPC port has opened.
+func checkDNS(p *corev1.Probe, at *field.Path) (errs field.ErrorList) {
+	const harm = "an unready driver has no DNS name, and its executors die of UnknownHostException; "
+	const accept = ", or set acceptUnreadyDriver: true in the rule"
+	if p.InitialDelaySeconds > 0 {
+		errs = append(errs, field.Invalid(at.Child("initialDelaySeconds"), p.InitialDelaySeconds, harm+"write 0"+accept))
+	}
+	if int64(p.PeriodSeconds)*int64(p.SuccessThreshold) > dnsSeconds {
+		errs = append(errs, field.Invalid(at.Child("periodSeconds"), p.PeriodSeconds,
+			fmt.Sprintf("%swrite %d or less, with successThreshold: 1%s", harm, dnsSeconds, accept)))
+	}
+	switch _, port := Target(p); {
+	case p.GRPC != nil:
+		errs = append(errs, field.Forbidden(at.Child("grpc"), harm+"no driver serves the gRPC health protocol; use tcpSocket with port: "+spark.RPCPort+accept))
+	case port == spark.BlockManagerPort, port == spark.ConnectPort:
+		errs = append(errs, field.Forbidden(at, harm+"a driver opens "+port+" late or never; use port: "+spark.RPCPort+accept))
+	}
+	return errs
+}
+
+// Target is the port that the kubelet asks: by its number, or by its name. Both
+// are zero for exec, which asks none.
+func Target(p *corev1.Probe) (number int32, name string) {
+	var port intstr.IntOrString
+	switch {
+	case p.HTTPGet != nil:
+		port = p.HTTPGet.Port
+	case p.TCPSocket != nil:
+		port = p.TCPSocket.Port
+	case p.GRPC != nil:
+		port = intstr.FromInt32(p.GRPC.Port)
+	}
+	if port.Type == intstr.String {
+		return 0, port.StrVal
+	}
+	return port.IntVal, ""
+}

@@ -1,0 +1,36 @@
+package policy
+
+import (
+	"embed"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+//go:embed rulesets/*.yaml
+var ruleSetFiles embed.FS
+
+// RuleSets are the names of the ready-made rule sets, the default one first.
+var RuleSets = []string{"default", "gentle", "strict", "ui"}
+
+// RuleSetYAML is the source of a ready-made rule set, with its reasons as comments.
+func RuleSetYAML(name string) ([]byte, error) {
+	if !slices.Contains(RuleSets, name) {
+		return nil, fmt.Errorf("there is no rule set %q; there are %s", name, strings.Join(RuleSets, ", "))
+	}
+	return ruleSetFiles.ReadFile("rulesets/" + name + ".yaml")
+}
+
+// ruleSet parses a ready-made set. One that does not parse is a mistake of ours
+// that a test finds.
+func ruleSet(name string) []*Rule {
+	source, err := RuleSetYAML(name)
+	if err != nil {
+		panic(err)
+	}
+	rules, err := parseRules(source, name+"/")
+	if err != nil {
+		panic(fmt.Errorf("rule set %s: %w", name, err))
+	}
+	return rules
+}

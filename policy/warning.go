@@ -1,0 +1,38 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+)
+
+// Warning tells a user what is wrong with his pod, and what to write instead.
+type Warning struct {
+	Kind WarningKind
+	// Field is the path in the pod of what is wrong.
+	Field string
+	Text  string
+}
+
+// WarningKind says what a warning is about.
+type WarningKind string
+
+// The kinds.
+const (
+	SettingIgnored WarningKind = "setting-ignored" // an annotation of ours that cannot be read
+	HarmfulProbe   WarningKind = "harmful-probe"   // a probe of the user's own that will harm Spark
+	ProbeLeftOut   WarningKind = "probe-left-out"  // a probe of the rule that this pod cannot have
+)
+
+func (w Warning) String() string { return w.Field + ": " + w.Text }
+
+const shownBytes = 40 // of a value that a warning repeats: whoever makes pods chooses it
+
+func settingWarning(key, value, problem string) Warning {
+	if len(value) > shownBytes {
+		value = value[:shownBytes] + "..."
+	}
+	key = strings.TrimPrefix(key, annotations.Prefix)
+	return Warning{SettingIgnored, fmt.Sprintf("metadata.annotations[%s%s]", annotations.Prefix, key), fmt.Sprintf("%+q is ignored: %s", value, problem)}
+}

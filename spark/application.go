@@ -1,0 +1,102 @@
+package spark
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Application is the id of the Spark application, "spark-" and 32 hexadecimal
+// digits unless spark.app.id says otherwise; "" where the label is missing.
+func (p Pod) Application() string { return p.Labels[ApplicationLabel] }
+
+// Version is the Spark version on the pod's label, such as "3.5.9" or
+// "4.0.0-preview1"; "" where there is none. It is the version that made the
+// pod: of spark-submit for a driver, of the driver for an executor.
+func (p Pod) Version() string { return p.Labels[VersionLabel] }
+
+// MainClass is what the driver was told to run with --class, such as
+// "org.apache.spark.deploy.PythonRunner" for Python; "" for executors.
+func (p Pod) MainClass() string {
+	args := p.Container().Args
+	for i, arg := range args {
+		if arg == "--class" && i+1 < len(args) {
+			return args[i+1]
+		}
+	}
+	return ""
+}
+
+// Language is the language of the driver's program, as its main class shows.
+type Language string
+
+// The languages that Spark divides a driver's memory by.
+const (
+	JVM    Language = "JVM"
+	Python Language = "Python"
+	R      Language = "R"
+)
+
+// Language of the driver's program. An executor does not show it; JVM is said.
+func (p Pod) Language() Language {
+	switch p.MainClass() {
+	case "org.apache.spark.deploy.PythonRunner":
+		return Python
+	case "org.apache.spark.deploy.RRunner":
+		return R
+	}
+	return JVM
+}
+
+// DriverRef names the driver of an executor.
+type DriverRef struct {
+	types.NamespacedName
+	UID types.UID
+}
+
+// Driver of an executor: the pod that owns it. ok is false for the drivers
+// themselves, for executors of the statefulset and deployment allocators (owned
+// by a workload) and for those of a driver that runs in no pod of Spark's.
+func (p Pod) Driver() (ref DriverRef, ok bool) {
+	owner := metav1.GetControllerOf(p)
+	if p.Role != Executor || owner == nil || owner.Kind != "Pod" || owner.APIVersion != "v1" {
+		return DriverRef{}, false
+	}
+	return DriverRef{types.NamespacedName{Namespace: p.Namespace, Name: owner.Name}, owner.UID}, true
+}
+
+// DriverHost is where an executor looks for its driver: the DNS name of the
+// driver's Service, or an IP (spark.kubernetes.executor.useDriverPodIP, Spark
+// 4.1 and later); "" for drivers.
+func (p Pod) DriverHost() string {
+	value, _ := p.Env(driverURLEnv)
+	u, err := url.Parse(value)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// OwnedByApacheOperator tells whether apache/spark-kubernetes-operator runs the
+// application. It reads the readiness of driver and executors, and ends an
+// application whose pods are not ready in time.
+func (p Pod) OwnedByApacheOperator() bool {
+	if _, ok := p.Labels[apacheOperatorLabel]; ok {
+		return true
+	}
+	return slices.ContainsFunc(p.OwnerReferences, func(o metav1.OwnerReference) bool {
+		gv, err := schema.ParseGroupVersion(o.APIVersion)
+		return err == nil && slices.Contains(apacheOperatorGroups, gv.Group)
+	})
+}
+
+// FromWorkload tells whether a StatefulSet or Deployment made the executor
+// (spark.kubernetes.allocation.pods.allocator). Such pods restart in place and
+// do not know their executor id.
+func (p Pod) FromWorkload() bool {
+	return p.Role == Executor && strings.EqualFold(p.Labels[ExecutorIDLabel], UnknownExecutorID)
+}

@@ -1,0 +1,38 @@
+package spark
+
+// Labels that Spark puts on its pods (Constants.scala). A user cannot override
+// them through Spark's configuration; whoever may create pods can forge them.
+const (
+	RoleLabel          = "spark-role"         // driver or executor
+	ApplicationLabel   = "spark-app-selector" // the application's id, the same on driver, executors and Services
+	VersionLabel       = "spark-version"      // of the Spark that made the pod, "3.5.9"
+	ExecutorIDLabel    = "spark-exec-id"      // a number, or EXECID until the executor has registered
+	UnknownExecutorID  = "EXECID"             // written by the statefulset and deployment allocators
+	DriverContainer    = "spark-kubernetes-driver"
+	ExecutorContainer  = "spark-kubernetes-executor"
+	DriverConfigVolume = "spark-conf-volume-driver" // of the ConfigMap that holds spark.properties
+)
+
+// Names of the ports that Spark declares on its containers. Declared does not
+// mean listened on: see [Pod.Port].
+const (
+	RPCPort          = "driver-rpc-port" // driver; opened first, before executors are asked for
+	BlockManagerPort = "blockmanager"    // both
+	UIPort           = "spark-ui"        // driver; declared even with spark.ui.enabled=false
+	ConnectPort      = "spark-connect"   // every driver since Spark 4.1, served only by a Connect server
+)
+
+// Environment that Spark sets on its own container and on no other.
+const (
+	driverEnv           = "SPARK_DRIVER_BIND_ADDRESS"
+	executorEnv         = "SPARK_EXECUTOR_ID"
+	executorMemoryEnv   = "SPARK_EXECUTOR_MEMORY"
+	driverURLEnv        = "SPARK_DRIVER_URL"
+	JavaOptionEnvPrefix = "SPARK_JAVA_OPT_"
+)
+
+// Labels and API groups of apache/spark-kubernetes-operator. The group was
+// org.apache.spark before its first release.
+const apacheOperatorLabel = "spark.operator/spark-app-name"
+
+var apacheOperatorGroups = []string{"spark.apache.org", "org.apache.spark"}

@@ -1,0 +1,112 @@
+package spark
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Role is what a pod does in its Spark application.
+type Role string
+
+// The roles, as the label spark-role spells them.
+const (
+	Driver   Role = "driver"
+	Executor Role = "executor"
+)
+
+// Why a pod is not taken for one of Spark's.
+var (
+	ErrNoRole      = errors.New("the pod has no label spark-role=driver or spark-role=executor")
+	ErrNoContainer = errors.New("no container of the pod is Spark's: none has Spark's name, Spark's environment or Spark's first argument")
+)
+
+// Pod is a pod that Spark made. The zero Pod is not valid; make one with [PodOf].
+type Pod struct {
+	*corev1.Pod
+	Role Role
+	// Index is the place of Spark's container in spec.containers. It is rarely
+	// 0 where a pod template brings sidecars: Spark appends its own last.
+	Index int
+}
+
+// PodOf reads a pod as one of Spark's, or says by [ErrNoRole] or
+// [ErrNoContainer] why it is none. A pod that merely carries the label is none.
+func PodOf(pod *corev1.Pod) (Pod, error) {
+	role := Role(pod.Labels[RoleLabel])
+	if role != Driver && role != Executor {
+		return Pod{}, ErrNoRole
+	}
+	index, ok := containerIndex(pod.Spec.Containers, role)
+	if !ok {
+		return Pod{}, ErrNoContainer
+	}
+	return Pod{Pod: pod, Role: role, Index: index}, nil
+}
+
+// Spark keeps the container's name from a pod template, so the default name is
+// only the first of the signs. A sign that two containers share (a sidecar that
+// copies the environment) tells nothing, and the next one decides.
+func containerIndex(containers []corev1.Container, role Role) (int, bool) {
+	name, env := DriverContainer, driverEnv
+	if role == Executor {
+		name, env = ExecutorContainer, executorEnv
+	}
+	signs := []func(*corev1.Container) bool{
+		func(c *corev1.Container) bool { return c.Name == name },
+		func(c *corev1.Container) bool { return hasEnv(c, env) },
+		func(c *corev1.Container) bool { return len(c.Args) > 0 && c.Args[0] == string(role) },
+	}
+	for _, sign := range signs {
+		if i, ok := only(containers, sign); ok {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+func only(containers []corev1.Container, sign func(*corev1.Container) bool) (index int, ok bool) {
+	for i := range containers {
+		if !sign(&containers[i]) {
+			continue
+		}
+		if ok {
+			return 0, false
+		}
+		index, ok = i, true
+	}
+	return index, ok
+}
+
+// Container is the container that Spark runs in.
+func (p Pod) Container() *corev1.Container { return &p.Spec.Containers[p.Index] }
+
+// Env is the literal value of an environment variable of Spark's container. Of
+// several entries of one name the last counts, as it does for the kubelet; ok
+// is false where there is none or its value comes from elsewhere (valueFrom).
+func (p Pod) Env(name string) (value string, ok bool) {
+	for _, e := range slices.Backward(p.Container().Env) {
+		if e.Name == name {
+			return e.Value, e.ValueFrom == nil
+		}
+	}
+	return "", false
+}
+
+// JavaOptions are the JVM options that Spark passes to an executor, one an
+// environment variable SPARK_JAVA_OPT_n, in no order: Spark's own list is not.
+func (p Pod) JavaOptions() []string {
+	var options []string
+	for _, e := range p.Container().Env {
+		if strings.HasPrefix(e.Name, JavaOptionEnvPrefix) {
+			options = append(options, e.Value)
+		}
+	}
+	return options
+}
+
+func hasEnv(c *corev1.Container, name string) bool {
+	return slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == name })
+}

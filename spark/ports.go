@@ -1,0 +1,62 @@
+package spark
+
+import (
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// BlockManagerOption is the JVM option that gives an executor's block manager
+// its port. Not to be confused with -Dspark.driver.blockManager.port, which
+// Spark always passes.
+const BlockManagerOption = "-Dspark.blockManager.port="
+
+// DefaultBlockManagerPort is what an executor declares unless the user chose a
+// port, and does not listen on then (DEFAULT_BLOCKMANAGER_PORT in Constants.scala).
+const DefaultBlockManagerPort = 7079
+
+// Port is the number that Spark's container declares under a name.
+//
+// What is declared is not always listened on. A driver opens RPCPort first,
+// then UIPort (never, with spark.ui.enabled=false), and asks for executors
+// after that. Its own BlockManagerPort is wrong where the user set
+// spark.blockManager.port. An executor's BlockManagerPort is real only where
+// [Pod.BlockManager] says so.
+func (p Pod) Port(name string) (number int32, ok bool) {
+	if i := p.PortIndex(name); i >= 0 {
+		return p.Container().Ports[i].ContainerPort, true
+	}
+	return 0, false
+}
+
+// PortIndex is the place of a named port in the ports of Spark's container, -1
+// where it declares none of that name. Only TCP counts: Spark opens no other.
+func (p Pod) PortIndex(name string) int {
+	for i, port := range p.Container().Ports {
+		if port.Name == name && (port.Protocol == corev1.ProtocolTCP || port.Protocol == "") {
+			return i
+		}
+	}
+	return -1
+}
+
+// BlockManager is the port that an executor's block manager will listen on, on
+// the pod's IP, from the moment the driver has accepted it. By default the port
+// is random, whatever the container declares (SparkEnv.scala takes
+// spark.blockManager.port, 0 by default; BasicExecutorFeatureStep.scala declares
+// 7079 all the same), and ok is false.
+func (p Pod) BlockManager() (number int32, ok bool) {
+	for _, option := range p.JavaOptions() {
+		value, found := strings.CutPrefix(option, BlockManagerOption)
+		if !found {
+			continue
+		}
+		n, err := strconv.ParseInt(value, 10, 32)
+		if err != nil || n < 1 || n > 65535 || ok && number != int32(n) {
+			return 0, false // 0 asks for a random port; of two values the order is not known
+		}
+		number, ok = int32(n), true
+	}
+	return number, ok
+}

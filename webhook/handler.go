@@ -1,0 +1,163 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/spark-vitals/spark-vitals/patches"
+	"github.com/spark-vitals/spark-vitals/policy"
+)
+
+// Handler answers admission requests by one policy.
+type Handler struct {
+	Policy  *policy.Policy
+	Metrics *Metrics
+	Log     *slog.Logger
+	// Deny lets /validate refuse a driver with settings that cannot be read or
+	// probes that will harm it. An executor is never refused: its driver would
+	// count it as failed and ask for another for ever.
+	Deny bool
+}
+
+// A verdict is what became of one request.
+type verdict struct {
+	outcome Outcome
+	role    string
+	result  patches.Result
+	refusal string // why the pod is refused, "" where it is not
+}
+
+// Outcome of an admission request, as a metric's label.
+type Outcome string
+
+// The outcomes.
+const (
+	Patched   Outcome = "patched"
+	Unchanged Outcome = "unchanged"
+	Audited   Outcome = "audited"
+	OptedOut  Outcome = "disabled"  // by the pod's own annotation
+	NotSpark  Outcome = "not_spark" // carries the label, and nothing of Spark in it
+	Denied    Outcome = "denied"    // only with Deny
+	Failed    Outcome = "error"     // ours; the object was admitted as it is
+	Panicked  Outcome = "panic"     // ours, likewise
+	Ignored   Outcome = "ignored"   // not a creation of a pod or a Service
+)
+
+// Mutate answers /mutate with policy.Enabled and /audit with policy.Audit, the
+// mode of the namespaces that the path is registered for.
+func (h *Handler) Mutate(namespace policy.Mode) admission.Handler {
+	path := "mutate"
+	if namespace == policy.Audit {
+		path = "audit"
+	}
+	return h.answering(path, func(req *admission.Request) (verdict, error) {
+		switch kindOf(req) {
+		case pods:
+			return h.mutatePod(req, namespace)
+		case services:
+			return h.mutateService(req, namespace)
+		default:
+			return verdict{outcome: Ignored}, nil
+		}
+	})
+}
+
+// Validate answers /validate: it tells, and with Deny refuses drivers.
+func (h *Handler) Validate() admission.Handler {
+	return h.answering("validate", func(req *admission.Request) (verdict, error) {
+		if kindOf(req) != pods {
+			return verdict{outcome: Ignored}, nil
+		}
+		return h.validatePod(req)
+	})
+}
+
+type kind int
+
+const (
+	other kind = iota
+	pods
+	services
+)
+
+func kindOf(req *admission.Request) kind {
+	if req.Operation != admissionv1.Create || req.SubResource != "" || req.Resource.Group != "" {
+		return other
+	}
+	switch req.Resource.Resource {
+	case "pods":
+		return pods
+	case "services":
+		return services
+	}
+	return other
+}
+
+// answering makes an answer of a verdict, and "allowed" of everything that goes
+// wrong on the way to one.
+func (h *Handler) answering(path string, judge func(*admission.Request) (verdict, error)) admission.Handler {
+	return admission.HandlerFunc(func(_ context.Context, req admission.Request) (response admission.Response) {
+		defer func() {
+			if cause := recover(); cause != nil {
+				response = h.fail(path, &req, Panicked, fmt.Errorf("panic: %v", cause), "stack", string(debug.Stack()))
+			}
+		}()
+		v, err := judge(&req)
+		if err != nil {
+			return h.fail(path, &req, Failed, err)
+		}
+		h.tell(path, &req, v)
+		if v.refusal != "" {
+			return admission.Denied(v.refusal)
+		}
+		return admission.Response{
+			Patches: v.result.Operations,
+			AdmissionResponse: admissionv1.AdmissionResponse{
+				Allowed:  true,
+				Warnings: answerWarnings(v.result.Warnings),
+			},
+		}
+	})
+}
+
+func (h *Handler) fail(path string, req *admission.Request, outcome Outcome, err error, more ...any) admission.Response {
+	h.Metrics.count(path, req, verdict{outcome: outcome})
+	h.Log.Error("admitted unchanged, because of a failure of spark-vitals", append(logged(path, req), append(more, "error", err)...)...)
+	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{
+		Allowed:  true,
+		Warnings: []string{"spark-vitals failed and left this object as it is; its log says why"},
+	}}
+}
+
+func (h *Handler) tell(path string, req *admission.Request, v verdict) {
+	h.Metrics.count(path, req, v)
+	attributes := append(logged(path, req), "outcome", v.outcome, "role", v.role, "rule", v.result.Rule)
+	if len(v.result.Warnings) > 0 {
+		attributes = append(attributes, "warnings", answerWarnings(v.result.Warnings))
+	}
+	h.Log.Info("reviewed", attributes...)
+}
+
+// logged identifies a request. Nothing of the object itself is logged but its
+// name: environments hold secrets.
+func logged(path string, req *admission.Request) []any {
+	return []any{"path", path, "resource", req.Resource.Resource, "namespace", req.Namespace, "name", req.Name, "uid", req.UID, "dryRun", req.DryRun != nil && *req.DryRun}
+}
+
+const maxAnswerWarnings = 8 // the API server cuts off after 4 KiB
+
+func answerWarnings(warnings []policy.Warning) []string {
+	var texts []string
+	for i, w := range warnings {
+		if i == maxAnswerWarnings {
+			return append(texts, fmt.Sprintf("spark-vitals: and %d more", len(warnings)-i))
+		}
+		texts = append(texts, "spark-vitals: "+w.String())
+	}
+	return texts
+}

@@ -1,0 +1,226 @@
+package webhook
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/spark-vitals/spark-vitals/internal/golden"
+	"github.com/spark-vitals/spark-vitals/policy"
+)
+
+// A site is a webhook on loopback, without TLS, and its metrics and log.
+type site struct {
+	*httptest.Server
+	metrics *Metrics
+	log     *bytes.Buffer
+}
+
+func serve(t *testing.T, p *policy.Policy, deny bool) *site {
+	t.Helper()
+	s := &site{metrics: NewMetrics(prometheus.NewPedanticRegistry()), log: &bytes.Buffer{}}
+	log := slog.New(slog.NewJSONHandler(s.log, nil))
+	w := &server{Config: Config{Log: log}}
+	w.ready.Store(true)
+	s.Server = httptest.NewServer(w.reviews(&Handler{Policy: p, Metrics: s.metrics, Log: log, Deny: deny}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// post sends a review of the object's creation and returns the answer.
+func (s *site) post(t *testing.T, path, kind string, object []byte) *admissionv1.AdmissionResponse {
+	t.Helper()
+	review := admissionv1.AdmissionReview{TypeMeta: reviewType, Request: &admissionv1.AdmissionRequest{
+		UID:       "u-1",
+		Operation: admissionv1.Create,
+		Namespace: "spark",
+		Name:      "golden",
+		Resource:  metav1.GroupVersionResource{Version: "v1", Resource: strings.ToLower(kind) + "s"},
+		Object:    runtime.RawExtension{Raw: object},
+	}}
+	body, err := json.Marshal(review)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.Post(s.URL+path, "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var answer admissionv1.AdmissionReview
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		t.Fatal(err)
+	}
+	if answer.TypeMeta != reviewType || answer.Response.UID != "u-1" {
+		t.Fatalf("the answer is no answer: %+v", answer)
+	}
+	return answer.Response
+}
+
+// The goldens of package patches come out of the webhook as they do of the
+// library, and the warnings reach the user.
+func TestGoldensThroughHTTP(t *testing.T) {
+	for _, c := range golden.Cases(t, "../patches/testdata") {
+		t.Run(c.Name, func(t *testing.T) {
+			s := serve(t, c.Policy, false)
+			path := map[policy.Mode]string{policy.Enabled: "/mutate", policy.Audit: "/audit"}[c.Mode]
+			answer := s.post(t, path, c.Kind, c.JSON)
+			if !answer.Allowed {
+				t.Error("refused")
+			}
+			c.CheckDiff(t, patched(t, c.JSON, answer))
+			if told := strings.Count(c.Want(), "\nwarning: "); min(told, maxAnswerWarnings+1) != len(answer.Warnings) {
+				t.Errorf("%d warnings, want %d: %q", len(answer.Warnings), told, answer.Warnings)
+			}
+		})
+	}
+}
+
+// What is no admission review is a failed call, and never a refusal.
+func TestEnvelopes(t *testing.T) {
+	review := `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u"}}`
+	tests := map[string]struct {
+		method, contentType, encoding, body string
+		status                              int
+	}{
+		"a review of nothing": {"POST", "application/json", "", review, 200},
+		"GET":                 {"GET", "application/json", "", "", 405},
+		"content type":        {"POST", "application/yaml", "", review, 415},
+		"compressed":          {"POST", "application/json", "gzip", review, 415},
+		"too large":           {"POST", "application/json", "", `{"apiVersion":"` + strings.Repeat("x", maxReviewBytes) + `"}`, 413},
+		"truncated":           {"POST", "application/json", "", review[:40], 400},
+		"empty":               {"POST", "application/json", "", "", 400},
+		"another version":     {"POST", "application/json", "", strings.Replace(review, "/v1", "/v1beta1", 1), 400},
+		"another kind":        {"POST", "application/json", "", `{"apiVersion":"v1","kind":"Pod"}`, 400},
+		"no request":          {"POST", "application/json", "", `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`, 400},
+		"no uid":              {"POST", "application/json", "", strings.Replace(review, `"uid":"u"`, ``, 1), 400},
+	}
+	s := serve(t, policy.Default(), true)
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			request, err := http.NewRequest(test.method, s.URL+"/mutate", strings.NewReader(test.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Content-Type", test.contentType)
+			if test.encoding != "" {
+				request.Header.Set("Content-Encoding", test.encoding)
+			}
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			answer, _ := io.ReadAll(response.Body)
+			if response.StatusCode != test.status || strings.Contains(string(answer), `"allowed":false`) {
+				t.Errorf("%s: %s", response.Status, answer)
+			}
+		})
+	}
+}
+
+// Whatever fails in us, the object is admitted as it is, and it is counted.
+func TestFailuresAdmit(t *testing.T) {
+	s := serve(t, nil, true) // no policy: every use of it panics
+	pod := []byte(`{"kind":"Pod","metadata":{"labels":{"spark-role":"driver"}},"spec":{"containers":[{"name":"spark-kubernetes-driver","env":[{"name":"SECRET","value":"hunter2"}]}]}}`)
+	for outcome, object := range map[Outcome][]byte{
+		Panicked: pod,
+		Failed:   []byte(`{"kind":"Pod","spec":"none"}`),
+	} {
+		for _, path := range []string{"/mutate", "/audit", "/validate"} {
+			answer := s.post(t, path, "Pod", object)
+			if !answer.Allowed || answer.Patch != nil || len(answer.Warnings) != 1 {
+				t.Errorf("%s of %s: %+v", outcome, path, answer)
+			}
+			counted := testutil.ToFloat64(s.metrics.requests.WithLabelValues(path[1:], "pods", "", "", string(outcome)))
+			if counted != 1 {
+				t.Errorf("%s of %s is counted %v times", outcome, path, counted)
+			}
+		}
+	}
+	if log := s.log.String(); strings.Contains(log, "hunter2") || !strings.Contains(log, `"name":"golden"`) {
+		t.Errorf("the log tells a secret, or not the name: %s", log)
+	}
+}
+
+// /validate tells what /mutate tells, and with Deny refuses drivers for it, and
+// never an executor. It judges what the user wrote, not what we put there.
+func TestValidate(t *testing.T) {
+	for _, c := range golden.Cases(t, "../patches/testdata") {
+		if c.Kind != "Pod" || c.Mode != policy.Enabled {
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			injected := patched(t, c.JSON, serve(t, c.Policy, false).post(t, "/mutate", c.Kind, c.JSON))
+			s := serve(t, c.Policy, true)
+			isUsers := strings.Contains(c.Want(), "\nwarning: setting-ignored") || strings.Contains(c.Want(), "\nwarning: harmful-probe")
+			isDriver := bytes.Contains(c.JSON, []byte(`"spark-role":"driver"`))
+			for when, object := range map[string][]byte{"as it was made": c.JSON, "as it was injected": injected} {
+				answer := s.post(t, "/validate", c.Kind, object)
+				if answer.Patch != nil {
+					t.Errorf("%s: a validating webhook has patched", when)
+				}
+				if refused := !answer.Allowed; refused != (isUsers && isDriver) {
+					t.Errorf("%s: refused is %v: %v", when, refused, answer.Result)
+				} else if refused && !strings.Contains(answer.Result.Message, "spark-vitals.io") && !strings.Contains(answer.Result.Message, "spec.containers") {
+					t.Errorf("%s: the refusal names no field: %s", when, answer.Result.Message)
+				}
+				if answer := serve(t, c.Policy, false).post(t, "/validate", c.Kind, object); !answer.Allowed {
+					t.Errorf("%s: refused without --validation=deny", when)
+				}
+			}
+		})
+	}
+}
+
+func TestOtherRequestsAreLeftAlone(t *testing.T) {
+	s := serve(t, policy.Default(), true)
+	for _, kind := range []string{"ConfigMap", "Pod/status"} {
+		for _, path := range []string{"/mutate", "/audit", "/validate"} {
+			if answer := s.post(t, path, kind, []byte(`{}`)); !answer.Allowed || answer.Patch != nil || answer.Warnings != nil {
+				t.Errorf("%s of %s: %+v", path, kind, answer)
+			}
+		}
+	}
+}
+
+// The metrics' names and labels follow Prometheus' rules.
+func TestMetricsLint(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	m := NewMetrics(registry)
+	m.requests.WithLabelValues("mutate", "pods", "driver", "default/driver", "patched").Inc()
+	m.warnings.WithLabelValues("mutate", "setting-ignored").Inc()
+	m.seconds.WithLabelValues("mutate", "200").Observe(0.001)
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+}
+
+func patched(t *testing.T, object []byte, answer *admissionv1.AdmissionResponse) []byte {
+	t.Helper()
+	if answer.Patch == nil {
+		return object
+	}
+	patch, err := jsonpatch.DecodePatch(answer.Patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := patch.Apply(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return after
+}

@@ -1,0 +1,112 @@
+package webhook
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/spark-vitals/spark-vitals/patches"
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+func (h *Handler) mutatePod(req *admission.Request, namespace policy.Mode) (verdict, error) {
+	pod, err := decodePod(req)
+	if err != nil {
+		return verdict{}, err
+	}
+	sparkPod, err := spark.PodOf(pod)
+	if err != nil {
+		return verdict{outcome: NotSpark, result: patches.Clean(pod)}, nil
+	}
+	choice := h.Policy.For(sparkPod, namespace)
+	result := patches.Apply(sparkPod, choice)
+	return verdict{outcome: outcomeOf(result), role: string(sparkPod.Role), result: result}, nil
+}
+
+func (h *Handler) mutateService(req *admission.Request, namespace policy.Mode) (verdict, error) {
+	var service corev1.Service
+	if err := decode(req, &service); err != nil {
+		return verdict{}, err
+	}
+	if !patches.IsDriverService(&service) {
+		return verdict{outcome: NotSpark}, nil
+	}
+	result := patches.ApplyToService(&service, h.Policy.ForService(&service, namespace))
+	return verdict{outcome: outcomeOf(result), role: string(spark.Driver), result: result}, nil
+}
+
+// validatePod judges what the user wrote. The pod has been through /mutate, or
+// has not; applying the rule again finds the same either way.
+func (h *Handler) validatePod(req *admission.Request) (verdict, error) {
+	pod, err := decodePod(req)
+	if err != nil {
+		return verdict{}, err
+	}
+	sparkPod, err := spark.PodOf(pod)
+	if err != nil {
+		return verdict{outcome: NotSpark}, nil
+	}
+	result := patches.Apply(sparkPod, h.Policy.For(sparkPod, policy.Enabled))
+	result.Operations = nil
+	v := verdict{outcome: Unchanged, role: string(sparkPod.Role), result: result}
+	if h.Deny && sparkPod.Role == spark.Driver {
+		v.refusal = refusal(result.Warnings)
+	}
+	if v.refusal != "" {
+		v.outcome = Denied
+	}
+	return v, nil
+}
+
+// refusal names what is the user's to mend.
+func refusal(warnings []policy.Warning) string {
+	var texts []string
+	for _, w := range warnings {
+		if w.Kind == policy.SettingIgnored || w.Kind == policy.HarmfulProbe {
+			texts = append(texts, w.String())
+		}
+	}
+	return strings.Join(texts, "; ")
+}
+
+func outcomeOf(result patches.Result) Outcome {
+	switch {
+	case result.Mode == policy.Disabled:
+		return OptedOut
+	case result.Mode == policy.Audit:
+		return Audited
+	case len(result.Operations) > 0:
+		return Patched
+	}
+	return Unchanged
+}
+
+// decodePod fills in the namespace, which the API server may leave to the
+// request on creation.
+func decodePod(req *admission.Request) (*corev1.Pod, error) {
+	pod := &corev1.Pod{}
+	if err := decode(req, pod); err != nil {
+		return nil, err
+	}
+	if pod.Namespace == "" {
+		pod.Namespace = req.Namespace
+	}
+	return pod, nil
+}
+
+// decode reads field names as the API server does, with regard to case. What
+// Go's own decoder would take for "annotations" need not be there for a patch.
+func decode(req *admission.Request, into any) error {
+	if len(req.Object.Raw) == 0 {
+		return errors.New("the review has no object")
+	}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(req.Object.Raw, into); err != nil {
+		return fmt.Errorf("decoding the object of the review: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,202 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/spark-vitals/spark-vitals/policy"
+)
+
+// Config of a webhook server.
+type Config struct {
+	Policy *policy.Policy
+	Deny   bool // see [Handler]
+	// CertDir holds tls.crt and tls.key; both are read anew when they change.
+	CertDir string
+	// Addresses to listen on, "host:port".
+	BindAddress, MetricsBindAddress, HealthProbeBindAddress string
+	// ShutdownDelay is how long the server goes on serving after it was told to
+	// stop: a Service forgets the address of a pod only by and by.
+	ShutdownDelay time.Duration
+	Log           *slog.Logger
+}
+
+// client-go keeps an idle connection for 90 s. Were the server to close it
+// first, a review sent at that moment would be lost, because a POST is not sent
+// a second time; so the server waits longer.
+const (
+	idleTimeout   = 150 * time.Second
+	readTimeout   = 10 * time.Second // above the API server's timeoutSeconds for us
+	writeTimeout  = 10 * time.Second
+	finishTimeout = 10 * time.Second // for answers still under way after ShutdownDelay
+	maxHeader     = 64 << 10
+)
+
+type server struct {
+	Config
+	ready atomic.Bool // serving, and not about to stop
+}
+
+// Run serves until the context ends, and then for as long as it takes to stop
+// without losing a review.
+func Run(ctx context.Context, c Config) error {
+	s := &server{Config: c}
+	certificates, err := certwatcher.New(filepath.Join(c.CertDir, "tls.crt"), filepath.Join(c.CertDir, "tls.key"))
+	if err != nil {
+		return fmt.Errorf("reading tls.crt and tls.key from --cert-dir %s: %w", c.CertDir, err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(certificateExpiry(certificates))
+	handler := &Handler{Policy: c.Policy, Metrics: NewMetrics(registry), Log: c.Log, Deny: c.Deny}
+
+	endpoints := []endpoint{
+		{flag: "health-probe-bind-address", address: c.HealthProbeBindAddress, handler: s.health()},
+		{flag: "metrics-bind-address", address: c.MetricsBindAddress, handler: promhttp.HandlerFor(prometheus.Gatherers{registry, ctrlmetrics.Registry}, promhttp.HandlerOpts{})},
+		{flag: "bind-address", address: c.BindAddress, handler: s.reviews(handler), tls: tlsConfig(certificates)},
+	}
+	for i := range endpoints {
+		if err := endpoints[i].listen(ctx); err != nil {
+			return err
+		}
+	}
+	tasks, serving := errgroup.WithContext(context.WithoutCancel(ctx))
+	tasks.Go(func() error { return certificates.Start(serving) })
+	for _, e := range endpoints {
+		tasks.Go(func() error { return e.serve(serving, c.Log) })
+	}
+	s.ready.Store(true)
+	c.Log.Info("serving", "address", c.BindAddress, "rules", len(c.Policy.Rules()), "deny", c.Deny)
+
+	tasks.Go(func() error { return s.stopAfter(ctx, serving) })
+	if err := tasks.Wait(); !errors.Is(err, errStopped) {
+		return err
+	}
+	return nil
+}
+
+var errStopped = errors.New("stopped as asked")
+
+// stopAfter the context ended and the Service has had time to notice. Until
+// then answers carry "Connection: close", so that the API server comes to
+// another replica with its next call.
+func (s *server) stopAfter(ctx, serving context.Context) error {
+	select {
+	case <-serving.Done():
+		return nil
+	case <-ctx.Done():
+	}
+	s.ready.Store(false)
+	s.Log.Info("stopping", "in", s.ShutdownDelay)
+	select {
+	case <-serving.Done():
+	case <-time.After(s.ShutdownDelay):
+	}
+	return errStopped
+}
+
+// An endpoint is one address and what is served there.
+type endpoint struct {
+	flag, address string
+	handler       http.Handler
+	tls           *tls.Config  // nil for plain HTTP
+	listener      net.Listener // open from listen on
+}
+
+func (e *endpoint) listen(ctx context.Context) (err error) {
+	if e.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", e.address); err != nil {
+		return fmt.Errorf("listening on --%s: %w", e.flag, err)
+	}
+	return nil
+}
+
+func (e *endpoint) serve(ctx context.Context, log *slog.Logger) (err error) {
+	server := &http.Server{
+		Handler:     e.handler,
+		TLSConfig:   e.tls,
+		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // to it every port scan is an error
+	}
+	stopped := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+		defer cancel()
+		stopped <- server.Shutdown(ending)
+	}()
+	if e.tls != nil {
+		err = server.ServeTLS(e.listener, "", "")
+	} else {
+		err = server.Serve(e.listener)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return <-stopped
+	}
+	return err
+}
+
+// reviews are served over HTTP/1.1 alone: the API server speaks nothing else to
+// webhooks.
+func (s *server) reviews(h *Handler) http.Handler {
+	mux := http.NewServeMux()
+	for path, handler := range map[string]http.Handler{
+		"/mutate":   reviews{h.Mutate(policy.Enabled), s.Log},
+		"/audit":    reviews{h.Mutate(policy.Audit), s.Log},
+		"/validate": reviews{h.Validate(), s.Log},
+	} {
+		mux.Handle(path, h.Metrics.timed(path[1:], handler))
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.ready.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func (s *server) health() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.ready.Load() {
+			http.Error(w, "not serving, or about to stop", http.StatusServiceUnavailable)
+		}
+	})
+	return mux
+}
+
+func tlsConfig(certificates *certwatcher.CertWatcher) *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS13,
+		NextProtos:     []string{"http/1.1"},
+		GetCertificate: certificates.GetCertificate,
+	}
+}
+
+// certificateExpiry is exported because an expired certificate is silent: the
+// API server cannot call, and with failurePolicy Ignore goes on without.
+func certificateExpiry(certificates *certwatcher.CertWatcher) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "spark_vitals_certificate_expiry_timestamp_seconds",
+		Help: "When the serving certificate expires, in seconds since 1970.",
+	}, func() float64 {
+		certificate, err := certificates.GetCertificate(nil)
+		if err != nil || certificate.Leaf == nil {
+			return 0
+		}
+		return float64(certificate.Leaf.NotAfter.Unix())
+	})
+}

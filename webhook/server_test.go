@@ -1,0 +1,195 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	certutil "k8s.io/client-go/util/cert"
+
+	"github.com/spark-vitals/spark-vitals/policy"
+)
+
+// A running server on loopback, with its own client.
+type running struct {
+	Config
+	stop    context.CancelFunc
+	stopped chan error
+	client  *http.Client
+}
+
+func run(t *testing.T) *running {
+	t.Helper()
+	r := &running{
+		Config: Config{
+			Policy: policy.Default(), CertDir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
+			BindAddress: freeAddress(t), MetricsBindAddress: freeAddress(t), HealthProbeBindAddress: freeAddress(t),
+			ShutdownDelay: 2 * time.Second,
+		},
+		stopped: make(chan error, 1),
+	}
+	writeCertificate(t, r.CertDir)
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	go func() { r.stopped <- Run(ctx, r.Config) }()
+	t.Cleanup(func() { stop(); <-r.stopped })
+	r.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	eventually(t, "ready", func() bool { return r.status("http://"+r.HealthProbeBindAddress+"/readyz") == http.StatusOK })
+	return r
+}
+
+func (r *running) status(url string) int {
+	response, err := r.client.Get(url)
+	if err != nil {
+		return 0
+	}
+	defer response.Body.Close()
+	_, _ = io.Copy(io.Discard, response.Body)
+	return response.StatusCode
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func writeCertificate(t *testing.T, dir string) *x509.Certificate {
+	t.Helper()
+	certificate, key, err := certutil.GenerateSelfSignedCertKey("localhost", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"tls.crt": certificate, "tls.key": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parsed, err := certutil.ParseCertsPEM(certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed[0]
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !holds(); {
+		if time.Now().After(end) {
+			t.Fatalf("not %s after 30 s", what)
+		}
+		time.Sleep(20 * time.Millisecond) // between two looks
+	}
+}
+
+const emptyReview = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u"}}`
+
+func (r *running) review() (*http.Response, error) {
+	response, err := r.client.Post("https://"+r.BindAddress+"/mutate", "application/json", strings.NewReader(emptyReview))
+	if err == nil {
+		_, _ = io.Copy(io.Discard, response.Body)
+		response.Body.Close()
+	}
+	return response, err
+}
+
+// After a signal to stop the server is not ready, serves on, and asks the
+// clients to leave; only then does it end.
+func TestDrain(t *testing.T) {
+	r := run(t)
+	if response, err := r.review(); err != nil || response.Close {
+		t.Fatalf("before: %v, closes: %v", err, response.Close)
+	}
+	r.stop()
+	eventually(t, "unready", func() bool {
+		return r.status("http://"+r.HealthProbeBindAddress+"/readyz") == http.StatusServiceUnavailable
+	})
+	if status := r.status("http://" + r.HealthProbeBindAddress + "/healthz"); status != http.StatusOK {
+		t.Errorf("healthz says %d while stopping", status)
+	}
+	response, err := r.review()
+	if err != nil || response.StatusCode != http.StatusOK || !response.Close {
+		t.Errorf("while stopping: %v, %+v", err, response)
+	}
+	err = <-r.stopped
+	r.stopped <- err
+	if err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	if _, err := r.review(); err == nil {
+		t.Error("still serving after the end")
+	}
+}
+
+func TestTLS(t *testing.T) {
+	r := run(t)
+	dial := func(c *tls.Config) (*tls.Conn, error) {
+		c.InsecureSkipVerify = true
+		return tls.Dial("tcp", r.BindAddress, c)
+	}
+	if _, err := dial(&tls.Config{MaxVersion: tls.VersionTLS12}); err == nil {
+		t.Error("TLS 1.2 is served")
+	}
+	if c, err := dial(&tls.Config{NextProtos: []string{"h2", "http/1.1"}}); err != nil || c.ConnectionState().NegotiatedProtocol != "http/1.1" {
+		t.Errorf("HTTP/2 is served, or nothing: %v", err)
+	}
+	renewed := writeCertificate(t, r.CertDir)
+	eventually(t, "serving the renewed certificate", func() bool {
+		c, err := dial(&tls.Config{})
+		return err == nil && c.ConnectionState().PeerCertificates[0].Equal(renewed)
+	})
+}
+
+func TestMetricsEndpoint(t *testing.T) {
+	r := run(t)
+	if _, err := r.review(); err != nil {
+		t.Fatal(err)
+	}
+	response, err := r.client.Get("http://" + r.MetricsBindAddress + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	for _, want := range []string{
+		`spark_vitals_admission_requests_total{outcome="ignored",path="mutate",resource="",role="",rule=""} 1`,
+		`spark_vitals_admission_duration_seconds_bucket{code="200",path="mutate",le="0.005"}`,
+		"spark_vitals_certificate_expiry_timestamp_seconds ",
+		"certwatcher_read_certificate_total",
+	} {
+		if !strings.Contains(string(body), want) {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
+func TestErrorsOfStarting(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	good := Config{Policy: policy.Default(), CertDir: t.TempDir(), Log: slog.New(slog.DiscardHandler), BindAddress: "127.0.0.1:0", MetricsBindAddress: "127.0.0.1:0", HealthProbeBindAddress: "127.0.0.1:0"}
+	writeCertificate(t, good.CertDir)
+	noCertificate, portTaken := good, good
+	noCertificate.CertDir = t.TempDir()
+	portTaken.BindAddress = taken.Addr().String()
+	for want, c := range map[string]Config{"--cert-dir": noCertificate, "--bind-address": portTaken} {
+		if err := Run(context.Background(), c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not name %s: %v", want, err)
+		}
+	}
+}
