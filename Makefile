@@ -1,0 +1,37 @@
+# "make" prints the targets. Everything else is in the Go code.
+export CGO_ENABLED = 0
+TOOL = go tool -modfile=$(CURDIR)/tools/go.mod
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/spark-vitals
+	go build -trimpath -o bin/spark-vitals ./cmd/spark-vitals
+
+demo: ## show what is injected into real Spark's pods, on a real API server
+	cd e2e && go run ./demo
+
+test: lint unit apiserver ## everything that CI checks
+
+lint: ## formatting, imports, mistakes
+	$(TOOL) golangci-lint run ./...
+	cd e2e && $(TOOL) golangci-lint run -c ../.golangci.yml ./...
+
+unit: ## the tests that need no cluster
+	go test ./...
+
+apiserver: ## the tests on a real API server, which is built first
+	cd e2e && go run ./build && go test ./apiserver
+
+fuzz: ## look for policies that break the parser, for a minute
+	go test ./policy -fuzz=FuzzParse -fuzztime=1m
+
+golden: ## write the wanted part of the golden files anew; read the difference
+	go test ./patches ./policy -update
+	UPDATE=1 go test ./cmd/...
+
+clean: ## remove what was built
+	rm -rf bin
+
+.PHONY: help build demo test lint unit apiserver fuzz golden clean
+.DEFAULT_GOAL = help

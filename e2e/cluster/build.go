@@ -1,0 +1,110 @@
+package cluster
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Root is the folder of the project, found from the folder of the caller.
+func Root() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/spark-vitals/spark-vitals").Output()
+	if err != nil {
+		return "", fmt.Errorf("finding the project: %w", explain(err))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// Build builds the main package in a folder of the project into bin/ and returns
+// its path. It shows how far it is: from nothing, Kubernetes takes minutes.
+func Build(ctx context.Context, folder, name string, progress io.Writer) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(root, "bin", name)
+	if err := os.MkdirAll(filepath.Dir(binary), 0o755); err != nil {
+		return "", fmt.Errorf("building %s: %w", name, err)
+	}
+	dir := filepath.Join(root, folder)
+	total, err := countPackages(ctx, dir)
+	if err != nil {
+		return "", fmt.Errorf("building %s: %w", name, err)
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-o", binary, ".")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
+	lines, err := cmd.StderrPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", fmt.Errorf("building %s: %w", name, err)
+	}
+	said := show(lines, progress, name, total)
+	if err := cmd.Wait(); err != nil {
+		return "", fmt.Errorf("building %s: %w", name, explain(fmt.Errorf("%w\n%s", err, said)))
+	}
+	return binary, nil
+}
+
+func countPackages(ctx context.Context, dir string) (int, error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-deps", ".")
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, explain(err)
+	}
+	return bytes.Count(out, []byte("\n")), nil
+}
+
+// show counts the packages that "go build -v" names, a line every few seconds,
+// and returns what else it says.
+func show(from io.Reader, to io.Writer, name string, total int) []byte {
+	var said bytes.Buffer
+	begun, shown, built := time.Now(), time.Now(), 0
+	for lines := bufio.NewScanner(from); lines.Scan(); {
+		line := lines.Text()
+		if strings.ContainsAny(line, " \t") {
+			fmt.Fprintln(&said, line)
+			continue
+		}
+		built++
+		if time.Since(shown) > 10*time.Second {
+			shown = time.Now()
+			fmt.Fprintf(to, "  building %s: %d of at most %d packages, %s\n", name, built, total, time.Since(begun).Round(time.Second))
+		}
+	}
+	return said.Bytes()
+}
+
+// explain adds to an error what its reader can do about it.
+func explain(err error) error {
+	text := err.Error()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		text += string(exit.Stderr)
+	}
+	for sign, remedy := range map[string]string{
+		"no space left on device":   "the disk is full; some 4 GiB are needed for the Go build cache",
+		"no such host":              "a Go module could not be downloaded; is there a network, and does GOPROXY name a reachable module proxy?",
+		"connection refused":        "a Go module could not be downloaded; does GOPROXY name a reachable module proxy?",
+		"i/o timeout":               "a Go module could not be downloaded in time; is there a network?",
+		"executable file not found": "Go is not installed, or not in PATH",
+		"address already in use":    "a port is taken by another program; try again",
+		"requires go >=":            "the installed Go is too old",
+		"cannot allocate memory":    "there is not enough memory",
+		"permission denied":         "a file or folder is not writable",
+	} {
+		if strings.Contains(text, sign) {
+			return fmt.Errorf("%s\n%s", remedy, text)
+		}
+	}
+	return errors.New(text)
+}

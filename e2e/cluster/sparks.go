@@ -1,0 +1,54 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+)
+
+// Namespace makes a namespace of a mode ("" for none) with the service account
+// that the captured pods name. Without a controller-manager nobody else does.
+func (c *ControlPlane) Namespace(ctx context.Context, name, mode string) error {
+	client, err := kubernetes.NewForConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if mode != "" {
+		namespace.Labels = map[string]string{annotations.Inject: mode}
+	}
+	if _, err := client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("making the namespace %s: %w", name, err)
+	}
+	for _, account := range []string{"default", "spark"} {
+		_, err := client.CoreV1().ServiceAccounts(name).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("making the service account %s: %w", account, err)
+		}
+	}
+	return nil
+}
+
+// CapturedPod is a captured pod as its creator sent it, for a namespace.
+func CapturedPod(review captured.Review, namespace string) (*corev1.Pod, error) {
+	pod := &corev1.Pod{}
+	err := json.Unmarshal(review.Object(), pod)
+	pod.Namespace, pod.ManagedFields = namespace, nil
+	return pod, err
+}
+
+// CapturedService is the same of a Service.
+func CapturedService(review captured.Review, namespace string) (*corev1.Service, error) {
+	service := &corev1.Service{}
+	err := json.Unmarshal(review.Object(), service)
+	service.Namespace, service.ManagedFields = namespace, nil
+	return service, err
+}

@@ -1,0 +1,151 @@
+package cluster
+
+import (
+	"context"
+	"crypto/x509/pkix"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// Webhook is a running "spark-vitals webhook".
+type Webhook struct {
+	URL, MetricsURL, HealthURL string
+	process                    *process
+}
+
+// StartWebhook builds spark-vitals and runs its webhook beside the cluster, with
+// a certificate of the cluster's authority.
+func (c *ControlPlane) StartWebhook(ctx context.Context, progress io.Writer, flags ...string) (*Webhook, error) {
+	binary, err := Build(ctx, "cmd/spark-vitals", "spark-vitals", progress)
+	if err != nil {
+		return nil, err
+	}
+	certs := filepath.Join(c.Dir, "webhook")
+	if err := c.issueServing(certs); err != nil {
+		return nil, fmt.Errorf("making the webhook's certificate: %w", err)
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	address := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
+	w := &Webhook{URL: "https://" + address(0), MetricsURL: "http://" + address(1) + "/metrics", HealthURL: "http://" + address(2)}
+	args := append([]string{
+		"webhook", "--cert-dir=" + certs, "--bind-address=" + address(0),
+		"--metrics-bind-address=" + address(1), "--health-probe-bind-address=" + address(2),
+	}, flags...)
+	if w.process, err = start(c.Dir, "webhook", binary, args...); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := w.process.until(ctx, w.ready); err != nil {
+		w.Stop()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (c *ControlPlane) issueServing(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return c.Authority.Issue(dir, "tls", pkix.Name{CommonName: "spark-vitals-webhook"}, "127.0.0.1")
+}
+
+func (w *Webhook) ready(ctx context.Context) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.HealthURL+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("readyz: %s", response.Status)
+	}
+	return nil
+}
+
+// Stop ends the webhook as a kubelet would.
+func (w *Webhook) Stop() { w.process.stop(30 * time.Second) }
+
+// Register tells the API server of the webhook: its pods and driver Services in
+// namespaces that are labelled, each mode on its own path.
+func (c *ControlPlane) Register(ctx context.Context, url string) error {
+	client, err := kubernetes.NewForConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	mutating := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "spark-vitals"}}
+	for mode, path := range map[string]string{"enabled": "/mutate", "audit": "/audit"} {
+		for resource, selector := range objectSelectors {
+			mutating.Webhooks = append(mutating.Webhooks, admissionregistrationv1.MutatingWebhook{
+				Name:                    fmt.Sprintf("%s.%s.spark-vitals.io", resource, mode),
+				ClientConfig:            c.clientConfig(url + path),
+				Rules:                   creationOf(resource),
+				NamespaceSelector:       labelled(mode),
+				ObjectSelector:          selector,
+				FailurePolicy:           new(admissionregistrationv1.Ignore),
+				SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+				ReinvocationPolicy:      new(admissionregistrationv1.IfNeededReinvocationPolicy),
+				TimeoutSeconds:          new(int32(3)),
+				AdmissionReviewVersions: []string{"v1"},
+			})
+		}
+	}
+	if _, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(ctx, mutating, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("registering the mutating webhook: %w", err)
+	}
+	validating := &admissionregistrationv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "spark-vitals"},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+			Name:                    "validate.spark-vitals.io",
+			ClientConfig:            c.clientConfig(url + "/validate"),
+			Rules:                   creationOf("pods"),
+			NamespaceSelector:       labelled("enabled"),
+			ObjectSelector:          objectSelectors["pods"],
+			FailurePolicy:           new(admissionregistrationv1.Ignore),
+			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+			TimeoutSeconds:          new(int32(3)),
+			AdmissionReviewVersions: []string{"v1"},
+		}},
+	}
+	if _, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Create(ctx, validating, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("registering the validating webhook: %w", err)
+	}
+	return nil
+}
+
+func (c *ControlPlane) clientConfig(url string) admissionregistrationv1.WebhookClientConfig {
+	return admissionregistrationv1.WebhookClientConfig{URL: &url, CABundle: c.Authority.PEM}
+}
+
+func creationOf(resource string) []admissionregistrationv1.RuleWithOperations {
+	return []admissionregistrationv1.RuleWithOperations{{
+		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+		Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{resource}},
+	}}
+}
+
+func labelled(mode string) *metav1.LabelSelector {
+	return &metav1.LabelSelector{MatchLabels: map[string]string{annotations.Inject: mode}}
+}
+
+var objectSelectors = map[string]*metav1.LabelSelector{
+	"pods":     {MatchExpressions: []metav1.LabelSelectorRequirement{{Key: spark.RoleLabel, Operator: metav1.LabelSelectorOpIn, Values: []string{string(spark.Driver), string(spark.Executor)}}}},
+	"services": {MatchExpressions: []metav1.LabelSelectorRequirement{{Key: spark.ApplicationLabel, Operator: metav1.LabelSelectorOpExists}}},
+}
