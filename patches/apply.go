@@ -7,8 +7,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// A Patch changes a pod as the rule says, or leaves it alone and says why.
-type Patch func(*Pod, *policy.Rule)
+// A Patch changes a pod as its rule says, or leaves it alone and says why.
+type Patch func(*Pod, policy.Choice)
 
 // all patches, in the order in which they are applied: a probe of the block
 // manager's port needs the port to be real.
@@ -27,11 +27,14 @@ var all = []Patch{
 // The operations apply to any JSON that decodes to the pod without regard to
 // unknown fields, and the result is a valid pod if the given one was.
 func Apply(pod spark.Pod, choice policy.Choice) Result {
-	p := &Pod{Pod: pod, annotated: annotated{meta: &pod.ObjectMeta}, audit: choice.Mode != policy.Enabled}
+	p := &Pod{Pod: pod, annotated: annotated{meta: &pod.ObjectMeta}, audit: choice.Mode != policy.Enabled, asItWill: pod}
+	if choice.Mode == policy.Audit {
+		p.asItWill.Pod = pod.DeepCopy()
+	}
 	p.warn(choice.Warnings...)
 	if choice.Rule != nil {
 		for _, patch := range all {
-			patch(p, choice.Rule)
+			patch(p, choice)
 		}
 		p.stampReport(choice, &p.report)
 	}

@@ -23,13 +23,13 @@ import (
 // Left alone: a port that the user chose, 0 for a random one included; a
 // container with a command of its own, which need not collect the variables; the
 // host's network and host ports, where the port may be taken.
-func blockManagerPort(p *Pod, rule *policy.Rule) {
+func blockManagerPort(p *Pod, c policy.Choice) {
 	const field = "blockManagerPort"
-	if rule.BlockManagerPort == nil || p.Role != spark.Executor {
+	if c.Rule.BlockManagerPort == nil || p.Role != spark.Executor {
 		return
 	}
 	declared := p.PortIndex(spark.BlockManagerPort)
-	port := p.applicationPort(rule.BlockManagerPort)
+	port := p.applicationPort(c.Rule.BlockManagerPort)
 	chosen, known := p.BlockManager()
 	switch {
 	case p.Application() == "":

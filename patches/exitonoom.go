@@ -1,6 +1,7 @@
 package patches
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/spark-vitals/spark-vitals/policy"
@@ -19,14 +20,15 @@ import (
 // here. Off in every ready-made rule set; for those who own their drivers.
 //
 // Left alone with envFrom or valueFrom, whose value cannot be appended to, and
-// where the user has chosen what happens (any ...OnOutOfMemoryError).
-func exitOnOutOfMemoryError(p *Pod, rule *policy.Rule) {
+// where the user has chosen what happens. A heap dump is no choice: the JVM writes
+// it and then ends.
+func exitOnOutOfMemoryError(p *Pod, c policy.Choice) {
 	const (
 		field    = "exitOnOutOfMemoryError"
 		variable = "JDK_JAVA_OPTIONS"
 		option   = "-XX:+ExitOnOutOfMemoryError"
 	)
-	if !rule.ExitOnOutOfMemoryError || p.Role != spark.Driver {
+	if !c.Rule.ExitOnOutOfMemoryError || p.Role != spark.Driver {
 		return
 	}
 	last := -1
@@ -45,7 +47,7 @@ func exitOnOutOfMemoryError(p *Pod, rule *policy.Rule) {
 		p.leave(field, variable+" comes from elsewhere (valueFrom)")
 		return
 	case strings.Contains(p.Container().Env[last].Value, option):
-	case strings.Contains(p.Container().Env[last].Value, "OnOutOfMemoryError"):
+	case ownChoice.MatchString(p.Container().Env[last].Value):
 		p.leave(field, "the user's own")
 		return
 	default:
@@ -53,3 +55,6 @@ func exitOnOutOfMemoryError(p *Pod, rule *policy.Rule) {
 	}
 	p.did(field, "the JVM ends (exit 3) at the first exhaustion of its heap instead of going on without its scheduler")
 }
+
+// ownChoice is an option of the JVM that says whether it ends.
+var ownChoice = regexp.MustCompile(`-XX:(\+|-)(Exit|Crash)OnOutOfMemoryError|-XX:OnOutOfMemoryError=`)

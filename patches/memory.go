@@ -15,8 +15,8 @@ import (
 // Only the limit is certain on a driver: spark-submit makes the pod before the
 // ConfigMap that holds the heap, so the heap is worked out by Spark's own
 // factors, and the source is "estimated". Nothing is stamped that is not known.
-func memoryAnnotations(p *Pod, rule *policy.Rule) {
-	if !rule.MemoryAnnotations {
+func memoryAnnotations(p *Pod, c policy.Choice) {
+	if !c.Rule.MemoryAnnotations {
 		return
 	}
 	m := p.Memory()

@@ -16,8 +16,11 @@ import (
 type Pod struct {
 	spark.Pod
 	annotated
-	audit bool // record no operation on the spec
 	report
+	audit bool // record no operation on the spec
+	// asItWill is the pod that will run: in audit the one that the user made,
+	// else this one.
+	asItWill spark.Pod
 }
 
 func (p *Pod) containerPath(field string) string {

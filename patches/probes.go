@@ -16,27 +16,31 @@ import (
 //
 // A probe of the user's own stands, and he is told if it will harm Spark. A
 // probe of the rule is left out where it would do harm on this pod; see unfit.
-func probes(p *Pod, rule *policy.Rule) {
-	own := ownProbes(p, rule)
+func probes(p *Pod, c policy.Choice) {
+	own := ownProbes(p, c.Rule)
 	for _, name := range policy.ProbeNames {
-		field, wanted := name.Field(), *rule.Probes.Named(name)
-		switch {
+		switch wanted := *c.Rule.Probes.Named(name); {
 		case own[name] != nil:
-			p.leave(field, "the user's own")
-			p.warn(policy.Harm(p.Pod, name, own[name], rule.PublishNotReadyAddresses)...)
-		case wanted == nil:
-		default:
-			filled, why := p.fit(name, wanted, rule, len(own) > 0)
-			if why != "" {
-				p.leave(field, why)
-				continue
+			p.leave(name.Field(), "the user's own")
+			if text := policy.Harm(p.asItWill, name, own[name], c.Published); text != "" {
+				p.warn(policy.Warning{Kind: policy.HarmfulProbe, Field: p.fieldPath(name), Text: text})
 			}
-			if *name.Of(p.Container()) == nil {
-				p.setProbe(name, filled)
-			}
-			p.did(field, probeReason(name, filled, rule))
+		case wanted != nil:
+			p.injectProbe(name, wanted, c.Rule, len(own) > 0)
 		}
 	}
+}
+
+func (p *Pod) injectProbe(name policy.ProbeName, wanted *corev1.Probe, rule *policy.Rule, hasOwn bool) {
+	filled, why := p.fit(name, wanted, rule, hasOwn)
+	if why != "" {
+		p.leave(name.Field(), why)
+		return
+	}
+	if *name.Of(p.Container()) == nil {
+		p.setProbe(name, filled)
+	}
+	p.did(name.Field(), probeReason(name, filled, rule))
 }
 
 // ownProbes are the probes that the container has and that are not the rule's,
@@ -120,10 +124,11 @@ func (p *Pod) unfitPort(probe *corev1.Probe) string {
 	if p.Spec.HostNetwork {
 		return "with the host's network the port may be another pod's"
 	}
-	if p.Role != spark.Executor || name != spark.BlockManagerPort {
+	declared, ok := p.Port(spark.BlockManagerPort)
+	asksBlockManager := name == spark.BlockManagerPort || ok && number == declared
+	if p.Role != spark.Executor || !asksBlockManager {
 		return ""
 	}
-	declared, _ := p.Port(name)
 	if listening, ok := p.BlockManager(); !ok || listening != declared {
 		return "the executor's block manager listens on a random port"
 	}
@@ -180,9 +185,19 @@ func (p *Pod) unfitLiveness(name policy.ProbeName, probe *corev1.Probe, rule *po
 	return "without the rule's startup probe it would end a driver that is only starting"
 }
 
+// probeReason is the rule's reason, with the numbers as they are on this pod.
 func probeReason(name policy.ProbeName, probe *corev1.Probe, rule *policy.Rule) string {
-	if why := rule.Why[name]; why != "" {
-		return why
+	reason := rule.Why[name]
+	if reason == "" {
+		reason = "as the rule " + rule.Name + " says"
 	}
-	return fmt.Sprintf("every %d s, as the rule %s says", probe.PeriodSeconds, rule.Name)
+	effect := "ends the container"
+	if name == policy.Readiness {
+		effect = "not Ready"
+	}
+	numbers := fmt.Sprintf("; every %d s, %s after %d failures", probe.PeriodSeconds, effect, probe.FailureThreshold)
+	if probe.FailureThreshold == policy.NeverGivesUp {
+		numbers = fmt.Sprintf("; every %d s, never gives up", probe.PeriodSeconds)
+	}
+	return reason + numbers
 }

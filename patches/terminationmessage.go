@@ -16,17 +16,16 @@ import (
 // hence a switch. What the container itself writes to its termination message
 // still counts first. Left alone where the user has another path for it. File,
 // the API server's default, cannot be told from the user's and counts as unset.
-func fallbackToLogsOnError(p *Pod, rule *policy.Rule) {
+func fallbackToLogsOnError(p *Pod, c policy.Choice) {
 	const field = "terminationMessagePolicy"
-	if !rule.FallbackToLogsOnError {
+	if !c.Rule.FallbackToLogsOnError {
 		return
 	}
-	c := p.Container()
-	if path := c.TerminationMessagePath; path != "" && path != corev1.TerminationMessagePathDefault {
+	if path := p.Container().TerminationMessagePath; path != "" && path != corev1.TerminationMessagePathDefault {
 		p.leave(field, "the user has a terminationMessagePath of his own")
 		return
 	}
-	if c.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError {
+	if p.Container().TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError {
 		p.setTerminationMessagePolicy(corev1.TerminationMessageFallbackToLogsOnError)
 	}
 	p.did(field, "the last lines of a failed container's log stand in the pod's status")

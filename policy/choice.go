@@ -28,8 +28,13 @@ var modes = []Mode{Disabled, Audit, Enabled} // the later, the more is done
 // Choice is what the policy says of one pod or Service.
 type Choice struct {
 	Mode Mode
-	Rule *Rule // nil where no rule matches or the mode is Disabled: nothing is done
-	// Warnings about settings that could not be read and were ignored.
+	// Rule that applies; one without a name and without content where none
+	// matches. nil where the mode is Disabled: nothing is done.
+	Rule *Rule
+	// Published says of a driver that its Service publishes addresses that are
+	// not ready, by the rule that its Service will have.
+	Published bool
+	// Warnings about settings that are ignored.
 	Warnings []Warning
 }
 
@@ -39,26 +44,35 @@ type Choice struct {
 // (liveness.periodSeconds: "30") and turn probes and switches off or on
 // (liveness: "false").
 func (p *Policy) For(pod spark.Pod, namespace Mode) Choice {
-	return p.choose(pod.Annotations, namespace, subject{
+	s := subject{
 		role:      pod.Role,
 		labels:    pod.Labels,
 		mainClass: pod.MainClass,
 		version:   sync.OnceValue(func() *semver.Version { return sparkVersion(pod.Version()) }),
-	})
+	}
+	c := p.choose(pod.Annotations, namespace, s, podOf(pod.Role))
+	if pod.Role == spark.Driver && namespace == Enabled {
+		s.mainClass = nil // as its Service shows it
+		rule := first(p.rules, s)
+		c.Published = rule != nil && rule.PublishNotReadyAddresses
+	}
+	return c
 }
 
 // ForService chooses the rule of a driver's Service. Spark makes its selector
-// of all the driver's labels, so they are known; the main class is not.
+// of all the driver's labels, so they are known; the main class is not, nor are
+// the annotations of the driver. The Service's own annotations are read as a
+// pod's are.
 func (p *Policy) ForService(service *corev1.Service, namespace Mode) Choice {
 	selector := service.Spec.Selector
 	return p.choose(service.Annotations, namespace, subject{
 		role:    spark.Driver,
 		labels:  labels.Set(selector),
 		version: sync.OnceValue(func() *semver.Version { return sparkVersion(selector[spark.VersionLabel]) }),
-	})
+	}, driverService)
 }
 
-func (p *Policy) choose(settings map[string]string, namespace Mode, s subject) (c Choice) {
+func (p *Policy) choose(settings map[string]string, namespace Mode, s subject, on object) (c Choice) {
 	c.Mode, c.Warnings = lower(namespace, settings)
 	if c.Mode == Disabled {
 		return c
@@ -68,15 +82,29 @@ func (p *Policy) choose(settings map[string]string, namespace Mode, s subject) (
 		if rule := p.named(name, s); rule != nil {
 			c.Rule = rule
 		} else {
-			c.Warnings = append(c.Warnings, settingWarning(annotations.Rule, name, "there is no such rule for role "+string(s.role)+
-				", and no such rule set; there are "+strings.Join(RuleSets, ", ")))
+			c.Warnings = append(c.Warnings, settingWarning(SettingIgnored, annotations.Rule, name,
+				"no rule and no rule set has this name; there are "+strings.Join(p.namesFor(s.role), ", ")))
 		}
 	}
-	if c.Rule != nil && len(settingKeys(settings)) > 0 {
+	if c.Rule == nil {
+		c.Rule = &Rule{Match: Match{Role: s.role}}
+	}
+	if len(settingKeys(settings)) > 0 {
 		own := *c.Rule
-		c.Rule, c.Warnings = &own, append(c.Warnings, own.apply(settings)...)
+		c.Rule, c.Warnings = &own, append(c.Warnings, own.apply(settings, on)...)
 	}
 	return c
+}
+
+// namesFor are the names by which a pod of that role can choose a rule.
+func (p *Policy) namesFor(role spark.Role) []string {
+	all := slices.Clone(RuleSets)
+	for _, rule := range p.rules {
+		if rule.Match.Role == role && !strings.Contains(rule.Name, "/") {
+			all = append(all, rule.Name)
+		}
+	}
+	return all
 }
 
 // lower is the lesser of what the namespace and the pod ask for.
@@ -87,7 +115,7 @@ func lower(namespace Mode, settings map[string]string) (Mode, []Warning) {
 	}
 	asked := slices.Index(modes, Mode(value))
 	if asked < 0 {
-		return namespace, []Warning{settingWarning(annotations.Inject, value, "must be disabled, audit or enabled")}
+		return namespace, []Warning{settingWarning(SettingIgnored, annotations.Inject, value, "must be disabled, audit or enabled")}
 	}
 	return modes[min(asked, slices.Index(modes, namespace))], nil
 }

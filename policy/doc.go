@@ -23,6 +23,7 @@
 //	  fallbackToLogsOnError: true       # terminationMessagePolicy
 //	  exitOnOutOfMemoryError: true      # drivers: -XX:+ExitOnOutOfMemoryError
 //	  acceptUnreadyDriver: true         # drivers: allow probes that cost it its DNS name
+//	  acceptEarlyEnd: true              # allow probes that end what may be healthy
 //
 // What a rule does not name is not done. The first rule that matches a pod is
 // the pod's rule. A policy with neither ruleSet nor rules is the set "default".

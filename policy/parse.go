@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 
 	"github.com/Masterminds/semver/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"github.com/spark-vitals/spark-vitals/internal/strict"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -103,37 +102,8 @@ func (f *file) parse(prefix string) (rules []*Rule, errs []error) {
 // decodeStrict refuses unknown fields, and names the field at fault by its place
 // in the whole file.
 func decodeStrict(data []byte, into any, at *field.Path) error {
-	strict, err := kjson.UnmarshalStrict(data, into)
-	if err != nil {
-		return typeError(err, at)
-	}
-	for i, e := range strict {
-		var unknown kjson.FieldError
-		if errors.As(e, &unknown) {
-			strict[i] = fmt.Errorf("%s: there is no such field", at.Child(unknown.FieldPath()))
-		}
-	}
-	return errors.Join(strict...)
-}
-
-var wrongType = regexp.MustCompile(`cannot unmarshal (.+) into Go struct field [^.]+\.(\S+) of type (\S+)`)
-
-// What Go calls the types of a policy, and what its writer does.
-var typeNames = map[string]string{"int32": "a whole number", "int64": "a whole number", "bool": "true or false", "[]json.RawMessage": "a list", "string": "a text"}
-
-func typeError(err error, at *field.Path) error {
-	m := wrongType.FindStringSubmatch(err.Error())
-	if m == nil && at == nil {
-		return fmt.Errorf("must be a map with the fields ruleSet and rules: %w", err)
-	}
-	if m == nil {
-		return fmt.Errorf("%s: %w", at, err)
-	}
-	expected, ok := typeNames[m[3]]
-	if !ok {
-		expected = "of type " + m[3]
-	}
-	return fmt.Errorf("%s: must be %s, not %s", at.Child(m[2]), expected, m[1])
+	unknown, err := strict.Decode(data, into, at)
+	return errors.Join(append(unknown, err)...)
 }
 
 // complete checks a rule and works out what is derived from it.
@@ -197,9 +167,12 @@ func (m *Match) complete(at *field.Path) (errs field.ErrorList) {
 }
 
 func (r *Rule) checkSwitches(at *field.Path) (errs field.ErrorList) {
-	for _, s := range switches {
-		if s.role != "" && s.role != r.Match.Role && s.on(r) {
-			errs = append(errs, field.Forbidden(at.Child(s.name), fmt.Sprintf("only for rules with match.role: %s", s.role)))
+	for _, t := range toggles {
+		if t.on(r) && (t.of == driverPod || t.of == driverService) && r.Match.Role != spark.Driver {
+			errs = append(errs, field.Forbidden(at.Child(t.name), "only for rules with match.role: driver"))
+		}
+		if t.on(r) && t.of == executorPod && r.Match.Role != spark.Executor {
+			errs = append(errs, field.Forbidden(at.Child(t.name), "only for rules with match.role: executor"))
 		}
 	}
 	if r.AcceptUnreadyDriver && r.Match.Role != spark.Driver {

@@ -60,6 +60,23 @@ rules:
   match: {role: driver}
   acceptUnreadyDriver: true
   probes: {readiness: {httpGet: {port: spark-ui}, initialDelaySeconds: 60}}`,
+		"an early end, accepted": `
+rules:
+- name: hasty
+  match: {role: driver}
+  acceptEarlyEnd: true
+  probes: {startup: {tcpSocket: {port: driver-rpc-port}, periodSeconds: 2}}`,
+		"a Connect server": `
+rules:
+- name: connect
+  match: {role: driver, mainClass: org.apache.spark.sql.connect.*}
+  publishNotReadyAddresses: true
+  probes: {startup: {tcpSocket: {port: spark-connect}, periodSeconds: 1, failureThreshold: 2147483647}}`,
+		"a port of the platform's own": `
+rules:
+- name: own
+  match: {role: driver}
+  probes: {liveness: {httpGet: {port: 8080}}}`,
 		"an executor may be unready": `
 rules:
 - name: e

@@ -49,12 +49,18 @@ func setDefaults(p *corev1.Probe) {
 }
 
 // checkProbe says what the API server would refuse in a probe with its defaults
-// filled in, and what would cost a driver its DNS name.
+// filled in, what would cost a driver its DNS name, and what would end a healthy
+// container.
 func (r *Rule) checkProbe(name ProbeName, p *corev1.Probe, at *field.Path) field.ErrorList {
-	errs := checkHandler(p, at)
-	errs = append(errs, checkNumbers(name, p, at)...)
+	errs := append(checkHandler(p, at), checkNumbers(name, p, at)...)
+	if len(errs) > 0 {
+		return errs
+	}
 	if r.Match.Role == spark.Driver && name != Liveness && !r.AcceptUnreadyDriver {
-		errs = append(errs, checkDNS(p, at)...)
+		errs = append(errs, r.checkDNS(p, at)...)
+	}
+	if text := r.suspect(name, p).judge(); text != "" && !r.AcceptEarlyEnd {
+		errs = append(errs, field.Forbidden(at, text+"; or set acceptEarlyEnd: true in the rule"))
 	}
 	return errs
 }
@@ -159,8 +165,10 @@ func checkNumbers(name ProbeName, p *corev1.Probe, at *field.Path) (errs field.E
 }
 
 // checkDNS refuses what leaves a driver unready for longer than dnsSeconds
-// after its RPC port has opened.
-func checkDNS(p *corev1.Probe, at *field.Path) (errs field.ErrorList) {
+// after its RPC port has opened. Each probe must be safe by itself, also when the
+// driver's Service is not patched; but for what asks the UI or runs a command,
+// which a healthy driver need not have.
+func (r *Rule) checkDNS(p *corev1.Probe, at *field.Path) (errs field.ErrorList) {
 	const harm = "an unready driver has no DNS name, and its executors die of UnknownHostException; "
 	const accept = ", or set acceptUnreadyDriver: true in the rule"
 	if p.InitialDelaySeconds > 0 {
@@ -170,11 +178,14 @@ func checkDNS(p *corev1.Probe, at *field.Path) (errs field.ErrorList) {
 		errs = append(errs, field.Invalid(at.Child("periodSeconds"), p.PeriodSeconds,
 			fmt.Sprintf("%swrite %d or less, with successThreshold: 1%s", harm, dnsSeconds, accept)))
 	}
-	switch _, port := Target(p); {
+	s := r.suspect(Readiness, p)
+	switch asks := s.asks; {
 	case p.GRPC != nil:
 		errs = append(errs, field.Forbidden(at.Child("grpc"), harm+"no driver serves the gRPC health protocol; use tcpSocket with port: "+spark.RPCPort+accept))
-	case port == spark.BlockManagerPort, port == spark.ConnectPort:
-		errs = append(errs, field.Forbidden(at, harm+"a driver opens "+port+" late or never; use port: "+spark.RPCPort+accept))
+	case asks == spark.BlockManagerPort, asks == spark.ConnectPort && !s.connect:
+		errs = append(errs, field.Forbidden(at, harm+"a driver opens "+asks+" late or never; use port: "+spark.RPCPort+accept))
+	case asks != spark.RPCPort && !r.PublishNotReadyAddresses:
+		errs = append(errs, field.Forbidden(at, harm+"a healthy driver need not answer this, its UI can be off; use tcpSocket with port: "+spark.RPCPort+", set publishNotReadyAddresses: true"+accept))
 	}
 	return errs
 }

@@ -32,6 +32,9 @@ type Rule struct {
 	// AcceptUnreadyDriver lets a driver's readiness or startup probe be so slow
 	// that the driver loses its DNS name, and its executors with it.
 	AcceptUnreadyDriver bool `json:"acceptUnreadyDriver,omitempty"`
+	// AcceptEarlyEnd lets a probe end a container that may be healthy, as one
+	// that only starts, pauses, or has called spark.stop().
+	AcceptEarlyEnd bool `json:"acceptEarlyEnd,omitempty"`
 	// Why gives the reason for each probe, by the probe's name.
 	Why map[ProbeName]string `json:"why,omitempty"`
 }

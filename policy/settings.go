@@ -46,24 +46,42 @@ var numericFields = []numericField{
 	},
 }
 
-// A toggle of a rule: what a pod turns on or off by "<name>": "true" or "false".
+// A toggle is a field of a rule that is on or off, and that a pod or a Service
+// turns on or off by "<name>": "true" or "false".
 type toggle struct {
 	name string
-	role spark.Role // "" for both
+	of   object
 	on   func(*Rule) bool
 	set  func(*Rule, bool)
 }
 
-func flagSwitch(name string, role spark.Role, of func(*Rule) *bool) toggle {
-	return toggle{name, role, func(r *Rule) bool { return *of(r) }, func(r *Rule, on bool) { *of(r) = on }}
+// object is what annotations stand on.
+type object string
+
+const (
+	anyPod        object = "a pod"
+	driverPod     object = "a driver's pod"
+	executorPod   object = "an executor's pod"
+	driverService object = "a driver's Service (spark.kubernetes.driver.service.annotation.*)"
+)
+
+func podOf(role spark.Role) object {
+	if role == spark.Driver {
+		return driverPod
+	}
+	return executorPod
 }
 
-// switches are the fields of a rule that are on or off. A probe is not among
-// them: it can be turned off, but not on where the rule has none.
-var switches = []toggle{
-	flagSwitch("memoryAnnotations", "", func(r *Rule) *bool { return &r.MemoryAnnotations }),
+func flag(name string, of object, field func(*Rule) *bool) toggle {
+	return toggle{name, of, func(r *Rule) bool { return *field(r) }, func(r *Rule, on bool) { *field(r) = on }}
+}
+
+// toggles are the switches of a rule. A probe is not among them: it can be turned
+// off, but not on where the rule has none.
+var toggles = []toggle{
+	flag("memoryAnnotations", anyPod, func(r *Rule) *bool { return &r.MemoryAnnotations }),
 	{
-		name: "blockManagerPort", role: spark.Executor,
+		name: "blockManagerPort", of: executorPod,
 		on: func(r *Rule) bool { return r.BlockManagerPort != nil },
 		set: func(r *Rule, on bool) {
 			if !on {
@@ -73,20 +91,21 @@ var switches = []toggle{
 			}
 		},
 	},
-	flagSwitch("publishNotReadyAddresses", spark.Driver, func(r *Rule) *bool { return &r.PublishNotReadyAddresses }),
-	flagSwitch("fallbackToLogsOnError", "", func(r *Rule) *bool { return &r.FallbackToLogsOnError }),
-	flagSwitch("exitOnOutOfMemoryError", spark.Driver, func(r *Rule) *bool { return &r.ExitOnOutOfMemoryError }),
+	flag("publishNotReadyAddresses", driverService, func(r *Rule) *bool { return &r.PublishNotReadyAddresses }),
+	flag("fallbackToLogsOnError", anyPod, func(r *Rule) *bool { return &r.FallbackToLogsOnError }),
+	flag("exitOnOutOfMemoryError", driverPod, func(r *Rule) *bool { return &r.ExitOnOutOfMemoryError }),
 }
 
-// apply changes the rule by the settings among a pod's annotations. A setting
-// that cannot be read, or would make a probe that the API server refuses or that
-// costs the driver its DNS name, is ignored and told. The rule is a copy of the
-// caller's own; its probes are copied here before they are changed.
-func (r *Rule) apply(settings map[string]string) []Warning {
-	var told []Warning
+// apply changes the rule by the settings among the annotations of an object. A
+// setting is ignored, and told, when it cannot be read, when it means nothing
+// here, and when it would make a probe that the rules of a policy may not have.
+// The rule is a copy of the caller's own; its probes are copied before they are
+// changed.
+func (r *Rule) apply(settings map[string]string, on object) (told []Warning) {
 	for _, key := range settingKeys(settings) {
-		if problem := r.set(strings.TrimPrefix(key, annotations.Prefix), settings[key]); problem != "" {
-			told = append(told, settingWarning(key, settings[key], problem))
+		kind, problem := r.set(strings.TrimPrefix(key, annotations.Prefix), settings[key], on)
+		if problem != "" {
+			told = append(told, settingWarning(kind, key, settings[key], problem))
 		}
 	}
 	return told
@@ -104,63 +123,68 @@ func settingKeys(all map[string]string) (keys []string) {
 	return keys
 }
 
-func (r *Rule) set(setting, value string) (problem string) {
+func (r *Rule) set(setting, value string, on object) (kind WarningKind, problem string) {
 	name, number, dotted := strings.Cut(setting, ".")
-	probe := slices.Index(ProbeNames, ProbeName(name))
-	if probe < 0 || !dotted {
-		return r.turn(setting, value, probe >= 0)
+	isProbe := slices.Contains(ProbeNames, ProbeName(name))
+	i := slices.IndexFunc(toggles, func(t toggle) bool { return t.name == setting })
+	switch {
+	case isProbe && on == driverService:
+		return SettingUnused, "a Service has no probes"
+	case isProbe && dotted:
+		return r.setNumber(ProbeName(name), number, value)
+	case !isProbe && i < 0:
+		return SettingIgnored, "there is no such setting; there are " + names(ProbeNames, func(n ProbeName) string { return string(n) + "[.<field>]" }) +
+			", " + names(toggles, func(t toggle) string { return t.name })
+	case value != "true" && value != "false":
+		return SettingIgnored, `must be "true" or "false"`
+	case isProbe:
+		return r.turnProbe(ProbeName(name), value == "true")
+	case toggles[i].of != on && (toggles[i].of != anyPod || on == driverService):
+		return SettingUnused, "it means something on " + string(toggles[i].of) + " only"
 	}
-	f := slices.IndexFunc(numericFields, func(f numericField) bool { return f.name == number })
-	if f < 0 {
-		return "a probe has no such number; there are " + names(numericFields, func(f numericField) string { return f.name })
-	}
-	return r.setNumber(ProbeNames[probe], numericFields[f], value)
+	toggles[i].set(r, value == "true")
+	return "", ""
 }
 
-func (r *Rule) turn(setting, value string, isProbe bool) (problem string) {
-	i := slices.IndexFunc(switches, func(s toggle) bool { return s.name == setting })
-	if i < 0 && !isProbe {
-		return "there is no such setting; there are " + names(ProbeNames, func(n ProbeName) string { return string(n) + "[.<field>]" }) +
-			", " + names(switches, func(s toggle) string { return s.name })
-	}
-	if value != "true" && value != "false" {
-		return `must be "true" or "false"`
-	}
-	on := value == "true"
-	if isProbe {
-		probe := r.Probes.Named(ProbeName(setting))
-		if on && *probe == nil {
-			return fmt.Sprintf("the rule %s has no %s probe to turn on; choose another by %s", r.Name, setting, annotations.Rule)
-		}
-		if !on {
-			*probe = nil
-		}
-		return ""
-	}
-	if s := switches[i]; s.role != "" && s.role != r.Match.Role {
-		return fmt.Sprintf("only for a pod of role %s, and this is a pod of role %s", s.role, r.Match.Role)
-	}
-	switches[i].set(r, on)
-	return ""
-}
-
-func (r *Rule) setNumber(name ProbeName, f numericField, value string) (problem string) {
+func (r *Rule) turnProbe(name ProbeName, on bool) (kind WarningKind, problem string) {
 	probe := r.Probes.Named(name)
-	if *probe == nil {
-		return fmt.Sprintf("the rule %s has no %s probe", r.Name, name)
+	if on && *probe == nil {
+		return SettingUnused, r.hasNo(name)
+	}
+	if !on {
+		*probe = nil
+	}
+	return "", ""
+}
+
+func (r *Rule) setNumber(name ProbeName, number, value string) (kind WarningKind, problem string) {
+	i := slices.IndexFunc(numericFields, func(f numericField) bool { return f.name == number })
+	if i < 0 {
+		return SettingIgnored, "a probe has no such number; there are " + names(numericFields, func(f numericField) string { return f.name })
 	}
 	n, err := strconv.ParseInt(value, 10, 32)
 	if err != nil || n < 0 {
-		return `must be a whole number, such as "30"`
+		return SettingIgnored, `must be a whole number, such as "30"`
+	}
+	probe := r.Probes.Named(name)
+	if *probe == nil {
+		return SettingUnused, r.hasNo(name)
 	}
 	changed := (*probe).DeepCopy()
-	f.set(changed, n)
+	numericFields[i].set(changed, n)
 	setDefaults(changed)
 	if errs := r.checkProbe(name, changed, field.NewPath(string(name))); len(errs) > 0 {
-		return errs[0].Detail
+		return SettingIgnored, errs[0].Detail
 	}
 	*probe = changed
-	return ""
+	return "", ""
+}
+
+func (r *Rule) hasNo(name ProbeName) string {
+	if r.Name == "" {
+		return "no rule matches this pod"
+	}
+	return fmt.Sprintf("the rule %s has no %s probe; %s chooses another rule", r.Name, name, annotations.Rule)
 }
 
 func names[T any](list []T, name func(T) string) string {

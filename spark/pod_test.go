@@ -232,17 +232,21 @@ func TestEnvTakesTheLastAndOnlyLiterals(t *testing.T) {
 	}
 }
 
-func TestFromTemplate(t *testing.T) {
+func TestTemplate(t *testing.T) {
 	for _, role := range []spark.Role{spark.Driver, spark.Executor} {
-		template := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main"}, {Name: "sidecar"}}}}
-		p, err := spark.PodOf(spark.FromTemplate(template, role))
-		if err != nil || p.Container().Name != "main" {
+		template := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "first"}, {Name: "second"}}}}
+		p, err := spark.PodOf(spark.Template{Role: role}.Complete(template))
+		if err != nil || p.Container().Name != "first" {
 			t.Errorf("%s: %v", role, err)
+		}
+		p, err = spark.PodOf(spark.Template{Role: role, Container: "second", Version: "4.1.4", MainClass: "com.acme.Main"}.Complete(template))
+		if err != nil || p.Container().Name != "second" || p.Version() != "4.1.4" || p.MainClass() != "com.acme.Main" {
+			t.Errorf("%s by name: %v, %+v", role, err, p.Container())
 		}
 		if len(template.Labels) > 0 || len(template.Spec.Containers[0].Env) > 0 {
 			t.Errorf("%s: the template was changed", role)
 		}
-		if _, err := spark.PodOf(spark.FromTemplate(&corev1.Pod{}, role)); err != nil {
+		if _, err := spark.PodOf(spark.Template{Role: role}.Complete(&corev1.Pod{})); err != nil {
 			t.Errorf("%s, empty template: %v", role, err)
 		}
 	}

@@ -12,9 +12,10 @@ import (
 // Spark always passes.
 const BlockManagerOption = "-Dspark.blockManager.port="
 
-// DefaultBlockManagerPort is what an executor declares unless the user chose a
-// port, and does not listen on then (DEFAULT_BLOCKMANAGER_PORT in Constants.scala).
-const DefaultBlockManagerPort = 7079
+// DefaultPorts are the numbers that Spark declares unless the user chose others
+// (Constants.scala, UI.scala, Connect.scala). An executor that declares the block
+// manager's 7079 listens on a random port.
+var DefaultPorts = map[string]int32{RPCPort: 7078, BlockManagerPort: 7079, UIPort: 4040, ConnectPort: 15002}
 
 // Port is the number that Spark's container declares under a name.
 //

@@ -6,27 +6,55 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// FromTemplate is what Spark makes of a pod template
-// (spark.kubernetes.driver.podTemplateFile), as far as this package looks at it:
-// the labels, and on Spark's container the ports and the environment that tell
-// it. Without a container of Spark's name it is the template's first, as in
-// KubernetesUtils.scala without podTemplateContainerName. The template is not
-// changed.
-func FromTemplate(template *corev1.Pod, role Role) *corev1.Pod {
+// Template is how Spark reads a pod template
+// (spark.kubernetes.driver.podTemplateFile).
+type Template struct {
+	Role Role
+	// Container is podTemplateContainerName; without it, and without a container
+	// of Spark's name, Spark takes the template's first (KubernetesUtils.scala).
+	Container string
+	// Version of Spark, and MainClass of a driver; "" where they are not known.
+	Version, MainClass string
+}
+
+// Complete is what Spark makes of a template, as far as this package looks at it:
+// the labels, and on Spark's container the arguments, ports and environment that
+// tell it. The given pod is not changed.
+func (t Template) Complete(template *corev1.Pod) *corev1.Pod {
 	pod := template.DeepCopy()
 	if pod.Labels == nil {
 		pod.Labels = map[string]string{}
 	}
-	pod.Labels[RoleLabel] = string(role)
+	pod.Labels[RoleLabel] = string(t.Role)
 	if pod.Labels[ApplicationLabel] == "" {
 		pod.Labels[ApplicationLabel] = "spark-00000000000000000000000000000000"
 	}
-	made := madeBySpark[role]
+	if t.Version != "" {
+		pod.Labels[VersionLabel] = t.Version
+	}
+	made := madeBySpark[t.Role]
 	if len(pod.Spec.Containers) == 0 {
 		pod.Spec.Containers = []corev1.Container{{Name: made.Name}}
 	}
-	i, _ := containerIndex(pod.Spec.Containers, role)
-	c := &pod.Spec.Containers[i]
+	t.completeContainer(t.container(pod), made)
+	return pod
+}
+
+func (t Template) container(pod *corev1.Pod) *corev1.Container {
+	for i := range pod.Spec.Containers {
+		if pod.Spec.Containers[i].Name == t.Container {
+			return &pod.Spec.Containers[i]
+		}
+	}
+	i, _ := containerIndex(pod.Spec.Containers, t.Role)
+	return &pod.Spec.Containers[i]
+}
+
+func (t Template) completeContainer(c *corev1.Container, made corev1.Container) {
+	c.Args = []string{string(t.Role)}
+	if t.MainClass != "" {
+		c.Args = append(c.Args, "--class", t.MainClass)
+	}
 	for _, port := range made.Ports {
 		if !slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == port.Name }) {
 			c.Ports = append(c.Ports, port)
@@ -37,7 +65,6 @@ func FromTemplate(template *corev1.Pod, role Role) *corev1.Pod {
 			c.Env = append(c.Env, env)
 		}
 	}
-	return pod
 }
 
 // The containers of BasicDriverFeatureStep.scala and BasicExecutorFeatureStep.scala.

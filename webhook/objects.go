@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	kjson "sigs.k8s.io/json"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/patches"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -54,7 +55,7 @@ func (h *Handler) validatePod(req *admission.Request) (verdict, error) {
 	result := patches.Apply(sparkPod, h.Policy.For(sparkPod, policy.Enabled))
 	result.Operations = nil
 	v := verdict{outcome: Unchanged, role: string(sparkPod.Role), result: result}
-	if h.Deny && sparkPod.Role == spark.Driver {
+	if h.Deny && sparkPod.Role == spark.Driver && result.Mode == policy.Enabled {
 		v.refusal = refusal(result.Warnings)
 	}
 	if v.refusal != "" {
@@ -67,11 +68,14 @@ func (h *Handler) validatePod(req *admission.Request) (verdict, error) {
 func refusal(warnings []policy.Warning) string {
 	var texts []string
 	for _, w := range warnings {
-		if w.Kind == policy.SettingIgnored || w.Kind == policy.HarmfulProbe {
+		if w.IsUsersFault() {
 			texts = append(texts, w.String())
 		}
 	}
-	return strings.Join(texts, "; ")
+	if len(texts) == 0 {
+		return ""
+	}
+	return strings.Join(texts, "; ") + " (" + annotations.Inject + ": disabled on the pod turns spark-vitals off for it)"
 }
 
 func outcomeOf(result patches.Result) Outcome {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -60,7 +61,8 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("reading tls.crt and tls.key from --cert-dir %s: %w", c.CertDir, err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(certificateExpiry(certificates))
+	handshakeErrors := newHandshakeErrors()
+	registry.MustRegister(certificateExpiry(certificates), handshakeErrors)
 	handler := &Handler{Policy: c.Policy, Metrics: NewMetrics(registry), Log: c.Log, Deny: c.Deny}
 
 	endpoints := []endpoint{
@@ -75,8 +77,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	tasks, serving := errgroup.WithContext(context.WithoutCancel(ctx))
 	tasks.Go(func() error { return certificates.Start(serving) })
+	errorLog := log.New(&serverErrors{count: handshakeErrors, log: c.Log}, "", 0)
 	for _, e := range endpoints {
-		tasks.Go(func() error { return e.serve(serving, c.Log) })
+		tasks.Go(func() error { return e.serve(serving, errorLog) })
 	}
 	s.ready.Store(true)
 	c.Log.Info("serving", "address", c.BindAddress, "rules", len(c.Policy.Rules()), "deny", c.Deny)
@@ -123,12 +126,12 @@ func (e *endpoint) listen(ctx context.Context) (err error) {
 	return nil
 }
 
-func (e *endpoint) serve(ctx context.Context, log *slog.Logger) (err error) {
+func (e *endpoint) serve(ctx context.Context, errorLog *log.Logger) (err error) {
 	server := &http.Server{
 		Handler:     e.handler,
 		TLSConfig:   e.tls,
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // to it every port scan is an error
+		ErrorLog: errorLog,
 	}
 	stopped := make(chan error, 1)
 	go func() {
@@ -176,27 +179,4 @@ func (s *server) health() http.Handler {
 		}
 	})
 	return mux
-}
-
-func tlsConfig(certificates *certwatcher.CertWatcher) *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS13,
-		NextProtos:     []string{"http/1.1"},
-		GetCertificate: certificates.GetCertificate,
-	}
-}
-
-// certificateExpiry is exported because an expired certificate is silent: the
-// API server cannot call, and with failurePolicy Ignore goes on without.
-func certificateExpiry(certificates *certwatcher.CertWatcher) prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "spark_vitals_certificate_expiry_timestamp_seconds",
-		Help: "When the serving certificate expires, in seconds since 1970.",
-	}, func() float64 {
-		certificate, err := certificates.GetCertificate(nil)
-		if err != nil || certificate.Leaf == nil {
-			return 0
-		}
-		return float64(certificate.Leaf.NotAfter.Unix())
-	})
 }

@@ -14,8 +14,10 @@ import (
 
 func previewCommand() *cobra.Command {
 	var (
-		files                    []string
-		output, policyFile, role string
+		files              []string
+		output, policyFile string
+		role               string
+		in                 input
 	)
 	command := &cobra.Command{
 		Use:   "preview -f FILE",
@@ -26,8 +28,9 @@ It reads Pods, Services, PodTemplates, Lists and AdmissionReviews as YAML or
 JSON, from files, folders or, with "-f -", from standard input. A file that
 spark.kubernetes.driver.podTemplateFile names is read with --role driver.
 
-Exit status: 0 when all is well; 2 when a setting cannot be read or a probe of
-the user's own will harm Spark; 1 when something could not be read.`,
+Exit status: 0 when all is well; 2 when the user has something to mend, that is
+settings that are ignored, probes that will harm Spark, fields that Kubernetes
+does not know; 1 when something could not be read.`,
 		Example: `  kubectl get pod -o yaml | spark-vitals preview -f -
   spark-vitals preview -f driver-template.yaml --role driver --policy policy.yaml`,
 		Args: cobra.NoArgs,
@@ -40,11 +43,13 @@ the user's own will harm Spark; 1 when something could not be read.`,
 			if !ok {
 				return fmt.Errorf("-o is %q; it must be diff, yaml, json or patch", output)
 			}
-			objects, err := readObjects(files, c.InOrStdin(), spark.Role(role))
-			if err != nil {
+			if in.template.Role, err = roleOf(role); err != nil {
 				return err
 			}
-			return preview(c.OutOrStdout(), objects, p, show)
+			if err := in.readObjects(files, c.InOrStdin()); err != nil {
+				return err
+			}
+			return preview(c.OutOrStdout(), in.objects, p, show)
 		},
 	}
 	flags := command.Flags()
@@ -52,7 +57,18 @@ the user's own will harm Spark; 1 when something could not be read.`,
 	flags.StringVarP(&output, "output", "o", "diff", "diff (readable, with reasons), yaml, json (the object as it would be) or patch (RFC 6902)")
 	flags.StringVar(&policyFile, "policy", "", "policy file; without it the ready-made rule set \"default\" is used")
 	flags.StringVar(&role, "role", "", "read pods without the label spark-role as pod templates of a driver or executor")
+	flags.StringVar(&in.template.Container, "container", "", "of pod templates: spark.kubernetes.<role>.podTemplateContainerName")
+	flags.StringVar(&in.template.Version, "spark-version", "", "of pod templates: the version of Spark; without it an old one is assumed")
+	flags.StringVar(&in.template.MainClass, "class", "", "of pod templates of a driver: the main class")
 	return command
+}
+
+func roleOf(flag string) (spark.Role, error) {
+	switch role := spark.Role(flag); role {
+	case "", spark.Driver, spark.Executor:
+		return role, nil
+	}
+	return "", fmt.Errorf("--role is %q; it must be driver or executor", flag)
 }
 
 // previewed is an object with what would become of it.
@@ -71,8 +87,9 @@ func preview(out io.Writer, objects []object, p *policy.Policy, show func(io.Wri
 		if err != nil {
 			return fmt.Errorf("%s: %w", o.source, err)
 		}
+		found = found || len(each.unknown) > 0
 		for _, w := range each.Warnings {
-			found = found || w.Kind != policy.ProbeLeftOut
+			found = found || w.IsUsersFault()
 		}
 		all = append(all, each)
 	}

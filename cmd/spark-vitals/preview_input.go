@@ -15,145 +15,181 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	yamlutil "k8s.io/apimachinery/pkg/util/yaml"
-	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"github.com/spark-vitals/spark-vitals/internal/strict"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// object is a Pod or Service that was read, with where it was read.
+// object is a Pod or Service that was read.
 type object struct {
 	source  string // "pods.yaml, document 2, items[3]"
 	json    []byte
 	pod     *corev1.Pod
 	service *corev1.Service
+	unknown []error // fields that the API server would refuse or leave out
 }
 
-// readObjects reads all Pods and Services of the files and folders. With a role,
-// pods that have none are taken for templates of that role.
-func readObjects(files []string, stdin io.Reader, role spark.Role) ([]object, error) {
+// input reads objects. With a role, pods that have none are templates of Spark's.
+type input struct {
+	template spark.Template
+	objects  []object
+	passed   int // objects of other kinds
+	empty    bool
+}
+
+// readObjects reads all Pods and Services of the files and folders.
+func (in *input) readObjects(files []string, stdin io.Reader) error {
 	if len(files) == 0 {
-		return nil, errors.New("nothing to read; name files or folders with -f, or standard input with -f -")
+		return errors.New("nothing to read; name files or folders with -f, or standard input with -f -")
 	}
-	if role != "" && role != spark.Driver && role != spark.Executor {
-		return nil, fmt.Errorf("--role is %q; it must be driver or executor", role)
-	}
-	r := reader{role: role}
 	for _, file := range files {
-		if err := r.readPath(file, stdin); err != nil {
-			return nil, err
+		if err := in.readPath(file, stdin); err != nil {
+			return err
 		}
 	}
-	if len(r.objects) == 0 {
-		return nil, fmt.Errorf("no Pod or Service in %q; there were %d other objects", files, r.others)
+	if len(in.objects) == 0 && !in.empty {
+		return fmt.Errorf("no Pod or Service in %q; there were %d other objects", files, in.passed)
 	}
-	return r.objects, nil
+	return nil
 }
 
-type reader struct {
-	role    spark.Role
-	objects []object
-	others  int
-}
-
-func (r *reader) readPath(path string, stdin io.Reader) error {
+func (in *input) readPath(path string, stdin io.Reader) error {
 	if path == "-" {
-		return r.readDocuments("standard input", stdin)
+		data, err := io.ReadAll(stdin)
+		if err != nil {
+			return fmt.Errorf("reading standard input: %w", err)
+		}
+		return in.readDocuments("standard input", data, false)
 	}
 	return filepath.WalkDir(path, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		if file != path && !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(file)) {
+		walked := file != path
+		if walked && !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(file)) {
 			return nil
 		}
 		data, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
-		return r.readDocuments(file, bytes.NewReader(data))
+		return in.readDocuments(file, data, walked)
 	})
 }
 
-func (r *reader) readDocuments(source string, from io.Reader) error {
-	documents := yamlutil.NewYAMLReader(bufio.NewReader(from))
+// readDocuments reads YAML documents, or JSON values one after the other. In a
+// folder, files that are no objects of Kubernetes are passed over.
+func (in *input) readDocuments(source string, data []byte, walked bool) error {
+	documents := splitYAML(data)
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		documents = splitJSON(data)
+	}
 	for n := 1; ; n++ {
-		document, err := documents.Read()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
 		where := fmt.Sprintf("%s, document %d", source, n)
-		if err != nil {
-			return fmt.Errorf("%s: %w", where, err)
+		document, err := documents()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err == nil && document != nil:
+			err = in.read(where, document)
 		}
-		data, err := yaml.YAMLToJSONStrict(document)
-		if err != nil {
-			return fmt.Errorf("%s: %w", where, err)
-		}
-		if bytes.Equal(data, []byte("null")) {
+		if walked && errors.Is(err, errNoKind) {
+			in.passed++
 			continue
 		}
-		if err := r.read(where, data); err != nil {
+		if err != nil {
 			return fmt.Errorf("%s: %w", where, err)
 		}
 	}
 }
 
-func (r *reader) read(source string, data []byte) error {
+func splitYAML(data []byte) func() (json.RawMessage, error) {
+	documents := yamlutil.NewYAMLReader(bufio.NewReader(bytes.NewReader(data)))
+	return func() (json.RawMessage, error) {
+		document, err := documents.Read()
+		if err != nil {
+			return nil, err
+		}
+		data, err := yaml.YAMLToJSONStrict(document)
+		if bytes.Equal(data, []byte("null")) {
+			return nil, err
+		}
+		return data, err
+	}
+}
+
+func splitJSON(data []byte) func() (json.RawMessage, error) {
+	values := json.NewDecoder(bytes.NewReader(data))
+	return func() (value json.RawMessage, err error) {
+		err = values.Decode(&value)
+		return value, err
+	}
+}
+
+var errNoKind = errors.New("kind: the object has none, so it cannot be told what it is")
+
+func (in *input) read(source string, data []byte) error {
 	var meta metav1.TypeMeta
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &meta); err != nil {
-		return err
+	if err := json.Unmarshal(data, &meta); err != nil {
+		return errNoKind
 	}
 	switch meta.Kind {
 	case "":
-		return errors.New("kind: the object has none, so it cannot be told what it is")
+		if in.template.Role == "" {
+			return errNoKind
+		}
+		return in.readPod(source, data)
 	case "Pod":
-		return r.readPod(source, data)
+		return in.readPod(source, data)
 	case "Service":
-		return r.readService(source, data)
+		return in.readService(source, data)
 	case "PodTemplate":
-		return r.readTemplate(source, data)
+		return in.readTemplate(source, data)
 	case "List", "PodList", "ServiceList", "PodTemplateList":
-		return r.readList(source, data, meta.Kind)
+		return in.readList(source, data, meta.Kind)
 	case "AdmissionReview":
-		return r.readReview(source, data)
+		return in.readReview(source, data)
 	}
-	r.others++
+	in.passed++
 	return nil
 }
 
-func (r *reader) readPod(source string, data []byte) error {
-	pod := &corev1.Pod{}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, pod); err != nil {
+func (in *input) readPod(source string, data []byte) error {
+	o := object{source: source, json: data, pod: &corev1.Pod{}}
+	unknown, err := strict.Decode(data, o.pod, nil)
+	if err != nil {
 		return err
 	}
-	if r.role != "" && pod.Labels[spark.RoleLabel] == "" {
-		pod = spark.FromTemplate(pod, r.role)
-		var err error
-		if data, err = json.Marshal(pod); err != nil {
+	if o.pod.UID == "" { // what comes from an API server may be newer than we
+		o.unknown = unknown
+	}
+	if in.template.Role != "" && o.pod.Labels[spark.RoleLabel] == "" {
+		o.pod = in.template.Complete(o.pod)
+		if o.json, err = json.Marshal(o.pod); err != nil {
 			return err
 		}
 	}
-	r.objects = append(r.objects, object{source: source, json: data, pod: pod})
+	in.objects = append(in.objects, o)
 	return nil
 }
 
-func (r *reader) readService(source string, data []byte) error {
-	service := &corev1.Service{}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, service); err != nil {
+func (in *input) readService(source string, data []byte) error {
+	o := object{source: source, json: data, service: &corev1.Service{}}
+	if _, err := strict.Decode(data, o.service, nil); err != nil {
 		return err
 	}
-	r.objects = append(r.objects, object{source: source, json: data, service: service})
+	in.objects = append(in.objects, o)
 	return nil
 }
 
-func (r *reader) readTemplate(source string, data []byte) error {
+func (in *input) readTemplate(source string, data []byte) error {
 	var template struct {
-		metav1.ObjectMeta `json:"metadata"`
-		Template          map[string]any `json:"template"`
+		Template map[string]any `json:"template"`
 	}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &template); err != nil {
+	if _, err := strict.Decode(data, &template, nil); err != nil {
 		return err
 	}
 	if template.Template == nil {
@@ -164,19 +200,20 @@ func (r *reader) readTemplate(source string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	return r.readPod(source, pod)
+	return in.readPod(source, pod)
 }
 
-func (r *reader) readList(source string, data []byte, kind string) error {
+func (in *input) readList(source string, data []byte, kind string) error {
 	var list struct {
 		Items []json.RawMessage `json:"items"`
 	}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &list); err != nil {
+	if _, err := strict.Decode(data, &list, nil); err != nil {
 		return err
 	}
+	in.empty = in.empty || len(list.Items) == 0
 	for i, item := range list.Items {
-		where := fmt.Sprintf("items[%d]", i)
-		if err := r.readItem(source+", "+where, item, kind); err != nil {
+		where := field.NewPath("items").Index(i)
+		if err := in.readItem(fmt.Sprintf("%s, %s", source, where), item, kind); err != nil {
 			return fmt.Errorf("%s: %w", where, err)
 		}
 	}
@@ -184,25 +221,25 @@ func (r *reader) readList(source string, data []byte, kind string) error {
 }
 
 // readItem: the items of a PodList need not name their kind.
-func (r *reader) readItem(source string, item []byte, listKind string) error {
+func (in *input) readItem(source string, item []byte, listKind string) error {
 	switch listKind {
 	case "PodList":
-		return r.readPod(source, item)
+		return in.readPod(source, item)
 	case "ServiceList":
-		return r.readService(source, item)
+		return in.readService(source, item)
 	case "PodTemplateList":
-		return r.readTemplate(source, item)
+		return in.readTemplate(source, item)
 	}
-	return r.read(source, item)
+	return in.read(source, item)
 }
 
-func (r *reader) readReview(source string, data []byte) error {
+func (in *input) readReview(source string, data []byte) error {
 	var review admissionv1.AdmissionReview
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &review); err != nil {
+	if _, err := strict.Decode(data, &review, nil); err != nil {
 		return err
 	}
 	if review.Request == nil || len(review.Request.Object.Raw) == 0 {
 		return errors.New("request.object: the AdmissionReview has none")
 	}
-	return r.read(source, review.Request.Object.Raw)
+	return in.read(source, review.Request.Object.Raw)
 }

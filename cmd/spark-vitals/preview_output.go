@@ -47,6 +47,9 @@ func (p *previewed) printDiff(out io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	for _, unknown := range p.unknown {
+		fmt.Fprintf(out, "  warning: %s\n", unknown)
+	}
 	for _, w := range p.Warnings {
 		fmt.Fprintf(out, "  warning: %s\n", w)
 	}
@@ -98,7 +101,7 @@ func (p *previewed) summary() string {
 	case p.Mode == policy.Disabled:
 		return "nothing is done: the annotation spark-vitals.io/inject says disabled"
 	case p.Rule == "":
-		return "nothing is done: no rule matches"
+		return "no rule matches"
 	case p.Mode == policy.Audit:
 		return "rule " + p.Rule + ", in audit: only stamps are written"
 	case len(p.Operations) == 0:

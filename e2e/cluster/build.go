@@ -108,3 +108,23 @@ func explain(err error) error {
 	}
 	return errors.New(text)
 }
+
+// Binary is a main package of the project.
+type Binary struct{ Folder, Name string }
+
+// APIServerBinaries are what the tests on an API server run, NodeBinaries what a
+// whole cluster runs beside them.
+var (
+	APIServerBinaries = []Binary{{"cmd/spark-vitals", "spark-vitals"}, {"e2e/kubernetes/controlplane", "controlplane"}}
+	NodeBinaries      = []Binary{{"e2e/kubernetes/node", "node"}, {"e2e/coredns", "coredns"}}
+)
+
+// BuildAll builds one after the other.
+func BuildAll(ctx context.Context, progress io.Writer, binaries []Binary) error {
+	for _, b := range binaries {
+		if _, err := Build(ctx, b.Folder, b.Name, progress); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,5 +1,6 @@
 // Package cluster runs a real Kubernetes on this machine, from binaries linked
 // out of Kubernetes' own Go modules: no container registry, no docker.
+// [StartControlPlane] starts an API server alone, [Up] one with a node.
 package cluster
 
 import (
@@ -28,75 +29,86 @@ type ControlPlane struct {
 	// Config has all rights.
 	Config     *rest.Config
 	Kubeconfig string // a file with the same
+	detached   bool
 	processes  []*process
 }
 
-const adminToken = "admin" // on loopback, for as long as the tests run
+// settings of a control plane.
+type settings struct {
+	ip    string // that the API server listens on
+	ports [3]int // etcd's clients and peers, the API server
+	flags []string
+}
+
+const adminToken = "admin" // for as long as the tests run
 
 // StartControlPlane starts etcd and kube-apiserver in a folder, on free ports of
-// loopback, and waits until they are ready.
-func StartControlPlane(ctx context.Context, dir string, progress io.Writer) (_ *ControlPlane, err error) {
-	binary, err := Build(ctx, "e2e/kubernetes/controlplane", "controlplane", progress)
+// loopback, and waits until they are ready. They end with this process.
+func StartControlPlane(ctx context.Context, dir string, progress io.Writer) (*ControlPlane, error) {
+	ports, err := freePorts()
 	if err != nil {
 		return nil, err
 	}
-	c := &ControlPlane{Dir: dir, Kubeconfig: filepath.Join(dir, "kubeconfig")}
+	c := &ControlPlane{Dir: dir}
+	return c, c.start(ctx, settings{ip: "127.0.0.1", ports: ports, flags: []string{"--authorization-mode=RBAC", "--endpoint-reconciler-type=none"}}, progress)
+}
+
+func (c *ControlPlane) start(ctx context.Context, s settings, progress io.Writer) (err error) {
+	binary, err := Build(ctx, "e2e/kubernetes/controlplane", "controlplane", progress)
+	if err != nil {
+		return err
+	}
 	defer func() {
 		if err != nil {
 			c.Stop()
 		}
 	}()
-	ports, err := freePorts(3)
-	if err != nil {
-		return nil, err
+	if err := c.writeKeys(s.ip); err != nil {
+		return fmt.Errorf("making the cluster's keys: %w", err)
 	}
-	if err := c.writeKeys(); err != nil {
-		return nil, fmt.Errorf("making the cluster's keys: %w", err)
+	if err := c.writeKubeconfig(fmt.Sprintf("https://%s:%d", s.ip, s.ports[2])); err != nil {
+		return err
 	}
-	c.Config = &rest.Config{
-		Host:            fmt.Sprintf("https://127.0.0.1:%d", ports[2]),
-		BearerToken:     adminToken,
-		TLSClientConfig: rest.TLSClientConfig{CAData: c.Authority.PEM},
-		QPS:             -1,
-		WarningHandler:  rest.NoWarnings{},
-	}
-	if err := c.writeKubeconfig(); err != nil {
-		return nil, err
-	}
-	etcd := fmt.Sprintf("http://127.0.0.1:%d", ports[0])
+	etcd := fmt.Sprintf("http://127.0.0.1:%d", s.ports[0])
 	if err := c.run("etcd", binary, "etcd", "--data-dir=etcd", "--listen-client-urls="+etcd, "--advertise-client-urls="+etcd,
-		fmt.Sprintf("--listen-peer-urls=http://127.0.0.1:%d", ports[1]), "--unsafe-no-fsync", "--log-level=warn"); err != nil {
-		return nil, err
+		fmt.Sprintf("--listen-peer-urls=http://127.0.0.1:%d", s.ports[1]), "--unsafe-no-fsync", "--log-level=warn"); err != nil {
+		return err
 	}
-	if err := c.run("kube-apiserver", binary, "kube-apiserver", "--etcd-servers="+etcd,
-		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports[2]),
+	if err := c.run("kube-apiserver", binary, append([]string{
+		"kube-apiserver", "--etcd-servers=" + etcd,
+		"--bind-address=" + s.ip, "--advertise-address=" + s.ip, fmt.Sprintf("--secure-port=%d", s.ports[2]),
 		"--tls-cert-file=apiserver.crt", "--tls-private-key-file=apiserver.key", "--client-ca-file=ca.crt",
 		"--service-account-key-file=serviceaccounts.key", "--service-account-signing-key-file=serviceaccounts.key",
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.96.0.0/16",
-		"--token-auth-file=tokens.csv", "--authorization-mode=RBAC", "--allow-privileged", "--endpoint-reconciler-type=none"); err != nil {
-		return nil, err
+		"--token-auth-file=tokens.csv", "--allow-privileged",
+	}, s.flags...)...); err != nil {
+		return err
 	}
-	return c, c.waitReady(ctx)
+	return c.waitReady(ctx)
 }
 
 func (c *ControlPlane) run(name, binary string, args ...string) error {
-	p, err := start(c.Dir, name, binary, args...)
+	p, err := start(c.Dir, name, c.detached, binary, args...)
 	if err == nil {
 		c.processes = append(c.processes, p)
 	}
 	return err
 }
 
+func (c *ControlPlane) last() *process { return c.processes[len(c.processes)-1] }
+
 func (c *ControlPlane) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	return c.last().until(ctx, c.ready)
+}
+
+func (c *ControlPlane) ready(ctx context.Context) error {
 	client, err := kubernetes.NewForConfig(c.Config)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	return c.processes[len(c.processes)-1].until(ctx, func(ctx context.Context) error {
-		return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
-	})
+	return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 }
 
 // Stop ends all that was started, the last first. Nothing of it is kept.
@@ -107,36 +119,54 @@ func (c *ControlPlane) Stop() {
 	c.processes = nil
 }
 
-func (c *ControlPlane) writeKeys() (err error) {
+func (c *ControlPlane) writeKeys(ip string) (err error) {
 	if c.Authority, err = NewAuthority("e2e"); err != nil {
 		return err
 	}
 	return errors.Join(
 		os.WriteFile(filepath.Join(c.Dir, "ca.crt"), c.Authority.PEM, 0o600),
 		os.WriteFile(filepath.Join(c.Dir, "tokens.csv"), []byte(adminToken+",admin,admin,system:masters\n"), 0o600),
-		c.Authority.Issue(c.Dir, "apiserver", pkix.Name{CommonName: "kube-apiserver"}, "127.0.0.1", "localhost", "kubernetes.default.svc", "10.96.0.1"),
+		c.Authority.Issue(c.Dir, "apiserver", pkix.Name{CommonName: "kube-apiserver"}, ip, "127.0.0.1", "localhost", "kubernetes.default.svc", "10.96.0.1"),
+		c.Authority.Issue(c.Dir, "kubelet-client", pkix.Name{CommonName: "kube-apiserver-kubelet-client", Organization: []string{"system:masters"}}),
 		c.Authority.Issue(c.Dir, "serviceaccounts", pkix.Name{CommonName: "serviceaccounts"}),
 	)
 }
 
-func (c *ControlPlane) writeKubeconfig() error {
+func (c *ControlPlane) writeKubeconfig(server string) error {
+	c.Kubeconfig = filepath.Join(c.Dir, "kubeconfig")
 	config := clientcmdapi.NewConfig()
-	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: c.Config.Host, CertificateAuthorityData: c.Authority.PEM}
+	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: c.Authority.PEM}
 	config.AuthInfos["admin"] = &clientcmdapi.AuthInfo{Token: adminToken}
 	config.Contexts["e2e"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "admin"}
 	config.CurrentContext = "e2e"
-	return clientcmd.WriteToFile(*config, c.Kubeconfig)
+	if err := clientcmd.WriteToFile(*config, c.Kubeconfig); err != nil {
+		return err
+	}
+	var err error
+	c.Config, err = LoadConfig(c.Kubeconfig)
+	return err
+}
+
+// LoadConfig reads a kubeconfig for tests: no limit of calls, and no warnings on
+// the terminal.
+func LoadConfig(kubeconfig string) (*rest.Config, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
+	return config, nil
 }
 
 // freePorts are ports of loopback that nobody listens on now.
-func freePorts(n int) (ports []int, err error) {
-	for range n {
+func freePorts() (ports [3]int, err error) {
+	for i := range ports {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			return nil, err
+			return ports, err
 		}
 		defer listener.Close() // only after all are found, so that they differ
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+		ports[i] = listener.Addr().(*net.TCPAddr).Port
 	}
 	return ports, nil
 }

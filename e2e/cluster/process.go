@@ -8,11 +8,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
-// process is a component of the cluster: a child that ends with this process.
+// process is a component of a cluster.
 type process struct {
 	name  string
 	log   string
@@ -20,8 +22,10 @@ type process struct {
 	ended chan error // closed after the child has ended; holds how
 }
 
-// start runs a command that logs to <dir>/<name>.log.
-func start(dir, name, path string, args ...string) (*process, error) {
+// start runs a command in a folder, logging to <name>.log there. The child ends
+// with this process, unless it is detached: then its id is kept in <name>.pid,
+// for stopDetached.
+func start(dir, name string, detached bool, path string, args ...string) (*process, error) {
 	p := &process{name: name, log: filepath.Join(dir, name+".log"), ended: make(chan error, 1)}
 	log, err := os.Create(p.log)
 	if err != nil {
@@ -30,11 +34,17 @@ func start(dir, name, path string, args ...string) (*process, error) {
 	defer log.Close()
 	p.cmd = exec.Command(path, args...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if !detached {
+		p.cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
 	started := make(chan error)
 	go p.run(started)
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
+	}
+	if detached {
+		return p, os.WriteFile(filepath.Join(dir, name+".pid"), []byte(strconv.Itoa(p.cmd.Process.Pid)), 0o600)
 	}
 	return p, nil
 }
@@ -59,6 +69,32 @@ func (p *process) stop(patience time.Duration) {
 	case <-time.After(patience):
 		_ = p.cmd.Process.Kill()
 		<-p.ended
+	}
+}
+
+// stopDetached ends what an earlier process started detached, if it still runs
+// the binary that it did.
+func stopDetached(dir, name, binary string, patience time.Duration) {
+	pidFile := filepath.Join(dir, name+".pid")
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		return
+	}
+	defer os.Remove(pidFile)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return
+	}
+	runs := func() bool {
+		command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		return err == nil && bytes.HasPrefix(command, []byte(binary+"\x00"))
+	}
+	signal := syscall.SIGTERM
+	for end := time.Now().Add(patience); runs(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			signal = syscall.SIGKILL
+		}
+		_ = syscall.Kill(pid, signal)
 	}
 }
 

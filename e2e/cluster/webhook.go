@@ -35,7 +35,7 @@ func (c *ControlPlane) StartWebhook(ctx context.Context, progress io.Writer, fla
 	if err := c.issueServing(certs); err != nil {
 		return nil, fmt.Errorf("making the webhook's certificate: %w", err)
 	}
-	ports, err := freePorts(3)
+	ports, err := freePorts()
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (c *ControlPlane) StartWebhook(ctx context.Context, progress io.Writer, fla
 		"webhook", "--cert-dir=" + certs, "--bind-address=" + address(0),
 		"--metrics-bind-address=" + address(1), "--health-probe-bind-address=" + address(2),
 	}, flags...)
-	if w.process, err = start(c.Dir, "webhook", binary, args...); err != nil {
+	if w.process, err = start(c.Dir, "webhook", false, binary, args...); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)

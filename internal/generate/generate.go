@@ -30,6 +30,7 @@ const everything = `
 rules:
 - name: all
   match: {role: driver}
+  acceptEarlyEnd: true
   probes:
     startup: {httpGet: {port: spark-ui}, periodSeconds: 1}
     readiness: {tcpSocket: {port: driver-rpc-port}, periodSeconds: 1}
@@ -40,6 +41,7 @@ rules:
   exitOnOutOfMemoryError: true
 - name: all
   match: {role: executor}
+  acceptEarlyEnd: true
   probes:
     liveness: {tcpSocket: {port: blockmanager}}
   blockManagerPort: {from: 20000, to: 20007}

@@ -1,0 +1,106 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Down ends the cluster in a folder and removes what it has put on this machine.
+// Images and logs are kept. Down of nothing is nothing.
+func Down(ctx context.Context, dir string) error {
+	if !exists(dir) {
+		return nil
+	}
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	binary := func(name string) string {
+		if name == "containerd" {
+			return "/usr/bin/containerd"
+		}
+		return filepath.Join(root, "bin", name)
+	}
+	for _, c := range slices.Backward(components) {
+		if c.name == "containerd" {
+			endContainers(ctx, dir)
+		}
+		stopDetached(dir, c.name, binary(c.binary), 2*time.Second)
+	}
+	if exists(binary("node")) && exists(filepath.Join(dir, "kube-proxy.yaml")) {
+		_ = exec.CommandContext(ctx, binary("node"), "kube-proxy", "--cleanup").Run()
+	}
+	_ = exec.CommandContext(ctx, "ip", "link", "delete", bridge).Run()
+	if err := unmount(dir); err != nil {
+		return err // before anything below a mount is removed
+	}
+	return removeState(dir)
+}
+
+// endContainers ends what the kubelet has left running.
+func endContainers(ctx context.Context, dir string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tasks, err := ctr(ctx, dir, "tasks", "ls", "-q")
+	if err != nil {
+		return // containerd does not run
+	}
+	for _, task := range strings.Fields(tasks) {
+		_, _ = ctr(ctx, dir, "tasks", "kill", "-s", "SIGKILL", task)
+		_, _ = ctr(ctx, dir, "tasks", "delete", "--force", task)
+	}
+	containers, err := ctr(ctx, dir, "containers", "ls", "-q")
+	if err == nil && strings.TrimSpace(containers) != "" {
+		_, _ = ctr(ctx, dir, append([]string{"containers", "delete"}, strings.Fields(containers)...)...)
+	}
+}
+
+// unmount undoes the mounts below a folder, the inner ones first.
+func unmount(dir string) error {
+	mounts, err := os.Open("/proc/mounts")
+	if err != nil {
+		return err
+	}
+	defer mounts.Close()
+	var below []string
+	for lines := bufio.NewScanner(mounts); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) > 1 && strings.HasPrefix(fields[1], dir+"/") {
+			below = append(below, fields[1])
+		}
+	}
+	var errs []error
+	for _, mount := range slices.Backward(below) {
+		if err := syscall.Unmount(mount, syscall.MNT_DETACH); err != nil {
+			errs = append(errs, fmt.Errorf("unmounting %s: %w", mount, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removeState(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, entry := range entries {
+		if filepath.Ext(entry.Name()) != ".log" {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, entry.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,195 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"text/template"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// Cluster is a whole Kubernetes with one node: containerd, kubelet, kube-proxy,
+// CoreDNS. It runs on when this process ends; [Down] ends it.
+type Cluster struct {
+	ControlPlane
+	ip string // of this machine, where pods reach the API server
+}
+
+// The components in the order in which they are started, and the binary of each.
+var components = []struct{ name, binary string }{
+	{"etcd", "controlplane"},
+	{"kube-apiserver", "controlplane"},
+	{"kube-controller-manager", "node"},
+	{"kube-scheduler", "node"},
+	{"containerd", "containerd"},
+	{"coredns", "coredns"},
+	{"kube-proxy", "node"},
+	{"kubelet", "node"},
+}
+
+// NodeName is the name of the node.
+const NodeName = "node-1"
+
+// Up starts a cluster in a folder, or finds it running there, and waits until
+// its node is ready. It needs root and Debian's containerd, runc, iptables and
+// containernetworking-plugins.
+func Up(ctx context.Context, dir string, progress io.Writer) (*Cluster, error) {
+	if c, err := Find(ctx, dir); err == nil {
+		return c, nil
+	}
+	if err := Down(ctx, dir); err != nil {
+		return nil, fmt.Errorf("clearing away an earlier cluster: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	ip, err := machineIP()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{ControlPlane: ControlPlane{Dir: dir, detached: true}, ip: ip}
+	if err := c.up(ctx, progress); err != nil {
+		return nil, errors.Join(err, Down(context.WithoutCancel(ctx), dir))
+	}
+	return c, nil
+}
+
+// Find is the cluster that runs in a folder.
+func Find(ctx context.Context, dir string) (c *Cluster, err error) {
+	c = &Cluster{ControlPlane: ControlPlane{Dir: dir, detached: true, Kubeconfig: filepath.Join(dir, "kubeconfig")}}
+	if c.Config, err = LoadConfig(c.Kubeconfig); err != nil {
+		return nil, err
+	}
+	if err := c.ready(ctx); err != nil {
+		return nil, err
+	}
+	return c, c.nodeReady(ctx)
+}
+
+func (c *Cluster) up(ctx context.Context, progress io.Writer) error {
+	if err := c.start(ctx, settings{
+		ip:    c.ip,
+		ports: [3]int{12379, 12380, 16443},
+		flags: []string{
+			"--authorization-mode=Node,RBAC", "--kubelet-preferred-address-types=InternalIP",
+			"--kubelet-client-certificate=kubelet-client.crt", "--kubelet-client-key=kubelet-client.key",
+		},
+	}, progress); err != nil {
+		return err
+	}
+	node, err := Build(ctx, "e2e/kubernetes/node", "node", progress)
+	if err != nil {
+		return err
+	}
+	coredns, err := Build(ctx, "e2e/coredns", "coredns", progress)
+	if err != nil {
+		return err
+	}
+	if err := c.writeConfigs(); err != nil {
+		return err
+	}
+	steps := []func() error{
+		func() error {
+			return c.run("kube-controller-manager", node, "kube-controller-manager", "--kubeconfig=kubeconfig", "--leader-elect=false",
+				"--service-account-private-key-file=serviceaccounts.key", "--root-ca-file=ca.crt", "--use-service-account-credentials")
+		},
+		func() error {
+			return c.run("kube-scheduler", node, "kube-scheduler", "--kubeconfig=kubeconfig", "--leader-elect=false")
+		},
+		func() error { return c.run("containerd", "/usr/bin/containerd", "-c", "containerd.toml") },
+		func() error {
+			return c.last().until(ctx, func(ctx context.Context) error { return c.Ctr(ctx, "version") })
+		},
+		func() error { return c.run("coredns", coredns, "-conf", "Corefile") },
+		func() error {
+			return c.run("kube-proxy", node, "kube-proxy", "--config=kube-proxy.yaml", "--hostname-override="+NodeName)
+		},
+		func() error {
+			return c.run("kubelet", node, "kubelet", "--config=kubelet.yaml", "--kubeconfig=kubeconfig", "--hostname-override="+NodeName,
+				"--root-dir="+filepath.Join(c.Dir, "kubelet"), "--node-ip="+c.ip)
+		},
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	return c.last().until(ctx, c.nodeReady)
+}
+
+func (c *Cluster) nodeReady(ctx context.Context) error {
+	client, err := kubernetes.NewForConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	node, err := client.CoreV1().Nodes().Get(ctx, NodeName, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
+			return nil
+		}
+	}
+	return errors.New("the node is not ready")
+}
+
+// Ctr runs containerd's own client on the images and containers of the node.
+func (c *Cluster) Ctr(ctx context.Context, args ...string) error {
+	_, err := ctr(ctx, c.Dir, args...)
+	return err
+}
+
+func ctr(ctx context.Context, dir string, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, "ctr", append([]string{"-a", filepath.Join(dir, "containerd.sock"), "-n", "k8s.io"}, args...)...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("ctr %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// Import puts an image archive on the node.
+func (c *Cluster) Import(ctx context.Context, archive string) error {
+	return c.Ctr(ctx, "images", "import", archive)
+}
+
+// ImageRoot is the folder of containerd's images, which outlive the cluster.
+func (c *Cluster) ImageRoot() string { return filepath.Join(filepath.Dir(c.Dir), "containerd") }
+
+func machineIP() (string, error) {
+	connection, err := net.Dial("udp", "192.0.2.1:9") // sends nothing; it asks for the route
+	if err != nil {
+		return "", fmt.Errorf("finding this machine's address: %w", err)
+	}
+	defer connection.Close()
+	return connection.LocalAddr().(*net.UDPAddr).IP.String(), nil
+}
+
+func (c *Cluster) writeConfigs() error {
+	if err := os.MkdirAll(filepath.Join(c.Dir, "cni"), 0o755); err != nil {
+		return err
+	}
+	for file, text := range configs {
+		var b strings.Builder
+		err := template.Must(template.New(file).Parse(text)).Execute(&b, map[string]string{"Dir": c.Dir, "IP": c.ip, "Pause": PauseImage})
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(c.Dir, file), []byte(b.String()), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,46 @@
+// Command setup prepares what tests and stories run on, and shows how far it is:
+//
+//	setup build   the binaries for the tests on an API server
+//	setup up      a whole cluster with Spark's images, which stays
+//	setup down    ends it
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/e2e/lab"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		args = []string{""}
+	}
+	switch args[0] {
+	case "build":
+		return cluster.BuildAll(ctx, os.Stderr, cluster.APIServerBinaries)
+	case "up":
+		l, err := lab.Up(ctx, os.Stderr)
+		if err == nil {
+			fmt.Println("export KUBECONFIG=" + l.Cluster.Kubeconfig)
+		}
+		return err
+	case "down":
+		return lab.Down(ctx)
+	}
+	return fmt.Errorf("usage: setup build|up|down")
+}
