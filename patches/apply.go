@@ -12,12 +12,15 @@ type Patch func(*Pod, policy.Choice)
 
 // all patches, in the order in which they are applied: a probe of the block
 // manager's port needs the port to be real.
-var all = []Patch{
-	memoryAnnotations,
-	blockManagerPort,
-	fallbackToLogsOnError,
-	exitOnOutOfMemoryError,
-	probes,
+var all = []struct {
+	name  string // of its goldens: testdata/<name>-*.txtar
+	patch Patch
+}{
+	{"memory", memoryAnnotations},
+	{"blockmanager", blockManagerPort},
+	{"terminationmessage", fallbackToLogsOnError},
+	{"exitonoom", exitOnOutOfMemoryError},
+	{"probes", probes},
 }
 
 // Apply changes the pod as its policy chose and returns the operations that do
@@ -31,10 +34,11 @@ func Apply(pod spark.Pod, choice policy.Choice) Result {
 	if choice.Mode == policy.Audit {
 		p.asItWill.Pod = pod.DeepCopy()
 	}
+	p.earlier = earlierStamp(pod.Annotations)
 	p.warn(choice.Warnings...)
 	if choice.Rule != nil {
-		for _, patch := range all {
-			patch(p, choice)
+		for _, each := range all {
+			each.patch(p, choice)
 		}
 		p.stampReport(choice, &p.report)
 	}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -29,7 +31,7 @@ func blockManagerPort(p *Pod, c policy.Choice) {
 		return
 	}
 	declared := p.PortIndex(spark.BlockManagerPort)
-	port := p.applicationPort(c.Rule.BlockManagerPort)
+	port, free := p.applicationPort(c.Rule.BlockManagerPort)
 	chosen, known := p.BlockManager()
 	switch {
 	case p.Application() == "":
@@ -38,12 +40,14 @@ func blockManagerPort(p *Pod, c policy.Choice) {
 		p.leave(field, "the container declares no port "+spark.BlockManagerPort)
 	case p.Spec.HostNetwork || p.Container().Ports[declared].HostPort != 0:
 		p.leave(field, "a port of the host may be taken by another")
-	case known && chosen == port && p.Container().Ports[declared].ContainerPort == port:
-		p.did(field, portReason(port))
+	case known && chosen == p.Container().Ports[declared].ContainerPort && c.Rule.BlockManagerPort.Contains(chosen):
+		p.did(field, portReason(chosen))
 	case p.mentions(spark.BlockManagerOption):
 		p.leave(field, "the user's own")
 	case len(p.Container().Command) > 0:
 		p.leave(field, "the container has a command of its own")
+	case !free:
+		p.leave(field, "other containers of the pod declare all ports of the range")
 	default:
 		p.addEnv(p.nextJavaOption(), spark.BlockManagerOption+strconv.Itoa(int(port)))
 		p.setPort(declared, port)
@@ -57,25 +61,27 @@ func portReason(port int32) string {
 
 // applicationPort is the port of the pod's application in the range: the same
 // on all its executors, and past those that the pod declares for others.
-func (p *Pod) applicationPort(within *policy.PortRange) int32 {
+func (p *Pod) applicationPort(within *policy.PortRange) (port int32, free bool) {
 	hash := fnv.New32a()
 	hash.Write([]byte(p.Application()))
 	size := uint32(within.To-within.From) + 1
 	for i := range size {
 		port := within.From + int32((hash.Sum32()+i)%size)
 		if !p.declaredByOthers(port) {
-			return port
+			return port, true
 		}
 	}
-	return within.From // a pod that declares every port of the range
+	return 0, false
 }
 
 func (p *Pod) declaredByOthers(number int32) bool {
-	for i := range p.Spec.Containers {
-		for _, port := range p.Spec.Containers[i].Ports {
-			own := i == p.Index && port.Name == spark.BlockManagerPort
-			if !own && port.ContainerPort == number {
-				return true
+	for _, containers := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range containers {
+			for _, port := range containers[i].Ports {
+				own := &containers[i] == p.Container() && port.Name == spark.BlockManagerPort
+				if !own && port.ContainerPort == number {
+					return true
+				}
 			}
 		}
 	}

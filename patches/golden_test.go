@@ -31,9 +31,9 @@ func TestGoldens(t *testing.T) {
 	}
 }
 
-// Every patch has a golden that is named by the file of the patch.
+// Every patch has goldens; so have the Service and the records that are removed.
 func TestEveryPatchHasGoldens(t *testing.T) {
-	for _, name := range []string{"probes", "memory", "blockmanager", "terminationmessage", "exitonoom", "service", "record"} {
+	for _, name := range append(patches.PatchNames(), "service", "record") {
 		found := false
 		for _, c := range golden.Cases(t, "testdata") {
 			found = found || strings.HasPrefix(c.Name, name+"-")

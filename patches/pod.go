@@ -2,6 +2,7 @@ package patches
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"gomodules.xyz/jsonpatch/v2"
@@ -18,9 +19,20 @@ type Pod struct {
 	annotated
 	report
 	audit bool // record no operation on the spec
+	// earlier is what the stamp says of an earlier round. Anybody can write it, so
+	// it only decides what is told: whether a probe is the user's own, or ours and
+	// changed by another since.
+	earlier injected
 	// asItWill is the pod that will run: in audit the one that the user made,
 	// else this one.
 	asItWill spark.Pod
+}
+
+const changedByAnother = "set by spark-vitals, and changed by another since"
+
+// wasSet tells whether an earlier round set the field.
+func (p *Pod) wasSet(field string) bool {
+	return slices.Contains(p.earlier.Set, field) || p.earlier.Left[field] == changedByAnother
 }
 
 func (p *Pod) containerPath(field string) string {

@@ -17,9 +17,12 @@ import (
 // A probe of the user's own stands, and he is told if it will harm Spark. A
 // probe of the rule is left out where it would do harm on this pod; see unfit.
 func probes(p *Pod, c policy.Choice) {
-	own := ownProbes(p, c.Rule)
+	own := p.ownProbes(c.Rule)
 	for _, name := range policy.ProbeNames {
-		switch wanted := *c.Rule.Probes.Named(name); {
+		wanted := *c.Rule.Probes.Named(name)
+		switch {
+		case own[name] != nil && p.wasSet(name.Field()):
+			p.leave(name.Field(), changedByAnother)
 		case own[name] != nil:
 			p.leave(name.Field(), "the user's own")
 			if text := policy.Harm(p.asItWill, name, own[name], c.Published); text != "" {
@@ -31,21 +34,9 @@ func probes(p *Pod, c policy.Choice) {
 	}
 }
 
-func (p *Pod) injectProbe(name policy.ProbeName, wanted *corev1.Probe, rule *policy.Rule, hasOwn bool) {
-	filled, why := p.fit(name, wanted, rule, hasOwn)
-	if why != "" {
-		p.leave(name.Field(), why)
-		return
-	}
-	if *name.Of(p.Container()) == nil {
-		p.setProbe(name, filled)
-	}
-	p.did(name.Field(), probeReason(name, filled, rule))
-}
-
 // ownProbes are the probes that the container has and that are not the rule's,
-// injected by an earlier invocation.
-func ownProbes(p *Pod, rule *policy.Rule) map[policy.ProbeName]*corev1.Probe {
+// injected in an earlier round.
+func (p *Pod) ownProbes(rule *policy.Rule) map[policy.ProbeName]*corev1.Probe {
 	own := map[policy.ProbeName]*corev1.Probe{}
 	for _, name := range policy.ProbeNames {
 		existing, wanted := *name.Of(p.Container()), *rule.Probes.Named(name)
@@ -62,44 +53,68 @@ func ownProbes(p *Pod, rule *policy.Rule) map[policy.ProbeName]*corev1.Probe {
 	return own
 }
 
-// fit is the rule's probe as this pod can have it, or why it cannot.
-func (p *Pod) fit(name policy.ProbeName, probe *corev1.Probe, rule *policy.Rule, hasOwn bool) (fitting *corev1.Probe, why string) {
-	filled, missing := p.fill(probe)
+func (p *Pod) injectProbe(name policy.ProbeName, wanted *corev1.Probe, rule *policy.Rule, hasOwn bool) {
+	filled, missing := p.fill(wanted)
+	if *name.Of(p.Container()) != nil { // in an earlier round; see ownProbes
+		p.did(name.Field(), probeReason(name, filled, rule))
+		return
+	}
 	if missing != "" {
 		why := fmt.Sprintf("the container declares no port %q", missing)
+		p.leave(name.Field(), why)
 		p.warn(policy.Warning{Kind: policy.ProbeLeftOut, Field: p.fieldPath(name), Text: why + "; the probe of the rule " + rule.Name + " is left out"})
-		return nil, why
+		return
 	}
-	for _, unfit := range []func() string{
-		func() string { return p.unfitPort(probe) },
-		func() string { return p.unfitCommand(probe) },
-		func() string { return p.unfitOperator(name) },
-		func() string { return unfitStartup(name, hasOwn) },
-		func() string { return p.unfitLiveness(name, probe, rule) },
-	} {
-		if why := unfit(); why != "" {
-			return nil, why
-		}
+	if why := p.unfit(name, wanted, rule, hasOwn); why != "" {
+		p.leave(name.Field(), why)
+		return
 	}
-	return filled, ""
+	p.setProbe(name, filled)
+	p.did(name.Field(), probeReason(name, filled, rule))
+}
+
+// unfit says why this pod must not have a probe of the rule.
+//   - A startup probe holds back the others, and the user's own are to act as he
+//     wrote them.
+//   - apache/spark-kubernetes-operator ends an application whose driver or
+//     executors are not ready in time, and calls one failed whose driver was
+//     never ready.
+//   - What runs in a container with a command of its own need not be what an exec
+//     check was written for.
+//   - A liveness probe that asks a port ends a driver that does not listen yet.
+//     Where the rule has a startup probe to prevent that, and the container has
+//     none, it goes with it.
+//   - For ports see unfitPort.
+func (p *Pod) unfit(name policy.ProbeName, probe *corev1.Probe, rule *policy.Rule, hasOwn bool) string {
+	switch {
+	case name == policy.Startup && hasOwn:
+		return "it would hold back the user's own probes"
+	case name != policy.Liveness && p.OwnedByApacheOperator():
+		return "apache/spark-kubernetes-operator ends applications by readiness"
+	case probe.Exec != nil && len(p.Container().Command) > 0:
+		return "the container has a command of its own"
+	case name == policy.Liveness && probe.Exec == nil && rule.Gated() && p.Container().StartupProbe == nil:
+		return "without the rule's startup probe it would end a driver that is only starting"
+	}
+	return p.unfitPort(probe)
 }
 
 func (p *Pod) fieldPath(name policy.ProbeName) string {
 	return fmt.Sprintf("spec.containers[%s].%s", p.Container().Name, name.Field())
 }
 
-// fill puts the numbers of declared ports in the place of $(port:NAME), and
-// names a port that the container does not declare.
+// fill returns a copy of the probe with the numbers of declared ports in the
+// place of $(port:NAME), and names a port that the container does not declare.
 func (p *Pod) fill(probe *corev1.Probe) (filled *corev1.Probe, missing string) {
 	if _, port := policy.Target(probe); port != "" && p.PortIndex(port) < 0 {
-		return probe, port
+		missing = port
 	}
+	filled = probe.DeepCopy()
 	if probe.Exec == nil {
-		return probe, ""
+		return filled, missing
 	}
-	command := make([]string, len(probe.Exec.Command))
-	for i, arg := range probe.Exec.Command {
-		command[i] = policy.PortReference.ReplaceAllStringFunc(arg, func(reference string) string {
+	for i, arg := range filled.Exec.Command {
+		filled.Exec.Command[i] = policy.PortReference.ReplaceAllStringFunc(arg, func(reference string) string {
 			port := policy.PortReference.FindStringSubmatch(reference)[1]
 			number, ok := p.Port(port)
 			if !ok {
@@ -108,8 +123,6 @@ func (p *Pod) fill(probe *corev1.Probe) (filled *corev1.Probe, missing string) {
 			return strconv.Itoa(int(number))
 		})
 	}
-	filled = probe.DeepCopy()
-	filled.Exec.Command = command
 	return filled, missing
 }
 
@@ -145,44 +158,6 @@ func refersToPort(probe *corev1.Probe) bool {
 		}
 	}
 	return false
-}
-
-// unfitCommand: what runs in a container with a command of its own need not be
-// what the check was written for.
-func (p *Pod) unfitCommand(probe *corev1.Probe) string {
-	if probe.Exec == nil || len(p.Container().Command) == 0 {
-		return ""
-	}
-	return "the container has a command of its own"
-}
-
-// unfitOperator: apache/spark-kubernetes-operator ends an application whose
-// driver or executors are not ready in time, and calls one failed whose driver
-// was never ready.
-func (p *Pod) unfitOperator(name policy.ProbeName) string {
-	if name == policy.Liveness || !p.OwnedByApacheOperator() {
-		return ""
-	}
-	return "apache/spark-kubernetes-operator ends applications by readiness"
-}
-
-// unfitStartup: a startup probe holds back the others, and the user's own are to
-// act as he wrote them.
-func unfitStartup(name policy.ProbeName, hasOwn bool) string {
-	if name != policy.Startup || !hasOwn {
-		return ""
-	}
-	return "it would hold back the user's own probes"
-}
-
-// unfitLiveness: a liveness probe that asks a port ends a driver that does not
-// listen yet. Where the rule has a startup probe to prevent that, and the
-// container has none, it goes with it.
-func (p *Pod) unfitLiveness(name policy.ProbeName, probe *corev1.Probe, rule *policy.Rule) string {
-	if name != policy.Liveness || probe.Exec != nil || rule.Probes.Startup == nil || p.Container().StartupProbe != nil {
-		return ""
-	}
-	return "without the rule's startup probe it would end a driver that is only starting"
 }
 
 // probeReason is the rule's reason, with the numbers as they are on this pod.

@@ -46,6 +46,14 @@ type injected struct {
 	Left map[string]string `json:"left,omitempty"`
 }
 
+// earlierStamp is the stamp of an earlier round; empty where there is none.
+func earlierStamp(annotated map[string]string) (earlier injected) {
+	if text, ok := annotated[annotations.Injected]; ok {
+		_ = json.Unmarshal([]byte(text), &earlier) // what cannot be read says nothing
+	}
+	return earlier
+}
+
 // stampReport says on the object itself what was done to it and why.
 func (a *annotated) stampReport(choice policy.Choice, r *report) {
 	stamp := injected{Rule: choice.Rule.Name}

@@ -112,6 +112,7 @@ func (r *Rule) complete(at *field.Path, prefix string) field.ErrorList {
 	r.Name = prefix + r.Name
 	errs = append(errs, r.Match.complete(at.Child("match"))...)
 	errs = append(errs, r.checkSwitches(at)...)
+	r.gated = r.Probes.Startup != nil
 	for _, name := range ProbeNames {
 		probe := *r.Probes.Named(name)
 		if probe == nil {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -30,11 +31,10 @@ var PortReference = regexp.MustCompile(`\$\(port:([^)]*)\)`)
 // setDefaults fills in what the API server would (defaults.go of k8s.io/kubernetes),
 // so that what we inject is what comes back.
 func setDefaults(p *corev1.Probe) {
-	for number, standard := range map[*int32]int32{&p.TimeoutSeconds: 1, &p.PeriodSeconds: 10, &p.SuccessThreshold: 1, &p.FailureThreshold: 3} {
-		if *number == 0 {
-			*number = standard
-		}
-	}
+	p.TimeoutSeconds = cmp.Or(p.TimeoutSeconds, 1)
+	p.PeriodSeconds = cmp.Or(p.PeriodSeconds, 10)
+	p.SuccessThreshold = cmp.Or(p.SuccessThreshold, 1)
+	p.FailureThreshold = cmp.Or(p.FailureThreshold, 3)
 	if get := p.HTTPGet; get != nil {
 		if get.Path == "" {
 			get.Path = "/"

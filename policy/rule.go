@@ -37,7 +37,13 @@ type Rule struct {
 	AcceptEarlyEnd bool `json:"acceptEarlyEnd,omitempty"`
 	// Why gives the reason for each probe, by the probe's name.
 	Why map[ProbeName]string `json:"why,omitempty"`
+
+	gated bool
 }
+
+// Gated tells whether the rule has a startup probe to hold its liveness probe
+// back, even when a pod's setting has turned it off.
+func (r *Rule) Gated() bool { return r.gated }
 
 // Match says which pods a rule is for. All that is given must hold.
 type Match struct {
@@ -102,6 +108,9 @@ type PortRange struct {
 	From int32 `json:"from"`
 	To   int32 `json:"to"`
 }
+
+// Contains tells whether a port is in the range.
+func (r PortRange) Contains(port int32) bool { return r.From <= port && port <= r.To }
 
 // subject is what a rule is matched against: a pod of Spark's, or the driver's
 // Service, which shows all of it but the main class.

@@ -163,8 +163,8 @@ func (r *Rule) setNumber(name ProbeName, number, value string) (kind WarningKind
 		return SettingIgnored, "a probe has no such number; there are " + names(numericFields, func(f numericField) string { return f.name })
 	}
 	n, err := strconv.ParseInt(value, 10, 32)
-	if err != nil || n < 0 {
-		return SettingIgnored, `must be a whole number, such as "30"`
+	if err != nil || n < 0 || n == 0 && number != "initialDelaySeconds" {
+		return SettingIgnored, `must be a whole number above 0, such as "30"`
 	}
 	probe := r.Probes.Named(name)
 	if *probe == nil {

@@ -3,14 +3,13 @@ package spark
 // Labels that Spark puts on its pods (Constants.scala). A user cannot override
 // them through Spark's configuration; whoever may create pods can forge them.
 const (
-	RoleLabel          = "spark-role"         // driver or executor
-	ApplicationLabel   = "spark-app-selector" // the application's id, the same on driver, executors and Services
-	VersionLabel       = "spark-version"      // of the Spark that made the pod, "3.5.9"
-	ExecutorIDLabel    = "spark-exec-id"      // a number, or EXECID until the executor has registered
-	UnknownExecutorID  = "EXECID"             // written by the statefulset and deployment allocators
-	DriverContainer    = "spark-kubernetes-driver"
-	ExecutorContainer  = "spark-kubernetes-executor"
-	DriverConfigVolume = "spark-conf-volume-driver" // of the ConfigMap that holds spark.properties
+	RoleLabel         = "spark-role"         // driver or executor
+	ApplicationLabel  = "spark-app-selector" // the application's id, the same on driver, executors and Services
+	VersionLabel      = "spark-version"      // of the Spark that made the pod, "3.5.9"
+	ExecutorIDLabel   = "spark-exec-id"      // a number, or EXECID until the executor has registered
+	UnknownExecutorID = "EXECID"             // written by the statefulset and deployment allocators
+	DriverContainer   = "spark-kubernetes-driver"
+	ExecutorContainer = "spark-kubernetes-executor"
 )
 
 // Names of the ports that Spark declares on its containers. Declared does not

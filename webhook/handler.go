@@ -137,14 +137,14 @@ func (h *Handler) fail(path string, req *admission.Request, outcome Outcome, err
 func (h *Handler) tell(path string, req *admission.Request, v verdict) {
 	h.Metrics.count(path, req, v)
 	attributes := append(logged(path, req), "outcome", v.outcome, "role", v.role, "rule", v.result.Rule)
-	if len(v.result.Warnings) > 0 {
-		attributes = append(attributes, "warnings", answerWarnings(v.result.Warnings))
+	for _, w := range v.result.Warnings[:min(len(v.result.Warnings), maxAnswerWarnings)] {
+		attributes = append(attributes, string(w.Kind), w.Field)
 	}
 	h.Log.Info("reviewed", attributes...)
 }
 
-// logged identifies a request. Nothing of the object itself is logged but its
-// name: environments hold secrets.
+// logged identifies a request. Nothing else of the object is logged but the names
+// of fields that are warned of: values may be secrets.
 func logged(path string, req *admission.Request) []any {
 	return []any{"path", path, "resource", req.Resource.Resource, "namespace", req.Namespace, "name", req.Name, "uid", req.UID, "dryRun", req.DryRun != nil && *req.DryRun}
 }

@@ -2,7 +2,9 @@ package webhook
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -17,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/internal/golden"
 	"github.com/spark-vitals/spark-vitals/policy"
 )
@@ -42,15 +45,23 @@ func serve(t *testing.T, p *policy.Policy, deny bool) *site {
 // post sends a review of the object's creation and returns the answer.
 func (s *site) post(t *testing.T, path, kind string, object []byte) *admissionv1.AdmissionResponse {
 	t.Helper()
-	review := admissionv1.AdmissionReview{TypeMeta: reviewType, Request: &admissionv1.AdmissionRequest{
+	return s.send(t, path, creation(kind, object))
+}
+
+func creation(kind string, object []byte) *admissionv1.AdmissionRequest {
+	return &admissionv1.AdmissionRequest{
 		UID:       "u-1",
 		Operation: admissionv1.Create,
 		Namespace: "spark",
 		Name:      "golden",
 		Resource:  metav1.GroupVersionResource{Version: "v1", Resource: strings.ToLower(kind) + "s"},
 		Object:    runtime.RawExtension{Raw: object},
-	}}
-	body, err := json.Marshal(review)
+	}
+}
+
+func (s *site) send(t *testing.T, path string, request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	t.Helper()
+	body, err := json.Marshal(admissionv1.AdmissionReview{TypeMeta: reviewType, Request: request})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,12 +198,111 @@ func TestValidate(t *testing.T) {
 
 func TestOtherRequestsAreLeftAlone(t *testing.T) {
 	s := serve(t, policy.Default(), true)
-	for _, kind := range []string{"ConfigMap", "Pod/status"} {
+	driver := captured.Named("spark-3.5.9/driver").Object()
+	for name, tweak := range map[string]func(*admissionv1.AdmissionRequest){
+		"a ConfigMap":       func(r *admissionv1.AdmissionRequest) { r.Resource.Resource = "configmaps" },
+		"another API group": func(r *admissionv1.AdmissionRequest) { r.Resource.Group = "example.com" },
+		"an update":         func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Update },
+		"a deletion":        func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Delete },
+		"a subresource":     func(r *admissionv1.AdmissionRequest) { r.SubResource = "status" },
+	} {
+		request := creation("Pod", driver)
+		tweak(request)
 		for _, path := range []string{"/mutate", "/audit", "/validate"} {
-			if answer := s.post(t, path, kind, []byte(`{}`)); !answer.Allowed || answer.Patch != nil || answer.Warnings != nil {
-				t.Errorf("%s of %s: %+v", path, kind, answer)
+			if answer := s.send(t, path, request); !answer.Allowed || answer.Patch != nil || answer.Warnings != nil {
+				t.Errorf("%s of %s: %+v", path, name, answer)
 			}
 		}
+	}
+}
+
+// What is counted and logged of a request; nothing of the user's but names.
+func TestWhatIsTold(t *testing.T) {
+	const secret = "hunter2"
+	driver := func(extra string) []byte {
+		return fmt.Appendf(nil, `{"kind":"Pod","metadata":{"labels":{"spark-role":"driver"}%s},"spec":{"containers":[{"name":"spark-kubernetes-driver","env":[{"name":"A","value":"`+secret+`"}],"ports":[{"name":"spark-ui","containerPort":4040},{"name":"driver-rpc-port","containerPort":7078}]}]}}`, extra)
+	}
+	tests := []struct {
+		path, kind string
+		object     []byte
+		labels     []string // path, resource, role, rule, outcome
+		warned     policy.WarningKind
+	}{
+		{"/mutate", "Pod", driver(""), []string{"mutate", "pods", "driver", "default/driver-that-logs", "patched"}, ""},
+		{"/audit", "Pod", driver(""), []string{"audit", "pods", "driver", "default/driver-that-logs", "audited"}, ""},
+		{"/mutate", "Pod", driver(`,"annotations":{"spark-vitals.io/inject":"disabled"}`), []string{"mutate", "pods", "driver", "", "disabled"}, ""},
+		{"/mutate", "Pod", driver(`,"annotations":{"spark-vitals.io/rule":"` + secret + `"}`), []string{"mutate", "pods", "driver", "default/driver-that-logs", "patched"}, policy.SettingIgnored},
+		{"/validate", "Pod", driver(`,"annotations":{"spark-vitals.io/rule":"` + secret + `"}`), []string{"validate", "pods", "driver", "default/driver-that-logs", "denied"}, policy.SettingIgnored},
+		{"/validate", "Pod", driver(""), []string{"validate", "pods", "driver", "default/driver-that-logs", "unchanged"}, ""},
+		{"/mutate", "Pod", []byte(`{"metadata":{"labels":{"spark-role":"driver"}}}`), []string{"mutate", "pods", "", "", "not_spark"}, ""},
+		{"/mutate", "Service", captured.Named("spark-3.5.9/driver-service").Object(), []string{"mutate", "services", "driver", "default/driver-that-logs", "patched"}, ""},
+		{"/mutate", "Service", []byte(`{}`), []string{"mutate", "services", "", "", "not_spark"}, ""},
+		{"/mutate", "Node", []byte(`{}`), []string{"mutate", "", "", "", "ignored"}, ""},
+	}
+	for _, test := range tests {
+		s := serve(t, policy.Default(), true)
+		s.post(t, test.path, test.kind, test.object)
+		if n := testutil.ToFloat64(s.metrics.requests.WithLabelValues(test.labels...)); n != 1 {
+			t.Errorf("%q is counted %v times", test.labels, n)
+		}
+		if test.warned != "" {
+			if n := testutil.ToFloat64(s.metrics.warnings.WithLabelValues(test.labels[0], string(test.warned))); n != 1 {
+				t.Errorf("%q: %s is counted %v times", test.labels, test.warned, n)
+			}
+		}
+		log := s.log.String()
+		if strings.Contains(log, secret) || !strings.Contains(log, `"name":"golden"`) || !strings.Contains(log, test.labels[4]) {
+			t.Errorf("%q is logged as %s", test.labels, log)
+		}
+	}
+}
+
+// A review that would take gigabytes to decode is not decoded, and a pod in it
+// is admitted as it is.
+func TestTooManyMaps(t *testing.T) {
+	s := serve(t, policy.Default(), true)
+	answer := s.post(t, "/mutate", "Pod", []byte(`{"spec":{"containers":[{}`+strings.Repeat(",{}", maxMaps)+`]}}`))
+	if !answer.Allowed || answer.Patch != nil {
+		t.Errorf("%+v", answer)
+	}
+	if n := testutil.ToFloat64(s.metrics.requests.WithLabelValues("mutate", "pods", "", "", string(Failed))); n != 1 {
+		t.Errorf("counted %v times", n)
+	}
+}
+
+// A refusal is short, whatever the user wrote.
+func TestRefusalIsBounded(t *testing.T) {
+	settings := make([]string, 1000)
+	for i := range settings {
+		settings[i] = fmt.Sprintf(`"spark-vitals.io/s%d":"x"`, i)
+	}
+	pod := `{"metadata":{"labels":{"spark-role":"driver"},"annotations":{` + strings.Join(settings, ",") + `}},"spec":{"containers":[{"name":"spark-kubernetes-driver"}]}}`
+	answer := serve(t, policy.Default(), true).post(t, "/validate", "Pod", []byte(pod))
+	if answer.Allowed || len(answer.Result.Message) > 8<<10 {
+		t.Errorf("allowed is %v, the message has %d bytes", answer.Allowed, len(answer.Result.Message))
+	}
+}
+
+// While all room is taken, a review waits, and in the end is a failed call.
+func TestNoRoom(t *testing.T) {
+	full := make(chan struct{}, 1)
+	full <- struct{}{}
+	r := reviews{nil, slog.New(slog.DiscardHandler), full}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if leave, status, err := r.enter(ctx); err == nil || status != http.StatusServiceUnavailable {
+		t.Errorf("entered a full room: %d", status)
+	} else {
+		leave()
+	}
+	<-full
+	leave, _, err := r.enter(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	if len(full) != 0 {
+		t.Error("the room was not left")
 	}
 }
 

@@ -1,8 +1,10 @@
 package webhook
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,8 +18,8 @@ import (
 )
 
 func (h *Handler) mutatePod(req *admission.Request, namespace policy.Mode) (verdict, error) {
-	pod, err := decodePod(req)
-	if err != nil {
+	pod := &corev1.Pod{}
+	if err := decode(req, pod); err != nil {
 		return verdict{}, err
 	}
 	sparkPod, err := spark.PodOf(pod)
@@ -44,8 +46,8 @@ func (h *Handler) mutateService(req *admission.Request, namespace policy.Mode) (
 // validatePod judges what the user wrote. The pod has been through /mutate, or
 // has not; applying the rule again finds the same either way.
 func (h *Handler) validatePod(req *admission.Request) (verdict, error) {
-	pod, err := decodePod(req)
-	if err != nil {
+	pod := &corev1.Pod{}
+	if err := decode(req, pod); err != nil {
 		return verdict{}, err
 	}
 	sparkPod, err := spark.PodOf(pod)
@@ -64,18 +66,13 @@ func (h *Handler) validatePod(req *admission.Request) (verdict, error) {
 	return v, nil
 }
 
-// refusal names what is the user's to mend.
+// refusal names what is the user's to mend; "" where there is nothing.
 func refusal(warnings []policy.Warning) string {
-	var texts []string
-	for _, w := range warnings {
-		if w.IsUsersFault() {
-			texts = append(texts, w.String())
-		}
-	}
-	if len(texts) == 0 {
+	mend := slices.DeleteFunc(slices.Clone(warnings), func(w policy.Warning) bool { return !w.IsUsersFault() })
+	if len(mend) == 0 {
 		return ""
 	}
-	return strings.Join(texts, "; ") + " (" + annotations.Inject + ": disabled on the pod turns spark-vitals off for it)"
+	return strings.Join(answerWarnings(mend), "; ") + " (" + annotations.Inject + ": disabled on the pod turns spark-vitals off for it)"
 }
 
 func outcomeOf(result patches.Result) Outcome {
@@ -90,24 +87,19 @@ func outcomeOf(result patches.Result) Outcome {
 	return Unchanged
 }
 
-// decodePod fills in the namespace, which the API server may leave to the
-// request on creation.
-func decodePod(req *admission.Request) (*corev1.Pod, error) {
-	pod := &corev1.Pod{}
-	if err := decode(req, pod); err != nil {
-		return nil, err
-	}
-	if pod.Namespace == "" {
-		pod.Namespace = req.Namespace
-	}
-	return pod, nil
-}
+// maxMaps bounds the memory of one review: an empty map of two bytes may become a
+// container of a kilobyte. A pod of 200 containers with 50 variables each has
+// 40,000, most of them in managedFields.
+const maxMaps = 100_000
 
 // decode reads field names as the API server does, with regard to case. What
 // Go's own decoder would take for "annotations" need not be there for a patch.
 func decode(req *admission.Request, into any) error {
 	if len(req.Object.Raw) == 0 {
 		return errors.New("the review has no object")
+	}
+	if maps := bytes.Count(req.Object.Raw, []byte("{")); maps > maxMaps {
+		return fmt.Errorf("the object has %d maps; at most %d are read", maps, maxMaps)
 	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(req.Object.Raw, into); err != nil {
 		return fmt.Errorf("decoding the object of the review: %w", err)

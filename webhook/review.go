@@ -1,12 +1,14 @@
 package webhook
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,10 +26,41 @@ const maxReviewBytes = 7 << 20
 type reviews struct {
 	handler admission.Handler
 	log     *slog.Logger
+	// room is taken by each review that is being answered; the others wait. So
+	// memory is bounded, and a review that takes long delays the rest but little.
+	room chan struct{}
+}
+
+const (
+	maxReviews = 16              // that are answered at a time; one takes a millisecond
+	maxWait    = 2 * time.Second // for room, below the API server's timeoutSeconds for us
+)
+
+func (s reviews) enter(ctx context.Context) (leave func(), status int, err error) {
+	wait := time.NewTimer(maxWait)
+	defer wait.Stop()
+	select {
+	case s.room <- struct{}{}:
+		return func() { <-s.room }, 0, nil
+	case <-wait.C:
+		err = fmt.Errorf("no room within %s: %d reviews are being answered", maxWait, maxReviews)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	return func() {}, http.StatusServiceUnavailable, err
 }
 
 func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	req, status, err := readReview(r)
+	body, status, err := readBody(r)
+	if err == nil {
+		var leave func()
+		leave, status, err = s.enter(r.Context())
+		defer leave()
+	}
+	var req *admission.Request
+	if err == nil {
+		req, status, err = readReview(body)
+	}
 	if err != nil {
 		s.log.Warn("not an admission review", "path", r.URL.Path, "status", status, "error", err)
 		http.Error(w, err.Error(), status)
@@ -48,29 +81,33 @@ func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var reviewType = metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"}
 
-func readReview(r *http.Request) (req *admission.Request, status int, err error) {
+func readBody(r *http.Request) (body []byte, status int, err error) {
 	if r.Method != http.MethodPost {
 		return nil, http.StatusMethodNotAllowed, errors.New("only POST is served here")
 	}
 	if t := r.Header.Get("Content-Type"); t != "application/json" {
-		return nil, http.StatusUnsupportedMediaType, fmt.Errorf("Content-Type is %q; only application/json is read", t)
+		return nil, http.StatusUnsupportedMediaType, fmt.Errorf("Content-Type is %.40q; only application/json is read", t)
 	}
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return nil, http.StatusUnsupportedMediaType, fmt.Errorf("Content-Encoding is %q; none is read", e)
+		return nil, http.StatusUnsupportedMediaType, fmt.Errorf("Content-Encoding is %.40q; none is read", e)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxReviewBytes))
+	body, err = io.ReadAll(http.MaxBytesReader(nil, r.Body, maxReviewBytes))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, http.StatusRequestEntityTooLarge, fmt.Errorf("the review is larger than %d bytes", maxReviewBytes)
 	}
 	if err != nil {
 		return nil, http.StatusBadRequest, fmt.Errorf("reading the review: %w", err)
 	}
+	return body, 0, nil
+}
+
+func readReview(body []byte) (req *admission.Request, status int, err error) {
 	var review admissionv1.AdmissionReview
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &review); err != nil {
 		return nil, http.StatusBadRequest, fmt.Errorf("decoding the review: %w", err)
 	}
 	if review.TypeMeta != reviewType {
-		return nil, http.StatusBadRequest, fmt.Errorf("the body is a %q of %q; only an AdmissionReview of admission.k8s.io/v1 is read", review.Kind, review.APIVersion)
+		return nil, http.StatusBadRequest, fmt.Errorf("the body is a %.40q of %.40q; only an AdmissionReview of admission.k8s.io/v1 is read", review.Kind, review.APIVersion)
 	}
 	if review.Request == nil || review.Request.UID == "" {
 		return nil, http.StatusBadRequest, errors.New("the review has no request.uid")

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/spark-vitals/spark-vitals/policy"
 )
@@ -154,13 +155,13 @@ func (e *endpoint) serve(ctx context.Context, errorLog *log.Logger) (err error) 
 // reviews are served over HTTP/1.1 alone: the API server speaks nothing else to
 // webhooks.
 func (s *server) reviews(h *Handler) http.Handler {
-	mux := http.NewServeMux()
-	for path, handler := range map[string]http.Handler{
-		"/mutate":   reviews{h.Mutate(policy.Enabled), s.Log},
-		"/audit":    reviews{h.Mutate(policy.Audit), s.Log},
-		"/validate": reviews{h.Validate(), s.Log},
+	mux, room := http.NewServeMux(), make(chan struct{}, maxReviews)
+	for path, handler := range map[string]admission.Handler{
+		"/mutate":   h.Mutate(policy.Enabled),
+		"/audit":    h.Mutate(policy.Audit),
+		"/validate": h.Validate(),
 	} {
-		mux.Handle(path, h.Metrics.timed(path[1:], handler))
+		mux.Handle(path, h.Metrics.timed(path[1:], reviews{handler, s.Log, room}))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.ready.Load() {

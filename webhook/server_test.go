@@ -1,9 +1,12 @@
 package webhook
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -22,9 +25,10 @@ import (
 // A running server on loopback, with its own client.
 type running struct {
 	Config
-	stop    context.CancelFunc
-	stopped chan error
-	client  *http.Client
+	certificate *x509.Certificate
+	stop        context.CancelFunc
+	stopped     chan error
+	client      *http.Client
 }
 
 func run(t *testing.T) *running {
@@ -37,7 +41,7 @@ func run(t *testing.T) *running {
 		},
 		stopped: make(chan error, 1),
 	}
-	writeCertificate(t, r.CertDir)
+	r.certificate = writeCertificate(t, r.CertDir)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	go func() { r.stopped <- Run(ctx, r.Config) }()
@@ -106,13 +110,15 @@ func (r *running) review() (*http.Response, error) {
 	return response, err
 }
 
-// After a signal to stop the server is not ready, serves on, and asks the
-// clients to leave; only then does it end.
+// After a signal to stop the server is not ready, serves on for the delay, also
+// on new connections, and asks the clients to leave; a review that is under way
+// at the end is answered.
 func TestDrain(t *testing.T) {
 	r := run(t)
 	if response, err := r.review(); err != nil || response.Close {
 		t.Fatalf("before: %v, closes: %v", err, response.Close)
 	}
+	begun := time.Now()
 	r.stop()
 	eventually(t, "unready", func() bool {
 		return r.status("http://"+r.HealthProbeBindAddress+"/readyz") == http.StatusServiceUnavailable
@@ -120,17 +126,66 @@ func TestDrain(t *testing.T) {
 	if status := r.status("http://" + r.HealthProbeBindAddress + "/healthz"); status != http.StatusOK {
 		t.Errorf("healthz says %d while stopping", status)
 	}
+	r.client.CloseIdleConnections()
 	response, err := r.review()
 	if err != nil || response.StatusCode != http.StatusOK || !response.Close {
 		t.Errorf("while stopping: %v, %+v", err, response)
+	}
+	underWay := r.beginReview(t)
+	eventually(t, "closed to new connections", func() bool {
+		c, err := net.Dial("tcp", r.BindAddress)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	if served := time.Since(begun); served < r.ShutdownDelay {
+		t.Errorf("served for %s after the signal, want %s", served, r.ShutdownDelay)
+	}
+	if err := underWay(); err != nil {
+		t.Errorf("a review under way was lost: %v", err)
 	}
 	err = <-r.stopped
 	r.stopped <- err
 	if err != nil {
 		t.Errorf("ended with %v", err)
 	}
-	if _, err := r.review(); err == nil {
-		t.Error("still serving after the end")
+}
+
+// beginReview sends half a review; what it returns sends the rest and reads the
+// answer.
+func (r *running) beginReview(t *testing.T) (finish func() error) {
+	t.Helper()
+	c, err := tls.Dial("tcp", r.BindAddress, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	half := len(emptyReview) / 2
+	if _, err := fmt.Fprintf(c, "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(emptyReview), emptyReview[:half]); err != nil {
+		t.Fatal(err)
+	}
+	return func() error {
+		if _, err := io.WriteString(c, emptyReview[half:]); err != nil {
+			return err
+		}
+		response, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return errors.New(response.Status)
+		}
+		return nil
+	}
+}
+
+// client-go closes idle connections after 90 s; were we to do it first, a review
+// sent at that moment would be lost.
+func TestIdleConnectionsOutliveClients(t *testing.T) {
+	if idleTimeout <= 90*time.Second {
+		t.Errorf("idle connections are closed after %s", idleTimeout)
 	}
 }
 
@@ -155,25 +210,36 @@ func TestTLS(t *testing.T) {
 
 func TestMetricsEndpoint(t *testing.T) {
 	r := run(t)
+	if c, err := tls.Dial("tcp", r.BindAddress, &tls.Config{RootCAs: x509.NewCertPool()}); err == nil {
+		c.Close()
+		t.Fatal("trusted by nobody, and accepted")
+	}
 	if _, err := r.review(); err != nil {
 		t.Fatal(err)
 	}
+	for _, want := range []string{
+		`spark_vitals_admission_requests_total{outcome="ignored",path="mutate",resource="",role="",rule=""} 1`,
+		`spark_vitals_admission_duration_seconds_bucket{code="200",path="mutate",le="0.005"}`,
+		fmt.Sprintf("spark_vitals_certificate_expiry_timestamp_seconds %g\n", float64(r.certificate.NotAfter.Unix())),
+		"spark_vitals_tls_handshake_errors_total 1", // counted when the server comes to it
+		"certwatcher_read_certificate_total",
+	} {
+		eventually(t, "showing "+want, func() bool { return strings.Contains(r.metrics(t), want) })
+	}
+}
+
+func (r *running) metrics(t *testing.T) string {
+	t.Helper()
 	response, err := r.client.Get("http://" + r.MetricsBindAddress + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	body, _ := io.ReadAll(response.Body)
-	for _, want := range []string{
-		`spark_vitals_admission_requests_total{outcome="ignored",path="mutate",resource="",role="",rule=""} 1`,
-		`spark_vitals_admission_duration_seconds_bucket{code="200",path="mutate",le="0.005"}`,
-		"spark_vitals_certificate_expiry_timestamp_seconds ",
-		"certwatcher_read_certificate_total",
-	} {
-		if !strings.Contains(string(body), want) {
-			t.Errorf("no %s", want)
-		}
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return string(body)
 }
 
 func TestErrorsOfStarting(t *testing.T) {

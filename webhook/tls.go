@@ -45,7 +45,7 @@ func newHandshakeErrors() prometheus.Counter {
 // serverErrors is where http.Server writes what goes wrong on connections. A
 // client that does not trust our certificate is the API server with a wrong
 // caBundle, more often than not, and nobody else would say so; it is logged once
-// a minute. The rest is port scans.
+// a minute. Other handshakes that fail are port scans.
 type serverErrors struct {
 	count prometheus.Counter
 	log   *slog.Logger
@@ -54,8 +54,9 @@ type serverErrors struct {
 
 func (e *serverErrors) Write(line []byte) (int, error) {
 	text := string(bytes.TrimSpace(line))
-	level := slog.LevelDebug
+	level := slog.LevelError
 	if bytes.Contains(line, []byte("TLS handshake error")) {
+		level = slog.LevelDebug
 		e.count.Inc()
 		now, told := time.Now().Unix(), e.told.Load()
 		if bytes.Contains(line, []byte("remote error: tls")) && now-told >= 60 && e.told.CompareAndSwap(told, now) {

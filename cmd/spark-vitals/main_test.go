@@ -35,3 +35,16 @@ func TestCommandLine(t *testing.T) {
 		},
 	})
 }
+
+// By default nothing is ever refused.
+func TestValidationWarnsByDefault(t *testing.T) {
+	if flag := webhookCommand().Flags().Lookup("validation"); flag.DefValue != "warn" {
+		t.Errorf("--validation is %q by default", flag.DefValue)
+	}
+	if deny, err := denies("warn"); deny || err != nil {
+		t.Errorf("warn denies: %v, %v", deny, err)
+	}
+	if deny, err := denies("deny"); !deny || err != nil {
+		t.Errorf("deny does not: %v, %v", deny, err)
+	}
+}

@@ -35,6 +35,7 @@ func Build(ctx context.Context, folder, name string, progress io.Writer) (string
 		return "", fmt.Errorf("building %s: %w", name, err)
 	}
 	dir := filepath.Join(root, folder)
+	fmt.Fprintf(progress, "  %s: downloading what is not there yet, and building\n", name)
 	total, err := countPackages(ctx, dir)
 	if err != nil {
 		return "", fmt.Errorf("building %s: %w", name, err)
@@ -57,7 +58,7 @@ func Build(ctx context.Context, folder, name string, progress io.Writer) (string
 
 func countPackages(ctx context.Context, dir string) (int, error) {
 	cmd := exec.CommandContext(ctx, "go", "list", "-deps", ".")
-	cmd.Dir = dir
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.Output()
 	if err != nil {
 		return 0, explain(err)
@@ -85,25 +86,28 @@ func show(from io.Reader, to io.Writer, name string, total int) []byte {
 	return said.Bytes()
 }
 
-// explain adds to an error what its reader can do about it.
+// remedies for what goes wrong, the surest sign first.
+var remedies = []struct{ sign, remedy string }{
+	{"no space left on device", "the disk is full; some 6 GiB are needed for Go's build cache"},
+	{"cannot allocate memory", "there is not enough memory; linking Kubernetes takes 3 GiB"},
+	{"address already in use", "a port is taken by another program; try again"},
+	{"executable file not found", "a program is not installed, or not in PATH"},
+	{"requires go >=", "the installed Go is too old"},
+	{"no such host", "a Go module could not be downloaded; is there a network, and does GOPROXY name a module proxy that can be reached?"},
+	{"connection refused", "a server cannot be reached; is there a network, and does GOPROXY name a module proxy that can be reached?"},
+	{"i/o timeout", "a Go module could not be downloaded in time; is there a network?"},
+	{"permission denied", "a file or folder is not writable"},
+}
+
+// explain puts what its reader can do in front of an error.
 func explain(err error) error {
 	text := err.Error()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		text += string(exit.Stderr)
+		text += "\n" + string(exit.Stderr)
 	}
-	for sign, remedy := range map[string]string{
-		"no space left on device":   "the disk is full; some 4 GiB are needed for the Go build cache",
-		"no such host":              "a Go module could not be downloaded; is there a network, and does GOPROXY name a reachable module proxy?",
-		"connection refused":        "a Go module could not be downloaded; does GOPROXY name a reachable module proxy?",
-		"i/o timeout":               "a Go module could not be downloaded in time; is there a network?",
-		"executable file not found": "Go is not installed, or not in PATH",
-		"address already in use":    "a port is taken by another program; try again",
-		"requires go >=":            "the installed Go is too old",
-		"cannot allocate memory":    "there is not enough memory",
-		"permission denied":         "a file or folder is not writable",
-	} {
-		if strings.Contains(text, sign) {
-			return fmt.Errorf("%s\n%s", remedy, text)
+	for _, r := range remedies {
+		if strings.Contains(text, r.sign) {
+			return fmt.Errorf("%s:\n%s", r.remedy, text)
 		}
 	}
 	return errors.New(text)

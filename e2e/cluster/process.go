@@ -110,7 +110,7 @@ func (p *process) until(ctx context.Context, ready func(context.Context) error) 
 		select {
 		case <-tick.C:
 		case <-p.ended:
-			return fmt.Errorf("%s ended (%s); the end of its log:\n%s", p.name, p.cmd.ProcessState, p.tail())
+			return explain(fmt.Errorf("%s ended (%s); the end of its log:\n%s", p.name, p.cmd.ProcessState, p.tail()))
 		case <-ctx.Done():
 			return fmt.Errorf("%s is not ready (%w): %w; the end of its log:\n%s", p.name, ctx.Err(), err, p.tail())
 		}

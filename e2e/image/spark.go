@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-//go:embed entrypoint.sh nobash.sh decom.sh
-var scripts embed.FS
+//go:embed entrypoint.sh nobash.sh decom.sh Deny.java Block.java
+var sources embed.FS
 
 // Variant of a Spark image.
 type Variant string
@@ -58,8 +59,12 @@ func (s Store) Spark(ctx context.Context, version string, variant Variant) (Imag
 			return Image{}, err
 		}
 	}
-	top := filepath.Join(s.Dir, "top"+string(variant)+".tar")
-	if err := s.writeTop(top, variant); err != nil {
+	filters, err := s.filters(ctx, home)
+	if err != nil {
+		return Image{}, err
+	}
+	top := filepath.Join(s.Dir, "top-"+version+string(variant)+".tar")
+	if err := s.writeTop(top, variant, filters); err != nil {
 		return Image{}, err
 	}
 	return Image{Name: Name(version, variant), Config: config(variant), Layers: []string{base, spark, top}}, nil
@@ -118,17 +123,51 @@ func (s Store) base(ctx context.Context) (layer string, err error) {
 	return layer, os.Rename(layer+".part", layer)
 }
 
-func (s Store) writeTop(layer string, variant Variant) error {
-	files := []File{
+// filters compiles the servlet filters for a Spark, whose servlets are javax up
+// to 3.5 and jakarta since 4.0. The image has them as /opt/filters.
+func (s Store) filters(ctx context.Context, home string) ([]File, error) {
+	work, err := os.MkdirTemp("", "filters-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(work)
+	api := "jakarta.servlet"
+	if strings.Contains(filepath.Dir(home), "pyspark-3.") {
+		api = "javax.servlet"
+	}
+	var files []File
+	for _, class := range []string{"Deny", "Block"} {
+		source, err := sources.ReadFile(class + ".java")
+		if err != nil {
+			return nil, err
+		}
+		file := filepath.Join(work, class+".java")
+		if err := os.WriteFile(file, bytes.ReplaceAll(source, []byte("SERVLET"), []byte(api)), 0o600); err != nil {
+			return nil, err
+		}
+		if err := command(ctx, "javac", "--release", "11", "-nowarn", "-d", work, "-cp", filepath.Join(home, "jars", "*"), file); err != nil {
+			return nil, err
+		}
+		compiled, err := os.ReadFile(filepath.Join(work, "e2e", class+".class"))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{Path: "opt/filters/e2e/" + class + ".class", Mode: 0o644, Data: compiled})
+	}
+	return files, nil
+}
+
+func (s Store) writeTop(layer string, variant Variant, more []File) error {
+	files := append(more, []File{
 		{Path: "etc/passwd", Mode: 0o644, Data: []byte("root:x:0:0:root:/root:/bin/sh\nspark:x:185:0:spark:/opt/work:/bin/sh\n")},
 		{Path: "opt/work/", Mode: 0o777},
-	}
+	}...)
 	script := map[Variant]string{NoBash: "nobash.sh"}[variant]
 	if script == "" {
 		script = "entrypoint.sh"
 	}
 	for file, as := range map[string]string{script: "opt/entrypoint.sh", "decom.sh": "opt/decom.sh"} {
-		data, err := scripts.ReadFile(file)
+		data, err := sources.ReadFile(file)
 		if err != nil {
 			return err
 		}

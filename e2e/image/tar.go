@@ -99,8 +99,8 @@ func writeTar(path string, write func(*tar.Writer) error) error {
 }
 
 func same(a, b string) bool {
-	if stat, err := os.Stat(b); err != nil || stat.Size() > 1<<20 {
-		return false // only layers of files are made again and again
+	if stat, err := os.Stat(b); err != nil || stat.Size() > 64<<20 {
+		return false // large layers are made once
 	}
 	before, errBefore := os.ReadFile(a)
 	after, errAfter := os.ReadFile(b)

@@ -9,7 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+
+	"k8s.io/client-go/rest"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/image"
@@ -22,6 +25,7 @@ var Versions = []string{"3.5.9", "4.1.4", "4.3.0"}
 // Lab is a cluster, and the folder of what was downloaded and built for it.
 type Lab struct {
 	Cluster *cluster.Cluster
+	Config  *rest.Config // of the cluster, with all rights
 	Store   image.Store
 }
 
@@ -52,8 +56,39 @@ func Up(ctx context.Context, progress io.Writer) (*Lab, error) {
 	if l.Cluster, err = cluster.Up(ctx, filepath.Join(dir, "cluster"), progress); err != nil {
 		return nil, err
 	}
+	l.Config = l.Cluster.Config
 	fmt.Fprintln(progress, "Putting images on the node.")
 	return l, l.importImages(ctx, progress)
+}
+
+// Running tells whether the cluster is up.
+func Running(ctx context.Context) bool {
+	dir, err := Dir()
+	if err != nil {
+		return false
+	}
+	_, err = cluster.Find(ctx, filepath.Join(dir, "cluster"))
+	return err == nil
+}
+
+// Artifacts is the folder where failures leave what they saw, made anew.
+func Artifacts() (string, error) {
+	root, err := cluster.Root()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(root, "e2e-failures")
+	return dir, os.RemoveAll(dir)
+}
+
+// Machine says what the figures were taken on. Memory that a cgroup of version 1
+// limits is freed by killing one process, of version 2 all of a container.
+func Machine() string {
+	version := "v1"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		version = "v2"
+	}
+	return fmt.Sprintf("%d cores, cgroup %s", runtime.NumCPU(), version)
 }
 
 // Down ends the cluster. What was downloaded is kept.

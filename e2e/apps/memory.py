@@ -1,0 +1,79 @@
+"""Does to the driver's heap what its first argument says.
+
+memory.py gc SECONDS      keeps it nearly full, so that the JVM does little but collect
+memory.py dump            writes a heap dump of it
+memory.py zombie SECONDS  fills it for good and goes on
+memory.py broadcast       joins with a table too large to broadcast, and catches the error
+memory.py exit CODE       ends Python with a code
+"""
+import sys
+import time
+
+from pyspark.sql import SparkSession
+
+what, *rest = sys.argv[1:]
+spark = SparkSession.builder.appName("memory").getOrCreate()
+jvm = spark.sparkContext._jvm
+print("CONTEXT", flush=True)
+
+
+def fill(until_free, chunk):
+    """Holds memory until only so many bytes are free."""
+    held = jvm.java.util.ArrayList()
+    runtime = jvm.java.lang.Runtime.getRuntime()
+    while runtime.maxMemory() - runtime.totalMemory() + runtime.freeMemory() > until_free:
+        held.add(jvm.java.nio.ByteBuffer.allocate(chunk))
+    return held
+
+
+if what == "gc":
+    held = fill(24 << 20, 1 << 20)
+    end = time.time() + int(rest[0])
+    rounds = 0
+    while time.time() < end:
+        try:
+            for _ in range(200):
+                jvm.java.nio.ByteBuffer.allocate(1 << 20)
+            rounds += 1
+        except Exception as e:
+            print("OOM", type(e).__name__, flush=True)
+            held.remove(0)
+    held.clear()
+    print("GC", rounds > 0, flush=True)
+elif what == "dump":
+    held = fill(96 << 20, 1 << 20)
+    beans = jvm.java.lang.Class.forName("com.sun.management.HotSpotDiagnosticMXBean")
+    began = time.time()
+    jvm.java.lang.management.ManagementFactory.getPlatformMXBean(beans).dumpHeap("/tmp/heap.hprof", False)
+    print("DUMPED", flush=True)
+    print("after %.1f s" % (time.time() - began), flush=True)
+elif what == "zombie":
+    held = jvm.java.util.ArrayList()
+    for chunk in (8 << 20, 64 << 10):
+        try:
+            while True:
+                held.add(jvm.java.nio.ByteBuffer.allocate(chunk))
+        except Exception as e:
+            print("FILLED", chunk, flush=True)
+    end = time.time() + int(rest[0])
+    while time.time() < end:
+        try:
+            spark.sparkContext.parallelize(range(1000), 8).map(lambda x: (x, x)).groupByKey().count()
+            print("JOB", flush=True)
+        except Exception as e:
+            print("JOB FAILED", flush=True)
+        time.sleep(1)
+elif what == "broadcast":
+    from pyspark.sql.functions import broadcast, sha2, concat_ws, col
+
+    wide = spark.range(0, 3000000, 1, 4).select("id", *[sha2(concat_ws("-", col("id")), 512).alias("c%d" % i) for i in range(3)])
+    try:
+        print("JOINED", spark.range(10).join(broadcast(wide), "id").count(), flush=True)
+    except Exception as e:
+        print("CAUGHT", flush=True)
+    print("GOES ON", spark.range(1000).count(), flush=True)
+elif what == "exit":
+    spark.stop()
+    sys.exit(int(rest[0]))
+spark.stop()
+print("END", flush=True)

@@ -1,0 +1,137 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spark-vitals/spark-vitals/e2e/image"
+)
+
+// App is an application to be submitted.
+type App struct {
+	Namespace string
+	Name      string
+	Version   string        // of Spark
+	Variant   image.Variant // of the image
+	File      string        // a program below e2e/apps; "pi" is Spark's own example
+	Args      []string
+	Conf      map[string]string // on top of what suits a small machine
+}
+
+// DriverName is the name of the application's driver pod.
+func (a App) DriverName() string { return a.Name + "-driver" }
+
+// Submit runs spark-submit in cluster mode, as a user would, and returns when the
+// driver's pod is there.
+func (l *Lab) Submit(ctx context.Context, a App) error {
+	home, err := l.Store.PySpark(ctx, a.Version)
+	if err != nil {
+		return err
+	}
+	file := "local:///opt/apps/" + a.File
+	if a.File == "pi" {
+		file = "local:///opt/py/pyspark/examples/src/main/python/pi.py"
+	}
+	args := []string{"--master", "k8s://" + l.Cluster.Config.Host, "--deploy-mode", "cluster", "--name", a.Name}
+	conf := maps.Clone(small)
+	maps.Copy(conf, map[string]string{
+		"spark.kubernetes.namespace":                              a.Namespace,
+		"spark.kubernetes.container.image":                        image.Name(a.Version, a.Variant),
+		"spark.kubernetes.driver.pod.name":                        a.DriverName(),
+		"spark.kubernetes.executor.podNamePrefix":                 a.Name,
+		"spark.kubernetes.authenticate.driver.serviceAccountName": account,
+		"spark.kubernetes.authenticate.submission.oauthToken":     l.Cluster.Config.BearerToken,
+		"spark.kubernetes.authenticate.submission.caCertFile":     filepath.Join(l.Cluster.Dir, "ca.crt"),
+	})
+	maps.Copy(conf, a.Conf)
+	for _, key := range slices.Sorted(maps.Keys(conf)) {
+		args = append(args, "--conf", key+"="+conf[key])
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(home, "bin", "spark-submit"), append(append(args, file), a.Args...)...)
+	cmd.Env = append(os.Environ(), "SPARK_HOME="+home, "SPARK_LOCAL_HOSTNAME=localhost", "SPARK_SUBMIT_OPTS=-XX:TieredStopAtLevel=1 -Xshare:auto")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("submitting %s: %w\n%s", a.Name, err, out[max(0, len(out)-3000):])
+	}
+	return nil
+}
+
+const account = "spark"
+
+// small suits a machine of two cores.
+var small = map[string]string{
+	"spark.kubernetes.submission.waitAppCompletion": "false",
+	"spark.executor.instances":                      "1",
+	"spark.driver.memory":                           "512m",
+	"spark.executor.memory":                         "512m",
+	"spark.kubernetes.driver.request.cores":         "0.1",
+	"spark.kubernetes.executor.request.cores":       "0.1",
+	"spark.driver.extraJavaOptions":                 "-XX:TieredStopAtLevel=1",
+	"spark.executor.extraJavaOptions":               "-XX:TieredStopAtLevel=1",
+}
+
+// Namespace makes a namespace with the rights that Spark's driver needs.
+func (l *Lab) Namespace(ctx context.Context, name string, labels map[string]string) error {
+	client, err := kubernetes.NewForConfig(l.Cluster.Config)
+	if err != nil {
+		return err
+	}
+	meta := metav1.ObjectMeta{Name: account, Namespace: name}
+	steps := []func() error{
+		func() error {
+			_, err := client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
+			return err
+		},
+		func() error {
+			_, err := client.CoreV1().ServiceAccounts(name).Create(ctx, &corev1.ServiceAccount{ObjectMeta: meta}, metav1.CreateOptions{})
+			return err
+		},
+		func() error {
+			_, err := client.RbacV1().Roles(name).Create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
+				{APIGroups: []string{""}, Resources: []string{"pods", "services", "configmaps", "persistentvolumeclaims"}, Verbs: []string{"*"}},
+				{APIGroups: []string{"apps"}, Resources: []string{"statefulsets", "deployments"}, Verbs: []string{"*"}},
+				{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"*"}},
+			}}, metav1.CreateOptions{})
+			return err
+		},
+		func() error {
+			_, err := client.RbacV1().RoleBindings(name).Create(ctx, &rbacv1.RoleBinding{
+				ObjectMeta: meta,
+				Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: account, Namespace: name}},
+				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: account},
+			}, metav1.CreateOptions{})
+			return err
+		},
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return fmt.Errorf("making the namespace %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Log of a pod's container, to its end so far.
+func (l *Lab) Log(ctx context.Context, namespace, pod, container string) (string, error) {
+	client, err := kubernetes.NewForConfig(l.Cluster.Config)
+	if err != nil {
+		return "", err
+	}
+	stream, err := client.CoreV1().Pods(namespace).GetLogs(pod, &corev1.PodLogOptions{Container: container}).Stream(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer stream.Close()
+	text, err := io.ReadAll(stream)
+	return string(text), err
+}

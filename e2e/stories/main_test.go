@@ -1,0 +1,52 @@
+// Package stories tries every claim of spark-vitals on real Spark, on a real
+// cluster, with and without it. One story is one subtest; a table of them is
+// printed at the end.
+package stories
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/spark-vitals/spark-vitals/e2e/lab"
+)
+
+var (
+	theLab     *lab.Lab
+	artifacts  string // where failures leave what they saw
+	keepLab    = flag.Bool("keep", false, "leave the cluster running")
+	allStories = flag.Bool("all", false, "run all stories on all versions, not the selection of CI")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := withLab(m); err != nil {
+		panic(err)
+	}
+}
+
+func withLab(m *testing.M) (err error) {
+	ctx := context.Background()
+	running := lab.Running(ctx)
+	if theLab, err = lab.Up(ctx, os.Stdout); err != nil {
+		return err
+	}
+	if !running && !*keepLab {
+		defer func() {
+			if down := lab.Down(ctx); err == nil {
+				err = down
+			}
+		}()
+	}
+	if err := theLab.Install(ctx); err != nil {
+		return err
+	}
+	if artifacts, err = lab.Artifacts(); err != nil {
+		return err
+	}
+	m.Run()
+	fmt.Print(theTable)
+	return nil
+}

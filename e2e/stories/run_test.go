@@ -1,0 +1,211 @@
+package stories
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/yaml"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/image"
+	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// app is what a story submits.
+type app struct {
+	file             string
+	args             []string
+	conf             map[string]string
+	variant          image.Variant
+	driver, executor string // pod templates, as YAML
+}
+
+// run is one submission of an app, with or without spark-vitals.
+type run struct {
+	lab.App
+	*lab.History
+	with bool
+}
+
+// endsWithin is how long an application may take before a story fails.
+const endsWithin = 8 * time.Minute
+
+// submit makes a namespace, opted in or not, watches it and submits the app there.
+func submit(t *testing.T, name, version string, a app, with bool) *run {
+	t.Helper()
+	labels, suffix := map[string]string{}, "without"
+	if with {
+		labels[annotations.Inject], suffix = "enabled", "with"
+	}
+	r := &run{with: with, App: lab.App{
+		Namespace: fmt.Sprintf("%s-%s-%s", name, strings.ReplaceAll(version, ".", ""), suffix),
+		Name:      "app", Version: version, Variant: a.variant, File: a.file, Args: a.args, Conf: maps.Clone(a.conf),
+	}}
+	if r.Conf == nil {
+		r.Conf = map[string]string{}
+	}
+	for role, template := range map[string]string{"driver": a.driver, "executor": a.executor} {
+		if template != "" {
+			r.Conf["spark.kubernetes."+role+".podTemplateFile"] = writeTemplate(t, role, template)
+		}
+	}
+	remove(t, r.Namespace)
+	if err := theLab.Namespace(t.Context(), r.Namespace, labels); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			r.keep(t)
+		}
+		remove(t, r.Namespace)
+	})
+	var err error
+	if r.History, err = theLab.Watch(t.Context(), r.Namespace); err != nil {
+		t.Fatal(err)
+	}
+	if err := theLab.Submit(t.Context(), r.App); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// both submits the app with and without spark-vitals at the same time, so that
+// they share the machine fairly.
+func both(t *testing.T, name, version string, a app) (with, without *run) {
+	t.Helper()
+	var wait sync.WaitGroup
+	wait.Go(func() { with = submit(t, name, version, a, true) })
+	wait.Go(func() { without = submit(t, name, version, a, false) })
+	wait.Wait()
+	if with == nil || without == nil {
+		t.FailNow()
+	}
+	return with, without
+}
+
+func writeTemplate(t *testing.T, role, template string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), role+".yaml")
+	if err := os.WriteFile(path, []byte(template), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// until waits for something, and fails the story when it takes too long.
+func (r *run) until(t *testing.T, within time.Duration, what string, holds func(*lab.History) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	if err := r.Until(ctx, what, holds); err != nil {
+		t.Fatalf("%s: %v", r.Namespace, err)
+	}
+}
+
+// untilDriverEnds also waits for the kubelet's last word on the pod.
+func (r *run) untilDriverEnds(t *testing.T) {
+	t.Helper()
+	r.until(t, endsWithin, "the driver has ended", func(h *lab.History) bool {
+		driver := h.Driver()
+		return driver.Terminated() != nil && driver.Last.Status.Phase != corev1.PodRunning || driver != nil && driver.Deleted
+	})
+}
+
+// untilLog waits until the driver's log has a line.
+func (r *run) untilLog(t *testing.T, line string) {
+	t.Helper()
+	for end := time.Now().Add(endsWithin); ; time.Sleep(500 * time.Millisecond) {
+		log := r.log(t)
+		if strings.Contains(log, line) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: the driver's log has no line %q", r.Namespace, line)
+		}
+	}
+}
+
+// log of the driver; "" while there is none.
+func (r *run) log(t *testing.T) (log string) {
+	t.Helper()
+	container := ""
+	r.Look(func(h *lab.History) {
+		if h.Driver() != nil {
+			if pod, err := spark.PodOf(h.Driver().Last); err == nil {
+				container = pod.Container().Name
+			}
+		}
+	})
+	if container != "" {
+		log, _ = theLab.Log(t.Context(), r.Namespace, r.DriverName(), container)
+	}
+	return log
+}
+
+// driverPod as it was last seen.
+func (r *run) driverPod() (pod *corev1.Pod) {
+	r.Look(func(h *lab.History) { pod = h.Driver().Last.DeepCopy() })
+	return pod
+}
+
+// keep leaves the pods, Events and logs of a run behind.
+func (r *run) keep(t *testing.T) {
+	dir := filepath.Join(artifacts, t.Name(), r.Namespace)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Log(err)
+		return
+	}
+	client, err := kubernetes.NewForConfig(theLab.Config)
+	if err != nil {
+		t.Log(err)
+		return
+	}
+	ctx := context.Background()
+	if events, err := client.CoreV1().Events(r.Namespace).List(ctx, metav1.ListOptions{}); err == nil {
+		keepYAML(t, filepath.Join(dir, "events.yaml"), events)
+	}
+	r.Look(func(h *lab.History) {
+		for _, role := range []spark.Role{spark.Driver, spark.Executor} {
+			for _, pod := range h.Pods(role) {
+				keepYAML(t, filepath.Join(dir, pod.Last.Name+".yaml"), pod.Last)
+			}
+		}
+	})
+	for _, container := range []string{"spark-kubernetes-driver", "main"} {
+		if log, err := theLab.Log(ctx, r.Namespace, r.DriverName(), container); err == nil {
+			_ = os.WriteFile(filepath.Join(dir, "driver.log"), []byte(log), 0o600)
+		}
+	}
+	t.Logf("pods, Events and logs are in %s", dir)
+}
+
+func keepYAML(t *testing.T, path string, object any) {
+	text, err := yaml.Marshal(object)
+	if err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		t.Log(err)
+	}
+}
+
+// remove deletes a namespace and waits until it is gone: two stories must not
+// share the machine.
+func remove(t *testing.T, namespace string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := theLab.Kubectl(ctx, nil, "delete", "namespace", namespace, "--ignore-not-found", "--wait"); err != nil {
+		t.Log(err)
+	}
+}
