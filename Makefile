@@ -3,7 +3,7 @@ export CGO_ENABLED = 0
 TOOL = go tool -modfile=$(CURDIR)/tools/go.mod
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/spark-vitals
 	go build -trimpath -o bin/spark-vitals ./cmd/spark-vitals
@@ -21,7 +21,13 @@ unit: ## the tests that need no cluster
 	go test ./...
 
 apiserver: ## the tests on a real API server, which is built first
-	cd e2e && go run ./build && go test ./apiserver
+	cd e2e && go run ./setup build && go test ./apiserver
+
+cluster: ## a whole cluster with real Spark's images, which stays
+	cd e2e && go run ./setup up
+
+cluster-down: ## end it
+	cd e2e && go run ./setup down
 
 fuzz: ## look for policies that break the parser, for a minute
 	go test ./policy -fuzz=FuzzParse -fuzztime=1m
@@ -33,5 +39,5 @@ golden: ## write the wanted part of the golden files anew; read the difference
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help build demo test lint unit apiserver fuzz golden clean
+.PHONY: help build demo test lint unit apiserver cluster cluster-down fuzz golden clean
 .DEFAULT_GOAL = help

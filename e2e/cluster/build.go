@@ -35,8 +35,9 @@ func Build(ctx context.Context, folder, name string, progress io.Writer) (string
 		return "", fmt.Errorf("building %s: %w", name, err)
 	}
 	dir := filepath.Join(root, folder)
-	fmt.Fprintf(progress, "  %s: downloading what is not there yet, and building\n", name)
+	slow := time.AfterFunc(3*time.Second, func() { fmt.Fprintf(progress, "  %s: downloading modules\n", name) })
 	total, err := countPackages(ctx, dir)
+	slow.Stop()
 	if err != nil {
 		return "", fmt.Errorf("building %s: %w", name, err)
 	}

@@ -10,21 +10,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
 )
 
-// Namespace makes a namespace of a mode ("" for none) with the service account
-// that the captured pods name. Without a controller-manager nobody else does.
-func (c *ControlPlane) Namespace(ctx context.Context, name, mode string) error {
+// Namespace makes a namespace with labels and with the service account that the
+// captured pods name. Without a controller-manager nobody else does.
+func (c *ControlPlane) Namespace(ctx context.Context, name string, labels map[string]string) error {
 	client, err := kubernetes.NewForConfig(c.Config)
 	if err != nil {
 		return err
 	}
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	if mode != "" {
-		namespace.Labels = map[string]string{annotations.Inject: mode}
-	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 	if _, err := client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("making the namespace %s: %w", name, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,8 +21,8 @@ import (
 
 // Webhook is a running "spark-vitals webhook".
 type Webhook struct {
-	URL, MetricsURL, HealthURL string
-	process                    *process
+	URL, HealthURL string
+	process        *process
 }
 
 // StartWebhook builds spark-vitals and runs its webhook beside the cluster, with
@@ -40,12 +41,12 @@ func (c *ControlPlane) StartWebhook(ctx context.Context, progress io.Writer, fla
 		return nil, err
 	}
 	address := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
-	w := &Webhook{URL: "https://" + address(0), MetricsURL: "http://" + address(1) + "/metrics", HealthURL: "http://" + address(2)}
+	w := &Webhook{URL: "https://" + address(0), HealthURL: "http://" + address(2)}
 	args := append([]string{
 		"webhook", "--cert-dir=" + certs, "--bind-address=" + address(0),
 		"--metrics-bind-address=" + address(1), "--health-probe-bind-address=" + address(2),
 	}, flags...)
-	if w.process, err = start(c.Dir, "webhook", false, binary, args...); err != nil {
+	if w.process, err = start(c.Dir, fmt.Sprintf("webhook-%d", ports[0]), false, binary, args...); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -83,21 +84,22 @@ func (w *Webhook) ready(ctx context.Context) error {
 // Stop ends the webhook as a kubelet would.
 func (w *Webhook) Stop() { w.process.stop(30 * time.Second) }
 
-// Register tells the API server of the webhook: its pods and driver Services in
-// namespaces that are labelled, each mode on its own path.
-func (c *ControlPlane) Register(ctx context.Context, url string) error {
+// Register tells the API server of a webhook under a name: of pods and driver
+// Services in namespaces with the label of a mode, each mode on its own path, and
+// with more labels besides.
+func (c *ControlPlane) Register(ctx context.Context, name, url string, labels map[string]string) error {
 	client, err := kubernetes.NewForConfig(c.Config)
 	if err != nil {
 		return err
 	}
-	mutating := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "spark-vitals"}}
+	mutating := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	for mode, path := range map[string]string{"enabled": "/mutate", "audit": "/audit"} {
 		for resource, selector := range objectSelectors {
 			mutating.Webhooks = append(mutating.Webhooks, admissionregistrationv1.MutatingWebhook{
 				Name:                    fmt.Sprintf("%s.%s.spark-vitals.io", resource, mode),
-				ClientConfig:            c.clientConfig(url + path),
-				Rules:                   creationOf(resource),
-				NamespaceSelector:       labelled(mode),
+				ClientConfig:            c.ClientConfig(url + path),
+				Rules:                   CreationOf(resource),
+				NamespaceSelector:       labelled(mode, labels),
 				ObjectSelector:          selector,
 				FailurePolicy:           new(admissionregistrationv1.Ignore),
 				SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
@@ -111,12 +113,12 @@ func (c *ControlPlane) Register(ctx context.Context, url string) error {
 		return fmt.Errorf("registering the mutating webhook: %w", err)
 	}
 	validating := &admissionregistrationv1.ValidatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: "spark-vitals"},
+		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
 			Name:                    "validate.spark-vitals.io",
-			ClientConfig:            c.clientConfig(url + "/validate"),
-			Rules:                   creationOf("pods"),
-			NamespaceSelector:       labelled("enabled"),
+			ClientConfig:            c.ClientConfig(url + "/validate"),
+			Rules:                   CreationOf("pods"),
+			NamespaceSelector:       labelled("enabled", labels),
 			ObjectSelector:          objectSelectors["pods"],
 			FailurePolicy:           new(admissionregistrationv1.Ignore),
 			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
@@ -130,19 +132,24 @@ func (c *ControlPlane) Register(ctx context.Context, url string) error {
 	return nil
 }
 
-func (c *ControlPlane) clientConfig(url string) admissionregistrationv1.WebhookClientConfig {
+// ClientConfig is how the API server reaches a webhook whose certificate the
+// cluster's authority has issued.
+func (c *ControlPlane) ClientConfig(url string) admissionregistrationv1.WebhookClientConfig {
 	return admissionregistrationv1.WebhookClientConfig{URL: &url, CABundle: c.Authority.PEM}
 }
 
-func creationOf(resource string) []admissionregistrationv1.RuleWithOperations {
+// CreationOf are the rules of a webhook that sees a resource being created.
+func CreationOf(resource string) []admissionregistrationv1.RuleWithOperations {
 	return []admissionregistrationv1.RuleWithOperations{{
 		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
 		Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{resource}},
 	}}
 }
 
-func labelled(mode string) *metav1.LabelSelector {
-	return &metav1.LabelSelector{MatchLabels: map[string]string{annotations.Inject: mode}}
+func labelled(mode string, more map[string]string) *metav1.LabelSelector {
+	all := map[string]string{annotations.Inject: mode}
+	maps.Copy(all, more)
+	return &metav1.LabelSelector{MatchLabels: all}
 }
 
 var objectSelectors = map[string]*metav1.LabelSelector{

@@ -52,7 +52,7 @@ func demo(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer w.Stop()
-	if err := c.Register(ctx, w.URL); err != nil {
+	if err := c.Register(ctx, "spark-vitals", w.URL, nil); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "Creating the pods and Services that Spark 3.5.9 and 4.1.4 made, in three namespaces.")
@@ -66,7 +66,11 @@ func showAll(ctx context.Context, c *cluster.ControlPlane, out io.Writer) error 
 	}
 	var driver *corev1.Pod
 	for _, n := range namespaces {
-		if err := c.Namespace(ctx, n.name, n.mode); err != nil {
+		labels := map[string]string{}
+		if n.mode != "" {
+			labels[annotations.Inject] = n.mode
+		}
+		if err := c.Namespace(ctx, n.name, labels); err != nil {
 			return err
 		}
 		rows, injected, err := createAll(ctx, client, n.name)

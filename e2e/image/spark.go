@@ -158,10 +158,10 @@ func (s Store) filters(ctx context.Context, home string) ([]File, error) {
 }
 
 func (s Store) writeTop(layer string, variant Variant, more []File) error {
-	files := append(more, []File{
+	files := slices.Concat(more, []File{
 		{Path: "etc/passwd", Mode: 0o644, Data: []byte("root:x:0:0:root:/root:/bin/sh\nspark:x:185:0:spark:/opt/work:/bin/sh\n")},
 		{Path: "opt/work/", Mode: 0o777},
-	}...)
+	})
 	script := map[Variant]string{NoBash: "nobash.sh"}[variant]
 	if script == "" {
 		script = "entrypoint.sh"

@@ -1,7 +1,7 @@
 package lab
 
 import (
-	"fmt"
+	"errors"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,8 +21,11 @@ var Fast = map[string]string{
 
 const fastLabel = "e2e-fast"
 
-// FastPeriod and FastThreshold are the numbers of the fast liveness probe.
-const FastPeriod, FastThreshold = 5, 3
+// The numbers of the fast liveness probe.
+const (
+	FastPeriod    = 5 // seconds
+	FastThreshold = 3
+)
 
 // fastPolicy is the default policy with fast rules in front: each driver's rule
 // of "default" with its liveness probe's clock changed, and the executor's of
@@ -55,7 +58,7 @@ func fastPolicy() ([]byte, error) {
 		rules = append(rules, fast)
 	}
 	if len(rules) == 0 {
-		return nil, fmt.Errorf("the rule set strict has no rule to run fast")
+		return nil, errors.New("the rule set strict has no rule to run fast")
 	}
 	return yaml.Marshal(map[string]any{"ruleSet": "default", "rules": rules})
 }

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -36,11 +37,11 @@ func run(ctx context.Context, args []string) error {
 	case "up":
 		l, err := lab.Up(ctx, os.Stderr)
 		if err == nil {
-			fmt.Println("export KUBECONFIG=" + l.Cluster.Kubeconfig)
+			fmt.Fprintln(os.Stdout, "export KUBECONFIG="+l.Cluster.Kubeconfig)
 		}
 		return err
 	case "down":
 		return lab.Down(ctx)
 	}
-	return fmt.Errorf("usage: setup build|up|down")
+	return errors.New("usage: setup build|up|down")
 }

@@ -47,6 +47,6 @@ func withLab(m *testing.M) (err error) {
 		return err
 	}
 	m.Run()
-	fmt.Print(theTable)
+	fmt.Fprint(os.Stdout, theTable)
 	return nil
 }

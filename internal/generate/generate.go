@@ -23,10 +23,11 @@ func Pods() *rapid.Generator[*corev1.Pod] { return rapid.Custom(pod) }
 
 // Policies draws one of the ready-made policies or one that does everything.
 func Policies() *rapid.Generator[string] {
-	return rapid.SampledFrom([]string{"", "ruleSet: gentle", "ruleSet: strict", "ruleSet: ui", everything})
+	return rapid.SampledFrom([]string{"", "ruleSet: gentle", "ruleSet: strict", "ruleSet: ui", Everything})
 }
 
-const everything = `
+// Everything is a policy that does all that a policy can, and accepts all harm.
+const Everything = `
 rules:
 - name: all
   match: {role: driver}
@@ -219,3 +220,29 @@ func probe(t *rapid.T, name policy.ProbeName) *corev1.Probe {
 
 func sometimes(t *rapid.T, what string) bool { return rapid.IntRange(0, 4).Draw(t, what) == 4 }
 func often(t *rapid.T, what string) bool     { return rapid.IntRange(0, 4).Draw(t, what) < 4 }
+
+// Rules draws policies of one driver's and one executor's rule with a probe each,
+// right and wrong ones.
+func Rules() *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		return "rules:\n" + rule(t, spark.Driver) + rule(t, spark.Executor)
+	})
+}
+
+func rule(t *rapid.T, role spark.Role) string {
+	number := rapid.SampledFrom([]string{"-1", "0", "1", "2", "30", "2147483647", "2147483648"})
+	port := rapid.SampledFrom([]string{"spark-ui", "driver-rpc-port", "blockmanager", "4040", "0", "70000", "Spark UI", `"8080"`}).Draw(t, "port")
+	handlers := []string{
+		"tcpSocket: {port: " + port + "}", "httpGet: {port: " + port + "}", "httpGet: {port: " + port + ", scheme: HTTPS, path: a b, httpHeaders: [{name: X-A, value: b}]}",
+		"exec: {command: [check, $(port:spark-ui)]}", "exec: {command: []}", "grpc: {port: 15002}", "grpc: {port: 15002, service: a}",
+	}
+	name := rapid.SampledFrom(policy.ProbeNames).Draw(t, "probe")
+	probe := []string{rapid.SampledFrom(handlers).Draw(t, "handler")}
+	for _, field := range []string{"initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold", "terminationGracePeriodSeconds"} {
+		if sometimes(t, field) {
+			probe = append(probe, field+": "+number.Draw(t, field))
+		}
+	}
+	return fmt.Sprintf("- name: r\n  match: {role: %s}\n  acceptEarlyEnd: true\n  probes: {%s: {%s}}\n", role, name, strings.Join(probe, ", ")) +
+		map[spark.Role]string{spark.Driver: "  acceptUnreadyDriver: true\n"}[role]
+}

@@ -1,0 +1,115 @@
+// Package apiserver tests the webhook on a real API server, over TLS, with the
+// pods of real Spark and with generated ones: each ready-made policy and one
+// that does everything, alone and between other webhooks.
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/generate"
+	"github.com/spark-vitals/spark-vitals/policy"
+)
+
+var (
+	controlPlane *cluster.ControlPlane
+	client       kubernetes.Interface
+	sites        []*site
+)
+
+// site is a webhook with a policy, and its namespaces. It denies what it may, so
+// that whatever it refuses wrongly shows.
+type site struct {
+	name   string
+	policy *policy.Policy
+}
+
+// The namespaces of a site; the unlabelled one is all sites'.
+func (s *site) enabled() string { return s.name + "-enabled" }
+func (s *site) audited() string { return s.name + "-audited" }
+
+const unlabelled = "unlabelled"
+
+func TestMain(m *testing.M) {
+	if err := withCluster(m); err != nil {
+		panic(err)
+	}
+}
+
+func withCluster(m *testing.M) (err error) {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "spark-vitals-apiserver-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if controlPlane, err = cluster.StartControlPlane(ctx, dir, os.Stderr); err != nil {
+		return err
+	}
+	defer controlPlane.Stop()
+	if client, err = kubernetes.NewForConfig(controlPlane.Config); err != nil {
+		return err
+	}
+	if err := controlPlane.Namespace(ctx, unlabelled, nil); err != nil {
+		return err
+	}
+	for name, source := range map[string]string{"default": "", "gentle": "ruleSet: gentle", "strict": "ruleSet: strict", "ui": "ruleSet: ui", "everything": generate.Everything} {
+		w, err := startSite(ctx, dir, name, source)
+		if err != nil {
+			return err
+		}
+		defer w.Stop()
+	}
+	m.Run()
+	return nil
+}
+
+func startSite(ctx context.Context, dir, name, source string) (*cluster.Webhook, error) {
+	parsed, err := policy.Parse([]byte(source))
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, name+".yaml")
+	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+		return nil, err
+	}
+	w, err := controlPlane.StartWebhook(ctx, os.Stderr, "--shutdown-delay=0s", "--validation=deny", "--policy="+file)
+	if err != nil {
+		return nil, err
+	}
+	s := &site{name, parsed}
+	sites = append(sites, s)
+	labels := map[string]string{"policy": name}
+	return w, errors.Join(
+		controlPlane.Register(ctx, "m-spark-vitals-"+name, w.URL, labels),
+		namespace(ctx, s.enabled(), labels, policy.Enabled),
+		namespace(ctx, s.audited(), labels, policy.Audit),
+	)
+}
+
+func namespace(ctx context.Context, name string, labels map[string]string, mode policy.Mode) error {
+	all := maps.Clone(labels)
+	all[annotations.Inject] = string(mode)
+	return controlPlane.Namespace(ctx, name, all)
+}
+
+// create asks for a pod without making it.
+func create(t *testing.T, namespace string, pod *corev1.Pod) (*corev1.Pod, error) {
+	t.Helper()
+	pod = pod.DeepCopy()
+	pod.Namespace = namespace
+	return client.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+}
+
+func seed(i int) string { return fmt.Sprintf("seed-%d", i) }
