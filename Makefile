@@ -1,5 +1,6 @@
 # "make" prints the targets. Everything else is in the Go code.
 export CGO_ENABLED = 0
+STORIES = cd e2e && go test -count=1 -timeout=4h -v -run 'Test/^($(or $(STORY),.*))$$$$' ./stories
 TOOL = go tool -modfile=$(CURDIR)/tools/go.mod
 
 help: ## print the targets
@@ -23,6 +24,12 @@ unit: ## the tests that need no cluster
 apiserver: ## the tests on a real API server, which is built first
 	cd e2e && go run ./setup build && go test ./apiserver
 
+e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one
+	$(STORIES) $(if $(STORY),-args -all)
+
+e2e-all: ## all stories, on all versions of Spark; more than an hour
+	$(STORIES) -args -all
+
 cluster: ## a whole cluster with real Spark's images, which stays
 	cd e2e && go run ./setup up
 
@@ -39,5 +46,5 @@ golden: ## write the wanted part of the golden files anew; read the difference
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help build demo test lint unit apiserver cluster cluster-down fuzz golden clean
+.PHONY: help build demo test lint unit apiserver e2e e2e-all cluster cluster-down fuzz golden clean
 .DEFAULT_GOAL = help

@@ -1,5 +1,8 @@
 package cluster
 
+// PodCIDR is where the addresses of pods are from.
+const PodCIDR = "10.244.0.0/16"
+
 // PauseImage is what every pod's sandbox runs.
 const PauseImage = "localhost/e2e/pause:1"
 

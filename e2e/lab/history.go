@@ -21,7 +21,13 @@ type History struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each change
 	pods    map[types.UID]*PodHistory
-	events  map[types.UID]*corev1.Event
+	events  map[types.UID]*Event
+}
+
+// Event is an Event as it was last seen.
+type Event struct {
+	*corev1.Event
+	First time.Time // when it was first seen
 }
 
 // PodHistory is what was seen of a pod.
@@ -34,11 +40,11 @@ type PodHistory struct {
 
 // Watch begins to watch a namespace, until the context ends.
 func (l *Lab) Watch(ctx context.Context, namespace string) (*History, error) {
-	client, err := kubernetes.NewForConfig(l.Cluster.Config)
+	client, err := kubernetes.NewForConfig(l.Config)
 	if err != nil {
 		return nil, err
 	}
-	h := &History{changed: make(chan struct{}), pods: map[types.UID]*PodHistory{}, events: map[types.UID]*corev1.Event{}}
+	h := &History{changed: make(chan struct{}), pods: map[types.UID]*PodHistory{}, events: map[types.UID]*Event{}}
 	pods, err := client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
@@ -59,7 +65,10 @@ func (h *History) follow(w watch.Interface) {
 		case *corev1.Pod:
 			h.sawPod(change.Type, object)
 		case *corev1.Event:
-			h.events[object.UID] = object
+			if h.events[object.UID] == nil {
+				h.events[object.UID] = &Event{First: time.Now()}
+			}
+			h.events[object.UID].Event = object
 		}
 		close(h.changed)
 		h.changed = make(chan struct{})
@@ -76,11 +85,14 @@ func (h *History) sawPod(change watch.EventType, pod *corev1.Pod) {
 	if change == watch.Modified {
 		p.Writes++
 	}
-	if p.Last != nil && isReady(p.Last) != isReady(pod) {
+	if p.Last != nil && p.IsReady() != isReady(pod) {
 		p.Ready = append(p.Ready, time.Now())
 	}
 	p.Last, p.Deleted = pod, change == watch.Deleted
 }
+
+// IsReady tells whether the pod was Ready when it was last seen.
+func (p *PodHistory) IsReady() bool { return isReady(p.Last) }
 
 func isReady(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
@@ -134,8 +146,8 @@ func (h *History) Driver() *PodHistory {
 }
 
 // Events of a pod, by reason. Only within Until and Look.
-func (h *History) Events(pod *corev1.Pod) map[string][]*corev1.Event {
-	byReason := map[string][]*corev1.Event{}
+func (h *History) Events(pod *corev1.Pod) map[string][]*Event {
+	byReason := map[string][]*Event{}
 	for _, e := range h.events {
 		if e.InvolvedObject.UID == pod.UID {
 			byReason[e.Reason] = append(byReason[e.Reason], e)

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
 
 // Signal sends a signal to the processes of a pod on this machine whose command
@@ -43,4 +46,15 @@ func Signal(pod *corev1.Pod, commandLine string, signal syscall.Signal) (int, er
 		return 0, fmt.Errorf("%s has no process with %q in its command line", pod.Name, commandLine)
 	}
 	return signalled, nil
+}
+
+// Unreachable drops what this machine, and so the kubelet, sends to a range of
+// TCP ports of any pod; pods still reach each other. The function that it
+// returns ends that.
+func Unreachable(ctx context.Context, from, to int) (open func(), err error) {
+	rule := []string{"OUTPUT", "-d", cluster.PodCIDR, "-p", "tcp", "--dport", fmt.Sprintf("%d:%d", from, to), "-j", "DROP"}
+	if err := run(ctx, "iptables", append([]string{"-I"}, rule...)...); err != nil {
+		return nil, err
+	}
+	return func() { _ = run(context.WithoutCancel(ctx), "iptables", append([]string{"-D"}, rule...)...) }, nil
 }

@@ -11,9 +11,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"text/template"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/e2e/image"
 )
 
 //go:embed install.yaml
@@ -23,22 +29,20 @@ const ownImage = "localhost/e2e/spark-vitals:development"
 
 // Install puts spark-vitals into the cluster and waits until it serves.
 func (l *Lab) Install(ctx context.Context) error {
-	binary, err := cluster.Build(ctx, "cmd/spark-vitals", "spark-vitals", l.Store.Progress)
+	built, err := l.ownImage(ctx)
 	if err != nil {
 		return err
 	}
-	built, err := l.Store.Static(ownImage, binary)
-	if err != nil {
-		return err
-	}
-	if err := l.Import(ctx, built); err != nil {
-		return err
+	if l.own != nil {
+		if err := l.Import(ctx, built); err != nil {
+			return err
+		}
 	}
 	id, err := built.ID()
 	if err != nil {
 		return err
 	}
-	manifests, err := l.manifests(id)
+	manifests, err := l.manifests(ctx, id)
 	if err != nil {
 		return fmt.Errorf("installing spark-vitals: %w", err)
 	}
@@ -48,7 +52,50 @@ func (l *Lab) Install(ctx context.Context) error {
 	return l.Kubectl(ctx, nil, "-n", "spark-vitals", "rollout", "status", "deployment/webhook", "--timeout=2m")
 }
 
-func (l *Lab) manifests(imageID string) ([]byte, error) {
+func (l *Lab) ownImage(ctx context.Context) (image.Image, error) {
+	binary, err := cluster.Build(ctx, "cmd/spark-vitals", "spark-vitals", l.Store.Progress)
+	if err != nil {
+		return image.Image{}, err
+	}
+	return l.Store.Static(ownImage, binary)
+}
+
+func (l *Lab) manifests(ctx context.Context, imageID string) ([]byte, error) {
+	certs, err := l.certs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := fastPolicy()
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = template.Must(template.New("install").Parse(installYAML)).Execute(&out, map[string]any{
+		"Certs": certs, "CA": certs["ca.crt"],
+		"Image": ownImage, "ImageID": imageID[:16], "Mutating": registrations,
+		"Policy": string(rules), "PolicyID": fmt.Sprintf("%x", sha256.Sum256(rules))[:10],
+	})
+	return out.Bytes(), err
+}
+
+// certs are those that the cluster has, else new ones, in base64: the webhook of
+// an earlier run goes on while stories run.
+func (l *Lab) certs(ctx context.Context) (map[string]string, error) {
+	files := map[string]string{}
+	client, err := kubernetes.NewForConfig(l.Config)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := client.CoreV1().Secrets("spark-vitals").Get(ctx, "webhook-certs", metav1.GetOptions{})
+	if err == nil {
+		for name, data := range secret.Data {
+			files[name] = base64.StdEncoding.EncodeToString(data)
+		}
+		return files, nil
+	}
+	if !apierrors.IsNotFound(err) {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "spark-vitals-certs-")
 	if err != nil {
 		return nil, err
@@ -61,7 +108,7 @@ func (l *Lab) manifests(imageID string) ([]byte, error) {
 	if err := authority.Issue(dir, "tls", pkix.Name{CommonName: "webhook"}, "webhook.spark-vitals.svc"); err != nil {
 		return nil, err
 	}
-	files := map[string]string{}
+	files["ca.crt"] = base64.StdEncoding.EncodeToString(authority.PEM)
 	for _, name := range []string{"tls.crt", "tls.key"} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
@@ -69,17 +116,7 @@ func (l *Lab) manifests(imageID string) ([]byte, error) {
 		}
 		files[name] = base64.StdEncoding.EncodeToString(data)
 	}
-	rules, err := fastPolicy()
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	err = template.Must(template.New("install").Parse(installYAML)).Execute(&out, map[string]any{
-		"Cert": files["tls.crt"], "Key": files["tls.key"], "CA": base64.StdEncoding.EncodeToString(authority.PEM),
-		"Image": ownImage, "ImageID": imageID[:16], "Mutating": registrations,
-		"Policy": string(rules), "PolicyID": fmt.Sprintf("%x", sha256.Sum256(rules))[:10],
-	})
-	return out.Bytes(), err
+	return files, nil
 }
 
 type registration struct{ Resource, Mode, Path, Objects string }
@@ -93,11 +130,7 @@ var registrations = []registration{
 
 // Kubectl runs kubectl on the cluster.
 func (l *Lab) Kubectl(ctx context.Context, stdin []byte, args ...string) error {
-	root, err := cluster.Root()
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, filepath.Join(root, "bin", "node"), append([]string{"kubectl", "--kubeconfig", l.Cluster.Kubeconfig}, args...)...)
+	cmd := exec.CommandContext(ctx, l.kubectl[0], slices.Concat(l.kubectl[1:], []string{"--kubeconfig", l.Kubeconfig}, args)...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("kubectl %v: %w\n%s", args, err, out)

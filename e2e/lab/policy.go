@@ -15,16 +15,19 @@ import (
 // faster: a frozen driver is ended after 15 s and not after ten minutes. What
 // it finds and spares is the same.
 var Fast = map[string]string{
-	"spark.kubernetes.driver.label." + fastLabel:   "true",
-	"spark.kubernetes.executor.label." + fastLabel: "true",
+	"spark.kubernetes.driver.label." + FastLabel:   "true",
+	"spark.kubernetes.executor.label." + FastLabel: "true",
 }
 
-const fastLabel = "e2e-fast"
+// FastLabel is on pods of the fast rules.
+const FastLabel = "e2e-fast"
 
 // The numbers of the fast liveness probe.
 const (
 	FastPeriod    = 5 // seconds
 	FastThreshold = 3
+	FastTimeout   = 4  // seconds
+	FastStart     = 15 // seconds that an executor has before its first check
 )
 
 // fastPolicy is the default policy with fast rules in front: each driver's rule
@@ -42,19 +45,19 @@ func fastPolicy() ([]byte, error) {
 		case rule.Match.Role == spark.Driver && rule.Probes.Liveness != nil:
 			fast.Probes.Liveness = rule.Probes.Liveness.DeepCopy()
 			p := fast.Probes.Liveness
-			p.PeriodSeconds, p.FailureThreshold, p.TimeoutSeconds = FastPeriod, FastThreshold, 4
+			p.PeriodSeconds, p.FailureThreshold, p.TimeoutSeconds = FastPeriod, FastThreshold, FastTimeout
 			for i, arg := range p.Exec.Command {
 				p.Exec.Command[i] = strings.Replace(arg, "-t 10", "-t 3", 1)
 			}
 		case rule.Match.Role == spark.Executor && rule.Probes.Startup != nil:
 			fast.Probes.Startup = rule.Probes.Startup.DeepCopy()
 			p := fast.Probes.Startup
-			p.InitialDelaySeconds, p.PeriodSeconds, p.FailureThreshold = 15, 5, 3
+			p.InitialDelaySeconds, p.PeriodSeconds, p.FailureThreshold = FastStart, FastPeriod, FastThreshold
 		default:
 			continue
 		}
 		fast.Name, fast.AcceptEarlyEnd = "fast-"+strings.ReplaceAll(rule.Name, "/", "-"), true
-		fast.Match.Labels = &metav1.LabelSelector{MatchLabels: map[string]string{fastLabel: "true"}}
+		fast.Match.Labels = &metav1.LabelSelector{MatchLabels: map[string]string{FastLabel: "true"}}
 		rules = append(rules, fast)
 	}
 	if len(rules) == 0 {

@@ -35,7 +35,7 @@ func (a App) DriverName() string { return a.Name + "-driver" }
 // Submit runs spark-submit in cluster mode, as a user would, and returns when the
 // driver's pod is there.
 func (l *Lab) Submit(ctx context.Context, a App) error {
-	home, err := l.Store.PySpark(ctx, a.Version)
+	home, err := l.sparkImage(ctx, a.Version, a.Variant)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (l *Lab) Submit(ctx context.Context, a App) error {
 	if a.File == "pi" {
 		file = "local:///opt/py/pyspark/examples/src/main/python/pi.py"
 	}
-	args := []string{"--master", "k8s://" + l.Cluster.Config.Host, "--deploy-mode", "cluster", "--name", a.Name}
+	args := []string{"--master", "k8s://" + l.Config.Host, "--deploy-mode", "cluster", "--name", a.Name}
 	conf := maps.Clone(small)
 	maps.Copy(conf, map[string]string{
 		"spark.kubernetes.namespace":                              a.Namespace,
@@ -51,15 +51,13 @@ func (l *Lab) Submit(ctx context.Context, a App) error {
 		"spark.kubernetes.driver.pod.name":                        a.DriverName(),
 		"spark.kubernetes.executor.podNamePrefix":                 a.Name,
 		"spark.kubernetes.authenticate.driver.serviceAccountName": account,
-		"spark.kubernetes.authenticate.submission.oauthToken":     l.Cluster.Config.BearerToken,
-		"spark.kubernetes.authenticate.submission.caCertFile":     filepath.Join(l.Cluster.Dir, "ca.crt"),
 	})
 	maps.Copy(conf, a.Conf)
 	for _, key := range slices.Sorted(maps.Keys(conf)) {
 		args = append(args, "--conf", key+"="+conf[key])
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(home, "bin", "spark-submit"), append(append(args, file), a.Args...)...)
-	cmd.Env = append(os.Environ(), "SPARK_HOME="+home, "SPARK_LOCAL_HOSTNAME=localhost", "SPARK_SUBMIT_OPTS=-XX:TieredStopAtLevel=1 -Xshare:auto")
+	cmd.Env = append(os.Environ(), "SPARK_HOME="+home, "KUBECONFIG="+l.Kubeconfig, "SPARK_LOCAL_HOSTNAME=localhost", "SPARK_SUBMIT_OPTS=-XX:TieredStopAtLevel=1 -Xshare:auto")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("submitting %s: %w\n%s", a.Name, err, out[max(0, len(out)-3000):])
 	}
@@ -82,7 +80,7 @@ var small = map[string]string{
 
 // Namespace makes a namespace with the rights that Spark's driver needs.
 func (l *Lab) Namespace(ctx context.Context, name string, labels map[string]string) error {
-	client, err := kubernetes.NewForConfig(l.Cluster.Config)
+	client, err := kubernetes.NewForConfig(l.Config)
 	if err != nil {
 		return err
 	}
@@ -123,7 +121,7 @@ func (l *Lab) Namespace(ctx context.Context, name string, labels map[string]stri
 
 // Log of a pod's container, to its end so far.
 func (l *Lab) Log(ctx context.Context, namespace, pod, container string) (string, error) {
-	client, err := kubernetes.NewForConfig(l.Cluster.Config)
+	client, err := kubernetes.NewForConfig(l.Config)
 	if err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@
 //
 //	setup build   the binaries for the tests on an API server
 //	setup up      a whole cluster with Spark's images, which stays
+//	setup images  the images as archives in the folder ./images, for another cluster
 //	setup down    ends it
 package main
 
@@ -36,12 +37,18 @@ func run(ctx context.Context, args []string) error {
 		return cluster.BuildAll(ctx, os.Stderr, cluster.APIServerBinaries)
 	case "up":
 		l, err := lab.Up(ctx, os.Stderr)
-		if err == nil {
-			fmt.Fprintln(os.Stdout, "export KUBECONFIG="+l.Cluster.Kubeconfig)
+		if err != nil {
+			return err
 		}
-		return err
+		fmt.Fprintln(os.Stdout, "export KUBECONFIG="+l.Kubeconfig)
+		return l.SparkImages(ctx)
+	case "images":
+		if err := os.MkdirAll("images", 0o755); err != nil {
+			return err
+		}
+		return lab.Archives(ctx, "images", func(file string) { fmt.Fprintln(os.Stdout, file) })
 	case "down":
 		return lab.Down(ctx)
 	}
-	return errors.New("usage: setup build|up|down")
+	return errors.New("usage: setup build|up|images|down")
 }

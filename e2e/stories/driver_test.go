@@ -1,12 +1,17 @@
 package stories
 
 import (
+	"fmt"
+	"net"
+	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 // driverEnd is how Spark's container of the driver ended; nil if it has not.
@@ -21,19 +26,65 @@ func (r *run) killed() (killed bool) {
 	return killed
 }
 
+// ready tells whether any pod of a role is Ready.
+func (r *run) ready(role spark.Role) (ready bool) {
+	r.Look(func(h *lab.History) {
+		for _, pod := range h.Pods(role) {
+			ready = ready || pod.IsReady()
+		}
+	})
+	return ready
+}
+
 // The JVM of a driver and of an executor, by their command lines.
 const driverJVM, executorJVM = "org.apache.spark.deploy.SparkSubmit", "KubernetesExecutorBackend"
 
-func freeze(t *testing.T, pod *corev1.Pod) { signal(t, pod, syscall.SIGSTOP) }
-func thaw(t *testing.T, pod *corev1.Pod)   { signal(t, pod, syscall.SIGCONT) }
-
-func signal(t *testing.T, pod *corev1.Pod, signal syscall.Signal) {
+// freeze stops the JVM of a pod, as soon as there is one, and says when.
+func freeze(t *testing.T, pod *corev1.Pod) time.Time {
 	t.Helper()
+	poll(t, "the pod has a JVM", func() error { return signal(pod, syscall.SIGSTOP) })
+	return time.Now()
+}
+
+func thaw(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	if err := signal(pod, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func signal(pod *corev1.Pod, signal syscall.Signal) error {
 	jvm := driverJVM
-	if pod.Labels["spark-role"] == "executor" {
+	if pod.Labels[spark.RoleLabel] == string(spark.Executor) {
 		jvm = executorJVM
 	}
-	if _, err := lab.Signal(pod, jvm, signal); err != nil {
-		t.Fatal(err)
+	_, err := lab.Signal(pod, jvm, signal)
+	return err
+}
+
+// untilListening waits until a port of the driver is open.
+func (r *run) untilListening(t *testing.T, port int) {
+	t.Helper()
+	poll(t, fmt.Sprintf("port %d is open", port), func() error {
+		address := net.JoinHostPort(r.driverPod(t).Status.PodIP, strconv.Itoa(port))
+		connection, err := net.DialTimeout("tcp", address, time.Second)
+		if err == nil {
+			connection.Close()
+		}
+		return err
+	})
+}
+
+// poll waits for what only asking tells.
+func poll(t *testing.T, what string, try func() error) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("waiting until %s: %v", what, err)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package stories
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,9 +16,7 @@ import (
 // and without it the result is the same, no executor is lost, nothing is
 // restarted or ended, and it takes as long.
 type harmless struct {
-	name string
-	why  string
-	app  app
+	story
 	// exit is the driver's exit code, log a line that its log has in the end.
 	exit int32
 	log  string
@@ -29,143 +26,124 @@ type harmless struct {
 	during func(*testing.T, *run)
 	// fails: without spark-vitals the application may fail.
 	fails bool
-	// versions, where not all; quick stories run in CI.
-	versions []string
-	quick    bool
-}
-
-func conf(pairs ...string) map[string]string {
-	m := map[string]string{}
-	for i := 0; i < len(pairs); i += 2 {
-		m[pairs[i]] = pairs[i+1]
-	}
-	return m
-}
-
-// fast adds what makes the liveness probe run fast; see package lab.
-func fast(c map[string]string) map[string]string {
-	c = maps.Clone(c)
-	if c == nil {
-		c = map[string]string{}
-	}
-	maps.Copy(c, lab.Fast)
-	return c
 }
 
 func filter(class string) map[string]string {
 	return conf("spark.driver.extraClassPath", "/opt/filters", "spark.ui.filters", "e2e."+class)
 }
 
+// plain is a story that only says what is submitted, and the log's last word.
+func plain(name, why, log string, a app) harmless {
+	return harmless{story: story{name: name, why: why, app: a}, log: log}
+}
+
+// long is an application that works for some seconds under the fast probe.
+func long(name, why, seconds string, c map[string]string) harmless {
+	return plain(name, why, "JOBS True", app{file: "long.py", args: []string{seconds}, conf: fast(c)})
+}
+
+func (s harmless) inCI() harmless                 { s.quick = true; return s }
+func (s harmless) on(versions ...string) harmless { s.versions = versions; return s }
+func (s harmless) image(v image.Variant) harmless { s.app.variant = v; return s }
+func (s harmless) exits(code int32) harmless      { s.exit = code; return s }
+
 var harmlessStories = []harmless{
-	{
-		name: "pi", why: "the first application that anybody runs", quick: true,
-		app: app{file: "pi", args: []string{"4"}, conf: conf("spark.executor.instances", "2")}, log: "Pi is roughly",
-	},
-	{
-		name: "dynamic-allocation", why: "executors come and go, with shuffles between them",
-		app: app{file: "shuffle.py", args: []string{"2", "12"}, conf: conf(
+	plain("pi", "the first application that anybody runs", "Pi is roughly",
+		app{file: "pi", args: []string{"4"}, conf: conf("spark.executor.instances", "2")}).inCI(),
+	plain("dynamic-allocation", "executors come and go, with shuffles between them", "ROUND 1 100",
+		app{file: "shuffle.py", args: []string{"2", "12"}, conf: conf(
 			"spark.dynamicAllocation.enabled", "true", "spark.dynamicAllocation.shuffleTracking.enabled", "true",
 			"spark.dynamicAllocation.minExecutors", "1", "spark.dynamicAllocation.maxExecutors", "3", "spark.dynamicAllocation.executorIdleTimeout", "5s",
-			"spark.dynamicAllocation.shuffleTracking.timeout", "5s")}, log: "ROUND 1 100",
-	},
-	{
-		name: "decommission", why: "executors are asked to leave, by a preStop hook and a signal",
-		app: app{file: "shuffle.py", args: []string{"2", "12"}, conf: conf(
+			"spark.dynamicAllocation.shuffleTracking.timeout", "5s")}),
+	plain("decommission", "executors are asked to leave, by a preStop hook and a signal", "ROUND 1 100",
+		app{file: "shuffle.py", args: []string{"2", "12"}, conf: conf(
 			"spark.decommission.enabled", "true", "spark.storage.decommission.enabled", "true", "spark.storage.decommission.shuffleBlocks.enabled", "true",
 			"spark.dynamicAllocation.enabled", "true", "spark.dynamicAllocation.shuffleTracking.enabled", "true",
 			"spark.dynamicAllocation.minExecutors", "1", "spark.dynamicAllocation.maxExecutors", "2", "spark.dynamicAllocation.executorIdleTimeout", "5s",
-			"spark.dynamicAllocation.shuffleTracking.timeout", "5s")}, log: "ROUND 1 100",
-	},
+			"spark.dynamicAllocation.shuffleTracking.timeout", "5s")}),
+	plain("statefulset-allocator", "executors of a StatefulSet, which restarts containers and reads readiness", "ROUND 0 100",
+		app{file: "shuffle.py", args: []string{"1", "0"}, conf: conf(
+			"spark.kubernetes.allocation.pods.allocator", "statefulset", "spark.executor.instances", "2")}),
+	plain("late-context", "user code works before it makes its SparkContext", "PHASE end",
+		app{file: "phases.py", args: []string{"60", "5", "0"}, conf: fast(nil)}).inCI(),
+	plain("no-context", "an application that never makes one", "PHASE end",
+		app{file: "phases.py", args: []string{"40", "-1", "5"}, conf: fast(nil)}),
+	plain("after-stop", "the driver goes on after spark.stop()", "PHASE end",
+		app{file: "phases.py", args: []string{"0", "5", "40"}, conf: fast(nil)}).inCI(),
+	long("no-ui", "spark.ui.enabled=false: the port is declared, and nobody listens", "40", conf("spark.ui.enabled", "false")).inCI(),
+	long("ui-login", "a filter of the UI that lets nobody in", "40", filter("Deny")),
+	long("ui-blocked", "a filter of the UI that never answers: its directory server is away", "40", filter("Block")).inCI(),
+	long("ui-port", "the UI on another port", "30", conf("spark.ui.port", "4055")),
+	long("ui-port-0", "the UI on any port; before 4.3 Spark itself makes an invalid pod of it", "30", conf("spark.ui.port", "0")).on("4.3.0"),
+	plain("garbage", "a driver that does little but collect garbage", "GC True",
+		app{file: "memory.py", args: []string{"gc", "60"}, conf: fast(nil)}),
+	plain("heap-dump", "a driver that writes a heap dump", "DUMPED",
+		app{file: "memory.py", args: []string{"dump"}, conf: fast(nil)}),
 	{
-		name: "statefulset-allocator", why: "executors of a StatefulSet, which restarts containers and reads readiness",
-		app: app{file: "shuffle.py", args: []string{"1", "0"}, conf: conf("spark.kubernetes.allocation.pods.allocator", "statefulset", "spark.executor.instances", "2")}, log: "ROUND 0 100",
-	},
-	{
-		name: "late-context", why: "user code works before it makes its SparkContext", quick: true,
-		app: app{file: "phases.py", args: []string{"60", "5", "0"}, conf: fast(nil)}, log: "PHASE end",
-	},
-	{
-		name: "no-context", why: "an application that never makes one",
-		app: app{file: "phases.py", args: []string{"40", "-1", "5"}, conf: fast(nil)}, log: "PHASE end",
-	},
-	{
-		name: "no-ui", why: "spark.ui.enabled=false: the port is declared, and nobody listens", quick: true,
-		app: app{file: "long.py", args: []string{"40"}, conf: fast(conf("spark.ui.enabled", "false"))}, log: "JOBS True",
-	},
-	{
-		name: "after-stop", why: "the driver goes on after spark.stop()",
-		app: app{file: "phases.py", args: []string{"0", "5", "40"}, conf: fast(nil)}, log: "PHASE end",
-	},
-	{
-		name: "ui-login", why: "a filter of the UI that lets nobody in",
-		app: app{file: "long.py", args: []string{"40"}, conf: fast(filter("Deny"))}, log: "JOBS True",
-	},
-	{
-		name: "ui-blocked", why: "a filter of the UI that never answers: its directory server is away", quick: true,
-		app: app{file: "long.py", args: []string{"40"}, conf: fast(filter("Block"))}, log: "JOBS True",
-	},
-	{
-		name: "ui-port", why: "the UI on another port",
-		app: app{file: "long.py", args: []string{"30"}, conf: fast(conf("spark.ui.port", "4055"))}, log: "JOBS True",
-	},
-	{
-		name: "ui-port-0", why: "the UI on any port; before 4.3 Spark itself makes an invalid pod of it", versions: []string{"4.3.0"},
-		app: app{file: "long.py", args: []string{"30"}, conf: fast(conf("spark.ui.port", "0"))}, log: "JOBS True",
-	},
-	{
-		name: "garbage", why: "a driver that does little but collect garbage",
-		app: app{file: "memory.py", args: []string{"gc", "60"}, conf: fast(nil)}, log: "GC True",
-	},
-	{
-		name: "heap-dump", why: "a driver that writes a heap dump",
-		app: app{file: "memory.py", args: []string{"dump"}, conf: fast(nil)}, log: "DUMPED",
-	},
-	{
-		name: "frozen-a-minute", why: "a driver frozen for a minute, then going on; the real clock",
-		app: app{file: "long.py", args: []string{"110"}}, log: "JOBS True",
+		story: story{
+			name: "frozen-a-minute", why: "a driver frozen for a minute, then going on; the default rule on its real clock", host: true,
+			app: app{file: "long.py", args: []string{"110"}},
+		},
+		log: "JOBS True",
 		during: func(t *testing.T, r *run) {
 			r.untilLog(t, "CONTEXT")
-			freeze(t, r.driverPod())
+			freeze(t, r.driverPod(t))
 			time.Sleep(time.Minute) // the story itself
-			thaw(t, r.driverPod())
+			thaw(t, r.driverPod(t))
 		},
 	},
 	{
-		name: "unready-driver", why: "the user's own readiness probe keeps the driver unready while executors start; without spark-vitals they find no driver",
-		app: app{file: "pi", args: []string{"4"}, driver: `
+		story: story{
+			name: "unready-driver", why: "the user's own readiness probe keeps the driver unready while executors start; without spark-vitals they find no driver",
+			app: app{file: "pi", args: []string{"4"}, driver: `
 spec:
   containers:
   - name: spark-kubernetes-driver
     readinessProbe: {exec: {command: [cat, /never]}, initialDelaySeconds: 5, periodSeconds: 5}
-`}, log: "Pi is roughly", fails: true, quick: true, versions: []string{"3.5.9", "4.1.4"},
+`}, quick: true,
+		},
+		log: "Pi is roughly", fails: true,
 	},
-	{
-		name: "sidecar", why: "a template with a sidecar in front, a container name and probes of the user's own",
-		app: app{file: "pi", args: []string{"4"}, conf: conf(
+	plain("sidecar", "a template with a sidecar in front, a container name and probes of the user's own", "Pi is roughly",
+		app{file: "pi", args: []string{"4"}, conf: conf(
 			"spark.kubernetes.driver.podTemplateContainerName", "main", "spark.kubernetes.executor.podTemplateContainerName", "main"),
-			driver: sidecarTemplate, executor: sidecarTemplate}, log: "Pi is roughly",
-	},
-	{
-		name: "broadcast", why: "an application that catches an oversized broadcast join",
-		app: app{file: "memory.py", args: []string{"broadcast"}, conf: conf("spark.driver.memory", "480m", "spark.sql.autoBroadcastJoinThreshold", "-1")}, log: "GOES ON 1000",
-	},
-	{
-		name: "exit-3", why: "sys.exit(3), which is also what the JVM says of an exhausted heap",
-		app: app{file: "memory.py", args: []string{"exit", "3"}}, exit: 3, log: "CONTEXT",
-	},
-	{
-		name: "no-bash", why: "an image without bash",
-		app: app{file: "long.py", args: []string{"30"}, variant: image.NoBash, conf: fast(nil)}, log: "JOBS True",
-	},
-	{
-		name: "own-java-options", why: "an image with its own ENV JDK_JAVA_OPTIONS, and user options beside our switch",
-		app: app{file: "long.py", args: []string{"10"}, variant: image.JavaOptions, conf: conf(
+			driver: sidecarTemplate, executor: sidecarTemplate}),
+	plain("broadcast", "an application that catches an oversized broadcast join", "GOES ON 1000",
+		app{file: "memory.py", args: []string{"broadcast"}, conf: conf("spark.driver.memory", "480m", "spark.sql.autoBroadcastJoinThreshold", "-1")}),
+	plain("exit-3", "sys.exit(3), which is also what the JVM says of an exhausted heap", "CONTEXT",
+		app{file: "memory.py", args: []string{"exit", "3"}}).exits(3),
+	long("no-bash", "an image without bash", "30", nil).image(image.NoBash),
+	plain("own-java-options", "an image with its own ENV JDK_JAVA_OPTIONS, and user options beside our switch", "JOBS True",
+		app{file: "long.py", args: []string{"10"}, conf: conf(
 			"spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true",
-			"spark.kubernetes.driverEnv.JDK_JAVA_OPTIONS", "-De2e.user=own")}, log: "JOBS True",
+			"spark.kubernetes.driverEnv.JDK_JAVA_OPTIONS", "-De2e.user=own")}).image(image.JavaOptions),
+	{
+		story: story{
+			name: "host-network", why: "ports that may be another pod's",
+			app: app{file: "pi", args: []string{"4"}, driver: hostNetwork, executor: hostNetwork},
+		},
+		log: "Pi is roughly", alone: true,
 	},
 	{
-		name: "host-network", why: "ports that may be another pod's", alone: true,
-		app: app{file: "pi", args: []string{"4"}, driver: hostNetwork, executor: hostNetwork}, log: "Pi is roughly",
+		story: story{
+			name: "unreachable-port", why: "the kubelet does not reach the executors' ports, as with security groups for pods", host: true,
+			app: app{file: "long.py", args: []string{"45"}},
+		},
+		log: "JOBS True",
+		during: func(t *testing.T, r *run) {
+			if !r.with {
+				return
+			}
+			open, err := lab.Unreachable(t.Context(), 20000, 29999)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer open()
+			r.untilDriverEnds(t)
+			if r.ready(spark.Executor) {
+				t.Error("an executor was Ready, so its port was reachable")
+			}
+		},
 	},
 }
 
@@ -188,29 +166,8 @@ spec: {hostNetwork: true, dnsPolicy: ClusterFirstWithHostNet}
 
 func TestHarmless(t *testing.T) {
 	for _, s := range harmlessStories {
-		if !s.quick && !*allStories {
-			continue
-		}
-		t.Run(s.name, func(t *testing.T) {
-			for _, version := range s.onVersions() {
-				t.Run(version, func(t *testing.T) { s.tell(t, version) })
-			}
-		})
+		s.run(t, func(t *testing.T, version string) { s.tell(t, version) })
 	}
-}
-
-// The versions that stories run on: the oldest and the newest.
-var versions = []string{"3.5.9", "4.3.0"}
-
-func (s harmless) onVersions() []string {
-	all := s.versions
-	if all == nil {
-		all = versions
-	}
-	if !*allStories {
-		all = all[len(all)-1:]
-	}
-	return all
 }
 
 func (s harmless) tell(t *testing.T, version string) {

@@ -14,10 +14,9 @@ import (
 )
 
 var (
-	theLab     *lab.Lab
-	artifacts  string // where failures leave what they saw
-	keepLab    = flag.Bool("keep", false, "leave the cluster running")
-	allStories = flag.Bool("all", false, "run all stories on all versions, not the selection of CI")
+	theLab    *lab.Lab
+	artifacts string // where failures leave what they saw
+	keepLab   = flag.Bool("keep", false, "leave the cluster running")
 )
 
 func TestMain(m *testing.M) {
@@ -29,11 +28,16 @@ func TestMain(m *testing.M) {
 
 func withLab(m *testing.M) (err error) {
 	ctx := context.Background()
-	running := lab.Running(ctx)
-	if theLab, err = lab.Up(ctx, os.Stdout); err != nil {
+	ours, running := lab.Running(ctx)
+	if another := os.Getenv("KUBECONFIG"); another != "" && another != ours {
+		theLab, err = lab.Attach(another, os.Stdout)
+	} else {
+		theLab, err = lab.Up(ctx, os.Stdout)
+	}
+	if err != nil {
 		return err
 	}
-	if !running && !*keepLab {
+	if theLab.HostAccess() && !running && !*keepLab {
 		defer func() {
 			if down := lab.Down(ctx); err == nil {
 				err = down

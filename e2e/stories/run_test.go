@@ -104,9 +104,9 @@ func writeTemplate(t *testing.T, role, template string) string {
 }
 
 // until waits for something, and fails the story when it takes too long.
-func (r *run) until(t *testing.T, within time.Duration, what string, holds func(*lab.History) bool) {
+func (r *run) until(t *testing.T, what string, holds func(*lab.History) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), within)
+	ctx, cancel := context.WithTimeout(t.Context(), endsWithin)
 	defer cancel()
 	if err := r.Until(ctx, what, holds); err != nil {
 		t.Fatalf("%s: %v", r.Namespace, err)
@@ -116,7 +116,7 @@ func (r *run) until(t *testing.T, within time.Duration, what string, holds func(
 // untilDriverEnds also waits for the kubelet's last word on the pod.
 func (r *run) untilDriverEnds(t *testing.T) {
 	t.Helper()
-	r.until(t, endsWithin, "the driver has ended", func(h *lab.History) bool {
+	r.until(t, "the driver has ended", func(h *lab.History) bool {
 		driver := h.Driver()
 		return driver.Terminated() != nil && driver.Last.Status.Phase != corev1.PodRunning || driver != nil && driver.Deleted
 	})
@@ -153,9 +153,34 @@ func (r *run) log(t *testing.T) (log string) {
 	return log
 }
 
-// driverPod as it was last seen.
-func (r *run) driverPod() (pod *corev1.Pod) {
-	r.Look(func(h *lab.History) { pod = h.Driver().Last.DeepCopy() })
+// logOf the only pod of a role.
+func (r *run) logOf(t *testing.T, role string) string {
+	t.Helper()
+	var pod *corev1.Pod
+	r.Look(func(h *lab.History) {
+		if pods := h.Pods(spark.Role(role)); len(pods) > 0 {
+			pod = pods[0].Last.DeepCopy()
+		}
+	})
+	if pod == nil {
+		t.Fatalf("%s: there is no %s", r.Namespace, role)
+	}
+	log, err := theLab.Log(t.Context(), r.Namespace, pod.Name, "spark-kubernetes-"+role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log
+}
+
+// driverPod as it was last seen, once it has been seen.
+func (r *run) driverPod(t *testing.T) (pod *corev1.Pod) {
+	t.Helper()
+	r.until(t, "there is a driver", func(h *lab.History) bool {
+		if driver := h.Driver(); driver != nil {
+			pod = driver.Last.DeepCopy()
+		}
+		return pod != nil
+	})
 	return pod
 }
 

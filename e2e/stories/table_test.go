@@ -29,7 +29,7 @@ func (t *table) String() string {
 		return ""
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nWith and without spark-vitals, on %s. Events and writes are those of all pods of the application.\n", lab.Machine())
+	fmt.Fprintf(&b, "\nWith and without spark-vitals, on %s. Events and writes are those of all pods of the application.\n", theLab.Machine())
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, heading)
 	for _, row := range t.rows {

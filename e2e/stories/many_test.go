@@ -1,0 +1,50 @@
+package stories
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+)
+
+// Ten applications at once starve a node of two cores: probes are late, ports
+// open late, and nothing may be ended for it.
+func TestMany(t *testing.T) {
+	const applications = 10
+	s := story{
+		name: "ten-at-once", why: "ten applications on a starved node", versions: []string{"4.3.0"},
+		app: app{file: "shuffle.py", args: []string{"1", "0"}, conf: fast(nil)},
+	}
+	s.run(t, func(t *testing.T, version string) {
+		succeeded := map[bool]int{}
+		for _, with := range []bool{false, true} {
+			runs := make([]*run, applications)
+			var wait sync.WaitGroup
+			turns := make(chan struct{}, 3) // of spark-submit, which is a JVM of its own
+			for i := range runs {
+				wait.Go(func() {
+					turns <- struct{}{}
+					defer func() { <-turns }()
+					runs[i] = submit(t, fmt.Sprintf("%s-%d", s.name, i), version, s.app, with)
+				})
+			}
+			wait.Wait()
+			for _, r := range runs {
+				r.untilDriverEnds(t)
+				o := r.outcome()
+				if o.result == "Succeeded 0" {
+					succeeded[with]++
+				}
+				if with && (r.killed() || len(o.lost) > 0) {
+					t.Errorf("%s: ended by the kubelet: %v; executors lost: %q", r.Namespace, r.killed(), o.lost)
+				}
+			}
+			theTable.add(t, s.name, runs[0], fmt.Sprintf("%d of %d succeeded; figures of the first", succeeded[with], applications))
+			for _, r := range runs {
+				remove(t, r.Namespace)
+			}
+		}
+		if succeeded[true] < succeeded[false] {
+			t.Errorf("with spark-vitals %d of %d succeeded, without %d", succeeded[true], applications, succeeded[false])
+		}
+	})
+}

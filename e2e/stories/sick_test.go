@@ -1,0 +1,252 @@
+package stories
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// sick is a story of an application that hangs. Without spark-vitals it looks
+// healthy for as long as anybody looks; tell says what it is with it.
+type sick struct {
+	story
+	// sicken makes a run sick and returns when.
+	sicken func(*testing.T, *run) time.Time
+	// found waits until spark-vitals has found it, and says how. nil: nothing
+	// finds it, and nothing ends it.
+	found func(*testing.T, *run, time.Time) string
+	// control checks what became of the run without spark-vitals, and says it.
+	control func(*testing.T, *run) string
+}
+
+// short graces: a frozen process cannot use a longer one.
+const shortGrace = `
+spec: {terminationGracePeriodSeconds: 3}
+`
+
+var sickStories = []sick{
+	{
+		story: story{
+			name: "hung-driver", why: "frozen for ever in the middle of its work", quick: true, host: true,
+			app: app{file: "long.py", args: []string{"600"}, conf: fast(nil), driver: shortGrace},
+		},
+		sicken: func(t *testing.T, r *run) time.Time {
+			r.untilLog(t, "CONTEXT")
+			return freeze(t, r.driverPod(t))
+		},
+		found: livenessKill, control: looksHealthy,
+	},
+	{
+		story: story{
+			name: "hung-driver-starting", why: "frozen for ever once its RPC port is open, before its executors run", host: true,
+			app: app{file: "long.py", args: []string{"600"}, conf: fast(nil), driver: shortGrace},
+		},
+		sicken: func(t *testing.T, r *run) time.Time {
+			r.untilListening(t, 4040)
+			return freeze(t, r.driverPod(t))
+		},
+		found: livenessKill, control: looksHealthy,
+	},
+	{
+		story: story{
+			name: "hung-driver-before", why: "frozen for ever before its RPC port is open: it may be user code at work, so it is only not Ready", host: true,
+			app: app{file: "phases.py", args: []string{"600", "5", "0"}, conf: fast(nil), driver: shortGrace},
+		},
+		sicken: func(t *testing.T, r *run) time.Time {
+			r.untilLog(t, "PHASE before")
+			return freeze(t, r.driverPod(t))
+		},
+		found: func(t *testing.T, r *run, since time.Time) string {
+			aMinute(t, r, since)
+			if r.ready(spark.Driver) {
+				t.Error("a driver that hangs before its start is Ready")
+			}
+			return "not Ready; never ended"
+		},
+		control: looksHealthy,
+	},
+	{
+		story: story{
+			name: "zombie-driver", why: "its heap is gone and it goes on: the UI answers, so no probe of it finds anything",
+			app: app{file: "memory.py", args: []string{"zombie", "600"}, conf: fast(nil), driver: shortGrace},
+		},
+		sicken: filled,
+		found: func(t *testing.T, r *run, since time.Time) string {
+			aMinute(t, r, since)
+			if r.driverEnd() != nil {
+				t.Errorf("the driver has ended: %s", r.outcome().result)
+			}
+			return "found by no probe; goes on"
+		},
+		control: looksHealthy,
+	},
+	{
+		story: story{
+			name: "zombie-driver-exit", why: "the same with exitOnOutOfMemoryError", quick: true,
+			app: app{file: "memory.py", args: []string{"zombie", "600"}, driver: shortGrace,
+				conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")},
+		},
+		sicken: func(t *testing.T, r *run) time.Time {
+			if !r.with {
+				return filled(t, r)
+			}
+			r.untilLog(t, "CONTEXT")
+			return time.Now()
+		},
+		found: func(t *testing.T, r *run, since time.Time) string {
+			r.untilDriverEnds(t)
+			ended := r.driverEnd()
+			if ended.ExitCode != 3 || !strings.Contains(ended.Message, "Terminating due to java.lang.OutOfMemoryError") {
+				t.Errorf("the driver ended with exit code %d and the message %q", ended.ExitCode, ended.Message)
+			}
+			return fmt.Sprintf("the JVM ends itself, exit 3, %s after its context", seconds(ended.FinishedAt.Sub(since)))
+		},
+		control: looksHealthy,
+	},
+	{
+		story: story{
+			name: "hung-executor", why: "frozen for ever; Spark's own heartbeat finds it, here after 20 s and by default after 120 s", host: true,
+			app: app{file: "long.py", args: []string{"90"}, executor: shortGrace, conf: conf(
+				"spark.executor.heartbeatInterval", "4s", "spark.network.timeout", "20s", "spark.storage.blockManagerSlaveTimeoutMs", "20s")},
+		},
+		sicken: func(t *testing.T, r *run) time.Time {
+			r.untilLog(t, "CONTEXT")
+			return freezeFirstExecutor(t, r)
+		},
+		found:   func(t *testing.T, r *run, _ time.Time) string { return replacedBySpark(t, r) },
+		control: replacedBySpark,
+	},
+	{
+		story: story{
+			name: "unregistered-executor", why: "an executor that never registers, with the rule set strict", host: true,
+			app: app{file: "long.py", args: []string{"5"}, executor: shortGrace, conf: conf(
+				"spark.kubernetes.executor.label."+lab.FastLabel, "true")},
+		},
+		sicken: freezeFirstExecutor,
+		found: func(t *testing.T, r *run, since time.Time) string {
+			var killed time.Time
+			r.until(t, "the kubelet ends the executor", func(h *lab.History) bool {
+				if killing := h.Events(h.Pods(spark.Executor)[0].Last)["Killing"]; len(killing) > 0 {
+					killed = killing[0].First
+				}
+				return !killed.IsZero()
+			})
+			r.untilDriverEnds(t)
+			if result := r.outcome().result; result != "Succeeded 0" {
+				t.Errorf("the driver ended as %s: the executor was not replaced", result)
+			}
+			within(t, killed.Sub(since), lab.FastStart, lab.FastPeriod, lab.FastThreshold, 0)
+			return fmt.Sprintf("the startup probe ends it after %s; replaced, and the application succeeds", seconds(killed.Sub(since)))
+		},
+		control: looksHealthy,
+	},
+}
+
+func TestSick(t *testing.T) {
+	for _, s := range sickStories {
+		s.run(t, func(t *testing.T, version string) {
+			with, without := both(t, s.name, version, s.app)
+			var seen [2]string
+			var wait sync.WaitGroup
+			wait.Go(func() { seen[0] = s.found(t, with, s.sicken(t, with)) })
+			wait.Go(func() {
+				since := s.sicken(t, without)
+				if !t.Failed() {
+					aMinute(t, without, since)
+					seen[1] = s.control(t, without)
+				}
+			})
+			wait.Wait()
+			theTable.add(t, s.name, with, seen[0])
+			theTable.add(t, s.name, without, seen[1])
+		})
+	}
+}
+
+// livenessKill waits until the kubelet has ended the driver, and holds the time
+// against the rule's own numbers.
+func livenessKill(t *testing.T, r *run, since time.Time) string {
+	var killed time.Time
+	r.until(t, "the kubelet ends the driver", func(h *lab.History) bool {
+		if killing := h.Events(h.Driver().Last)["Killing"]; len(killing) > 0 {
+			killed = killing[0].First
+		}
+		return !killed.IsZero()
+	})
+	r.untilDriverEnds(t)
+	if ended := r.driverEnd(); ended != nil && ended.ExitCode != 137 {
+		t.Errorf("the driver ended with exit code %d, want 137", ended.ExitCode)
+	}
+	within(t, killed.Sub(since), 0, lab.FastPeriod, lab.FastThreshold, lab.FastTimeout)
+	return fmt.Sprintf("the liveness probe ends it after %s: %s", seconds(killed.Sub(since)), r.outcome().result)
+}
+
+// within holds a time of detection against the probe's numbers: the first check
+// that fails begins at most a period after the hang, the last ends with its
+// timeout. A period more is for a busy machine.
+func within(t *testing.T, after time.Duration, delay, period, threshold, timeout int) {
+	earliest := time.Duration((threshold-1)*period) * time.Second
+	latest := time.Duration(delay+threshold*period+timeout+period) * time.Second
+	if after < earliest-time.Second || after > latest {
+		t.Errorf("found after %s; by its rule it takes %s to %s", seconds(after), seconds(earliest), seconds(latest))
+	}
+}
+
+// looksHealthy is the control: sick, and to all appearances running and ready.
+func looksHealthy(t *testing.T, r *run) string {
+	if ended := r.driverEnd(); ended != nil {
+		t.Errorf("without spark-vitals the driver ended with exit code %d", ended.ExitCode)
+	}
+	if !r.ready(spark.Driver) {
+		t.Error("without spark-vitals the driver is not Ready")
+	}
+	return "Running and Ready a minute later"
+}
+
+func filled(t *testing.T, r *run) time.Time {
+	r.untilLog(t, "JOB FAILED")
+	return time.Now()
+}
+
+// freezeFirstExecutor as soon as it has a process, before it can register.
+func freezeFirstExecutor(t *testing.T, r *run) time.Time {
+	var pod *corev1.Pod
+	r.until(t, "there is an executor", func(h *lab.History) bool {
+		if executors := h.Pods(spark.Executor); len(executors) > 0 && executors[0].Last.Status.Phase == corev1.PodRunning {
+			pod = executors[0].Last.DeepCopy()
+		}
+		return pod != nil
+	})
+	return freeze(t, pod)
+}
+
+func replacedBySpark(t *testing.T, r *run) string {
+	r.untilDriverEnds(t)
+	if result := r.outcome().result; result != "Succeeded 0" {
+		t.Errorf("the driver ended as %s", result)
+	}
+	executors := 0
+	r.Look(func(h *lab.History) { executors = len(h.Pods(spark.Executor)) })
+	if executors < 2 {
+		t.Error("the frozen executor was not replaced")
+	}
+	return "found by no probe; replaced by Spark, and the application succeeds"
+}
+
+// aMinute passes while a run is sick: nothing is to happen, so there is nothing
+// to wait for. It ends early when the driver does.
+func aMinute(t *testing.T, r *run, since time.Time) {
+	t.Helper()
+	for time.Since(since) < time.Minute && r.driverEnd() == nil {
+		time.Sleep(time.Second)
+	}
+}
+
+func seconds(d time.Duration) string { return d.Round(time.Second).String() }

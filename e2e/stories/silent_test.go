@@ -1,0 +1,57 @@
+package stories
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A probe must not speak in Spark's log: it would spoil what is read there, by
+// people and by the detection of stalls.
+func TestSilent(t *testing.T) {
+	s := story{
+		name: "silent-probe", why: "no line in the log of a driver or an executor is caused by a probe", versions: []string{"3.5.9", "4.1.4", "4.3.0"},
+		app: app{file: "long.py", args: []string{"45"}, conf: fast(conf("spark.kubernetes.executor.deleteOnTermination", "false"))},
+	}
+	s.run(t, func(t *testing.T, version string) {
+		with, without := both(t, s.name, version, s.app)
+		var wait sync.WaitGroup
+		for _, r := range []*run{with, without} {
+			wait.Go(func() { r.untilDriverEnds(t) })
+		}
+		wait.Wait()
+		ours := 0
+		for _, role := range []string{"driver", "executor"} {
+			usual := kinds(without.logOf(t, role))
+			for kind, n := range kinds(with.logOf(t, role)) {
+				// What Spark says of its own is said as often without us, but
+				// for a few lines of chance.
+				if more := n - usual[kind]; more > chance {
+					ours += more
+					t.Errorf("%s: %d lines more than without spark-vitals: %s", role, more, kind)
+				} else if usual[kind] == 0 {
+					t.Logf("%s: %d lines only with spark-vitals: %s", role, n, kind)
+				}
+			}
+		}
+		theTable.add(t, s.name, with, fmt.Sprintf("%d lines of ours", ours))
+		theTable.add(t, s.name, without, "")
+	})
+}
+
+// chance is how many lines of a kind may be by chance. The slowest probe of the
+// story asks more often while it runs.
+const chance = 3
+
+var varying = regexp.MustCompile(`[0-9a-f]{8,}|[0-9.,:/]*[0-9][0-9.,:/]*`)
+
+// kinds of log lines, whatever their numbers, and how many there are.
+func kinds(log string) map[string]int {
+	n := map[string]int{}
+	for line := range strings.Lines(log) {
+		n[varying.ReplaceAllString(strings.TrimSpace(line), "#")]++
+	}
+	return n
+}

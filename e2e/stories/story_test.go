@@ -1,0 +1,64 @@
+package stories
+
+import (
+	"flag"
+	"maps"
+	"testing"
+
+	"github.com/spark-vitals/spark-vitals/e2e/lab"
+)
+
+var allStories = flag.Bool("all", false, "run all stories on all their versions of Spark, not the selection of CI")
+
+// story is an application, and why it is told.
+type story struct {
+	name, why string
+	app       app
+	// versions of Spark, where not the oldest and the newest.
+	versions []string
+	// quick stories run in CI, on the newest of their versions.
+	quick bool
+	// host: it reaches into the node, which must be this machine.
+	host bool
+}
+
+// versions that stories run on: the oldest and the newest.
+var versions = []string{"3.5.9", "4.3.0"}
+
+// run tells a story on its versions, each as a subtest.
+func (s story) run(t *testing.T, tell func(*testing.T, string)) {
+	if !s.quick && !*allStories {
+		return
+	}
+	on := s.versions
+	if on == nil {
+		on = versions
+	}
+	if !*allStories {
+		on = on[len(on)-1:]
+	}
+	t.Run(s.name, func(t *testing.T) {
+		t.Log(s.why)
+		if s.host && !theLab.HostAccess() {
+			t.Skip("it reaches into the node, which is another machine")
+		}
+		for _, version := range on {
+			t.Run(version, func(t *testing.T) { tell(t, version) })
+		}
+	})
+}
+
+func conf(pairs ...string) map[string]string {
+	m := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i]] = pairs[i+1]
+	}
+	return m
+}
+
+// fast adds what makes the liveness probe run fast; see package lab.
+func fast(c map[string]string) map[string]string {
+	all := maps.Clone(lab.Fast)
+	maps.Copy(all, c)
+	return all
+}
