@@ -1,10 +1,14 @@
-"""Does to the driver's heap what its first argument says.
+"""Does to memory what its first argument says.
 
 memory.py gc SECONDS      keeps it nearly full, so that the JVM does little but collect
 memory.py dump            writes a heap dump of it
 memory.py zombie SECONDS  fills it for good and goes on
 memory.py broadcast       joins with a table too large to broadcast, and catches the error
 memory.py exit CODE       ends Python with a code
+memory.py collect         brings more to the driver than its heap holds
+memory.py rows TASKS N    makes an array of N numbers in the heap of executors, in some tasks at a time
+memory.py python MIB      fills the memory of the driver's Python process
+memory.py workers MIB     fills that of Python workers
 """
 import sys
 import time
@@ -72,6 +76,24 @@ elif what == "broadcast":
     except Exception as e:
         print("CAUGHT", flush=True)
     print("GOES ON", spark.range(1000).count(), flush=True)
+elif what == "collect":
+    spark.sparkContext.parallelize(range(100), 100).map(lambda _: b"x" * (8 << 20)).collect()
+elif what == "rows":
+    tasks, n = int(rest[0]), int(rest[1])
+    spark.range(0, tasks, 1, tasks).selectExpr("size(sequence(1, %d + id)) AS n" % n).agg({"n": "sum"}).collect()
+elif what in ("python", "workers"):
+
+    def eat(_):
+        held = []
+        for _ in range(int(rest[0]) // 8):
+            held.append(b"x" * (8 << 20))
+            time.sleep(0.02)
+        return [len(held)]
+
+    if what == "python":
+        eat(None)
+    else:
+        spark.sparkContext.parallelize(range(2), 2).mapPartitions(eat).collect()
 elif what == "exit":
     spark.stop()
     sys.exit(int(rest[0]))

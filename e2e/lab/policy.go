@@ -47,7 +47,7 @@ func fastPolicy() ([]byte, error) {
 			p := fast.Probes.Liveness
 			p.PeriodSeconds, p.FailureThreshold, p.TimeoutSeconds = FastPeriod, FastThreshold, FastTimeout
 			for i, arg := range p.Exec.Command {
-				p.Exec.Command[i] = strings.Replace(arg, "-t 10", "-t 3", 1)
+				p.Exec.Command[i] = strings.NewReplacer("-t 10", "-t 3", "for 10 s", "for 3 s").Replace(arg)
 			}
 		case rule.Match.Role == spark.Executor && rule.Probes.Startup != nil:
 			fast.Probes.Startup = rule.Probes.Startup.DeepCopy()

@@ -54,7 +54,7 @@ func withoutNumbers(p policy.Probes) policy.Probes {
 		p.Liveness = p.Liveness.DeepCopy()
 		p.Liveness.TimeoutSeconds, p.Liveness.PeriodSeconds, p.Liveness.FailureThreshold = 0, 0, 0
 		for i, arg := range p.Liveness.Exec.Command {
-			p.Liveness.Exec.Command[i] = strings.NewReplacer("-t 10", "-t N", "-t 3", "-t N").Replace(arg)
+			p.Liveness.Exec.Command[i] = strings.NewReplacer("-t 10", "-t N", "-t 3", "-t N", "for 10 s", "for N s", "for 3 s", "for N s").Replace(arg)
 		}
 	}
 	return p

@@ -74,8 +74,8 @@ var sickStories = []sick{
 	},
 	{
 		story: story{
-			name: "zombie-driver", why: "its heap is gone and it goes on: the UI answers, so no probe of it finds anything",
-			app: app{file: "memory.py", args: []string{"zombie", "600"}, conf: fast(nil), driver: shortGrace},
+			name: "zombie-driver", why: "its heap is gone and it goes on: when the storm of collections is over the UI answers, and no probe finds anything",
+			app: app{file: "memory.py", args: []string{"zombie", "600"}, driver: shortGrace},
 		},
 		sicken: filled,
 		found: func(t *testing.T, r *run, since time.Time) string {
@@ -211,7 +211,7 @@ func looksHealthy(t *testing.T, r *run) string {
 }
 
 func filled(t *testing.T, r *run) time.Time {
-	r.untilLog(t, "JOB FAILED")
+	r.untilLog(t, "FILLED")
 	return time.Now()
 }
 

@@ -52,6 +52,7 @@ func (t *table) add(test *testing.T, story string, r *run, seen string) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	test.Logf("%s: %s, %s, %d Warning Events, %d status writes; %s", with, result, o.length.Round(time.Second), o.warnings, o.writes, seen)
 	t.rows = append(t.rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s", story, r.Version, with, result, o.length.Round(time.Second), o.warnings, o.writes, seen))
 }
 
