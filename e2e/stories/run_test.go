@@ -126,11 +126,11 @@ func (r *run) untilDriverEnds(t *testing.T) {
 func (r *run) untilLog(t *testing.T, line string) {
 	t.Helper()
 	for end := time.Now().Add(endsWithin); ; time.Sleep(500 * time.Millisecond) {
-		log := r.log(t)
-		if strings.Contains(log, line) {
+		ended := r.driverEnd() != nil
+		if strings.Contains(r.log(t), line) {
 			return
 		}
-		if time.Now().After(end) {
+		if ended || time.Now().After(end) {
 			t.Fatalf("%s: the driver's log has no line %q", r.Namespace, line)
 		}
 	}

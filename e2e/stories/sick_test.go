@@ -114,7 +114,7 @@ var sickStories = []sick{
 		story: story{
 			name: "hung-executor", why: "frozen for ever; Spark's own heartbeat finds it, here after 20 s and by default after 120 s", host: true,
 			app: app{file: "long.py", args: []string{"90"}, executor: shortGrace, conf: conf(
-				"spark.executor.heartbeatInterval", "4s", "spark.network.timeout", "20s", "spark.storage.blockManagerSlaveTimeoutMs", "20s")},
+				"spark.executor.heartbeatInterval", "4s", "spark.network.timeout", "20s", "spark.network.timeoutInterval", "5s")},
 		},
 		sicken: func(t *testing.T, r *run) time.Time {
 			r.untilLog(t, "CONTEXT")
