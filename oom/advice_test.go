@@ -1,0 +1,142 @@
+package oom_test
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/diff"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+var (
+	mainClasses = []struct{ language, class string }{
+		{"JVM", "com.acme.Main"}, {"Python", "org.apache.spark.deploy.PythonRunner"}, {"R", "org.apache.spark.deploy.RRunner"},
+	}
+	submitters = []struct{ name, label, value string }{
+		{name: "spark-submit"},
+		{"Kyuubi", "kyuubi-unique-tag", "0f3c"},
+		{"Livy", "spark-app-tag", "livy-session-0-abcd1234"},
+		{"kubeflow", "sparkoperator.k8s.io/app-name", "pi"},
+		{"apache operator", "spark.operator/spark-app-name", "pi"},
+	}
+	// what is known of the memory of Spark's container
+	memories = []struct {
+		what   string
+		change func(*oom.Termination)
+	}{
+		{"exact heap", func(*oom.Termination) {}},
+		{"estimated heap", func(t *oom.Termination) { t.Estimated = true }},
+		{"unknown heap", func(t *oom.Termination) { t.HeapMiB = 0 }},
+		{"no limit", func(t *oom.Termination) { t.LimitMiB, t.HeapMiB = 0, 0 }},
+		{"limit by others", func(t *oom.Termination) { t.RequestMiB = 4096 }},
+		{"one core", func(t *oom.Termination) { t.Cores = 1 }},
+		{"resource profile", func(t *oom.Termination) { t.Profile = "2" }},
+	}
+)
+
+// Each file of testdata/advice is all that is said of a cause: each sentence
+// once, after the cases it is said in. The first case of each dimension is the
+// one from which the others are varied.
+func TestAdvice(t *testing.T) {
+	for _, cause := range everyCause() {
+		var got sentences
+		for _, role := range []spark.Role{spark.Driver, spark.Executor} {
+			if role == spark.Executor && (cause == oom.Disrupted || cause == oom.Failed) {
+				continue
+			}
+			for _, language := range mainClasses {
+				got.add(t, cause, role, language.class, "3.5.9", 0, 0, fmt.Sprintf("%s, %s", role, language.language))
+			}
+			for i := range submitters[1:] {
+				got.add(t, cause, role, mainClasses[0].class, "3.5.9", i+1, 0, fmt.Sprintf("%s, %s", role, submitters[i+1].name))
+			}
+			for _, version := range []string{"3.3.4", "4.0.2", "4.1.4", "4.3.0"} {
+				got.add(t, cause, role, mainClasses[0].class, version, 0, 0, fmt.Sprintf("%s, Spark %s", role, version))
+			}
+			for i := range memories[1:] {
+				got.add(t, cause, role, mainClasses[0].class, "3.5.9", 0, i+1, fmt.Sprintf("%s, %s", role, memories[i+1].what))
+			}
+		}
+		compare(t, filepath.Join("testdata", "advice", strings.ToLower(string(cause))+".txt"), got.String())
+	}
+}
+
+// sentences in the order of their first case, each with its cases.
+type sentences struct {
+	order []string
+	cases map[string][]string
+}
+
+func (s *sentences) add(t *testing.T, cause oom.Cause, role spark.Role, class, version string, submitter, memory int, name string) {
+	t.Helper()
+	driver := capturedPod(t, "spark-3.5.9/driver")
+	driver.Labels[spark.VersionLabel] = version
+	driver.Labels[cmp.Or(submitters[submitter].label, "none")] = submitters[submitter].value
+	args := driver.Container().Args
+	args[4] = class
+	if driver.MainClass() != class {
+		t.Fatalf("--class is not at 4 in %v", args)
+	}
+	text := advice(cause, role, memories[memory].change, driver)
+	if s.cases == nil {
+		s.cases = map[string][]string{}
+	}
+	if s.cases[text] == nil {
+		s.order = append(s.order, text)
+	}
+	s.cases[text] = append(s.cases[text], name)
+}
+
+func advice(cause oom.Cause, role spark.Role, change func(*oom.Termination), driver spark.Pod) string {
+	code := map[oom.Cause]int32{oom.Killed: 137, oom.OOMKilled: 137, oom.HeapOOM: 52, oom.Failed: 11}[cause]
+	termination := oom.Termination{
+		Set: "executors", Number: 7, Role: role, Pod: "etl-exec-7", Cause: cause, ExitCode: &code, At: metav1.NewTime(time.Unix(1795250000, 0)),
+		LimitMiB: 5734, HeapMiB: 4096, Cores: 4,
+	}
+	if cause == oom.JavaOOM {
+		termination.Said = "java.lang.OutOfMemoryError: Metaspace"
+	}
+	if role == spark.Driver {
+		termination.Set, termination.Number, termination.Pod, termination.Cores = "driver", 0, "etl-driver", 0
+	}
+	change(&termination)
+	var record oom.Record
+	record.SawExecutor(20)
+	record.Add(termination)
+	for n := range int64(2) {
+		if other := termination; role == spark.Executor {
+			other.Number = n + 1
+			record.Add(other)
+		}
+	}
+	return record.Advice(&termination, driver)
+}
+
+func (s *sentences) String() string {
+	var out strings.Builder
+	for _, text := range s.order {
+		fmt.Fprintf(&out, "%s:\n  %s\n", strings.Join(s.cases[text], "; "), text)
+	}
+	return out.String()
+}
+
+func compare(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil || got != string(want) {
+		t.Errorf("%s (go test -update writes it anew): %v\n%s", path, err, diff.Diff("want", want, "got", []byte(got)))
+	}
+}

@@ -1,0 +1,74 @@
+package oom
+
+import (
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// State of a driver that ended without success; "" while it runs or where it
+// succeeded.
+type State string
+
+// The states.
+const (
+	StateKilled State = "KILLED" // by a resource's limit, a probe, a signal, the platform
+	StateFailed State = "FAILED" // by itself, with an error
+)
+
+// State of the record's driver.
+func (r *Record) State() State {
+	switch {
+	case r.Driver == nil || r.Driver.Cause == ChildOOMKilled && *r.Driver.ExitCode == 0:
+		return ""
+	case r.Driver.Cause == Failed:
+		return StateFailed
+	}
+	return StateKilled
+}
+
+// Reason in one word, such as DriverOOMKilled; while the driver runs, of its
+// executors and sidecars: ExecutorHeapOOM, SidecarOOMKilled.
+func (r *Record) Reason() string {
+	if r.State() != "" {
+		return "Driver" + string(r.Driver.Cause)
+	}
+	d := r.Driver // of which a child was killed
+	if d == nil {
+		d = r.headline()
+	}
+	switch {
+	case d == nil:
+		return ""
+	case !d.IsSparks():
+		return "Sidecar" + string(d.Cause)
+	case d.Role == spark.Driver:
+		return "Driver" + string(d.Cause)
+	}
+	return "Executor" + string(d.Cause)
+}
+
+const (
+	maxMessage = 1 << 10
+	minMessage = 64 // below it nothing useful can be told
+	// Plenty of room for all annotations of a record.
+	Plenty = 2 * MaxBytes
+)
+
+// Annotations of the record, for the driver's pod; they are a function of the
+// record and of what never changes in the pod. Room is how many bytes they may
+// have, keys included; [Plenty] of it gives all of them.
+func (r *Record) Annotations(driver spark.Pod, room int) map[string]string {
+	all := map[string]string{}
+	put := func(key, value string) {
+		if n := len(key) + len(value); value != "" && n <= room {
+			all[key], room = value, room-n
+		}
+	}
+	put(annotations.State, string(r.State()))
+	put(annotations.Reason, r.Reason())
+	if length := min(maxMessage, room-len(annotations.Message)); length > minMessage {
+		put(annotations.Message, oneLine(r.Message(driver), length))
+	}
+	put(annotations.OOM, r.encode(min(MaxBytes, room-len(annotations.OOM))))
+	return all
+}

@@ -1,0 +1,177 @@
+package oom_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/diff"
+	"golang.org/x/tools/txtar"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"sigs.k8s.io/yaml"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+var update = flag.Bool("update", false, "write the wanted part of golden files anew")
+
+// Each file of testdata/causes is a pod as a kubelet reports it: why it is
+// there and where it comes from, a captured pod, a patch on it, its status, and
+// whether the kubelet told of stopping it. Wanted is what is said of it, and
+// what of it stands on the driver. The file's name begins with the cause.
+func TestCauses(t *testing.T) {
+	seen := map[string]bool{}
+	for _, path := range must(filepath.Glob("testdata/causes/*.txtar"))(t) {
+		name := strings.TrimSuffix(filepath.Base(path), ".txtar")
+		cause, _, _ := strings.Cut(name, "-")
+		seen[cause] = true
+		t.Run(name, func(t *testing.T) {
+			file := must(txtar.ParseFile(path))(t)
+			if !strings.Contains(string(file.Comment), "Source: ") {
+				t.Errorf("%s does not say where it comes from", path)
+			}
+			got := told(t, evidence(t, file))
+			if !strings.Contains(strings.ToLower(got), ": "+cause+",") {
+				t.Errorf("%s is not %s:\n%s", path, cause, got)
+			}
+			check(t, path, file, got)
+		})
+	}
+	for _, cause := range everyCause() {
+		if !seen[strings.ToLower(string(cause))] {
+			t.Errorf("the cause %s has no golden file", cause)
+		}
+	}
+}
+
+// everyCause, held against the schema, so that none is forgotten.
+func everyCause() (all []oom.Cause) {
+	return []oom.Cause{
+		oom.Rejected, oom.EvictedMemory, oom.EvictedStorage, oom.EvictedInodes, oom.EvictedPIDs, oom.EvictedEmptyDir,
+		oom.EvictedPodStorage, oom.EvictedContainerStorage, oom.Evicted, oom.OOMKilled, oom.HeapOOM, oom.JavaOOM,
+		oom.ChildOOMKilled, oom.Hung, oom.Killed, oom.Disrupted, oom.Failed,
+	}
+}
+
+func evidence(t *testing.T, file *txtar.Archive) oom.Evidence {
+	t.Helper()
+	var e oom.Evidence
+	object := captured.Named(strings.TrimSpace(string(part(file, "captured")))).Object()
+	for _, patch := range []map[string]any{readYAML(t, part(file, "tweak.yaml")), {"status": readYAML(t, part(file, "status.yaml"))}} {
+		object = must(strategicpatch.StrategicMergePatch(object, must(json.Marshal(patch))(t), corev1.Pod{}))(t)
+	}
+	e.Pod = &corev1.Pod{}
+	if err := json.Unmarshal(object, e.Pod); err != nil {
+		t.Fatal(err)
+	}
+	if e.UID == "" {
+		e.UID = types.UID("0a1b2c3d-0000-4000-8000-000000000000")
+	}
+	if e.CreationTimestamp.IsZero() {
+		e.CreationTimestamp = metav1.NewTime(time.Date(2026, 11, 21, 8, 30, 0, 0, time.UTC))
+	}
+	e.Killing = part(file, "killing") != nil
+	return e
+}
+
+// told is what the terminations are and what the record makes of them.
+func told(t *testing.T, e oom.Evidence) string {
+	t.Helper()
+	driver := pod(t, e.Pod)
+	if driver.Role != spark.Driver {
+		driver = capturedPod(t, "spark-3.5.9/driver")
+	}
+	terminations := oom.Terminations(e)
+	if len(terminations) == 0 {
+		return "nothing: none, no death\n"
+	}
+	var out strings.Builder
+	var record oom.Record
+	for i := range terminations {
+		d := &terminations[i]
+		code := "never ran"
+		if d.ExitCode != nil {
+			code = fmt.Sprintf("exit code %d", *d.ExitCode)
+		}
+		fmt.Fprintf(&out, "%s: %s, %s, counted as %d of %s\n", d, d.Cause, code, d.Number, d.Set)
+		if d.Said != "" {
+			fmt.Fprintf(&out, "  said: %s\n", d.Said)
+		}
+	}
+	record.Add(terminations...)
+	all := record.Annotations(driver, oom.Plenty)
+	checkSchema(t, all[annotations.OOM])
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		if key != annotations.OOM {
+			fmt.Fprintf(&out, "%s: %s\n", strings.TrimPrefix(key, annotations.Prefix), all[key])
+		}
+	}
+	return out.String()
+}
+
+func check(t *testing.T, path string, file *txtar.Archive, got string) {
+	t.Helper()
+	if *update {
+		file.Files = slices.DeleteFunc(file.Files, func(f txtar.File) bool { return f.Name == "want" })
+		file.Files = append(file.Files, txtar.File{Name: "want", Data: []byte(got)})
+		if err := os.WriteFile(path, txtar.Format(file), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if want := string(part(file, "want")); got != want {
+		t.Errorf("%s (go test -update writes it anew)\n%s", path, diff.Diff("want", []byte(want), "got", []byte(got)))
+	}
+}
+
+func part(file *txtar.Archive, name string) []byte {
+	for _, f := range file.Files {
+		if f.Name == name {
+			return append([]byte{}, f.Data...)
+		}
+	}
+	return nil
+}
+
+func readYAML(t *testing.T, text []byte) (object map[string]any) {
+	t.Helper()
+	if err := yaml.UnmarshalStrict(text, &object); err != nil {
+		t.Fatal(err)
+	}
+	return object
+}
+
+func capturedPod(t *testing.T, name string) spark.Pod {
+	t.Helper()
+	var p corev1.Pod
+	if err := json.Unmarshal(captured.Named(name).Object(), &p); err != nil {
+		t.Fatal(err)
+	}
+	return pod(t, &p)
+}
+
+func pod(t *testing.T, p *corev1.Pod) spark.Pod {
+	t.Helper()
+	return must(spark.PodOf(p))(t)
+}
+
+func must[T any](value T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}

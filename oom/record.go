@@ -1,0 +1,278 @@
+package oom
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// Limits of a record.
+const (
+	// MaxBytes of the annotation. All annotations of a pod together may have
+	// 256 KiB, and every watcher of the pod reads them.
+	MaxBytes = 8 << 10
+	// MaxDetails of the newest terminations; they fill half of that.
+	MaxDetails = 16
+)
+
+// Record is what is known of the deaths of one Spark application. It only grows:
+// adding a termination again, or in another order, leaves it as it is.
+type Record struct {
+	// Deaths are how often containers ended of which cause, sorted.
+	Deaths []Deaths `json:"deaths,omitempty"`
+	// Executors is the highest number of an executor that was seen, which is how
+	// many were ever started; 0 where executors have no numbers.
+	Executors int64 `json:"executors,omitempty"`
+	// Driver is how the driver's own container ended last.
+	Driver *Termination `json:"driver,omitempty"`
+	// Details are the newest other terminations, the newest first.
+	Details []Termination `json:"details,omitempty"`
+	// Counted are the terminations that Deaths counts: "executors" by their
+	// numbers, all others by how often the container had been restarted.
+	Counted map[string]Set `json:"counted,omitempty"`
+	// Provisional are those of them whose cause may still be corrected.
+	Provisional map[string]Set `json:"provisional,omitempty"`
+}
+
+// Deaths of one kind.
+type Deaths struct {
+	Role      spark.Role `json:"role"`
+	Container string     `json:"container,omitempty"` // "" is Spark's own
+	Cause     Cause      `json:"cause"`
+	Count     int        `json:"count"`
+}
+
+// Read the record from a driver's annotations. Without one it is empty; an
+// annotation that is not as [Record.Annotations] writes it is an error, and a
+// stranger's doing.
+func Read(from map[string]string) (Record, error) {
+	text, ok := from[annotations.OOM]
+	if !ok {
+		return Record{}, nil
+	}
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.DisallowUnknownFields()
+	var r Record
+	if err := decoder.Decode(&r); err != nil {
+		return Record{}, fmt.Errorf("annotation %s: %w", annotations.OOM, err)
+	}
+	if err := r.check(); err != nil {
+		return Record{}, fmt.Errorf("annotation %s: %w", annotations.OOM, err)
+	}
+	return r, nil
+}
+
+func (r *Record) check() error {
+	for _, d := range r.Deaths {
+		if d.Count < 1 {
+			return fmt.Errorf("deaths: the count of %s is %d", d.Cause, d.Count)
+		}
+	}
+	if len(r.Details) > MaxDetails {
+		return fmt.Errorf("details: there are %d, and at most %d are written", len(r.Details), MaxDetails)
+	}
+	return nil
+}
+
+// IsZero tells whether nothing died.
+func (r *Record) IsZero() bool { return len(r.Deaths) == 0 }
+
+// Count of deaths of these causes, of Spark's own containers in a role; without
+// causes of all.
+func (r *Record) Count(role spark.Role, causes ...Cause) int {
+	n := 0
+	for _, d := range r.Deaths {
+		if d.Role == role && d.Container == "" && (len(causes) == 0 || slices.Contains(causes, d.Cause)) {
+			n += d.Count
+		}
+	}
+	return n
+}
+
+// Add terminations and return those that were news: not counted yet, or
+// corrected. It does not change what a copy of the record shares with it.
+func (r *Record) Add(terminations ...Termination) (news []Termination) {
+	r.own()
+	for i := range terminations {
+		if r.add(&terminations[i]) {
+			news = append(news, terminations[i])
+		}
+	}
+	return news
+}
+
+// SawExecutor notes that an executor of this number exists, and tells whether
+// that was news.
+func (r *Record) SawExecutor(id int64) bool {
+	news := id > r.Executors
+	r.Executors = max(r.Executors, id)
+	return news
+}
+
+func (r *Record) own() {
+	r.Deaths, r.Details = slices.Clone(r.Deaths), slices.Clone(r.Details)
+	for _, sets := range []*map[string]Set{&r.Counted, &r.Provisional} {
+		copied := map[string]Set{}
+		for key, set := range *sets {
+			copied[key] = Set{slices.Clone(set.spans)}
+		}
+		*sets = copied
+	}
+}
+
+func (r *Record) add(t *Termination) bool {
+	if change(r.Counted, t, (*Set).Has) {
+		if t.Cause.provisional() || !change(r.Provisional, t, (*Set).Has) {
+			r.refine(t)
+			return false
+		}
+		r.uncount(t)
+		change(r.Provisional, t, remove)
+	}
+	if t.Cause.provisional() {
+		change(r.Provisional, t, add)
+	}
+	change(r.Counted, t, add)
+	r.count(Deaths{t.Role, t.Container, t.Cause, 1})
+	if strings.HasPrefix(t.Set, "executors") {
+		r.SawExecutor(t.Number)
+	}
+	r.keep(t)
+	return true
+}
+
+func add(s *Set, n int64) bool    { s.Add(n); return true }
+func remove(s *Set, n int64) bool { s.Remove(n); return true }
+
+func change(sets map[string]Set, t *Termination, with func(*Set, int64) bool) bool {
+	s := sets[t.Set]
+	result := with(&s, t.Number)
+	if s.IsZero() {
+		delete(sets, t.Set)
+	} else {
+		sets[t.Set] = s
+	}
+	return result
+}
+
+func (r *Record) count(d Deaths) {
+	i, found := slices.BinarySearchFunc(r.Deaths, d, Deaths.compare)
+	if !found {
+		r.Deaths = slices.Insert(r.Deaths, i, Deaths{d.Role, d.Container, d.Cause, 0})
+	}
+	if r.Deaths[i].Count += d.Count; r.Deaths[i].Count <= 0 {
+		r.Deaths = slices.Delete(r.Deaths, i, i+1)
+	}
+}
+
+// uncount a provisional termination: what it was counted as, its own detail
+// says, or else there is only one provisional cause that it can have had.
+func (r *Record) uncount(t *Termination) {
+	was := Killed
+	if t.Role == spark.Driver && r.Driver != nil && r.Driver.same(t) {
+		was = r.Driver.Cause
+	}
+	r.count(Deaths{t.Role, t.Container, was, -1})
+}
+
+func (d Deaths) compare(other Deaths) int {
+	return cmp.Or(cmp.Compare(d.Role, other.Role), cmp.Compare(d.Container, other.Container), cmp.Compare(d.Cause, other.Cause))
+}
+
+func (t *Termination) same(other *Termination) bool {
+	return t.Set == other.Set && t.Number == other.Number
+}
+
+// keep the detail of a termination, in place of an earlier one of the same.
+func (r *Record) keep(t *Termination) {
+	if t.Role == spark.Driver && t.IsSparks() {
+		if r.Driver == nil || r.Driver.same(t) || t.compare(r.Driver) < 0 {
+			r.Driver = t
+		}
+		return
+	}
+	r.Details = slices.DeleteFunc(r.Details, func(d Termination) bool { return d.same(t) })
+	i, _ := slices.BinarySearchFunc(r.Details, t, func(d Termination, t *Termination) int { return d.compare(t) })
+	r.Details = slices.Insert(r.Details, i, *t)
+	r.Details = r.Details[:min(len(r.Details), MaxDetails)]
+}
+
+// refine the detail of a driver's end by a heap that is no longer estimated.
+func (r *Record) refine(t *Termination) {
+	if d := r.Driver; d != nil && d.same(t) && d.Estimated && !t.Estimated {
+		refined := *d
+		refined.HeapMiB, refined.Estimated = t.HeapMiB, false
+		r.Driver = &refined
+	}
+}
+
+// encode the record in at most so many bytes. What is given up is told least:
+// details, the oldest first; then the lowest gaps in the sets, after which
+// executors of these numbers are taken as counted; then containers that are not
+// Spark's, and pods of executors without a number.
+func (r Record) encode(limit int) string {
+	r.own()
+	for {
+		text := r.json()
+		switch {
+		case len(text) <= limit:
+			return text
+		case len(r.Details) > 1:
+			r.Details = r.Details[:len(r.Details)-1]
+		case r.shorten():
+		case len(r.Details) > 0:
+			r.Details = nil
+		case r.Driver != nil && r.Driver.Said != "":
+			driver := *r.Driver
+			driver.Said = ""
+			r.Driver = &driver
+		default:
+			return "" // no room at all
+		}
+	}
+}
+
+func (r Record) json() string {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(r) // plain data: it cannot fail
+	return strings.TrimSpace(text.String())
+}
+
+// shorten the sets by something, if there is something.
+func (r *Record) shorten() bool {
+	longest := ""
+	for _, key := range slices.Sorted(maps.Keys(r.Counted)) {
+		if len(r.Counted[key].spans) > max(1, len(r.Counted[longest].spans)) {
+			longest = key
+		}
+	}
+	if set, ok := r.Counted[longest]; ok {
+		// an eighth at a time: it comes to the same, sooner
+		for range max(1, len(set.spans)/8) {
+			set.closeGap()
+		}
+		r.Counted[longest] = set
+		return true
+	}
+	for _, key := range slices.Backward(slices.Sorted(maps.Keys(r.Counted))) {
+		if key != "driver" && key != "executors" {
+			delete(r.Counted, key)
+			delete(r.Provisional, key)
+			return true
+		}
+	}
+	if i := slices.IndexFunc(r.Deaths, func(d Deaths) bool { return d.Container != "" }); i >= 0 {
+		r.Deaths = slices.Delete(r.Deaths, i, i+1)
+		return true
+	}
+	return false
+}

@@ -1,0 +1,260 @@
+package oom_test
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"pgregory.net/rapid"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// sights are terminations of one application as a recorder may see them: each
+// any number of times, and some first as Killed and later as what it was.
+func sights(t *rapid.T, most int) (truth []oom.Termination, seen []oom.Termination) {
+	drawn := rapid.SliceOfNDistinct(rapid.Custom(drawTermination), 1, most, func(d oom.Termination) string { return d.Set + " " + strconv.FormatInt(d.Number, 10) }).Draw(t, "terminations")
+	for _, d := range drawn {
+		if rapid.Bool().Draw(t, "first seen as Killed") {
+			first := d
+			first.Cause = oom.Killed
+			seen = append(seen, first)
+		}
+		for range rapid.IntRange(1, 2).Draw(t, "times seen") {
+			seen = append(seen, d)
+		}
+	}
+	return drawn, seen
+}
+
+func drawTermination(t *rapid.T) oom.Termination {
+	code := rapid.Int32Range(0, 255).Draw(t, "code")
+	d := oom.Termination{
+		Set:        rapid.SampledFrom([]string{"executors", "executors/proxy", "pod 0a1b2c3d", "pod 4e5f6071"}).Draw(t, "set"),
+		Number:     rapid.Int64Range(0, 40).Draw(t, "number"),
+		Role:       spark.Executor,
+		Pod:        "app-exec",
+		Cause:      rapid.SampledFrom([]oom.Cause{oom.OOMKilled, oom.HeapOOM, oom.Killed, oom.EvictedMemory, oom.ChildOOMKilled}).Draw(t, "cause"),
+		ExitCode:   &code,
+		At:         metav1.NewTime(time.Unix(1795250000+rapid.Int64Range(0, 5).Draw(t, "at"), 0)),
+		LimitMiB:   rapid.Int64Range(0, 8192).Draw(t, "limit"),
+		Cores:      rapid.IntRange(0, 4).Draw(t, "cores"),
+		RequestMiB: rapid.Int64Range(0, 1).Draw(t, "request") * 100,
+	}
+	d.HeapMiB = rapid.Int64Range(0, d.LimitMiB).Draw(t, "heap")
+	d.Estimated = d.HeapMiB > 0 && rapid.Bool().Draw(t, "estimated")
+	if strings.HasSuffix(d.Set, "proxy") {
+		d.Container = "proxy"
+	}
+	return d
+}
+
+// Whatever is seen, in whatever order and in whatever pieces by whichever
+// replica, the record is the same, and counts each termination once.
+func TestRecordCommutes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		truth, seen := sights(t, 30)
+		var want oom.Record
+		want.Add(truth...)
+		shuffled := rapid.Permutation(seen).Draw(t, "order")
+		var got oom.Record
+		for len(shuffled) > 0 {
+			n := rapid.IntRange(1, len(shuffled)).Draw(t, "piece")
+			got.Add(shuffled[:n]...)
+			got = written(t, got) // another replica goes on with what stands on the pod
+			shuffled = shuffled[n:]
+		}
+		if d := cmp.Diff(asJSON(t, written(t, want)), asJSON(t, got)); d != "" {
+			t.Fatalf("the order matters (-want +got):\n%s", d)
+		}
+		total := 0
+		for _, d := range got.Deaths {
+			total += d.Count
+		}
+		if total != len(truth) {
+			t.Fatalf("%d deaths are counted of %d", total, len(truth))
+		}
+		if news := got.Add(seen...); len(news) > 0 {
+			t.Fatalf("%d are news when seen again", len(news))
+		}
+	})
+}
+
+// Adding does not change a copy that was made before.
+func TestAddLeavesCopies(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		truth, _ := sights(t, 10)
+		var record oom.Record
+		record.Add(truth[:len(truth)/2]...)
+		before := asJSON(t, record)
+		kept := record
+		record.Add(truth...)
+		if after := asJSON(t, kept); after != before {
+			t.Fatalf("the copy was %s and is %s", before, after)
+		}
+	})
+}
+
+// However many die, and whatever strangers write into their statuses, the
+// annotations keep their size, can be read again, and count nobody twice.
+func TestRecordIsBounded(t *testing.T) {
+	driver := capturedPod(t, "spark-3.5.9/driver")
+	var record oom.Record
+	total := 0
+	for i := range 20000 {
+		code := int32(137)
+		d := oom.Termination{
+			Set: "executors", Number: int64(i * 3), Role: spark.Executor, Pod: strings.Repeat("x", 250), Cause: oom.OOMKilled, ExitCode: &code,
+			At: metav1.NewTime(time.Unix(int64(i), 0)), Said: strings.Repeat("<&>", 60),
+		}
+		if i%100 == 0 {
+			d.Set, d.Number = "pod "+strconv.FormatInt(rand.Int64(), 16), 0
+		}
+		record.Add(d)
+		total++
+		if i%50 != 0 && i < 19990 {
+			continue
+		}
+		all := record.Annotations(driver, oom.Plenty)
+		if n := len(all[annotations.OOM]); n > oom.MaxBytes || n == 0 {
+			t.Fatalf("%d bytes after %d deaths", n, i+1)
+		}
+		checkSchema(t, all[annotations.OOM])
+		var err error
+		if record, err = oom.Read(all); err != nil {
+			t.Fatal(err)
+		}
+		if len(record.Add(d)) > 0 && d.Set == "executors" {
+			t.Fatalf("death %d is news when seen again", i)
+		}
+		if got := record.Count(spark.Executor); got > total {
+			t.Fatalf("%d are counted of %d", got, total)
+		}
+	}
+	if got := record.Count(spark.Executor); got < total*99/100 {
+		t.Errorf("%d are counted of %d", got, total)
+	}
+}
+
+// Where the user's own annotations leave little room, the record takes less,
+// and what is most needed last.
+func TestAnnotationsTakeTheRoomThereIs(t *testing.T) {
+	driver := capturedPod(t, "spark-3.5.9/driver")
+	rapid.Check(t, func(t *rapid.T) {
+		truth, _ := sights(t, 30)
+		code := int32(137)
+		var record oom.Record
+		record.Add(truth...)
+		record.Add(oom.Termination{Set: "driver", Role: spark.Driver, Pod: "d", Cause: oom.OOMKilled, ExitCode: &code, LimitMiB: 896, HeapMiB: 512, Estimated: true})
+		room := rapid.IntRange(0, oom.Plenty).Draw(t, "room")
+		all, size := record.Annotations(driver, room), 0
+		for key, value := range all {
+			size += len(key) + len(value)
+		}
+		if size > room {
+			t.Fatalf("%d bytes in a room of %d", size, room)
+		}
+		if room > 100 && (all[annotations.State] != "KILLED" || all[annotations.Reason] != "DriverOOMKilled") {
+			t.Fatalf("in a room of %d there is only %v", room, all)
+		}
+		if text, ok := all[annotations.OOM]; ok {
+			if got, err := oom.Read(all); err != nil || got.Driver == nil {
+				t.Fatalf("%v: %s", err, text)
+			}
+		}
+	})
+}
+
+var proposal = regexp.MustCompile(`Set (\S+)=(\d+)([mg])`)
+
+// No sentence names a memory setting below what is in force: the rest of the
+// limit for an overhead, and for a heap what it is, or the whole limit where it
+// is only estimated.
+func TestAdviceNeverLowers(t *testing.T) {
+	driver := capturedPod(t, "spark-4.1.4/driver")
+	rapid.Check(t, func(t *rapid.T) {
+		d := drawTermination(t)
+		d.Container, d.Said = "", "java.lang.OutOfMemoryError: Java heap space"
+		d.Role = rapid.SampledFrom([]spark.Role{spark.Driver, spark.Executor}).Draw(t, "role")
+		var record oom.Record
+		record.Add(d)
+		text := record.Advice(&d, driver)
+		for _, found := range proposal.FindAllStringSubmatch(text, -1) {
+			n, _ := strconv.ParseInt(found[2], 10, 64)
+			if found[3] == "g" {
+				n <<= 10
+			}
+			inForce := d.HeapMiB
+			if d.Estimated {
+				inForce = d.LimitMiB
+			}
+			if strings.Contains(found[1], "verhead") {
+				inForce = d.LimitMiB - d.HeapMiB
+			}
+			if n <= inForce {
+				t.Fatalf("%s, where %d is in force: %s", found[0], inForce, text)
+			}
+		}
+	})
+}
+
+func TestReadRefuses(t *testing.T) {
+	for _, text := range []string{
+		`nonsense`, `{"deaths":[{"role":"executor","cause":"OOMKilled","count":-3}]}`, `{"counted":{"executors":"5-1"}}`,
+		`{"counted":{"executors":"1-99999999999999999999"}}`, `{"counted":{"executors":"3,1"}}`, `{"unknown":1}`,
+	} {
+		if _, err := oom.Read(map[string]string{annotations.OOM: text}); err == nil || !strings.Contains(err.Error(), annotations.OOM) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func written(t *rapid.T, r oom.Record) oom.Record {
+	read, err := oom.Read(map[string]string{annotations.OOM: asJSON(t, r)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return read
+}
+
+func asJSON(t *rapid.T, r oom.Record) string {
+	text, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// A set is what a map of its numbers is.
+func TestSet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var set oom.Set
+		want := map[int64]bool{}
+		for range rapid.IntRange(0, 60).Draw(t, "steps") {
+			n := rapid.Int64Range(0, 30).Draw(t, "number")
+			if want[n] = rapid.Bool().Draw(t, "add"); want[n] {
+				set.Add(n)
+			} else {
+				set.Remove(n)
+			}
+			text, _ := set.MarshalText()
+			set = oom.Set{}
+			if err := set.UnmarshalText(text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range int64(32) {
+			if set.Has(n) != want[n] {
+				t.Fatalf("%d is %t", n, set.Has(n))
+			}
+		}
+	})
+}

@@ -1,0 +1,50 @@
+package spark
+
+import "strings"
+
+// The configuration of a driver as spark-submit hands it over: a file of Java
+// properties in a ConfigMap, which the driver's pod mounts.
+const (
+	PropertiesFile         = "spark.properties"
+	driverConfVolume       = "spark-conf-volume-driver"
+	driverMemory           = "spark.driver.memory"
+	defaultDriverHeapBytes = 1 << 30 // spark.driver.memory is 1g by default
+)
+
+// ConfigMap of a driver, "" where its pod mounts none.
+func (p Pod) ConfigMap() string {
+	for _, v := range p.Spec.Volumes {
+		if v.Name == driverConfVolume && v.ConfigMap != nil {
+			return v.ConfigMap.Name
+		}
+	}
+	return ""
+}
+
+// DriverHeap is the driver's heap in bytes as its properties say it, 0 where
+// they say it in a way that cannot be read. The JVM cannot be given another
+// one later: spark.driver.memory counts only before it starts. Nothing else is
+// read from the file, which may hold secrets.
+func DriverHeap(properties string) int64 {
+	for line := range strings.Lines(properties) {
+		key, value, found := strings.Cut(strings.TrimSpace(line), "=")
+		if !found || strings.TrimSpace(key) != driverMemory {
+			continue
+		}
+		return sparkBytes(strings.TrimSpace(value))
+	}
+	return defaultDriverHeapBytes
+}
+
+// sparkBytes reads a size as Spark does (JavaUtils.byteStringAs with MiB for a
+// plain number): "512", "512m", "512mb", "4g".
+func sparkBytes(s string) int64 {
+	s = strings.ToLower(s)
+	if s != "" && s[len(s)-1] >= '0' && s[len(s)-1] <= '9' {
+		s += "m"
+	}
+	if unit := strings.TrimSuffix(s, "b"); unit != s && unit != "" && strings.Contains("kmgt", unit[len(unit)-1:]) {
+		s = unit
+	}
+	return bytesOf(s)
+}

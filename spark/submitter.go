@@ -1,0 +1,39 @@
+package spark
+
+import "strings"
+
+// Submitter is who made the application, which decides where its user sets
+// Spark's configuration.
+type Submitter string
+
+// The submitters that leave a sign on a driver's pod.
+const (
+	SparkSubmit    Submitter = "spark-submit"              // no sign of another
+	Kyuubi         Submitter = "Kyuubi"                    // an engine of Apache Kyuubi
+	Livy           Submitter = "Livy"                      // a session or batch of Apache Livy
+	Kubeflow       Submitter = "kubeflow/spark-operator"   // a SparkApplication of sparkoperator.k8s.io
+	ApacheOperator Submitter = "spark-kubernetes-operator" // a SparkApplication of spark.apache.org
+)
+
+// Labels that submitters put on drivers: Kyuubi's KyuubiApplicationManager.scala,
+// Livy's SparkApp.scala ("livy-session-0-abcd1234"), kubeflow's pkg/common/label.go.
+const (
+	kyuubiTagLabel   = "kyuubi-unique-tag"
+	livyTagLabel     = "spark-app-tag"
+	kubeflowAppLabel = "sparkoperator.k8s.io/app-name"
+)
+
+// Submitter of a driver.
+func (p Pod) Submitter() Submitter {
+	switch {
+	case p.Labels[kyuubiTagLabel] != "":
+		return Kyuubi
+	case strings.HasPrefix(p.Labels[livyTagLabel], "livy-"):
+		return Livy
+	case p.Labels[kubeflowAppLabel] != "":
+		return Kubeflow
+	case p.OwnedByApacheOperator():
+		return ApacheOperator
+	}
+	return SparkSubmit
+}
