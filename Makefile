@@ -22,7 +22,7 @@ unit: ## the tests that need no cluster
 	go test ./...
 
 apiserver: ## the tests on a real API server, which is built first
-	cd e2e && go run ./setup build && go test ./apiserver
+	cd e2e && go run ./setup build && go test ./apiserver ./recording
 
 e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one
 	$(STORIES) $(if $(STORY),-args -all)

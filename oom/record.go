@@ -130,7 +130,6 @@ func (r *Record) own() {
 func (r *Record) add(t *Termination) bool {
 	if change(r.Counted, t, (*Set).Has) {
 		if t.Cause.provisional() || !change(r.Provisional, t, (*Set).Has) {
-			r.refine(t)
 			return false
 		}
 		r.uncount(t)
@@ -202,15 +201,6 @@ func (r *Record) keep(t *Termination) {
 	i, _ := slices.BinarySearchFunc(r.Details, t, func(d Termination, t *Termination) int { return d.compare(t) })
 	r.Details = slices.Insert(r.Details, i, *t)
 	r.Details = r.Details[:min(len(r.Details), MaxDetails)]
-}
-
-// refine the detail of a driver's end by a heap that is no longer estimated.
-func (r *Record) refine(t *Termination) {
-	if d := r.Driver; d != nil && d.same(t) && d.Estimated && !t.Estimated {
-		refined := *d
-		refined.HeapMiB, refined.Estimated = t.HeapMiB, false
-		r.Driver = &refined
-	}
 }
 
 // encode the record in at most so many bytes. What is given up is told least:

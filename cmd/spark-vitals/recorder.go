@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+
+	"github.com/spark-vitals/spark-vitals/recorder"
+)
+
+func recorderCommand() *cobra.Command {
+	var (
+		c          recorder.Config
+		kubeconfig string
+		level      slog.LevelVar
+	)
+	command := &cobra.Command{
+		Use:   "recorder",
+		Short: "Record on each driver how it and its executors died",
+		Long: `Record on each Spark driver's pod how it and its executors died, why, and what
+to do about it: as annotations, and as an Event, a metric and a line of the log.
+
+Two replicas lose nothing when one of them is away, and write nothing twice.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if c.Reconcile < time.Minute {
+				return fmt.Errorf("--reconcile is %s; it must be at least 1m", c.Reconcile)
+			}
+			config, err := restConfig(kubeconfig)
+			if err != nil {
+				return err
+			}
+			c.Log = logger(command.ErrOrStderr(), &level)
+			klog.SetSlogLogger(c.Log) // client-go's
+			if c.Client, err = recorderClient(config); err != nil {
+				return err
+			}
+			return recorder.Run(command.Context(), c)
+		},
+	}
+	flags := command.Flags()
+	flags.BoolVar(&c.Everywhere, "everywhere", false, "record in all namespaces, not only where the label spark-vitals.io/inject is enabled or audit")
+	flags.BoolVar(&c.ReadConfigMaps, "read-configmaps", false, "read spark.driver.memory of a dead driver from its ConfigMap, instead of estimating it")
+	flags.DurationVar(&c.Reconcile, "reconcile", 10*time.Minute, "how often all pods are looked at again")
+	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
+	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
+	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
+	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	return command
+}
+
+// restConfig of a kubeconfig; "" is the pod's service account.
+func restConfig(kubeconfig string) (config *rest.Config, err error) {
+	if kubeconfig == "" {
+		if config, err = rest.InClusterConfig(); err != nil {
+			return nil, fmt.Errorf("using the pod's service account, as --kubeconfig is not set: %w", err)
+		}
+		return config, nil
+	}
+	if config, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
+		return nil, fmt.Errorf("reading --kubeconfig: %w", err)
+	}
+	return config, nil
+}
+
+// recorderClient limits no calls by itself: how many are under way at a time is
+// limited by the recorder, and how many the API server admits by its own
+// priority and fairness.
+func recorderClient(config *rest.Config) (kubernetes.Interface, error) {
+	config.QPS = -1
+	config.UserAgent = "spark-vitals-recorder/" + version
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	return kubernetes.NewForConfig(config)
+}

@@ -1,0 +1,81 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// Kubelet stands in for Spark and a kubelet where there is none: it makes
+// captured pods under other names and writes their statuses as a kubelet does.
+type Kubelet struct{ kubernetes.Interface }
+
+// Driver makes a running driver of an application of its own.
+func (k Kubelet) Driver(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	return k.make(ctx, "spark-3.5.9/driver", namespace, name, func(p *corev1.Pod) { p.Labels[spark.ApplicationLabel] = "spark-" + name })
+}
+
+// Executor makes a running executor of a driver.
+func (k Kubelet) Executor(ctx context.Context, driver *corev1.Pod, id int) (*corev1.Pod, error) {
+	return k.make(ctx, "spark-3.5.9/executor", driver.Namespace, fmt.Sprintf("%s-exec-%d", driver.Name, id), func(p *corev1.Pod) {
+		p.Labels[spark.ApplicationLabel] = driver.Labels[spark.ApplicationLabel]
+		p.Labels[spark.ExecutorIDLabel] = fmt.Sprint(id)
+		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: driver.Name, UID: driver.UID, Controller: new(true)}}
+	})
+}
+
+func (k Kubelet) make(ctx context.Context, review, namespace, name string, change func(*corev1.Pod)) (*corev1.Pod, error) {
+	p, err := CapturedPod(captured.Named(review), namespace)
+	if err != nil {
+		return nil, err
+	}
+	p.Name, p.GenerateName, p.Spec.NodeName = name, "", "node"
+	change(p)
+	if p, err = k.CoreV1().Pods(namespace).Create(ctx, p, metav1.CreateOptions{}); err != nil {
+		return nil, fmt.Errorf("making %s: %w", name, err)
+	}
+	return k.status(ctx, p, corev1.PodRunning, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}})
+}
+
+// Die ends a pod's container: the phase follows a second later, if ever, as
+// with a real kubelet.
+func (k Kubelet) Die(ctx context.Context, p *corev1.Pod, reason string, code int32) (*corev1.Pod, error) {
+	return k.status(ctx, p, corev1.PodRunning, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+		Reason: reason, ExitCode: code, FinishedAt: metav1.NewTime(time.Now()),
+	}})
+}
+
+// Fail gives a pod the last phase.
+func (k Kubelet) Fail(ctx context.Context, p *corev1.Pod) (*corev1.Pod, error) {
+	return k.status(ctx, p, corev1.PodFailed, p.Status.ContainerStatuses[0].State)
+}
+
+// Remove deletes a pod at once, as the API server does with one that has ended.
+func (k Kubelet) Remove(ctx context.Context, p *corev1.Pod) error {
+	return k.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &p.UID}})
+}
+
+func (k Kubelet) status(ctx context.Context, p *corev1.Pod, phase corev1.PodPhase, state corev1.ContainerState) (*corev1.Pod, error) {
+	container := p.Spec.Containers[len(p.Spec.Containers)-1].Name
+	body, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": p.UID},
+		"status":   corev1.PodStatus{Phase: phase, ContainerStatuses: []corev1.ContainerStatus{{Name: container, State: state}}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	changed, err := k.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
+	if err != nil {
+		return nil, fmt.Errorf("writing the status of %s: %w", p.Name, err)
+	}
+	return changed, nil
+}

@@ -1,0 +1,170 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/spark-vitals/spark-vitals/recorder"
+)
+
+// RecorderAccount is the service account that [ControlPlane.AllowRecorder] makes.
+const RecorderAccount = "spark-vitals-recorder"
+
+// AllowRecorder makes a service account with the recorder's ClusterRoles of
+// these names, and returns a kubeconfig for it. Server is where the recorder
+// finds the API server, "" for where it is.
+func (c *ControlPlane) AllowRecorder(ctx context.Context, namespace, server string, roles ...string) (kubeconfig string, err error) {
+	client, err := kubernetes.NewForConfig(c.Config)
+	if err != nil {
+		return "", err
+	}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: RecorderAccount, Namespace: namespace}}
+	if _, err := client.CoreV1().ServiceAccounts(namespace).Create(ctx, account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		return "", fmt.Errorf("making the recorder's service account: %w", err)
+	}
+	if err := grant(ctx, client, namespace, roles); err != nil {
+		return "", fmt.Errorf("granting the recorder its rights: %w", err)
+	}
+	token, err := client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, RecorderAccount, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		return "", fmt.Errorf("making the recorder's token: %w", err)
+	}
+	config := clientcmdapi.NewConfig()
+	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: server}
+	if server == "" {
+		config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: c.Config.Host, CertificateAuthorityData: c.Authority.PEM}
+	}
+	config.AuthInfos["recorder"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
+	config.Contexts["e2e"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "recorder"}
+	config.CurrentContext = "e2e"
+	kubeconfig = filepath.Join(c.Dir, fmt.Sprintf("recorder-%d.kubeconfig", time.Now().UnixNano()))
+	return kubeconfig, clientcmd.WriteToFile(*config, kubeconfig)
+}
+
+// grant the roles that the recorder ships with.
+func grant(ctx context.Context, client kubernetes.Interface, namespace string, roles []string) error {
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(recorder.Role), 4096)
+	for {
+		var role rbacv1.ClusterRole
+		if err := decoder.Decode(&role); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err
+		}
+		if _, err := client.RbacV1().ClusterRoles().Create(ctx, &role, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+	}
+	for _, name := range roles {
+		binding := &rbacv1.ClusterRoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: name + "-" + namespace},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: RecorderAccount}},
+		}
+		if _, err := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Recorder is a running "spark-vitals recorder".
+type Recorder struct {
+	MetricsURL, healthURL string
+	process               *process
+}
+
+// StartRecorder builds spark-vitals and runs its recorder beside the cluster,
+// until it has listed all pods.
+func (c *ControlPlane) StartRecorder(ctx context.Context, progress io.Writer, kubeconfig string, flags ...string) (*Recorder, error) {
+	binary, err := Build(ctx, "cmd/spark-vitals", "spark-vitals", progress)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := freePorts()
+	if err != nil {
+		return nil, err
+	}
+	address := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
+	r := &Recorder{MetricsURL: "http://" + address(0) + "/metrics", healthURL: "http://" + address(1) + "/readyz"}
+	args := append([]string{"recorder", "--kubeconfig=" + kubeconfig, "--metrics-bind-address=" + address(0), "--health-probe-bind-address=" + address(1)}, flags...)
+	if r.process, err = start(c.Dir, fmt.Sprintf("recorder-%d", ports[0]), false, binary, args...); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := r.process.until(ctx, r.ready); err != nil {
+		r.Kill()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Recorder) ready(ctx context.Context) error {
+	_, err := get(ctx, r.healthURL)
+	return err
+}
+
+// Metrics as the recorder serves them.
+func (r *Recorder) Metrics(ctx context.Context) (string, error) { return get(ctx, r.MetricsURL) }
+
+func get(ctx context.Context, url string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", url, response.Status)
+	}
+	return string(body), err
+}
+
+// Pid of the recorder's process.
+func (r *Recorder) Pid() int { return r.process.cmd.Process.Pid }
+
+// Log is the file that the recorder logs to.
+func (r *Recorder) Log() string { return r.process.log }
+
+// Stop ends the recorder as a kubelet would.
+func (r *Recorder) Stop() { r.process.stop(30 * time.Second) }
+
+// Kill ends the recorder at once, as the kernel would.
+func (r *Recorder) Kill() {
+	_ = r.process.cmd.Process.Kill()
+	<-r.process.ended
+}
+
+// RestartAPIServer ends the API server at once and starts it again. Watches
+// break, and the history that they could go on from is gone.
+func (c *ControlPlane) RestartAPIServer(ctx context.Context) error {
+	old := c.last()
+	_ = old.cmd.Process.Kill()
+	<-old.ended
+	c.processes = c.processes[:len(c.processes)-1]
+	if err := c.run(old.name, old.cmd.Path, old.cmd.Args[1:]...); err != nil {
+		return err
+	}
+	return c.waitReady(ctx)
+}

@@ -1,0 +1,112 @@
+package recording
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/oom"
+)
+
+func events(t *testing.T, namespace, reason string) (found []eventsv1.Event) {
+	t.Helper()
+	for _, e := range must(kubelet.EventsV1().Events(namespace).List(t.Context(), metav1.ListOptions{}))(t).Items {
+		if e.Reason == reason {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+// An executor dies and is gone at once; then its driver dies. Both stand on the
+// driver, are Events, are counted, and the rights suffice.
+func TestDeaths(t *testing.T) {
+	namespace := site(t, "enabled")
+	r := start(t)
+	d := driver(t, namespace, "etl")
+	remove(t, die(t, executor(t, d, 7), "OOMKilled", 137))
+	counted(t, d, oom.OOMKilled, 1)
+	if p := live(t, d); p.Annotations[annotations.State] != "" || p.Annotations[annotations.Reason] != "ExecutorOOMKilled" {
+		t.Errorf("while the driver runs: %v", p.Annotations)
+	}
+	die(t, d, "OOMKilled", 137)
+	eventually(t, "the driver's own death", func() bool { return live(t, d).Annotations[annotations.State] != "" })
+	p := live(t, d)
+	if p.Annotations[annotations.State] != "KILLED" || p.Annotations[annotations.Reason] != "DriverOOMKilled" || !strings.Contains(p.Annotations[annotations.Message], "spark.driver.memoryOverhead") {
+		t.Errorf("%v", p.Annotations)
+	}
+	eventually(t, "two Events", func() bool {
+		return len(events(t, namespace, "ExecutorOOMKilled")) == 1 && len(events(t, namespace, "DriverOOMKilled")) == 1
+	})
+	e := events(t, namespace, "ExecutorOOMKilled")[0]
+	if e.Regarding.UID != d.UID || e.Related == nil || e.Related.Name != "etl-exec-7" || !strings.Contains(e.Note, "Executor 7 was killed by the kernel") {
+		t.Errorf("%+v", e)
+	}
+	eventually(t, "metrics", func() bool { return metric(t, r, "spark_vitals_deaths_total", `namespace="`+namespace+`"`) == 2 })
+	if n := metric(t, r, "spark_vitals_recorder_errors_total", ""); n != 0 {
+		t.Errorf("%v calls failed", n)
+	}
+}
+
+// Where nobody opted in, nothing is written; unless all is asked for.
+func TestNamespaces(t *testing.T) {
+	enabled, other := site(t, "audit"), "other"
+	if err := controlPlane.Namespace(t.Context(), other, nil); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t)
+	in, out := driver(t, enabled, "in"), driver(t, other, "out")
+	die(t, out, "OOMKilled", 137)
+	die(t, in, "OOMKilled", 137)
+	eventually(t, "the opted-in one", func() bool { return live(t, in).Annotations[annotations.State] != "" })
+	if p := live(t, out); p.Annotations[annotations.State] != "" {
+		t.Errorf("recorded where nobody opted in: %v", p.Annotations)
+	}
+	r.Stop()
+	start(t, "--everywhere")
+	eventually(t, "all of them", func() bool { return live(t, out).Annotations[annotations.State] != "" })
+}
+
+// A kubelet that corrects itself: 137 without a reason was an OOM.
+func TestCorrection(t *testing.T) {
+	namespace := site(t, "enabled")
+	start(t)
+	d := driver(t, namespace, "etl")
+	e := executor(t, d, 1)
+	die(t, e, "Error", 137)
+	counted(t, d, oom.Killed, 1)
+	die(t, e, "OOMKilled", 137)
+	counted(t, d, oom.OOMKilled, 1)
+	counted(t, d, oom.Killed, 0)
+}
+
+// A driver with a liveness probe that ends with 137: the kubelet's Event decides.
+func TestHung(t *testing.T) {
+	namespace := site(t, "enabled")
+	start(t)
+	for name, told := range map[string]bool{"frozen": true, "killed": false} {
+		p := driver(t, namespace, name)
+		remove(t, p)
+		p.ResourceVersion, p.UID, p.Status = "", "", corev1.PodStatus{}
+		p.Spec.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"x"}}}, PeriodSeconds: 30, FailureThreshold: 20}
+		p = must(kubelet.CoreV1().Pods(namespace).Create(t.Context(), p, metav1.CreateOptions{}))(t)
+		if told {
+			killing := &corev1.Event{
+				ObjectMeta:     metav1.ObjectMeta{Namespace: namespace, GenerateName: "killing-"},
+				InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: name, UID: p.UID},
+				Reason:         "Killing", Message: "Stopping container spark-kubernetes-driver", LastTimestamp: metav1.Now(), Type: "Normal",
+			}
+			must(kubelet.CoreV1().Events(namespace).Create(t.Context(), killing, metav1.CreateOptions{}))(t)
+		}
+		die(t, p, "Error", 137)
+		want := map[bool]string{true: "DriverHung", false: "DriverKilled"}[told]
+		eventually(t, want, func() bool { return live(t, p).Annotations[annotations.State] != "" })
+		if got := live(t, p).Annotations; got[annotations.Reason] != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -1,0 +1,177 @@
+// Package recording tests the recorder on a real API server: as a process of
+// its own, with exactly the rights that it ships with. What a kubelet and Spark
+// do, the tests do.
+package recording
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+var (
+	controlPlane *cluster.ControlPlane
+	kubelet      cluster.Kubelet
+	kubeconfig   string // of the recorder, without the right to read ConfigMaps
+)
+
+const role = "spark-vitals-recorder"
+
+func TestMain(m *testing.M) {
+	if err := withCluster(m); err != nil {
+		panic(err)
+	}
+}
+
+func withCluster(m *testing.M) error {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "spark-vitals-recording-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if controlPlane, err = cluster.StartControlPlane(ctx, dir, os.Stderr); err != nil {
+		return err
+	}
+	defer controlPlane.Stop()
+	client, err := kubernetes.NewForConfig(controlPlane.Config)
+	if err != nil {
+		return err
+	}
+	kubelet = cluster.Kubelet{Interface: client}
+	if err := controlPlane.Namespace(ctx, "spark-vitals", nil); err != nil {
+		return err
+	}
+	if kubeconfig, err = controlPlane.AllowRecorder(ctx, "spark-vitals", "", role); err != nil {
+		return err
+	}
+	m.Run()
+	return nil
+}
+
+// site is a namespace of a test's own, where pods are opted in or not.
+func site(t *testing.T, mode string) string {
+	t.Helper()
+	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
+	labels := map[string]string{}
+	if mode != "" {
+		labels[annotations.Inject] = mode
+	}
+	if err := controlPlane.Namespace(t.Context(), name, labels); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// start a recorder that ends with the test.
+func start(t *testing.T, flags ...string) *cluster.Recorder {
+	t.Helper()
+	return startWith(t, kubeconfig, flags...)
+}
+
+func startWith(t *testing.T, kubeconfig string, flags ...string) *cluster.Recorder {
+	t.Helper()
+	r, err := controlPlane.StartRecorder(t.Context(), os.Stderr, kubeconfig, flags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.Stop()
+		if t.Failed() {
+			log, _ := os.ReadFile(r.Log())
+			t.Logf("%s", log[max(0, len(log)-8000):])
+		}
+	})
+	return r
+}
+
+func driver(t *testing.T, namespace, name string) *corev1.Pod {
+	t.Helper()
+	return must(kubelet.Driver(t.Context(), namespace, name))(t)
+}
+
+func executor(t *testing.T, driver *corev1.Pod, id int) *corev1.Pod {
+	t.Helper()
+	return must(kubelet.Executor(t.Context(), driver, id))(t)
+}
+
+func die(t *testing.T, p *corev1.Pod, reason string, code int32) *corev1.Pod {
+	t.Helper()
+	return must(kubelet.Die(t.Context(), p, reason, code))(t)
+}
+
+func remove(t *testing.T, p *corev1.Pod) {
+	t.Helper()
+	if err := kubelet.Remove(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func live(t *testing.T, p *corev1.Pod) *corev1.Pod {
+	t.Helper()
+	return must(kubelet.CoreV1().Pods(p.Namespace).Get(t.Context(), p.Name, metav1.GetOptions{}))(t)
+}
+
+// record that stands on a driver.
+func record(t *testing.T, p *corev1.Pod) oom.Record {
+	t.Helper()
+	return must(oom.Read(live(t, p).Annotations))(t)
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) { return holds(), nil }); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// counted waits until a driver's record counts so many executors of a cause.
+func counted(t *testing.T, driver *corev1.Pod, cause oom.Cause, n int) {
+	t.Helper()
+	var last oom.Record
+	eventually(t, fmt.Sprintf("%d of %s on %s", n, cause, driver.Name), func() bool {
+		last = record(t, driver)
+		return last.Count(spark.Executor, cause) >= n
+	})
+	if got := last.Count(spark.Executor, cause); got != n {
+		t.Fatalf("%s counts %d of %s, and there were %d", driver.Name, got, cause, n)
+	}
+}
+
+// metric is the sum of a metric's samples with these labels, as they are written.
+func metric(t *testing.T, r *cluster.Recorder, name, labels string) (sum float64) {
+	t.Helper()
+	text := must(r.Metrics(t.Context()))(t)
+	for _, line := range regexp.MustCompile(`(?m)^`+name+`(\{.*\})? (\S+)$`).FindAllStringSubmatch(text, -1) {
+		if strings.Contains(line[1], labels) {
+			sum += must(strconv.ParseFloat(line[2], 64))(t)
+		}
+	}
+	return sum
+}
+
+func must[T any](value T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}

@@ -1,0 +1,107 @@
+package recorder
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// application is whose deaths are written together: its pods in one namespace.
+type application struct {
+	namespace, id string
+	// driver is the driver's UID, as far as the pod that died knows it: the
+	// executors that a StatefulSet made do not.
+	driver types.UID
+}
+
+func applicationOf(pod spark.Pod) application {
+	a := application{namespace: pod.Namespace, id: pod.Application()}
+	if owner, ok := pod.Driver(); ok {
+		a.driver = owner.UID
+	} else if pod.Role == spark.Driver {
+		a.driver = pod.UID
+	}
+	return a
+}
+
+// fact is a termination, with the pod as it was seen.
+type fact struct {
+	oom.Termination
+	pod *corev1.Pod
+	// doubtful facts hold if the kubelet told of stopping the container, which
+	// its Events say.
+	doubtful bool
+}
+
+func (f *fact) key() string {
+	return f.Set + " " + strconv.FormatInt(f.Number, 10)
+}
+
+// factsOf a pod, the doubtful ones last.
+func factsOf(pod *corev1.Pod) (facts []fact) {
+	for _, t := range oom.Terminations(oom.Evidence{Pod: pod}) {
+		facts = append(facts, fact{Termination: t, pod: pod})
+	}
+	for _, t := range oom.Terminations(oom.Evidence{Pod: pod, Killing: true}) {
+		if t.Cause == oom.Hung {
+			facts = append(facts, fact{Termination: t, pod: pod, doubtful: true})
+		}
+	}
+	return facts
+}
+
+// facts that wait to be written, by application. A fact stays until it is
+// written or its driver is gone.
+type facts struct {
+	mutex   sync.Mutex
+	waiting map[application][]fact
+}
+
+// add facts, unless they already wait.
+func (f *facts) add(to application, more []fact) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if f.waiting == nil {
+		f.waiting = map[application][]fact{}
+	}
+	all := f.waiting[to]
+	for _, m := range more {
+		same := func(w fact) bool { return w.key() == m.key() && w.Cause == m.Cause }
+		if !slices.ContainsFunc(all, same) {
+			all = append(all, m)
+		}
+	}
+	f.waiting[to] = all
+}
+
+// take all facts of an application.
+func (f *facts) take(of application) []fact {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	all := f.waiting[of]
+	delete(f.waiting, of)
+	return all
+}
+
+// applications that facts wait for.
+func (f *facts) applications() []application {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	return slices.Collect(maps.Keys(f.waiting))
+}
+
+func (f *facts) count() (n int) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	for _, all := range f.waiting {
+		n += len(all)
+	}
+	return n
+}

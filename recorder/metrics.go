@@ -1,0 +1,66 @@
+package recorder
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the recorder. Of two replicas the one that wrote the record counts
+// a death, so that their sum is right.
+type metrics struct {
+	deaths        *prometheus.CounterVec
+	withoutDriver *prometheus.CounterVec
+	lag           prometheus.Histogram
+	writes        *prometheus.CounterVec
+	errors        *prometheus.CounterVec
+}
+
+func newMetrics(registry prometheus.Registerer) *metrics {
+	m := &metrics{
+		deaths: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spark_vitals_deaths_total",
+			Help: "Deaths of Spark's pods by namespace, role and cause. A death whose cause was corrected later is counted under both.",
+		}, []string{"namespace", "role", "cause"}),
+		withoutDriver: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spark_vitals_deaths_without_driver_total",
+			Help: "Deaths that stand on no driver, because it is gone or is no pod of Spark's; they are also in spark_vitals_deaths_total.",
+		}, []string{"namespace"}),
+		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "spark_vitals_record_lag_seconds",
+			Help:    "Time from the end of a container, which the kubelet tells in whole seconds, to its record on the driver.",
+			Buckets: []float64{.5, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800},
+		}),
+		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spark_vitals_record_writes_total",
+			Help: "Attempts to write a record on a driver, by outcome: written, conflict, full, gone, error.",
+		}, []string{"outcome"}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spark_vitals_recorder_errors_total",
+			Help: "Calls of the API server that failed, by what was called: record, driver, event, killing, configmap.",
+		}, []string{"call"}),
+	}
+	registry.MustRegister(m.deaths, m.withoutDriver, m.lag, m.writes, m.errors)
+	return m
+}
+
+// missed injections, counted when they are asked for.
+type missed struct {
+	description *prometheus.Desc
+	byNamespace func() map[string]int
+}
+
+func newMissed(byNamespace func() map[string]int) *missed {
+	return &missed{
+		prometheus.NewDesc("spark_vitals_missed_injections", "Spark's pods that run in a namespace where the webhook injects, and that it did not see.", []string{"namespace"}, nil),
+		byNamespace,
+	}
+}
+
+// Describe is prometheus.Collector's.
+func (m *missed) Describe(to chan<- *prometheus.Desc) { to <- m.description }
+
+// Collect is prometheus.Collector's.
+func (m *missed) Collect(to chan<- prometheus.Metric) {
+	for namespace, n := range m.byNamespace() {
+		to <- prometheus.MustNewConstMetric(m.description, prometheus.GaugeValue, float64(n), namespace)
+	}
+}
