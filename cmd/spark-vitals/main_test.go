@@ -11,7 +11,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"spark-vitals": main})
+	testscript.Main(m, map[string]func(){"spark-vitals": main, "kubectl-spark_vitals": main})
 }
 
 // Each file of testdata is a story of the command line. The captured reviews
