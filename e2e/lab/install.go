@@ -20,6 +20,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/image"
+	"github.com/spark-vitals/spark-vitals/recorder"
 )
 
 //go:embed install.yaml
@@ -49,7 +50,12 @@ func (l *Lab) Install(ctx context.Context) error {
 	if err := l.Kubectl(ctx, manifests, "apply", "-f", "-"); err != nil {
 		return err
 	}
-	return l.Kubectl(ctx, nil, "-n", "spark-vitals", "rollout", "status", "deployment/webhook", "--timeout=2m")
+	for _, deployment := range []string{"webhook", "recorder"} {
+		if err := l.Kubectl(ctx, nil, "-n", "spark-vitals", "rollout", "status", "deployment/"+deployment, "--timeout=2m"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *Lab) ownImage(ctx context.Context) (image.Image, error) {
@@ -73,6 +79,7 @@ func (l *Lab) manifests(ctx context.Context, imageID string) ([]byte, error) {
 	err = template.Must(template.New("install").Parse(installYAML)).Execute(&out, map[string]any{
 		"Certs": certs, "CA": certs["ca.crt"],
 		"Image": ownImage, "ImageID": imageID[:16], "Mutating": registrations,
+		"RecorderRole": string(recorder.Role), "RecorderRoles": []string{"spark-vitals-recorder", "spark-vitals-recorder-configmaps"},
 		"Policy": string(rules), "PolicyID": fmt.Sprintf("%x", sha256.Sum256(rules))[:10],
 	})
 	return out.Bytes(), err

@@ -1,0 +1,190 @@
+package stories
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// death is a story of a container that ends by a limit, and of what then stands
+// on the driver.
+type death struct {
+	story
+	role  spark.Role
+	cause oom.Cause
+	count int // of terminations at least
+	// bring death to an application that does not bring it itself.
+	bring func(*testing.T, *run)
+	// cgroup1: on cgroup v2 the kernel takes the whole container instead.
+	cgroup1 bool
+}
+
+func dying(name, why string, role spark.Role, cause oom.Cause, a app) death {
+	return death{story: story{name: name, why: why, app: a}, role: role, cause: cause, count: 1}
+}
+
+func (d death) inCI() death { d.quick = true; return d }
+
+// short of tries: the first death of a task is enough.
+func once(pairs ...string) map[string]string {
+	return conf(append(pairs, "spark.task.maxFailures", "1")...)
+}
+
+var deathStories = []death{
+	dying("driver-oom", "the driver's Python process grows over the container's limit", spark.Driver, oom.OOMKilled,
+		app{file: "memory.py", args: []string{"python", "2000"}}).inCI(),
+	dying("driver-heap-oom", "the driver collects more than its heap holds; the switch makes the JVM say so", spark.Driver, oom.HeapOOM,
+		app{file: "memory.py", args: []string{"zombie", "60"}, conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")}),
+	dying("executor-oom", "the executor's JVM grows over the container's limit", spark.Executor, oom.OOMKilled,
+		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")}).inCI(),
+	func() death {
+		d := dying("executor-python-oom", "a Python worker grows over the container's limit", spark.Executor, oom.ChildOOMKilled,
+			app{file: "memory.py", args: []string{"workers", "2000"}, conf: once()})
+		d.cgroup1 = true
+		return d
+	}(),
+	dying("executor-heap-oom", "the executor's heap is exhausted, exit 52", spark.Executor, oom.HeapOOM,
+		app{file: "memory.py", args: []string{"rows", "1", "90000000"}, conf: once()}),
+	dying("executor-emptydir", "a volume grows over its sizeLimit", spark.Executor, oom.EvictedEmptyDir,
+		app{file: "disk.py", args: []string{"/data/file", "60", "120"}, executor: `
+spec:
+  containers:
+  - name: spark-kubernetes-executor
+    volumeMounts: [{name: data, mountPath: /data}]
+  volumes: [{name: data, emptyDir: {sizeLimit: 20Mi}}]
+`, conf: once()}),
+	dying("executor-disk", "a container writes more than its ephemeral-storage limit", spark.Executor, oom.EvictedContainerStorage,
+		app{file: "disk.py", args: []string{"/tmp/file", "120", "120"}, executor: `
+spec:
+  containers:
+  - name: spark-kubernetes-executor
+    resources: {limits: {ephemeral-storage: 60Mi}}
+`, conf: once()}),
+	func() death {
+		d := dying("liveness-kill", "a hung driver is ended by its liveness probe", spark.Driver, oom.Hung,
+			app{file: "long.py", args: []string{"600"}, conf: fast(nil), driver: shortGrace})
+		d.host, d.bring = true, func(t *testing.T, r *run) {
+			r.untilLog(t, "CONTEXT")
+			freeze(t, r.driverPod(t))
+		}
+		return d
+	}(),
+	func() death {
+		d := dying("killed-and-deleted", "an executor is killed and its pod deleted at once", spark.Executor, oom.Killed,
+			app{file: "long.py", args: []string{"60"}})
+		d.host, d.bring = true, func(t *testing.T, r *run) {
+			r.untilLog(t, "CONTEXT")
+			pod := r.firstExecutor(t)
+			if err := signal(pod, syscall.SIGKILL); err != nil {
+				t.Error(err)
+			}
+			r.until(t, "the kubelet tells of it", func(h *lab.History) bool { return h.Pods(spark.Executor)[0].Terminated() != nil })
+			if err := theLab.Kubectl(t.Context(), nil, "-n", r.Namespace, "delete", "pod", pod.Name, "--force", "--grace-period=0", "--ignore-not-found"); err != nil {
+				t.Error(err)
+			}
+		}
+		return d
+	}(),
+	func() death {
+		d := dying("twenty-executors", "twenty executors die in one stage", spark.Executor, oom.OOMKilled,
+			app{file: "memory.py", args: []string{"rows", "20", "40000000"}, conf: conf(
+				"spark.executor.instances", "20", "spark.executor.memoryOverhead", "16m", "spark.task.maxFailures", "100",
+				"spark.scheduler.minRegisteredResourcesRatio", "1.0", "spark.scheduler.maxRegisteredResourcesWaitingTime", "300s",
+				"spark.executor.maxNumFailures", "20", "spark.executor.heartbeatInterval", "30s")})
+		d.count, d.versions = 20, []string{"4.3.0"}
+		return d
+	}(),
+	dying("statefulset-oom", "an executor of a StatefulSet, whose container is restarted", spark.Executor, oom.OOMKilled,
+		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once(
+			"spark.kubernetes.allocation.pods.allocator", "statefulset", "spark.executor.memoryOverhead", "16m")}),
+}
+
+func TestDeaths(t *testing.T) {
+	for _, d := range deathStories {
+		d.run(t, func(t *testing.T, version string) {
+			r := submit(t, d.name, version, d.app, true)
+			if d.bring != nil {
+				d.bring(t, r)
+			}
+			record := r.untilRecorded(t, d)
+			r.check(t, d, record)
+		})
+	}
+}
+
+// untilRecorded waits until the deaths stand on the driver.
+func (r *run) untilRecorded(t *testing.T, d death) (record oom.Record) {
+	t.Helper()
+	var seen map[string]string
+	defer func() {
+		if t.Failed() {
+			t.Logf("on the driver stands %q", seen)
+		}
+	}()
+	r.until(t, fmt.Sprintf("%d %s of cause %s are recorded", d.count, d.role, d.cause), func(h *lab.History) bool {
+		if driver := h.Driver(); driver != nil {
+			seen = driver.Last.Annotations
+			record, _ = oom.Read(seen)
+		}
+		return record.Count(d.role, d.cause) >= d.count
+	})
+	return record
+}
+
+func (r *run) check(t *testing.T, d death, record oom.Record) {
+	t.Helper()
+	driver := r.driverPod(t)
+	message := driver.Annotations[annotations.Message]
+	state := driver.Annotations[annotations.State]
+	if d.role == spark.Driver && (state != string(oom.StateKilled) || driver.Annotations[annotations.Reason] != "Driver"+string(d.cause)) {
+		t.Errorf("state %q, reason %q", state, driver.Annotations[annotations.Reason])
+	}
+	if message == "" {
+		t.Error("there is no message")
+	}
+	r.untilEvent(t, string(d.cause))
+	theTable.add(t, d.name, r, fmt.Sprintf("%s: %s", driver.Annotations[annotations.Reason], message))
+}
+
+// untilEvent waits for an Event of ours about the cause.
+func (r *run) untilEvent(t *testing.T, cause string) {
+	t.Helper()
+	client, err := kubernetes.NewForConfig(theLab.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "there is an Event of the death", func() error {
+		events, err := client.EventsV1().Events(r.Namespace).List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, e := range events.Items {
+			if strings.HasPrefix(e.ReportingController, "spark-vitals") && strings.Contains(e.Reason, cause) {
+				return nil
+			}
+		}
+		return fmt.Errorf("none of %d Events is of spark-vitals about %s", len(events.Items), cause)
+	})
+}
+
+// firstExecutor that runs.
+func (r *run) firstExecutor(t *testing.T) (pod *corev1.Pod) {
+	t.Helper()
+	r.until(t, "an executor runs", func(h *lab.History) bool {
+		if executors := h.Pods(spark.Executor); len(executors) > 0 && executors[0].Last.Status.Phase == corev1.PodRunning {
+			pod = executors[0].Last.DeepCopy()
+		}
+		return pod != nil
+	})
+	return pod
+}
