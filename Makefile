@@ -24,8 +24,8 @@ unit: ## the tests that need no cluster
 apiserver: ## the tests on a real API server, which is built first
 	cd e2e && go run ./setup build && go test ./apiserver ./recording
 
-e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one
-	$(STORIES) $(if $(STORY),-args -all)
+e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one, CLUSTER=existing for that of KUBECONFIG
+	$(STORIES) -args $(if $(STORY),-all) $(if $(filter existing,$(CLUSTER)),-existing)
 
 e2e-all: ## all stories, on all versions of Spark; more than an hour
 	$(STORIES) -args -all

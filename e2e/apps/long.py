@@ -1,6 +1,6 @@
-"""Runs a small job every second, for some seconds.
+"""Runs a number of small jobs, with a second of rest after each.
 
-long.py SECONDS
+long.py JOBS
 """
 import sys
 import time
@@ -9,9 +9,8 @@ from pyspark.sql import SparkSession
 
 spark = SparkSession.builder.appName("long").getOrCreate()
 print("CONTEXT", flush=True)
-end = time.time() + int(sys.argv[1])
 jobs = 0
-while time.time() < end:
+for _ in range(int(sys.argv[1])):
     spark.sparkContext.parallelize(range(1000), 2).map(lambda x: x * 2).sum()
     jobs += 1
     time.sleep(1)

@@ -10,6 +10,7 @@ memory.py rows TASKS N    makes an array of N numbers in the heap of executors, 
 memory.py python MIB      fills the memory of the driver's Python process
 memory.py workers MIB     fills that of Python workers
 """
+import os
 import sys
 import time
 
@@ -30,27 +31,36 @@ def fill(until_free, chunk):
     return held
 
 
+def collecting():
+    """Seconds that the JVM has spent on collecting garbage."""
+    beans = jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans()
+    return sum(b.getCollectionTime() for b in beans) / 1000
+
+
 if what == "gc":
     held = fill(24 << 20, 1 << 20)
-    end = time.time() + int(rest[0])
-    rounds = 0
-    while time.time() < end:
+    began, collected = time.time(), collecting()
+    while time.time() - began < int(rest[0]):
         try:
             for _ in range(200):
                 jvm.java.nio.ByteBuffer.allocate(1 << 20)
-            rounds += 1
         except Exception as e:
             print("OOM", type(e).__name__, flush=True)
-            held.remove(0)
+            held.subList(0, 4).clear()
+    share = (collecting() - collected) / (time.time() - began)
     held.clear()
-    print("GC", rounds > 0, flush=True)
+    print("GC %.0f %% of the time" % (100 * share), flush=True)
+    print("GC", share > 0.3, flush=True)
 elif what == "dump":
     held = fill(96 << 20, 1 << 20)
     beans = jvm.java.lang.Class.forName("com.sun.management.HotSpotDiagnosticMXBean")
-    began = time.time()
-    jvm.java.lang.management.ManagementFactory.getPlatformMXBean(beans).dumpHeap("/tmp/heap.hprof", False)
-    print("DUMPED", flush=True)
-    print("after %.1f s" % (time.time() - began), flush=True)
+    dumper = jvm.java.lang.management.ManagementFactory.getPlatformMXBean(beans)
+    began, n = time.time(), 0
+    while time.time() - began < int(rest[0]):
+        dumper.dumpHeap("/tmp/heap.hprof", False)
+        os.remove("/tmp/heap.hprof")
+        n += 1
+    print("DUMPED", n, flush=True)
 elif what == "zombie":
     held = jvm.java.util.ArrayList()
     for chunk in (8 << 20, 64 << 10):

@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type ControlPlane struct {
 	// Config has all rights.
 	Config     *rest.Config
 	Kubeconfig string // a file with the same
+	token      string // with all rights
 	detached   bool
 	processes  []*process
 }
@@ -39,8 +41,6 @@ type settings struct {
 	ports [3]int // etcd's clients and peers, the API server
 	flags []string
 }
-
-const adminToken = "admin" // for as long as the tests run
 
 // StartControlPlane starts etcd and kube-apiserver in a folder, on free ports of
 // loopback, and waits until they are ready. They end with this process.
@@ -63,6 +63,7 @@ func (c *ControlPlane) start(ctx context.Context, s settings, progress io.Writer
 			c.Stop()
 		}
 	}()
+	c.token = rand.Text() // who reaches the port must not be who has all rights
 	if err := c.writeKeys(s.ip); err != nil {
 		return fmt.Errorf("making the cluster's keys: %w", err)
 	}
@@ -125,7 +126,7 @@ func (c *ControlPlane) writeKeys(ip string) (err error) {
 	}
 	return errors.Join(
 		os.WriteFile(filepath.Join(c.Dir, "ca.crt"), c.Authority.PEM, 0o600),
-		os.WriteFile(filepath.Join(c.Dir, "tokens.csv"), []byte(adminToken+",admin,admin,system:masters\n"), 0o600),
+		os.WriteFile(filepath.Join(c.Dir, "tokens.csv"), []byte(c.token+",admin,admin,system:masters\n"), 0o600),
 		c.Authority.Issue(c.Dir, "apiserver", pkix.Name{CommonName: "kube-apiserver"}, ip, "127.0.0.1", "localhost", "kubernetes.default.svc", "10.96.0.1"),
 		c.Authority.Issue(c.Dir, "kubelet-client", pkix.Name{CommonName: "kube-apiserver-kubelet-client", Organization: []string{"system:masters"}}),
 		c.Authority.Issue(c.Dir, "serviceaccounts", pkix.Name{CommonName: "serviceaccounts"}),
@@ -136,7 +137,7 @@ func (c *ControlPlane) writeKubeconfig(server string) error {
 	c.Kubeconfig = filepath.Join(c.Dir, "kubeconfig")
 	config := clientcmdapi.NewConfig()
 	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: c.Authority.PEM}
-	config.AuthInfos["admin"] = &clientcmdapi.AuthInfo{Token: adminToken}
+	config.AuthInfos["admin"] = &clientcmdapi.AuthInfo{Token: c.token}
 	config.Contexts["e2e"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "admin"}
 	config.CurrentContext = "e2e"
 	if err := clientcmd.WriteToFile(*config, c.Kubeconfig); err != nil {

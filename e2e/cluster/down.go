@@ -20,25 +20,16 @@ func Down(ctx context.Context, dir string) error {
 	if !exists(dir) {
 		return nil
 	}
-	root, err := Root()
-	if err != nil {
-		return err
-	}
-	binary := func(name string) string {
+	for _, name := range slices.Backward(components) {
 		if name == "containerd" {
-			return "/usr/bin/containerd"
-		}
-		return filepath.Join(root, "bin", name)
-	}
-	for _, c := range slices.Backward(components) {
-		if c.name == "containerd" {
 			endContainers(ctx, dir)
 		}
-		stopDetached(dir, c.name, binary(c.binary), 2*time.Second)
+		stopDetached(dir, name, 2*time.Second)
 	}
-	if exists(binary("node")) && exists(filepath.Join(dir, "kube-proxy.yaml")) {
-		_ = exec.CommandContext(ctx, binary("node"), "kube-proxy", "--cleanup").Run()
+	if root, err := Root(); err == nil && exists(filepath.Join(dir, "kube-proxy.yaml")) {
+		_ = exec.CommandContext(ctx, filepath.Join(root, "bin", "node"), "kube-proxy", "--cleanup").Run()
 	}
+	Reachable(ctx)
 	_ = exec.CommandContext(ctx, "ip", "link", "delete", bridge).Run()
 	if err := unmount(dir); err != nil {
 		return err // before anything below a mount is removed

@@ -25,17 +25,8 @@ type Cluster struct {
 	ip string // of this machine, where pods reach the API server
 }
 
-// The components in the order in which they are started, and the binary of each.
-var components = []struct{ name, binary string }{
-	{"etcd", "controlplane"},
-	{"kube-apiserver", "controlplane"},
-	{"kube-controller-manager", "node"},
-	{"kube-scheduler", "node"},
-	{"containerd", "containerd"},
-	{"coredns", "coredns"},
-	{"kube-proxy", "node"},
-	{"kubelet", "node"},
-}
+// The components in the order in which they are started.
+var components = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "coredns", "kube-proxy", "kubelet"}
 
 // NodeName is the name of the node.
 const NodeName = "node-1"
@@ -44,8 +35,8 @@ const NodeName = "node-1"
 // its node is ready. It needs root and Debian's containerd, runc, iptables and
 // containernetworking-plugins.
 func Up(ctx context.Context, dir string, progress io.Writer) (*Cluster, error) {
-	if c, err := Find(ctx, dir); err == nil {
-		return c, nil
+	if c, err := find(ctx, dir); c != nil || err != nil {
+		return c, err
 	}
 	if err := Down(ctx, dir); err != nil {
 		return nil, fmt.Errorf("clearing away an earlier cluster: %w", err)
@@ -62,6 +53,22 @@ func Up(ctx context.Context, dir string, progress io.Writer) (*Cluster, error) {
 		return nil, errors.Join(err, Down(context.WithoutCancel(ctx), dir))
 	}
 	return c, nil
+}
+
+// find the cluster that runs in a folder; nil where none does. One that runs and
+// is not ready, perhaps because of much work, is left as it is.
+func find(ctx context.Context, dir string) (*Cluster, error) {
+	_, runs := detached(dir, "kube-apiserver")
+	for end := time.Now().Add(time.Minute); runs(); time.Sleep(time.Second) {
+		c, err := Find(ctx, dir)
+		if err == nil {
+			return c, nil
+		}
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("the cluster in %s runs and is not ready (%w); end it with: make cluster-down", dir, err)
+		}
+	}
+	return nil, nil
 }
 
 // Find is the cluster that runs in a folder.

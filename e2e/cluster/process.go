@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -44,7 +43,8 @@ func start(dir, name string, detached bool, path string, args ...string) (*proce
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	if detached {
-		return p, os.WriteFile(filepath.Join(dir, name+".pid"), []byte(strconv.Itoa(p.cmd.Process.Pid)), 0o600)
+		pid := p.cmd.Process.Pid
+		return p, os.WriteFile(filepath.Join(dir, name+".pid"), fmt.Appendf(nil, "%d %s", pid, startOf(pid)), 0o600)
 	}
 	return p, nil
 }
@@ -72,23 +72,36 @@ func (p *process) stop(patience time.Duration) {
 	}
 }
 
-// stopDetached ends what an earlier process started detached, if it still runs
-// the binary that it did.
-func stopDetached(dir, name, binary string, patience time.Duration) {
-	pidFile := filepath.Join(dir, name+".pid")
-	text, err := os.ReadFile(pidFile)
+// startOf a process in the kernel's ticks: with it a process id is used only
+// once. "" is a process that has ended.
+func startOf(pid int) string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return
+		return ""
 	}
-	defer os.Remove(pidFile)
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return
+	// The second field may hold anything but ends with the last ")".
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	const start, state = 22 - 3, 3 - 3
+	if len(fields) <= start || fields[state] == "Z" {
+		return ""
 	}
-	runs := func() bool {
-		command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		return err == nil && bytes.HasPrefix(command, []byte(binary+"\x00"))
+	return fields[start]
+}
+
+// detached is a process that was started by another run, as long as it runs.
+func detached(dir, name string) (pid int, runs func() bool) {
+	var start string
+	text, err := os.ReadFile(filepath.Join(dir, name+".pid"))
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &pid, &start)
 	}
+	return pid, func() bool { return err == nil && startOf(pid) == start }
+}
+
+// stopDetached ends what an earlier run started detached, if it still runs.
+func stopDetached(dir, name string, patience time.Duration) {
+	defer os.Remove(filepath.Join(dir, name+".pid"))
+	pid, runs := detached(dir, name)
 	signal := syscall.SIGTERM
 	for end := time.Now().Add(patience); runs(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {

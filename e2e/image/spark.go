@@ -90,6 +90,9 @@ func (s Store) PySpark(ctx context.Context, version string) (home string, err er
 	target := filepath.Join(s.Dir, "pyspark-"+version)
 	if !exists(target) {
 		fmt.Fprintf(s.Progress, "  downloading pyspark %s from PyPI, 300 to 450 MB\n", version)
+		if err := os.RemoveAll(target + ".part"); err != nil {
+			return "", err
+		}
 		if err := command(ctx, "python3", "-m", "pip", "install", "--quiet", "--no-deps", "--target", target+".part", "pyspark=="+version); err != nil {
 			return "", err
 		}

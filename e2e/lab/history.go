@@ -2,12 +2,15 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -20,6 +23,7 @@ import (
 type History struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each change
+	blind   error         // not all was seen
 	pods    map[types.UID]*PodHistory
 	events  map[types.UID]*Event
 }
@@ -35,7 +39,11 @@ type PodHistory struct {
 	Last    *corev1.Pod // as it was last seen
 	Writes  int         // how often its status was written
 	Deleted bool
-	Ready   []time.Time // when its readiness changed
+	// EverReady: it was Ready at some time.
+	EverReady bool
+	// Ended without being asked to: Spark's container ended before anybody
+	// deleted the pod.
+	Unasked bool
 }
 
 // Watch begins to watch a namespace, until the context ends.
@@ -53,12 +61,12 @@ func (l *Lab) Watch(ctx context.Context, namespace string) (*History, error) {
 	if err != nil {
 		return nil, err
 	}
-	go h.follow(pods)
-	go h.follow(events)
+	go h.follow(ctx, pods)
+	go h.follow(ctx, events)
 	return h, nil
 }
 
-func (h *History) follow(w watch.Interface) {
+func (h *History) follow(ctx context.Context, w watch.Interface) {
 	for change := range w.ResultChan() {
 		h.mu.Lock()
 		switch object := change.Object.(type) {
@@ -70,10 +78,20 @@ func (h *History) follow(w watch.Interface) {
 			}
 			h.events[object.UID].Event = object
 		}
-		close(h.changed)
-		h.changed = make(chan struct{})
+		h.tell()
 		h.mu.Unlock()
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if ctx.Err() == nil {
+		h.blind = errors.New("a watch has ended before the story: what came later was not seen")
+		h.tell()
+	}
+}
+
+func (h *History) tell() {
+	close(h.changed)
+	h.changed = make(chan struct{})
 }
 
 func (h *History) sawPod(change watch.EventType, pod *corev1.Pod) {
@@ -82,13 +100,15 @@ func (h *History) sawPod(change watch.EventType, pod *corev1.Pod) {
 		p = &PodHistory{}
 		h.pods[pod.UID] = p
 	}
-	if change == watch.Modified {
+	if change == watch.Modified && !equality.Semantic.DeepEqual(p.Last.Status, pod.Status) {
 		p.Writes++
 	}
-	if p.Last != nil && p.IsReady() != isReady(pod) {
-		p.Ready = append(p.Ready, time.Now())
-	}
+	p.EverReady = p.EverReady || isReady(pod)
+	ended := p.Last != nil && p.Terminated() != nil
 	p.Last, p.Deleted = pod, change == watch.Deleted
+	if !ended && p.Terminated() != nil {
+		p.Unasked = pod.DeletionTimestamp == nil
+	}
 }
 
 // IsReady tells whether the pod was Ready when it was last seen.
@@ -104,10 +124,10 @@ func isReady(pod *corev1.Pod) bool {
 func (h *History) Until(ctx context.Context, what string, holds func(*History) bool) error {
 	for {
 		h.mu.Lock()
-		changed, ok := h.changed, holds(h)
+		changed, ok, blind := h.changed, holds(h), h.blind
 		h.mu.Unlock()
-		if ok {
-			return nil
+		if ok || blind != nil {
+			return blind
 		}
 		select {
 		case <-changed:
@@ -156,6 +176,37 @@ func (h *History) Events(pod *corev1.Pod) map[string][]*Event {
 	return byReason
 }
 
+// Killing are the kubelet's Events of ending Spark's container of a pod, whether
+// a probe failed or the pod was deleted. Only within Until and Look.
+func (h *History) Killing(p *PodHistory) (events []*Event) {
+	pod, err := spark.PodOf(p.Last)
+	if err != nil {
+		return nil
+	}
+	for _, e := range h.Events(p.Last)["Killing"] {
+		if e.InvolvedObject.FieldPath == "spec.containers{"+pod.Container().Name+"}" {
+			events = append(events, e)
+		}
+	}
+	return events
+}
+
+// Unhealthy counts how often a probe ("Liveness", "Readiness", "Startup") of a
+// pod failed, as far as Events tell: the kubelet lets 25 through, and then one in
+// five minutes. Only within Until and Look.
+func (h *History) Unhealthy(p *PodHistory, probe string) (n int) {
+	for _, e := range h.Events(p.Last)["Unhealthy"] {
+		if strings.HasPrefix(e.Message, probe+" probe") {
+			n += max(1, int(e.Count))
+		}
+	}
+	return n
+}
+
+// Killed tells whether the kubelet ended a pod's Spark because of a probe: its
+// Killing Event alone also comes with a deletion. Only within Until and Look.
+func (h *History) Killed(p *PodHistory) bool { return p.Unasked && len(h.Killing(p)) > 0 }
+
 // Warnings counts the Warning Events of a pod, each as often as it occurred.
 // Only within Until and Look.
 func (h *History) Warnings(pod *corev1.Pod) (n int) {
@@ -167,8 +218,29 @@ func (h *History) Warnings(pod *corev1.Pod) (n int) {
 	return n
 }
 
+// Started is when Spark's container of a pod began to run last.
+func (p *PodHistory) Started() time.Time {
+	for _, status := range p.sparks() {
+		switch state := status.State; {
+		case state.Running != nil:
+			return state.Running.StartedAt.Time
+		case state.Terminated != nil:
+			return state.Terminated.StartedAt.Time
+		}
+	}
+	return time.Time{}
+}
+
 // Terminated is how Spark's container of a pod ended, nil while it has not.
 func (p *PodHistory) Terminated() *corev1.ContainerStateTerminated {
+	for _, status := range p.sparks() {
+		return status.State.Terminated
+	}
+	return nil
+}
+
+// sparks is the status of Spark's container, if there is one.
+func (p *PodHistory) sparks() []corev1.ContainerStatus {
 	if p == nil {
 		return nil
 	}
@@ -176,10 +248,10 @@ func (p *PodHistory) Terminated() *corev1.ContainerStateTerminated {
 	if err != nil {
 		return nil
 	}
-	for _, status := range p.Last.Status.ContainerStatuses {
-		if status.Name == pod.Container().Name {
-			return status.State.Terminated
-		}
+	statuses := p.Last.Status.ContainerStatuses
+	i := slices.IndexFunc(statuses, func(s corev1.ContainerStatus) bool { return s.Name == pod.Container().Name })
+	if i < 0 {
+		return nil
 	}
-	return nil
+	return statuses[i : i+1]
 }

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,13 +10,11 @@ import (
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
 
-// Signal sends a signal to the processes of a pod on this machine whose command
-// line contains a text, and says how many there were. It needs the node to be
-// this machine, and root.
+// Signal sends a signal to the Java processes of a pod on this machine whose
+// command line contains a text, and says how many there were. It needs the node
+// to be this machine, and root.
 func Signal(pod *corev1.Pod, commandLine string, signal syscall.Signal) (int, error) {
 	cgroups, err := filepath.Glob("/proc/[0-9]*/cgroup")
 	if err != nil {
@@ -33,6 +30,9 @@ func Signal(pod *corev1.Pod, commandLine string, signal syscall.Signal) (int, er
 		if err != nil || !strings.Contains(strings.ReplaceAll(string(command), "\x00", " "), commandLine) {
 			continue
 		}
+		if program, err := os.Readlink(filepath.Join(filepath.Dir(file), "exe")); err != nil || filepath.Base(program) != "java" {
+			continue // an init process has the same command line
+		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 		if err != nil {
 			return signalled, err
@@ -43,18 +43,7 @@ func Signal(pod *corev1.Pod, commandLine string, signal syscall.Signal) (int, er
 		signalled++
 	}
 	if signalled == 0 {
-		return 0, fmt.Errorf("%s has no process with %q in its command line", pod.Name, commandLine)
+		return 0, fmt.Errorf("%s has no JVM with %q in its command line", pod.Name, commandLine)
 	}
 	return signalled, nil
-}
-
-// Unreachable drops what this machine, and so the kubelet, sends to a range of
-// TCP ports of any pod; pods still reach each other. The function that it
-// returns ends that.
-func Unreachable(ctx context.Context, from, to int) (open func(), err error) {
-	rule := []string{"OUTPUT", "-d", cluster.PodCIDR, "-p", "tcp", "--dport", fmt.Sprintf("%d:%d", from, to), "-j", "DROP"}
-	if err := run(ctx, "iptables", append([]string{"-I"}, rule...)...); err != nil {
-		return nil, err
-	}
-	return func() { _ = run(context.WithoutCancel(ctx), "iptables", append([]string{"-D"}, rule...)...) }, nil
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 )
 
@@ -67,7 +68,15 @@ func Archives(ctx context.Context, folder string, progress func(string)) error {
 	if err != nil {
 		return err
 	}
-	var all []image.Image
+	pause, err := cluster.Build(ctx, "e2e/pause", "pause", os.Stderr)
+	if err != nil {
+		return err
+	}
+	sandbox, err := l.Store.Static(cluster.PauseImage, pause)
+	if err != nil {
+		return err
+	}
+	all := []image.Image{sandbox}
 	for _, version := range Versions {
 		for _, variant := range []image.Variant{image.Plain, image.NoBash, image.JavaOptions} {
 			built, err := l.Store.Spark(ctx, version, variant)

@@ -7,29 +7,41 @@ import (
 	"crypto/x509/pkix"
 	_ "embed"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/template"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/image"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/recorder"
 )
 
 //go:embed install.yaml
 var installYAML string
 
+// Namespace of spark-vitals while stories run. A real installation has another.
+const Namespace = "spark-vitals-e2e"
+
 const ownImage = "localhost/e2e/spark-vitals:development"
 
 // Install puts spark-vitals into the cluster and waits until it serves.
 func (l *Lab) Install(ctx context.Context) error {
+	if err := l.alone(ctx); err != nil {
+		return err
+	}
 	built, err := l.ownImage(ctx)
 	if err != nil {
 		return err
@@ -51,11 +63,67 @@ func (l *Lab) Install(ctx context.Context) error {
 		return err
 	}
 	for _, deployment := range []string{"webhook", "recorder"} {
-		if err := l.Kubectl(ctx, nil, "-n", "spark-vitals", "rollout", "status", "deployment/"+deployment, "--timeout=2m"); err != nil {
+		if err := l.Kubectl(ctx, nil, "-n", Namespace, "rollout", "status", "deployment/"+deployment, "--timeout=2m"); err != nil {
 			return err
 		}
 	}
+	return l.serves(ctx)
+}
+
+// alone: beside a real installation the stories would try that one, and change
+// what it does.
+func (l *Lab) alone(ctx context.Context) error {
+	client, err := kubernetes.NewForConfig(l.Config)
+	if err != nil {
+		return err
+	}
+	registered, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("looking for an installation of spark-vitals: %w", err)
+	}
+	for _, c := range registered.Items {
+		if c.Name == Namespace {
+			continue
+		}
+		for _, webhook := range c.Webhooks {
+			if strings.Contains(webhook.Name, "spark-vitals.io") {
+				return fmt.Errorf("the cluster has an installation of spark-vitals (MutatingWebhookConfiguration %s); the stories need one without", c.Name)
+			}
+		}
+	}
 	return nil
+}
+
+// serves waits until a driver's pod would be injected: the API server has the
+// registration, and reaches the webhook through its Service.
+func (l *Lab) serves(ctx context.Context) error {
+	const name = Namespace + "-try"
+	if err := l.NewNamespace(ctx, name, map[string]string{annotations.Inject: "enabled"}); err != nil {
+		return err
+	}
+	defer l.RemoveNamespace(ctx, name)
+	client, err := kubernetes.NewForConfig(l.Config)
+	if err != nil {
+		return err
+	}
+	pod, err := cluster.CapturedPod(captured.Named("spark-3.5.9/driver"), name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		created, err := client.CoreV1().Pods(name).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err == nil && created.Annotations[annotations.Injected] != "", err
+	})
+}
+
+// Uninstall removes what Install has made.
+func (l *Lab) Uninstall(ctx context.Context) error {
+	return errors.Join(
+		l.Kubectl(ctx, nil, "delete", "mutatingwebhookconfigurations,clusterrolebindings", "-l", "e2e=true"),
+		l.RemoveNamespace(ctx, Namespace),
+	)
 }
 
 func (l *Lab) ownImage(ctx context.Context) (image.Image, error) {
@@ -77,7 +145,7 @@ func (l *Lab) manifests(ctx context.Context, imageID string) ([]byte, error) {
 	}
 	var out bytes.Buffer
 	err = template.Must(template.New("install").Parse(installYAML)).Execute(&out, map[string]any{
-		"Certs": certs, "CA": certs["ca.crt"],
+		"Namespace": Namespace, "Certs": certs, "CA": certs["ca.crt"],
 		"Image": ownImage, "ImageID": imageID[:16], "Mutating": registrations,
 		"RecorderRole": string(recorder.Role), "RecorderRoles": []string{"spark-vitals-recorder", "spark-vitals-recorder-configmaps"},
 		"Policy": string(rules), "PolicyID": fmt.Sprintf("%x", sha256.Sum256(rules))[:10],
@@ -93,7 +161,7 @@ func (l *Lab) certs(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	secret, err := client.CoreV1().Secrets("spark-vitals").Get(ctx, "webhook-certs", metav1.GetOptions{})
+	secret, err := client.CoreV1().Secrets(Namespace).Get(ctx, "webhook-certs", metav1.GetOptions{})
 	if err == nil {
 		for name, data := range secret.Data {
 			files[name] = base64.StdEncoding.EncodeToString(data)
@@ -112,7 +180,7 @@ func (l *Lab) certs(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := authority.Issue(dir, "tls", pkix.Name{CommonName: "webhook"}, "webhook.spark-vitals.svc"); err != nil {
+	if err := authority.Issue(dir, "tls", pkix.Name{CommonName: "webhook"}, "webhook."+Namespace+".svc"); err != nil {
 		return nil, err
 	}
 	files["ca.crt"] = base64.StdEncoding.EncodeToString(authority.PEM)
@@ -137,7 +205,8 @@ var registrations = []registration{
 
 // Kubectl runs kubectl on the cluster.
 func (l *Lab) Kubectl(ctx context.Context, stdin []byte, args ...string) error {
-	cmd := exec.CommandContext(ctx, l.kubectl[0], slices.Concat(l.kubectl[1:], []string{"--kubeconfig", l.Kubeconfig}, args)...)
+	cmd := exec.CommandContext(ctx, l.kubectl[0], slices.Concat(l.kubectl[1:], args)...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+l.Kubeconfig)
 	cmd.Stdin = bytes.NewReader(stdin)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("kubectl %v: %w\n%s", args, err, out)

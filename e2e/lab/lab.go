@@ -4,14 +4,17 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
+	"syscall"
 
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/image"
@@ -68,17 +71,20 @@ func Up(ctx context.Context, progress io.Writer) (*Lab, error) {
 	return l, l.Import(ctx, built)
 }
 
-// Attach is the lab on somebody else's cluster, whose nodes have the images
+// Attach is the lab on the cluster of KUBECONFIG, whose nodes have the images
 // already (Archives) and on which nothing can be done to processes.
-func Attach(kubeconfig string, progress io.Writer) (*Lab, error) {
+func Attach(progress io.Writer) (*Lab, error) {
 	l, _, err := newLab(progress)
 	if err != nil {
 		return nil, err
 	}
-	l.Kubeconfig, l.kubectl = kubeconfig, []string{"kubectl"}
-	if l.Config, err = cluster.LoadConfig(kubeconfig); err != nil {
+	config := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(clientcmd.NewDefaultClientConfigLoadingRules(), nil)
+	if l.Config, err = config.ClientConfig(); err != nil {
 		return nil, fmt.Errorf("KUBECONFIG: %w", err)
 	}
+	l.Config.QPS, l.Config.WarningHandler = -1, rest.NoWarnings{}
+	l.Kubeconfig, l.kubectl = os.Getenv("KUBECONFIG"), []string{"kubectl"}
+	fmt.Fprintln(progress, "Running stories on", l.Config.Host)
 	return l, nil
 }
 
@@ -98,17 +104,33 @@ func newLab(progress io.Writer) (l *Lab, dir string, err error) {
 // reach the processes of its pods.
 func (l *Lab) HostAccess() bool { return l.own != nil }
 
-// Running tells whether the cluster is up, and by which kubeconfig.
-func Running(ctx context.Context) (kubeconfig string, running bool) {
+// Running tells whether the cluster is up.
+func Running(ctx context.Context) bool {
 	dir, err := Dir()
 	if err != nil {
-		return "", false
+		return false
 	}
-	c, err := cluster.Find(ctx, filepath.Join(dir, "cluster"))
+	_, err = cluster.Find(ctx, filepath.Join(dir, "cluster"))
+	return err == nil
+}
+
+// Lock the cluster for one run of stories, until it is left.
+func Lock() (leave func() error, err error) {
+	dir, err := Dir()
 	if err != nil {
-		return "", false
+		return nil, err
 	}
-	return c.Kubeconfig, true
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	file, err := os.Create(filepath.Join(dir, "stories.lock"))
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(errors.New("other stories run on this machine's cluster"), file.Close())
+	}
+	return file.Close, nil
 }
 
 // Artifacts is the folder where failures leave what they saw, made anew.

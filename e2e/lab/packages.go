@@ -9,22 +9,27 @@ import (
 	"strings"
 )
 
-// What a node needs of Debian: the program that tells whether it is there, and
-// the package that brings it.
+// What a node and its images need of Debian: a program, or a folder, that tells
+// whether it is there, and the package that brings it.
 var packages = map[string]string{
-	"/usr/bin/containerd":   "containerd",
-	"/usr/sbin/runc":        "runc",
-	"/usr/sbin/iptables":    "iptables",
-	"/usr/lib/cni/bridge":   "containernetworking-plugins",
-	"/usr/sbin/debootstrap": "debootstrap",
-	"/usr/sbin/conntrack":   "conntrack",
-	"/bin/ip":               "iproute2",
+	"containerd":          "containerd",
+	"runc":                "runc",
+	"iptables":            "iptables",
+	"/usr/lib/cni/bridge": "containernetworking-plugins",
+	"debootstrap":         "debootstrap",
+	"conntrack":           "conntrack",
+	"ip":                  "iproute2",
+	"java":                "openjdk-17-jre-headless",
+	"javac":               "openjdk-17-jdk-headless",
+	"python3":             "python3",
+	"pip":                 "python3-pip",
 }
 
 func installPackages(ctx context.Context, progress io.Writer) error {
 	var missing []string
 	for program, name := range packages {
-		if _, err := os.Stat(program); err != nil {
+		_, err := exec.LookPath(program) // a path as it is
+		if err != nil {
 			missing = append(missing, name)
 		}
 	}
@@ -38,7 +43,7 @@ func installPackages(ctx context.Context, progress io.Writer) error {
 	if err := run(ctx, "apt-get", "update", "-q"); err != nil {
 		return err
 	}
-	return run(ctx, "apt-get", append([]string{"install", "-q", "-y", "--no-install-recommends"}, missing...)...)
+	return run(ctx, "apt-get", append([]string{"install", "-q", "-y", "--no-remove", "--no-install-recommends"}, missing...)...)
 }
 
 func run(ctx context.Context, name string, args ...string) error {

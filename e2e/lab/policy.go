@@ -27,6 +27,7 @@ const (
 	FastPeriod    = 5 // seconds
 	FastThreshold = 3
 	FastTimeout   = 4  // seconds
+	FastLimit     = 3  // seconds that the check itself waits
 	FastStart     = 15 // seconds that an executor has before its first check
 )
 

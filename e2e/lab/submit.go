@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -59,7 +60,7 @@ func (l *Lab) Submit(ctx context.Context, a App) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(home, "bin", "spark-submit"), append(append(args, file), a.Args...)...)
 	cmd.Env = append(os.Environ(), "SPARK_HOME="+home, "KUBECONFIG="+l.Kubeconfig, "SPARK_LOCAL_HOSTNAME=localhost", "SPARK_SUBMIT_OPTS=-XX:TieredStopAtLevel=1 -Xshare:auto")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("submitting %s: %w\n%s", a.Name, err, out[max(0, len(out)-3000):])
+		return fmt.Errorf("submitting %s: %w\n%s", a.Name, err, out[:min(len(out), 6000)])
 	}
 	return nil
 }
@@ -78,8 +79,16 @@ var small = map[string]string{
 	"spark.executor.extraJavaOptions":               "-XX:TieredStopAtLevel=1",
 }
 
-// Namespace makes a namespace with the rights that Spark's driver needs.
-func (l *Lab) Namespace(ctx context.Context, name string, labels map[string]string) error {
+// NewNamespace makes a namespace anew, with the rights that Spark's driver needs.
+func (l *Lab) NewNamespace(ctx context.Context, name string, labels map[string]string) error {
+	if err := l.RemoveNamespace(ctx, name); err != nil {
+		return err
+	}
+	labels = maps.Clone(labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[ownLabel] = "true"
 	client, err := kubernetes.NewForConfig(l.Config)
 	if err != nil {
 		return err
@@ -117,6 +126,29 @@ func (l *Lab) Namespace(ctx context.Context, name string, labels map[string]stri
 		}
 	}
 	return nil
+}
+
+// ownLabel is on all that the stories make, and nothing else is removed.
+const ownLabel = "e2e"
+
+// RemoveNamespace waits until a namespace of the stories is gone, if it is there:
+// two stories must not share the machine.
+func (l *Lab) RemoveNamespace(ctx context.Context, name string) error {
+	client, err := kubernetes.NewForConfig(l.Config)
+	if err != nil {
+		return err
+	}
+	there, err := client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if there.Labels[ownLabel] != "true" {
+		return fmt.Errorf("the cluster has a namespace %s that is none of the stories'", name)
+	}
+	return l.Kubectl(ctx, nil, "delete", "namespace", name, "--ignore-not-found", "--wait", "--timeout=3m")
 }
 
 // Log of a pod's container, to its end so far.

@@ -33,7 +33,7 @@ func dying(name, why string, role spark.Role, cause oom.Cause, a app) death {
 	return death{story: story{name: name, why: why, app: a}, role: role, cause: cause, count: 1}
 }
 
-func (d death) inCI() death { d.quick = true; return d }
+func (d death) inCI() death { d.ci = newest; return d }
 
 // short of tries: the first death of a task is enough.
 func once(pairs ...string) map[string]string {
@@ -85,7 +85,7 @@ spec:
 		d.host, d.bring = true, func(t *testing.T, r *run) {
 			r.untilLog(t, "CONTEXT")
 			pod := r.firstExecutor(t)
-			if err := signal(pod, syscall.SIGKILL); err != nil {
+			if err := signalJVM(pod, syscall.SIGKILL); err != nil {
 				t.Error(err)
 			}
 			r.until(t, "the kubelet tells of it", func(h *lab.History) bool { return h.Pods(spark.Executor)[0].Terminated() != nil })
@@ -101,7 +101,7 @@ spec:
 				"spark.executor.instances", "20", "spark.executor.memoryOverhead", "16m", "spark.task.maxFailures", "100",
 				"spark.scheduler.minRegisteredResourcesRatio", "1.0", "spark.scheduler.maxRegisteredResourcesWaitingTime", "300s",
 				"spark.executor.maxNumFailures", "20", "spark.executor.heartbeatInterval", "30s")})
-		d.count, d.versions = 20, []string{"4.3.0"}
+		d.count, d.versions = 20, []string{newest}
 		return d
 	}(),
 	dying("statefulset-oom", "an executor of a StatefulSet, whose container is restarted", spark.Executor, oom.OOMKilled,

@@ -1,6 +1,7 @@
 package stories
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -22,17 +23,13 @@ func (r *run) driverEnd() (ended *corev1.ContainerStateTerminated) {
 
 // killed tells whether the kubelet ended the driver because a probe said so.
 func (r *run) killed() (killed bool) {
-	r.Look(func(h *lab.History) { killed = len(h.Events(h.Driver().Last)["Killing"]) > 0 })
+	r.Look(func(h *lab.History) { killed = h.Killed(h.Driver()) })
 	return killed
 }
 
-// ready tells whether any pod of a role is Ready.
-func (r *run) ready(role spark.Role) (ready bool) {
-	r.Look(func(h *lab.History) {
-		for _, pod := range h.Pods(role) {
-			ready = ready || pod.IsReady()
-		}
-	})
+// ready tells whether the driver is Ready.
+func (r *run) ready() (ready bool) {
+	r.Look(func(h *lab.History) { ready = h.Driver().IsReady() })
 	return ready
 }
 
@@ -42,18 +39,18 @@ const driverJVM, executorJVM = "org.apache.spark.deploy.SparkSubmit", "Kubernete
 // freeze stops the JVM of a pod, as soon as there is one, and says when.
 func freeze(t *testing.T, pod *corev1.Pod) time.Time {
 	t.Helper()
-	poll(t, "the pod has a JVM", func() error { return signal(pod, syscall.SIGSTOP) })
+	poll(t, "the pod has a JVM", func() error { return signalJVM(pod, syscall.SIGSTOP) })
 	return time.Now()
 }
 
 func thaw(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
-	if err := signal(pod, syscall.SIGCONT); err != nil {
+	if err := signalJVM(pod, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func signal(pod *corev1.Pod, signal syscall.Signal) error {
+func signalJVM(pod *corev1.Pod, signal syscall.Signal) error {
 	jvm := driverJVM
 	if pod.Labels[spark.RoleLabel] == string(spark.Executor) {
 		jvm = executorJVM
@@ -66,7 +63,11 @@ func signal(pod *corev1.Pod, signal syscall.Signal) error {
 func (r *run) untilListening(t *testing.T, port int) {
 	t.Helper()
 	poll(t, fmt.Sprintf("port %d is open", port), func() error {
-		address := net.JoinHostPort(r.driverPod(t).Status.PodIP, strconv.Itoa(port))
+		ip := r.driverPod(t).Status.PodIP
+		if ip == "" {
+			return errors.New("the driver has no address yet")
+		}
+		address := net.JoinHostPort(ip, strconv.Itoa(port))
 		connection, err := net.DialTimeout("tcp", address, time.Second)
 		if err == nil {
 			connection.Close()

@@ -5,9 +5,12 @@ package stories
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 	"testing"
 
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
@@ -17,40 +20,75 @@ var (
 	theLab    *lab.Lab
 	artifacts string // where failures leave what they saw
 	keepLab   = flag.Bool("keep", false, "leave the cluster running")
+	existing  = flag.Bool("existing", false, "run on the cluster of KUBECONFIG, and install spark-vitals there meanwhile")
 )
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := withLab(m); err != nil {
-		panic(err)
+	code, err := withLab(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
 	}
+	os.Exit(code)
 }
 
-func withLab(m *testing.M) (err error) {
+func withLab(m *testing.M) (code int, err error) {
 	ctx := context.Background()
-	ours, running := lab.Running(ctx)
-	if another := os.Getenv("KUBECONFIG"); another != "" && another != ours {
-		theLab, err = lab.Attach(another, os.Stdout)
-	} else {
-		theLab, err = lab.Up(ctx, os.Stdout)
-	}
+	stop, err := enter(ctx)
 	if err != nil {
-		return err
+		return 1, err
 	}
-	if theLab.HostAccess() && !running && !*keepLab {
-		defer func() {
-			if down := lab.Down(ctx); err == nil {
-				err = down
-			}
-		}()
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	ended := make(chan int)
+	go func() { ended <- tell(ctx, m) }()
+	select {
+	case code = <-ended:
+	case <-interrupted:
+		code = 1
 	}
+	return code, stop()
+}
+
+// tell the stories, and fail where there were none: a name may be wrong.
+func tell(ctx context.Context, m *testing.M) (code int) {
 	if err := theLab.Install(ctx); err != nil {
-		return err
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	if artifacts, err = lab.Artifacts(); err != nil {
-		return err
-	}
-	m.Run()
+	code = m.Run()
 	fmt.Fprint(os.Stdout, theTable)
-	return nil
+	if told.Load() == 0 {
+		fmt.Fprintln(os.Stderr, "no story has this name")
+		return 1
+	}
+	return code
+}
+
+// enter the cluster, and say how to leave it as it was.
+func enter(ctx context.Context) (stop func() error, err error) {
+	if artifacts, err = lab.Artifacts(); err != nil {
+		return nil, err
+	}
+	if *existing {
+		if theLab, err = lab.Attach(os.Stdout); err != nil {
+			return nil, err
+		}
+		return func() error { return theLab.Uninstall(ctx) }, nil
+	}
+	leave, err := lab.Lock()
+	if err != nil {
+		return nil, err
+	}
+	running := lab.Running(ctx)
+	if theLab, err = lab.Up(ctx, os.Stdout); err != nil {
+		return nil, errors.Join(err, leave())
+	}
+	return func() error {
+		if running || *keepLab {
+			return leave()
+		}
+		return errors.Join(lab.Down(ctx), leave())
+	}, nil
 }

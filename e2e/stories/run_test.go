@@ -2,6 +2,7 @@ package stories
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -57,11 +58,10 @@ func submit(t *testing.T, name, version string, a app, with bool) *run {
 	}
 	for role, template := range map[string]string{"driver": a.driver, "executor": a.executor} {
 		if template != "" {
-			r.Conf["spark.kubernetes."+role+".podTemplateFile"] = writeTemplate(t, role, template)
+			r.Conf["spark.kubernetes."+role+".podTemplateFile"] = writeTemplate(t, role, strings.ReplaceAll(template, "IMAGE", image.Name(version, a.variant)))
 		}
 	}
-	remove(t, r.Namespace)
-	if err := theLab.Namespace(t.Context(), r.Namespace, labels); err != nil {
+	if err := theLab.NewNamespace(t.Context(), r.Namespace, labels); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -77,7 +77,47 @@ func submit(t *testing.T, name, version string, a app, with bool) *run {
 	if err := theLab.Submit(t.Context(), r.App); err != nil {
 		t.Fatal(err)
 	}
+	if with {
+		r.checkInjected(t)
+	}
 	return r
+}
+
+// checkInjected: a story with spark-vitals tries nothing where the webhook was
+// not asked, or another rule was applied.
+func (r *run) checkInjected(t *testing.T) {
+	t.Helper()
+	driver, err := spark.PodOf(r.driverPod(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stamp struct {
+		Rule string
+		Set  []string
+	}
+	text := driver.Annotations[annotations.Injected]
+	if err := json.Unmarshal([]byte(text), &stamp); err != nil {
+		t.Fatalf("%s: the driver's stamp is %q: %v", r.Namespace, text, err)
+	}
+	_, fast := r.Conf["spark.kubernetes.driver.label."+lab.FastLabel]
+	if strings.HasPrefix(stamp.Rule, "fast-") != fast || len(stamp.Set) == 0 {
+		t.Fatalf("%s: the driver's stamp is %s", r.Namespace, text)
+	}
+	if !driver.Spec.HostNetwork && driver.Container().LivenessProbe == nil {
+		t.Fatalf("%s: the driver has no liveness probe, by its stamp %s", r.Namespace, text)
+	}
+}
+
+// checkExecutors: each bears our stamp.
+func (r *run) checkExecutors(t *testing.T) {
+	t.Helper()
+	r.Look(func(h *lab.History) {
+		for _, p := range h.Pods(spark.Executor) {
+			if p.Last.Annotations[annotations.Injected] == "" {
+				t.Errorf("%s/%s was not injected", r.Namespace, p.Last.Name)
+			}
+		}
+	})
 }
 
 // both submits the app with and without spark-vitals at the same time, so that
@@ -120,6 +160,9 @@ func (r *run) untilDriverEnds(t *testing.T) {
 		driver := h.Driver()
 		return driver.Terminated() != nil && driver.Last.Status.Phase != corev1.PodRunning || driver != nil && driver.Deleted
 	})
+	if r.with {
+		r.checkExecutors(t)
+	}
 }
 
 // untilLog waits until the driver's log has a line.
@@ -207,9 +250,23 @@ func (r *run) keep(t *testing.T) {
 			}
 		}
 	})
-	for _, container := range []string{"spark-kubernetes-driver", "main"} {
-		if log, err := theLab.Log(ctx, r.Namespace, r.DriverName(), container); err == nil {
-			_ = os.WriteFile(filepath.Join(dir, "driver.log"), []byte(log), 0o600)
+	var pods []*corev1.Pod
+	r.Look(func(h *lab.History) {
+		for _, p := range append(h.Pods(spark.Driver), h.Pods(spark.Executor)...) {
+			pods = append(pods, p.Last.DeepCopy())
+		}
+	})
+	ours, err := client.CoreV1().Pods(lab.Namespace).List(ctx, metav1.ListOptions{})
+	if err == nil {
+		for i := range ours.Items {
+			pods = append(pods, &ours.Items[i])
+		}
+	}
+	for _, pod := range pods {
+		for _, container := range pod.Spec.Containers {
+			if log, err := theLab.Log(ctx, pod.Namespace, pod.Name, container.Name); err == nil {
+				_ = os.WriteFile(filepath.Join(dir, pod.Name+"."+container.Name+".log"), []byte(log), 0o600)
+			}
 		}
 	}
 	t.Logf("pods, Events and logs are in %s", dir)
@@ -225,12 +282,9 @@ func keepYAML(t *testing.T, path string, object any) {
 	}
 }
 
-// remove deletes a namespace and waits until it is gone: two stories must not
-// share the machine.
+// remove a namespace at a story's end.
 func remove(t *testing.T, namespace string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	if err := theLab.Kubectl(ctx, nil, "delete", "namespace", namespace, "--ignore-not-found", "--wait"); err != nil {
+	if err := theLab.RemoveNamespace(context.Background(), namespace); err != nil {
 		t.Log(err)
 	}
 }

@@ -1,7 +1,10 @@
 package stories
 
 import (
+	"bufio"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +37,7 @@ spec: {terminationGracePeriodSeconds: 3}
 var sickStories = []sick{
 	{
 		story: story{
-			name: "hung-driver", why: "frozen for ever in the middle of its work", quick: true, host: true,
+			name: "hung-driver", why: "frozen for ever in the middle of its work", ci: newest, host: true,
 			app: app{file: "long.py", args: []string{"600"}, conf: fast(nil), driver: shortGrace},
 		},
 		sicken: func(t *testing.T, r *run) time.Time {
@@ -65,7 +68,10 @@ var sickStories = []sick{
 		},
 		found: func(t *testing.T, r *run, since time.Time) string {
 			aMinute(t, r, since)
-			if r.ready(spark.Driver) {
+			if ended := r.driverEnd(); ended != nil {
+				t.Fatalf("a driver that may be at work before its start was ended: %d", ended.ExitCode)
+			}
+			if r.ready() {
 				t.Error("a driver that hangs before its start is Ready")
 			}
 			return "not Ready; never ended"
@@ -83,13 +89,13 @@ var sickStories = []sick{
 			if r.driverEnd() != nil {
 				t.Errorf("the driver has ended: %s", r.outcome().result)
 			}
-			return "found by no probe; goes on"
+			return "found by no probe while its UI answers, which it does a minute later: " + strconv.FormatBool(r.answers(t))
 		},
 		control: looksHealthy,
 	},
 	{
 		story: story{
-			name: "zombie-driver-exit", why: "the same with exitOnOutOfMemoryError", quick: true,
+			name: "zombie-driver-exit", why: "the same with exitOnOutOfMemoryError", ci: newest,
 			app: app{file: "memory.py", args: []string{"zombie", "600"}, driver: shortGrace,
 				conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")},
 		},
@@ -130,10 +136,11 @@ var sickStories = []sick{
 				"spark.kubernetes.executor.label."+lab.FastLabel, "true")},
 		},
 		sicken: freezeFirstExecutor,
-		found: func(t *testing.T, r *run, since time.Time) string {
-			var killed time.Time
+		found: func(t *testing.T, r *run, _ time.Time) string {
+			var started, killed time.Time
 			r.until(t, "the kubelet ends the executor", func(h *lab.History) bool {
-				if killing := h.Events(h.Pods(spark.Executor)[0].Last)["Killing"]; len(killing) > 0 {
+				started = h.Pods(spark.Executor)[0].Started()
+				if killing := h.Killing(h.Pods(spark.Executor)[0]); len(killing) > 0 {
 					killed = killing[0].First
 				}
 				return !killed.IsZero()
@@ -142,8 +149,9 @@ var sickStories = []sick{
 			if result := r.outcome().result; result != "Succeeded 0" {
 				t.Errorf("the driver ended as %s: the executor was not replaced", result)
 			}
-			within(t, killed.Sub(since), lab.FastStart, lab.FastPeriod, lab.FastThreshold, 0)
-			return fmt.Sprintf("the startup probe ends it after %s; replaced, and the application succeeds", seconds(killed.Sub(since)))
+			// The kubelet counts from the start, in whole seconds.
+			within(t, killed.Sub(started), lab.FastStart-1, lab.FastPeriod, lab.FastThreshold, 0, 0)
+			return fmt.Sprintf("the startup probe ends it %s after its start; replaced, and the application succeeds", seconds(killed.Sub(started)))
 		},
 		control: looksHealthy,
 	},
@@ -175,26 +183,33 @@ func TestSick(t *testing.T) {
 func livenessKill(t *testing.T, r *run, since time.Time) string {
 	var killed time.Time
 	r.until(t, "the kubelet ends the driver", func(h *lab.History) bool {
-		if killing := h.Events(h.Driver().Last)["Killing"]; len(killing) > 0 {
+		if killing := h.Killing(h.Driver()); len(killing) > 0 {
 			killed = killing[0].First
 		}
 		return !killed.IsZero()
 	})
 	r.untilDriverEnds(t)
-	if ended := r.driverEnd(); ended != nil && ended.ExitCode != 137 {
-		t.Errorf("the driver ended with exit code %d, want 137", ended.ExitCode)
+	if ended := r.driverEnd(); ended == nil || ended.ExitCode != 137 {
+		t.Errorf("the driver ended with %+v, want exit code 137", ended)
 	}
-	within(t, killed.Sub(since), 0, lab.FastPeriod, lab.FastThreshold, lab.FastTimeout)
+	within(t, killed.Sub(since), 0, lab.FastPeriod, lab.FastThreshold, lab.FastLimit, lab.FastTimeout)
+	failures := 0
+	r.Look(func(h *lab.History) { failures = h.Unhealthy(h.Driver(), "Liveness") })
+	if failures != lab.FastThreshold {
+		t.Errorf("the liveness probe failed %d times, want %d", failures, lab.FastThreshold)
+	}
 	return fmt.Sprintf("the liveness probe ends it after %s: %s", seconds(killed.Sub(since)), r.outcome().result)
 }
 
 // within holds a time of detection against the probe's numbers: the first check
-// that fails begins at most a period after the hang, the last ends with its
-// timeout. A period more is for a busy machine.
-func within(t *testing.T, after time.Duration, delay, period, threshold, timeout int) {
-	earliest := time.Duration((threshold-1)*period) * time.Second
-	latest := time.Duration(delay+threshold*period+timeout+period) * time.Second
-	if after < earliest-time.Second || after > latest {
+// that fails begins at most a period after the hang, and the last one ends by its
+// own limit, at the latest by its timeout. Half a period more is for a busy
+// machine, and less than one failure more would take.
+func within(t *testing.T, after time.Duration, delay, period, threshold, limit, timeout int) {
+	t.Helper()
+	earliest := time.Duration(delay+(threshold-1)*period+limit) * time.Second
+	latest := time.Duration(delay+threshold*period+timeout)*time.Second + time.Duration(period)*time.Second/2
+	if after < earliest || after > latest {
 		t.Errorf("found after %s; by its rule it takes %s to %s", seconds(after), seconds(earliest), seconds(latest))
 	}
 }
@@ -204,7 +219,7 @@ func looksHealthy(t *testing.T, r *run) string {
 	if ended := r.driverEnd(); ended != nil {
 		t.Errorf("without spark-vitals the driver ended with exit code %d", ended.ExitCode)
 	}
-	if !r.ready(spark.Driver) {
+	if !r.ready() {
 		t.Error("without spark-vitals the driver is not Ready")
 	}
 	return "Running and Ready a minute later"
@@ -250,3 +265,19 @@ func aMinute(t *testing.T, r *run, since time.Time) {
 }
 
 func seconds(d time.Duration) string { return d.Round(time.Second).String() }
+
+// answers tells whether the UI says anything within 10 s, asked as the liveness
+// probe does.
+func (r *run) answers(t *testing.T) bool {
+	connection, err := net.DialTimeout("tcp", net.JoinHostPort(r.driverPod(t).Status.PodIP, "4040"), 10*time.Second)
+	if err != nil {
+		return false
+	}
+	defer connection.Close()
+	_ = connection.SetDeadline(time.Now().Add(10 * time.Second))
+	_, err = fmt.Fprint(connection, "GET / HTTP/1.1\r\n\r\n")
+	if err == nil {
+		_, err = bufio.NewReader(connection).ReadByte()
+	}
+	return err == nil
+}

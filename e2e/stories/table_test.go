@@ -92,13 +92,14 @@ func (r *run) outcome() (o outcome) {
 	return o
 }
 
-// lost are the executors that failed while their driver still ran: those that
-// end with it are ended by SIGTERM, and Spark calls no one of them lost.
+// lost are the executors that failed, or were ended by a probe, while their
+// driver still ran: those that end with it end with 143, and Spark calls no one
+// of them lost.
 func lost(h *lab.History) (names []string) {
 	driver := h.Driver()
 	for _, pod := range h.Pods(spark.Executor) {
 		ended := pod.Terminated()
-		if ended == nil || ended.ExitCode == 0 || ended.ExitCode == 143 {
+		if ended == nil || !h.Killed(pod) && (ended.ExitCode == 0 || ended.ExitCode == 143) {
 			continue
 		}
 		driverEnded := driver.Terminated()
