@@ -114,8 +114,9 @@ func Running(ctx context.Context) bool {
 	return err == nil
 }
 
-// Lock the cluster for one run of stories, until it is left.
-func Lock() (leave func() error, err error) {
+// Lock the cluster until it is left: alone, for a run of stories that may end it,
+// or with others that keep it.
+func Lock(alone bool) (leave func() error, err error) {
 	dir, err := Dir()
 	if err != nil {
 		return nil, err
@@ -127,7 +128,11 @@ func Lock() (leave func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	how := syscall.LOCK_SH
+	if alone {
+		how = syscall.LOCK_EX
+	}
+	if err := syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(errors.New("other stories run on this machine's cluster"), file.Close())
 	}
 	return file.Close, nil

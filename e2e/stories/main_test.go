@@ -77,7 +77,7 @@ func enter(ctx context.Context) (stop func() error, err error) {
 		}
 		return func() error { return theLab.Uninstall(ctx) }, nil
 	}
-	leave, err := lab.Lock()
+	leave, err := lab.Lock(!*keepLab)
 	if err != nil {
 		return nil, err
 	}
