@@ -1,0 +1,151 @@
+package kyuubi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/spark-vitals/spark-vitals/gateway"
+)
+
+// What a call may come to without having failed.
+var (
+	errNoSession = errors.New("no such session on this server")
+	// errUnsure: the call may have done what it was to do; asking again tells.
+	errUnsure = errors.New("asked, and no clear answer")
+)
+
+// answer is what a Kyuubi server said, other than 200.
+type answer struct {
+	status  int
+	body    []byte // the first 4 KiB
+	message string // of a JSON body {"message": "..."}
+}
+
+func (a answer) html() bool {
+	return bytes.HasPrefix(bytes.TrimSpace(a.body), []byte("<"))
+}
+
+func (a answer) says(texts ...string) bool {
+	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(a.message, text) })
+}
+
+// A row of the table of answers: how one looks, and what it means. Seen on
+// Kyuubi 1.12.0; older servers answer 500 where 1.12 says 404 to an unknown
+// session. The Content-Type is not to be trusted.
+type row struct {
+	name   string
+	is     func(answer) bool
+	err    error // of these, or else a refusal
+	reason gateway.Reason
+	remedy string
+}
+
+func status(code int) func(answer) bool {
+	return func(a answer) bool { return a.status == code }
+}
+
+const wrongCredentials = "The user, password or token is wrong: correct the Secret that servers.basic or servers.bearer names. It is tried again in ten minutes, or when it changes."
+
+// answers, the most specific first. What is in no row (other 500, 502 to 504) is
+// a server or its ZooKeeper in trouble: another try may help.
+var answers = []row{
+	{
+		name: "unknown session",
+		is: func(a answer) bool {
+			return (a.status == http.StatusNotFound || a.status == http.StatusInternalServerError) && a.says("Invalid session handle", "Invalid SessionHandle")
+		},
+		err: errNoSession,
+	},
+	{ // how a session of a dead engine is closed: it is gone, only its goodbye failed
+		name: "dead engine",
+		is: func(a answer) bool {
+			return a.status == http.StatusInternalServerError && a.says("Error while cleaning up the engine resources")
+		},
+		err: errUnsure,
+	},
+	{
+		name: "bad request",
+		is: func(a answer) bool {
+			return a.status == http.StatusInternalServerError && a.says("The value of ", "Invalid UUID string", "valid zookeeper sub path")
+		},
+		reason: gateway.RequestRefused,
+		remedy: "This is a mistake in spark-vitals, or this Kyuubi is of a version that it does not know; please report it.",
+	},
+	{
+		name:   "no scheme",
+		is:     status(http.StatusUnauthorized),
+		reason: gateway.CredentialsRefused,
+		remedy: "Kyuubi wants another kind of authentication: set servers.basic or servers.bearer.",
+	},
+	{
+		name:   "wrong credentials",
+		is:     func(a answer) bool { return a.status == http.StatusForbidden && a.html() },
+		reason: gateway.CredentialsRefused,
+		remedy: wrongCredentials,
+	},
+	{
+		name:   "not an administrator",
+		is:     status(http.StatusForbidden),
+		reason: gateway.RightsMissing,
+		remedy: "Add the user to Kyuubi's kyuubi.server.administrators.",
+	},
+	{
+		name:   "wrong path",
+		is:     status(http.StatusNotFound),
+		reason: gateway.WrongPath,
+		remedy: "Kyuubi's REST API is not at this address, or this Kyuubi is older than 1.8.",
+	},
+	{ // never followed: credentials are sent to nobody but the configured servers
+		name:   "redirect",
+		is:     func(a answer) bool { return a.status >= 300 && a.status < 400 },
+		reason: gateway.WrongPath,
+		remedy: "Something in front of Kyuubi sends us elsewhere: name each server itself in servers, by http or https as it is served.",
+	},
+	{
+		name:   "a page",
+		is:     func(a answer) bool { return a.status == http.StatusOK && a.html() },
+		reason: gateway.WrongPath,
+		remedy: "Name Kyuubi's REST port in servers (kyuubi.frontend.rest.bind.port, 10099).",
+	},
+}
+
+// meaning of an answer that is not what was asked for.
+func (a answer) meaning() error {
+	said := fmt.Errorf("%d %s", a.status, a.summary())
+	for _, r := range answers {
+		switch {
+		case !r.is(a):
+		case r.err != nil:
+			return fmt.Errorf("%w: %w", r.err, said)
+		default:
+			return &gateway.Refusal{Reason: r.reason, Remedy: r.remedy, Err: said}
+		}
+	}
+	return said
+}
+
+// summary is the message, or the title of a page.
+func (a answer) summary() string {
+	text := a.message
+	if text == "" {
+		text = string(a.body)
+		if _, title, ok := strings.Cut(text, "<title>"); ok {
+			text, _, _ = strings.Cut(title, "</title>")
+		}
+	}
+	return strings.TrimSpace(text[:min(len(text), 300)])
+}
+
+func newAnswer(status int, body []byte) answer {
+	a := answer{status: status, body: body}
+	var said struct{ Message string }
+	if json.Unmarshal(body, &said) == nil {
+		a.message = said.Message
+	}
+	return a
+}

@@ -1,0 +1,245 @@
+package kyuubi
+
+import (
+	"errors"
+	"net"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/yaml"
+
+	"github.com/spark-vitals/spark-vitals/internal/strict"
+)
+
+// Config says where Kyuubi is and how to speak to it. It comes from
+// [ParseConfig]. Files that it names are read anew for each release.
+type Config struct {
+	// Namespaces where Kyuubi launches engines. A pod elsewhere is never looked at.
+	Namespaces []string `json:"namespaces"`
+	// Way to deregister: exact (the default) or rest.
+	Way       Way        `json:"way"`
+	ZooKeeper *ZooKeeper `json:"zookeeper"` // for the way exact, and only there
+	Servers   Servers    `json:"servers"`
+}
+
+// Way to deregister an engine; see the package comment.
+type Way string
+
+// The ways.
+const (
+	Exact Way = "exact"
+	REST  Way = "rest"
+)
+
+// ZooKeeper is where engines are registered.
+type ZooKeeper struct {
+	Servers []string `json:"servers"` // "host:port"
+	// Root is the chroot that stands behind the servers in Kyuubi's
+	// kyuubi.ha.addresses; "/" by default.
+	Root string `json:"root"`
+	// Namespace is Kyuubi's kyuubi.ha.namespace; "kyuubi" by default.
+	Namespace string `json:"namespace"`
+	// DigestFile holds "user:password", as Kyuubi's
+	// kyuubi.ha.zookeeper.auth.digest; without it there is no authentication.
+	DigestFile string `json:"digestFile"`
+	// TimeoutSeconds for all of a deregistration; 5 by default.
+	TimeoutSeconds int32 `json:"timeoutSeconds"`
+}
+
+// Servers are Kyuubi's REST front-ends: each, not one address for all of them.
+type Servers struct {
+	// Service that is headless, whose EndpointSlices name each server; or URLs.
+	Service *Service `json:"service"`
+	URLs    []string `json:"urls"`
+	TLS     *TLS     `json:"tls"`
+	Basic   *Basic   `json:"basic"`
+	Bearer  *Bearer  `json:"bearer"`
+	// TimeoutSeconds for each call; 5 by default.
+	TimeoutSeconds int32 `json:"timeoutSeconds"`
+}
+
+// Service in Kubernetes.
+type Service struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Port      int32  `json:"port"` // of kyuubi.frontend.rest.bind.port; 10099 by default
+}
+
+// TLS is how servers are known.
+type TLS struct {
+	CAFile string `json:"caFile"` // PEM; the system's authorities where it is empty
+	// ServerName in the servers' certificate. Servers of a Service are called by
+	// their IP, which is in no certificate.
+	ServerName string `json:"serverName"`
+}
+
+// Basic authentication. The user must be in kyuubi.server.administrators.
+type Basic struct {
+	UserFile     string `json:"userFile"`
+	PasswordFile string `json:"passwordFile"`
+}
+
+// Bearer authentication. The token's user must be in kyuubi.server.administrators.
+type Bearer struct {
+	TokenFile string `json:"tokenFile"`
+}
+
+// ParseConfig reads a configuration from YAML or JSON. The error names every
+// field that is wrong and what to write instead.
+func ParseConfig(source []byte) (*Config, error) {
+	data, err := yaml.YAMLToJSONStrict(source)
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{}
+	unknown, err := strict.Decode(data, c, nil)
+	if err := errors.Join(append(unknown, err)...); err != nil {
+		return nil, err
+	}
+	c.complete()
+	if errs := c.check(); len(errs) > 0 {
+		return nil, errs.ToAggregate()
+	}
+	return c, nil
+}
+
+func (c *Config) complete() {
+	orElse(&c.Way, Exact)
+	if z := c.ZooKeeper; z != nil {
+		z.Root, z.Namespace = "/"+strings.Trim(z.Root, "/"), strings.Trim(z.Namespace, "/")
+		orElse(&z.Namespace, "kyuubi")
+		orElse(&z.TimeoutSeconds, 5)
+	}
+	if s := c.Servers.Service; s != nil {
+		orElse(&s.Port, 10099)
+	}
+	orElse(&c.Servers.TimeoutSeconds, 5)
+}
+
+func orElse[T comparable](value *T, otherwise T) {
+	if *value == *new(T) {
+		*value = otherwise
+	}
+}
+
+func (c *Config) check() (errs field.ErrorList) {
+	namespaces := field.NewPath("namespaces")
+	if len(c.Namespaces) == 0 {
+		errs = append(errs, field.Required(namespaces, "name the namespaces where Kyuubi launches engines (spark.kubernetes.namespace)"))
+	}
+	for i, n := range c.Namespaces {
+		errs = append(errs, checkName(namespaces.Index(i), n)...)
+	}
+	at := field.NewPath("zookeeper")
+	switch {
+	case c.Way != Exact && c.Way != REST:
+		errs = append(errs, field.NotSupported(field.NewPath("way"), c.Way, []Way{Exact, REST}))
+	case c.Way == Exact && c.ZooKeeper == nil:
+		errs = append(errs, field.Required(at, "the way exact deletes the engine's node there; write the servers of kyuubi.ha.addresses, or choose way: rest"))
+	case c.Way == REST && c.ZooKeeper != nil:
+		errs = append(errs, field.Forbidden(at, "the way rest does not use it"))
+	case c.ZooKeeper != nil:
+		errs = append(errs, c.ZooKeeper.check(at)...)
+	}
+	return append(errs, c.Servers.check(field.NewPath("servers"))...)
+}
+
+func checkName(at *field.Path, name string) (errs field.ErrorList) {
+	for _, problem := range validation.IsDNS1123Label(name) {
+		errs = append(errs, field.Invalid(at, name, problem))
+	}
+	return errs
+}
+
+func (z *ZooKeeper) check(at *field.Path) (errs field.ErrorList) {
+	if len(z.Servers) == 0 {
+		errs = append(errs, field.Required(at.Child("servers"), `a list of "host:port"`))
+	}
+	for i, s := range z.Servers {
+		if host, port, err := net.SplitHostPort(s); err != nil || host == "" || port == "" {
+			errs = append(errs, field.Invalid(at.Child("servers").Index(i), s, `must be "host:port"; a path behind it goes to zookeeper.root`))
+		}
+	}
+	if strings.Contains(z.Namespace, "/") {
+		errs = append(errs, field.Invalid(at.Child("namespace"), z.Namespace, "must be one name; what is above it goes to zookeeper.root"))
+	}
+	errs = append(errs, checkFile(at.Child("digestFile"), z.DigestFile, true)...)
+	return append(errs, checkTimeout(at, z.TimeoutSeconds)...)
+}
+
+func (s *Servers) check(at *field.Path) (errs field.ErrorList) {
+	if (s.Service == nil) == (len(s.URLs) == 0) {
+		errs = append(errs, field.Required(at, "either service, a headless Service of Kyuubi's REST port, or urls, one for each server"))
+	}
+	if service := s.Service; service != nil {
+		errs = append(errs, checkName(at.Child("service", "namespace"), service.Namespace)...)
+		errs = append(errs, checkName(at.Child("service", "name"), service.Name)...)
+		if len(validation.IsValidPortNum(int(service.Port))) > 0 {
+			errs = append(errs, field.Invalid(at.Child("service", "port"), service.Port, "must be 1 to 65535"))
+		}
+	}
+	for i, text := range s.URLs {
+		if problem := s.urlProblem(text); problem != "" {
+			errs = append(errs, field.Invalid(at.Child("urls").Index(i), text, problem))
+		}
+	}
+	if s.TLS != nil {
+		errs = append(errs, checkFile(at.Child("tls", "caFile"), s.TLS.CAFile, true)...)
+		if s.Service != nil && s.TLS.ServerName == "" {
+			errs = append(errs, field.Required(at.Child("tls", "serverName"), "servers of a Service are called by their IP; write the name that stands in their certificate"))
+		}
+	}
+	return append(errs, s.checkAuthentication(at)...)
+}
+
+func (s *Servers) checkAuthentication(at *field.Path) (errs field.ErrorList) {
+	if s.Basic != nil && s.Bearer != nil {
+		errs = append(errs, field.Forbidden(at.Child("bearer"), "not beside basic"))
+	}
+	if s.Basic != nil {
+		errs = append(errs, checkFile(at.Child("basic", "userFile"), s.Basic.UserFile, false)...)
+		errs = append(errs, checkFile(at.Child("basic", "passwordFile"), s.Basic.PasswordFile, false)...)
+	}
+	if s.Bearer != nil {
+		errs = append(errs, checkFile(at.Child("bearer", "tokenFile"), s.Bearer.TokenFile, false)...)
+	}
+	return append(errs, checkTimeout(at, s.TimeoutSeconds)...)
+}
+
+func (s *Servers) urlProblem(text string) string {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || !slices.Contains([]string{"http", "https"}, u.Scheme):
+		return "must be like http://kyuubi-0.kyuubi:10099"
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil:
+		return "must end after the port; /api/v1 is added, and passwords go to servers.basic"
+	case u.Scheme == "http" && s.TLS != nil:
+		return "must begin with https, because servers.tls is set"
+	}
+	return ""
+}
+
+func checkFile(at *field.Path, file string, optional bool) field.ErrorList {
+	switch {
+	case file == "" && optional:
+	case file == "":
+		return field.ErrorList{field.Required(at, "the path of a mounted file; what stands in it is read anew for each release")}
+	case !filepath.IsAbs(file):
+		return field.ErrorList{field.Invalid(at, file, "must be an absolute path")}
+	}
+	return nil
+}
+
+func checkTimeout(at *field.Path, seconds int32) field.ErrorList {
+	if seconds < 1 || seconds > 60 {
+		return field.ErrorList{field.Invalid(at.Child("timeoutSeconds"), seconds, "must be 1 to 60")}
+	}
+	return nil
+}
+
+func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }

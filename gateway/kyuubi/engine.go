@@ -1,0 +1,78 @@
+package kyuubi
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// tagLabel is what Kyuubi puts on the drivers that it launches, and on no
+// executor (KyuubiApplicationManager.scala).
+const tagLabel = "kyuubi-unique-tag"
+
+// engineClass is the main class of an engine that serves sessions. A batch has
+// its user's; Kyuubi watches batches itself and needs no help.
+const engineClass = "org.apache.kyuubi.engine.spark.SparkSQLEngine"
+
+// engineType is the only one whose engines are Spark drivers.
+const engineType = "SPARK_SQL"
+
+func engineOf(driver spark.Pod) (e gateway.Engine, ok bool) {
+	e = gateway.Engine{
+		Reference:   driver.Labels[tagLabel],
+		Application: driver.Application(),
+		Addresses:   gateway.Addresses(driver.Pod),
+		User:        userOf(driver),
+	}
+	return e, e.Reference != "" && e.Application != "" && driver.MainClass() == engineClass
+}
+
+// userOf is the user, group or account in whose space the engine registers, as
+// far as the pod shows it.
+func userOf(driver spark.Pod) string {
+	args := driver.Container().Args
+	if i := slices.Index(args, "--proxy-user"); i >= 0 && i+1 < len(args) {
+		return args[i+1]
+	}
+	user, _ := driver.Env("SPARK_USER_NAME")
+	return user
+}
+
+// An attributed thing is registered under attributes: a node in ZooKeeper, or an
+// engine in an answer of Kyuubi's.
+type attributes map[string]string
+
+// attributesOf a node's name: "serverUri=10.244.0.110:44057;version=1.12.0;refId=...".
+func attributesOf(node string) attributes {
+	a := attributes{}
+	for pair := range strings.SplitSeq(node, ";") {
+		if key, value, ok := strings.Cut(pair, "="); ok {
+			a[key] = value
+		}
+	}
+	return a
+}
+
+// registers tells whether they are those of the engine: both keys and the
+// address. An empty key matches nothing.
+func (a attributes) registers(e gateway.Engine) bool {
+	return e.Reference != "" && a["refId"] == e.Reference &&
+		e.Application != "" && a["kyuubi.engine.id"] == e.Application &&
+		slices.ContainsFunc(e.Addresses, func(own string) bool { return sameAddress(a["serverUri"], own) })
+}
+
+func sameAddress(serverURI, own string) bool {
+	colon := strings.LastIndexByte(serverURI, ':')
+	if colon < 0 {
+		return false
+	}
+	registered, err := netip.ParseAddr(strings.Trim(serverURI[:colon], "[]"))
+	if err != nil { // a name; see docs/kyuubi.md on kyuubi.frontend.connection.url.use.hostname
+		return false
+	}
+	address, err := netip.ParseAddr(own)
+	return err == nil && registered.Unmap() == address.Unmap()
+}

@@ -1,0 +1,161 @@
+package kyuubi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/spark-vitals/spark-vitals/gateway"
+)
+
+// server is one Kyuubi server's REST API, for the time of one release.
+type server struct {
+	base          string // "http://10.244.0.7:10099"
+	client        *http.Client
+	authorization string // the header, "" for none
+	refused       *credentialsRefused
+}
+
+// Bounds on what a server may send. A dead session is listed with some 10 KiB of
+// stack trace.
+const (
+	maxMessage = 4 << 10
+	maxText    = 1 << 20
+	maxList    = 256 << 20
+)
+
+// session of which a server tells more; this is what is needed.
+type session struct {
+	Identifier  string `json:"identifier"`
+	User        string `json:"user"`
+	SessionType string `json:"sessionType"` // "" before Kyuubi 1.10
+	EngineID    string `json:"engineId"`    // "" while there is no engine
+}
+
+// engine that a server knows of, as ZooKeeper has it.
+type engine struct {
+	Namespace  string     `json:"namespace"` // the space: /kyuubi_1.12.0_USER_SPARK_SQL/alice/default
+	ShareLevel string     `json:"sharelevel"`
+	Subdomain  string     `json:"subdomain"`
+	Attributes attributes `json:"attributes"`
+}
+
+// eachSession of the server's own calls use; sessionType is case-sensitive.
+func (s server) eachSession(ctx context.Context, use func(session)) error {
+	return s.call(ctx, http.MethodGet, "/admin/sessions?sessionType=INTERACTIVE", func(body io.Reader) error {
+		return decodeEach(body, use)
+	})
+}
+
+func (s server) closeSession(ctx context.Context, identifier string) error {
+	return s.call(ctx, http.MethodDelete, "/admin/sessions/"+url.PathEscape(identifier), func(io.Reader) error { return nil })
+}
+
+func (s server) engines(ctx context.Context, query url.Values) (engines []engine, err error) {
+	err = s.call(ctx, http.MethodGet, "/admin/engine?"+query.Encode(), func(body io.Reader) error {
+		return decodeEach(body, func(e engine) { engines = append(engines, e) })
+	})
+	return engines, err
+}
+
+// deleteEngines of a space, all of them. The answer is text, whatever its
+// Content-Type says.
+func (s server) deleteEngines(ctx context.Context, query url.Values) (text string, err error) {
+	err = s.call(ctx, http.MethodDelete, "/admin/engine?"+query.Encode(), func(body io.Reader) error {
+		all, err := io.ReadAll(io.LimitReader(body, maxText))
+		text = string(all)
+		return err
+	})
+	return text, err
+}
+
+// call a server. read is given the body of an answer 200.
+func (s server) call(ctx context.Context, method, path string, read func(io.Reader) error) error {
+	err := s.exchange(ctx, method, s.base+"/api/v1"+path, read)
+	if refusal := (*gateway.Refusal)(nil); errors.As(err, &refusal) {
+		refusal.Err = fmt.Errorf("%s %s: %w", method, s.base, refusal.Err)
+		return refusal
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, s.base, err)
+	}
+	return nil
+}
+
+func (s server) exchange(ctx context.Context, method, address string, read func(io.Reader) error) error {
+	request, err := http.NewRequestWithContext(ctx, method, address, nil)
+	if err != nil {
+		return err
+	}
+	if err := s.refused.before(s.authorization); err != nil {
+		return err
+	}
+	if s.authorization != "" {
+		request.Header.Set("Authorization", s.authorization)
+	}
+	response, err := s.client.Do(request)
+	if err != nil { // it may have arrived
+		return fmt.Errorf("%w: %w", errUnsure, withoutURL(err))
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(io.LimitReader(response.Body, maxMessage)) // what came of it will do
+		return s.refused.keep(s.authorization, newAnswer(response.StatusCode, body).meaning())
+	}
+	return read(response.Body)
+}
+
+// withoutURL leaves out what url.Error repeats of the request.
+func withoutURL(err error) error {
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// decodeEach element of a JSON list, one after the other, so that the memory
+// needed is one element's.
+func decodeEach[T any](body io.Reader, use func(T)) error {
+	limited := &io.LimitedReader{R: body, N: maxList}
+	first := &firstBytes{from: limited}
+	decoder := json.NewDecoder(first)
+	err := func() error {
+		if t, err := decoder.Token(); err != nil || t != json.Delim('[') {
+			return errors.Join(errors.New("the answer is no JSON list"), err)
+		}
+		for decoder.More() {
+			var element T
+			if err := decoder.Decode(&element); err != nil {
+				return err
+			}
+			use(element)
+		}
+		_, err := decoder.Token()
+		return err
+	}()
+	switch a := newAnswer(http.StatusOK, first.kept); {
+	case err == nil:
+		return nil
+	case a.html():
+		return a.meaning()
+	case limited.N <= 0:
+		return fmt.Errorf("the answer is longer than %d MiB", maxList>>20)
+	}
+	return fmt.Errorf("reading the answer: %w", err)
+}
+
+// firstBytes keeps the beginning of what is read, to tell what it was.
+type firstBytes struct {
+	from io.Reader
+	kept []byte
+}
+
+func (f *firstBytes) Read(p []byte) (int, error) {
+	n, err := f.from.Read(p)
+	f.kept = append(f.kept, p[:min(n, maxMessage-len(f.kept))]...)
+	return n, err
+}

@@ -1,0 +1,28 @@
+package gateway
+
+import "fmt"
+
+// Refusal is an error that another try does not cure: somebody has to change the
+// configuration, of ours or of the gateway's.
+type Refusal struct {
+	Reason Reason
+	Remedy string // what to do, a sentence
+	Err    error  // what was answered; not nil
+}
+
+// Reason of a refusal, one word, as Events have it.
+type Reason string
+
+// The reasons.
+const (
+	CredentialsRefused Reason = "CredentialsRefused" // user, password or token
+	RightsMissing      Reason = "RightsMissing"      // known, and not allowed to
+	WrongPath          Reason = "WrongPath"          // what answers is no gateway of a version that can do it
+	RequestRefused     Reason = "RequestRefused"     // the gateway does not understand what we ask; a mistake of ours
+	NotProven          Reason = "NotProven"          // the pod cannot be shown to be the engine
+)
+
+func (r *Refusal) Error() string { return fmt.Sprintf("%v. %s", r.Err, r.Remedy) }
+
+// Unwrap returns what was answered.
+func (r *Refusal) Unwrap() error { return r.Err }

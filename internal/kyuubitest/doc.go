@@ -1,0 +1,29 @@
+// Package kyuubitest is a stand-in for Apache Kyuubi, for tests: Kyuubi itself
+// is in no package registry. It answers as a real Kyuubi 1.12.0 was seen to
+// answer; transcripts/ holds what was seen, and transcripts_test.go sends each
+// recorded request to the stand-in and compares, so that it cannot drift.
+//
+// A [Registry] is where engines are registered: a [Tree] in memory, or a real
+// ZooKeeper. Any number of [Server]s share one. Only what a releaser may use is
+// there; kill=true is not, on purpose.
+package kyuubitest
+
+import (
+	_ "embed"
+	"encoding/json"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+//go:embed driver-oomkilled.json
+var driverOOMKilled []byte
+
+// DriverOOMKilled is the pod of a real engine right after the kernel ended it:
+// its container is terminated, its phase still Running. Each call makes a new one.
+func DriverOOMKilled() *corev1.Pod {
+	pod := &corev1.Pod{}
+	if err := json.Unmarshal(driverOOMKilled, pod); err != nil {
+		panic(err) // the file is part of the package
+	}
+	return pod
+}

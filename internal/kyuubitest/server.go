@@ -1,0 +1,254 @@
+package kyuubitest
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Session as a server lists it.
+type Session struct {
+	Identifier      string            `json:"identifier"`
+	RemoteID        string            `json:"remoteId"`
+	User            string            `json:"user"`
+	IPAddr          string            `json:"ipAddr"`
+	Conf            map[string]string `json:"conf"`
+	CreateTime      int64             `json:"createTime"`
+	Duration        int64             `json:"duration"`
+	IdleTime        int64             `json:"idleTime"`
+	Exception       string            `json:"exception"`
+	SessionType     string            `json:"sessionType"`
+	KyuubiInstance  string            `json:"kyuubiInstance"`
+	EngineID        string            `json:"engineId"`
+	EngineName      string            `json:"engineName"`
+	EngineURL       string            `json:"engineUrl"`
+	SessionName     string            `json:"sessionName"`
+	TotalOperations int               `json:"totalOperations"`
+}
+
+// Health of an engine, as its sessions find it.
+type Health int
+
+// An engine is Alive unless it was said to be otherwise.
+const (
+	Alive  Health = iota
+	Dead          // closing a session fails, and has closed it
+	Frozen        // closing a session takes for ever, and has closed it
+)
+
+// Server is one Kyuubi server. Set its fields before it serves.
+type Server struct {
+	Registry Registry
+	// Passwords of users and users of bearer tokens; without any, everybody is
+	// anonymous and an administrator, as with kyuubi.authentication=NONE.
+	Passwords, Tokens map[string]string
+	Administrators    []string
+	// GroupOf a user, for the share level GROUP.
+	GroupOf map[string]string
+	// Old answers like a server before 1.10: an unknown session is an error 500,
+	// and a deleted engine is told without its refId.
+	Old bool
+
+	lock     sync.Mutex
+	sessions []Session
+	health   map[string]Health // by engineId
+	fault    Fault
+}
+
+// Open a session.
+func (s *Server) Open(session Session) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	s.sessions = append(s.sessions, session)
+}
+
+// Sessions that are open.
+func (s *Server) Sessions() []Session {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	return slices.Clone(s.sessions)
+}
+
+// Engine sets how an engine fares.
+func (s *Server) Engine(application string, h Health) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	if s.health == nil {
+		s.health = map[string]Health{}
+	}
+	s.health[application] = h
+}
+
+// ServeHTTP answers as a Kyuubi server.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.lock.Lock()
+	fault := s.fault
+	s.lock.Unlock()
+	if fault != nil {
+		if w = fault(w, r); w == nil {
+			return
+		}
+	}
+	w.Header().Set("Server", "Jetty(9.4.57.v20241219)")
+	path, isAPI := strings.CutPrefix(r.URL.Path, "/api/v1")
+	if !isAPI {
+		say(w, http.StatusNotFound, "HTTP 404 Not Found")
+		return
+	}
+	user, ok := s.authenticate(w, r)
+	if !ok {
+		return
+	}
+	handle, isSession := strings.CutPrefix(path, "/admin/sessions/")
+	switch call := r.Method + " " + path; {
+	case call == "GET /admin/sessions":
+		s.listSessions(w, r.URL.Query(), user)
+	case r.Method == http.MethodDelete && isSession:
+		s.closeSession(w, r, handle, user)
+	case call == "GET /admin/engine", call == "DELETE /admin/engine":
+		s.engines(w, r, user)
+	default:
+		say(w, http.StatusNotFound, "HTTP 404 Not Found")
+	}
+}
+
+func (s *Server) listSessions(w http.ResponseWriter, query url.Values, user string) {
+	if !s.administrates(user) {
+		say(w, http.StatusForbidden, user+" is not allowed to list all live sessions")
+		return
+	}
+	listed := []Session{}
+	for _, session := range s.Sessions() {
+		users, kind := query.Get("users"), query.Get("sessionType")
+		if (users == "" || slices.Contains(strings.Split(users, ","), session.User)) && (kind == "" || kind == session.SessionType) {
+			listed = append(listed, session)
+		}
+	}
+	writeJSON(w, http.StatusOK, listed)
+}
+
+var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// closeSession removes the session first and says goodbye to its engine then, so
+// it is gone whatever comes of that.
+func (s *Server) closeSession(w http.ResponseWriter, r *http.Request, handle, user string) {
+	if !s.administrates(user) {
+		say(w, http.StatusForbidden, user+" is not allowed to close the session "+handle)
+		return
+	}
+	if !uuid.MatchString(handle) {
+		say(w, http.StatusInternalServerError, "Invalid UUID string: "+handle)
+		return
+	}
+	health, found := s.remove(handle)
+	switch {
+	case !found && s.Old:
+		say(w, http.StatusInternalServerError, "Invalid SessionHandle ["+handle+"]")
+	case !found:
+		say(w, http.StatusNotFound, "Invalid session handle: "+handle)
+	case health == Dead:
+		say(w, http.StatusInternalServerError, "Error while cleaning up the engine resources")
+	case health == Frozen:
+		<-r.Context().Done()
+	default:
+		writeText(w, "Session "+handle+" is closed successfully.")
+	}
+}
+
+func (s *Server) remove(handle string) (h Health, found bool) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	i := slices.IndexFunc(s.sessions, func(session Session) bool { return session.Identifier == handle })
+	if i < 0 {
+		return Alive, false
+	}
+	h = s.health[s.sessions[i].EngineID]
+	s.sessions = slices.Delete(s.sessions, i, i+1)
+	return h, true
+}
+
+// engines of a space are listed, or all deleted. Parameters that are left out
+// have Kyuubi's defaults; a subdomain only for DELETE.
+func (s *Server) engines(w http.ResponseWriter, r *http.Request, user string) {
+	query := r.URL.Query()
+	or := func(name, otherwise string) string {
+		if query.Has(name) {
+			return query.Get(name)
+		}
+		return otherwise
+	}
+	proxy := or("proxyUser", or("hive.server2.proxy.user", user))
+	if !s.administrates(user) && proxy != user {
+		say(w, http.StatusForbidden, fmt.Sprintf("Failed to validate proxy privilege of %s for %s", user, proxy))
+		return
+	}
+	space := Space{Level: strings.ToUpper(or("sharelevel", "USER")), User: proxy, Subdomain: query.Get("subdomain")}
+	kind := or("type", "SPARK_SQL")
+	switch {
+	case query.Has("kill"):
+		say(w, http.StatusNotImplemented, "the stand-in kills no engine")
+		return
+	case !strings.EqualFold(kind, "SPARK_SQL"):
+		say(w, http.StatusInternalServerError, "The value of kyuubi.engine.type should be one of SPARK_SQL, FLINK_SQL, TRINO, HIVE_SQL, JDBC, DATA_AGENT, but was "+kind)
+		return
+	case !slices.Contains([]string{"CONNECTION", "USER", "GROUP", "SERVER_LOCAL", "SERVER"}, space.Level):
+		say(w, http.StatusInternalServerError, "The value of kyuubi.session.engine.share.level should be one of CONNECTION, USER, GROUP, SERVER_LOCAL, SERVER, but was "+space.Level)
+		return
+	case strings.Contains(space.Subdomain, "/"):
+		say(w, http.StatusInternalServerError, "'"+space.Subdomain+"' in kyuubi.engine.share.level.sub.domain is invalid. must be valid zookeeper sub path.")
+		return
+	}
+	if space.Level == "GROUP" {
+		space.User = s.GroupOf[proxy]
+	}
+	if r.Method == http.MethodGet {
+		writeJSON(w, http.StatusOK, enginesIn(s.Registry, space))
+		return
+	}
+	if space.Subdomain == "" {
+		space.Subdomain = "default"
+	}
+	s.deleteEngines(w, space)
+}
+
+func (s *Server) deleteEngines(w http.ResponseWriter, space Space) {
+	var text strings.Builder
+	for _, e := range enginesIn(s.Registry, space) {
+		if err := s.Registry.Delete(e.node); err != nil {
+			say(w, http.StatusNotFound, err.Error())
+			return
+		}
+		reference := " refId=" + e.Attributes["refId"]
+		if s.Old {
+			reference = ""
+		}
+		fmt.Fprintf(&text, "Engine %s%s is deleted successfully.", space.Path(), reference)
+	}
+	writeText(w, text.String())
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	data, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // structs of texts and numbers
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(data)
+}
+
+// writeText says that it is JSON, as Kyuubi does.
+func writeText(w http.ResponseWriter, text string) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, text)
+}
+
+func say(w http.ResponseWriter, status int, message string) {
+	writeJSON(w, status, map[string]string{"message": message})
+}
