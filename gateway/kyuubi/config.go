@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,8 +103,12 @@ func ParseConfig(source []byte) (*Config, error) {
 		return nil, err
 	}
 	c.complete()
-	if errs := c.check(); len(errs) > 0 {
-		return nil, errs.ToAggregate()
+	var errs []error
+	for _, err := range c.check() {
+		errs = append(errs, err)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
 	return c, nil
 }
@@ -161,7 +166,8 @@ func (z *ZooKeeper) check(at *field.Path) (errs field.ErrorList) {
 		errs = append(errs, field.Required(at.Child("servers"), `a list of "host:port"`))
 	}
 	for i, s := range z.Servers {
-		if host, port, err := net.SplitHostPort(s); err != nil || host == "" || port == "" {
+		host, port, err := net.SplitHostPort(s)
+		if _, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil || host == "" {
 			errs = append(errs, field.Invalid(at.Child("servers").Index(i), s, `must be "host:port"; a path behind it goes to zookeeper.root`))
 		}
 	}
@@ -184,8 +190,8 @@ func (s *Servers) check(at *field.Path) (errs field.ErrorList) {
 		}
 	}
 	for i, text := range s.URLs {
-		if problem := s.urlProblem(text); problem != "" {
-			errs = append(errs, field.Invalid(at.Child("urls").Index(i), text, problem))
+		if problem := s.urlProblem(text); problem != "" { // the text may hold a password
+			errs = append(errs, field.Invalid(at.Child("urls").Index(i), field.OmitValueType{}, problem))
 		}
 	}
 	if s.TLS != nil {

@@ -3,6 +3,7 @@ package kyuubi
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -13,11 +14,13 @@ import (
 
 // Kyuubi is a gateway with one configuration. Make one with [New].
 type Kyuubi struct {
-	config  *Config
-	exact   *exact // nil for the way rest
-	slices  client.Reader
-	log     *slog.Logger
-	refused credentialsRefused
+	config *Config
+	exact  *exact // nil for the way rest
+	slices client.Reader
+	log    *slog.Logger
+	// transport to the servers, new for each release; its second result closes it.
+	transport func() (http.RoundTripper, func(), error)
+	refused   credentialsRefused
 }
 
 var _ gateway.Gateway = (*Kyuubi)(nil)
@@ -25,7 +28,7 @@ var _ gateway.Gateway = (*Kyuubi)(nil)
 // New is the gateway of a configuration. The reader is asked for EndpointSlices;
 // it may be nil where the servers are listed.
 func New(c *Config, slices client.Reader, log *slog.Logger) *Kyuubi {
-	k := &Kyuubi{config: c, slices: slices, log: log, refused: credentialsRefused{now: time.Now}}
+	k := &Kyuubi{config: c, slices: slices, log: log, transport: c.Servers.transport, refused: credentialsRefused{now: time.Now}}
 	if c.Way == Exact {
 		k.exact = newExact(*c.ZooKeeper)
 	}

@@ -25,7 +25,7 @@ type server struct {
 const (
 	maxMessage = 4 << 10
 	maxText    = 1 << 20
-	maxList    = 256 << 20
+	maxList    = 64 << 20
 )
 
 // session of which a server tells more; this is what is needed.

@@ -26,7 +26,7 @@ func (k *Kyuubi) servers(ctx context.Context) (servers []server, done func(), er
 	if err != nil {
 		return nil, nil, err
 	}
-	transport, err := k.config.Servers.transport()
+	transport, done, err := k.transport()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -42,7 +42,7 @@ func (k *Kyuubi) servers(ctx context.Context) (servers []server, done func(), er
 	for _, base := range bases {
 		servers = append(servers, server{base, client, authorization, &k.refused})
 	}
-	return servers, transport.CloseIdleConnections, nil
+	return servers, done, nil
 }
 
 // bases of the servers' addresses. Endpoints that are not ready are servers too:
@@ -74,27 +74,27 @@ func (k *Kyuubi) bases(ctx context.Context) (bases []string, err error) {
 	return slices.Compact(bases), nil
 }
 
-func (s Servers) transport() (*http.Transport, error) {
+func (s Servers) transport() (http.RoundTripper, func(), error) {
 	t := &http.Transport{ // no proxy: credentials go to the servers alone
 		DialContext:            (&net.Dialer{Timeout: seconds(s.TimeoutSeconds)}).DialContext,
 		TLSHandshakeTimeout:    seconds(s.TimeoutSeconds),
 		MaxResponseHeaderBytes: 64 << 10,
 	}
 	if s.TLS == nil {
-		return t, nil
+		return t, t.CloseIdleConnections, nil
 	}
 	t.TLSClientConfig = &tls.Config{ServerName: s.TLS.ServerName, MinVersion: tls.VersionTLS12}
 	if s.TLS.CAFile != "" {
 		authorities, err := os.ReadFile(s.TLS.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("reading servers.tls.caFile: %w", err)
+			return nil, nil, fmt.Errorf("reading servers.tls.caFile: %w", err)
 		}
 		t.TLSClientConfig.RootCAs = x509.NewCertPool()
 		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(authorities) {
-			return nil, fmt.Errorf("servers.tls.caFile: %s holds no certificate in PEM", s.TLS.CAFile)
+			return nil, nil, fmt.Errorf("servers.tls.caFile: %s holds no certificate in PEM", s.TLS.CAFile)
 		}
 	}
-	return t, nil
+	return t, t.CloseIdleConnections, nil
 }
 
 // authorization is the header's value; "" for none.

@@ -1,0 +1,267 @@
+package kyuubi
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
+)
+
+// passwords makes the servers ask for one.
+func (w *world) passwords() {
+	for _, s := range w.servers {
+		s.Passwords, s.Administrators = map[string]string{"ops": "right", "alice": "right"}, []string{"ops"}
+	}
+}
+
+// with is a configuration with more under servers, and files.
+func with(t *testing.T, more string, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return strings.Replace(exactConfig, `"http://kyuubi-1"]`, `"http://kyuubi-1"], `+strings.ReplaceAll(more, "DIR", dir), 1)
+}
+
+const basic = "basic: {userFile: DIR/user, passwordFile: DIR/password}"
+
+// Each row of the table of answers. What a server says to GET sessions stands
+// for all that it may say to any call.
+func TestAnswers(t *testing.T) {
+	e := deadEngine(t)
+	tested := map[string]bool{}
+	for _, c := range []struct {
+		row    string
+		config string
+		said   http.HandlerFunc // nil: the stand-in answers, and wants a password
+		want   gateway.Reason   // "": worth another try
+	}{
+		{row: "no scheme", config: exactConfig, want: gateway.CredentialsRefused},
+		{row: "wrong credentials", config: with(t, basic, map[string]string{"user": "ops\n", "password": "wrong"}), want: gateway.CredentialsRefused},
+		{row: "wrong credentials", config: with(t, "bearer: {tokenFile: DIR/token}", map[string]string{"token": "wrong"}), want: gateway.CredentialsRefused},
+		{row: "not an administrator", config: with(t, basic, map[string]string{"user": "alice", "password": "right"}), want: gateway.RightsMissing},
+		{row: "wrong path", config: exactConfig, said: says(404, `{"message":"HTTP 404 Not Found"}`), want: gateway.WrongPath},
+		{row: "wrong path", config: exactConfig, said: says(404, `404 page not found`), want: gateway.WrongPath},
+		{row: "redirect", config: exactConfig, said: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere/", 302) }, want: gateway.WrongPath},
+		{row: "a page", config: exactConfig, said: says(200, `<!doctype html><title>Kyuubi UI</title>`), want: gateway.WrongPath},
+		{row: "bad request", config: exactConfig, said: says(500, `{"message":"The value of kyuubi.engine.type should be one of ..."}`), want: gateway.RequestRefused},
+		{row: "bad request", config: exactConfig, said: says(500, `{"message":"Invalid UUID string: x"}`), want: gateway.RequestRefused},
+		{row: "bad request", config: exactConfig, said: says(500, `{"message":"'a/b' ... must be valid zookeeper sub path."}`), want: gateway.RequestRefused},
+		{row: "other", config: exactConfig, said: says(500, `{"message":"java.lang.NullPointerException"}`)},
+		{row: "other", config: exactConfig, said: says(502, `<html>bad gateway`)},
+		{row: "other", config: exactConfig, said: says(503, ``)},
+		{row: "other", config: exactConfig, said: says(504, ``)},
+		{row: "other", config: exactConfig, said: says(200, `[{"identifier":"x"`)},
+		{row: "other", config: exactConfig, said: says(200, `{}`)},
+		{row: "other", config: exactConfig, said: says(200, ``)},
+		{row: "other", config: exactConfig, said: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
+	} {
+		tested[c.row] = true
+		w := newWorld(t, c.config)
+		w.register(t, usersSpace, e)
+		if c.said == nil {
+			w.passwords()
+		} else {
+			w.servers[1].Fail(func(w http.ResponseWriter, r *http.Request) http.ResponseWriter { c.said(w, r); return nil })
+		}
+		_, err := w.release(t, e)
+		refusal := &gateway.Refusal{}
+		if errors.As(err, &refusal); err == nil || refusal.Reason != c.want || (c.want != "") != (refusal.Remedy != "") {
+			t.Errorf("%s: %q, want %q", c.row, err, c.want)
+		}
+		if c.said != nil && len(w.servers[0].Sessions()) > 0 {
+			t.Errorf("%s: the other server's sessions are still open", c.row)
+		}
+	}
+	for _, r := range answers {
+		if !tested[r.name] && r.err == nil {
+			t.Errorf("no test for the row %q", r.name)
+		}
+	}
+}
+
+func says(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json") // whatever it is
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}
+}
+
+// Closing a session: an unclear answer is asked about again.
+func TestClosing(t *testing.T) {
+	e := deadEngine(t)
+	for name, c := range map[string]struct {
+		prepare func(*kyuubitest.Server)
+		fails   bool
+	}{
+		"dead engine":              {prepare: func(s *kyuubitest.Server) { s.Engine(e.Application, kyuubitest.Dead) }},
+		"frozen engine":            {prepare: func(s *kyuubitest.Server) { s.Engine(e.Application, kyuubitest.Frozen) }},
+		"closed cleanly":           {prepare: func(*kyuubitest.Server) {}},
+		"old Kyuubi":               {prepare: func(s *kyuubitest.Server) { s.Old = true; s.Engine(e.Application, kyuubitest.Dead) }},
+		"done, and then it hung":   {prepare: func(s *kyuubitest.Server) { deletesFail(s, doneAndHung(s)) }},
+		"done, and then it died":   {prepare: func(s *kyuubitest.Server) { deletesFail(s, s.DoneUnsaid()) }},
+		"not done, and it is gone": {prepare: func(s *kyuubitest.Server) { deletesFail(s, kyuubitest.Gone) }, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, exactConfig)
+				w.register(t, usersSpace, e)
+				c.prepare(w.servers[0])
+				r, err := w.release(t, e)
+				if (err != nil) != c.fails {
+					t.Error(err)
+				}
+				if left := len(w.servers[0].Sessions()); (left > 0) != c.fails || len(w.servers[1].Sessions()) > 0 {
+					t.Errorf("%d sessions are left, closed %d", left, r.Sessions)
+				}
+			})
+		})
+	}
+}
+
+func deletesFail(s *kyuubitest.Server, f kyuubitest.Fault) {
+	s.Fail(func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+		if r.Method != http.MethodDelete {
+			return w
+		}
+		return f(w, r)
+	})
+}
+
+func doneAndHung(s *kyuubitest.Server) kyuubitest.Fault {
+	return func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+		func() {
+			defer func() { _ = recover() }()
+			s.DoneUnsaid()(w, r)
+		}()
+		return kyuubitest.Hang(w, r)
+	}
+}
+
+// A password that was refused is not sent again for ten minutes, or until it
+// changes.
+func TestRefusedCredentialsRest(t *testing.T) {
+	e := deadEngine(t)
+	config := with(t, basic, map[string]string{"user": "ops", "password": "wrong"})
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, config)
+		w.passwords()
+		var calls atomic.Int32 // both servers are asked at once
+		for _, s := range w.servers {
+			s.Fail(func(answer http.ResponseWriter, _ *http.Request) http.ResponseWriter { calls.Add(1); return answer })
+		}
+		refused := func() {
+			t.Helper()
+			refusal := &gateway.Refusal{}
+			if _, err := w.kyuubi.CloseSessions(t.Context(), e); !errors.As(err, &refusal) || refusal.Reason != gateway.CredentialsRefused {
+				t.Error(err)
+			}
+		}
+		refused()
+		first := calls.Load()
+		refused()
+		if calls.Load() != first || first == 0 || first > 2 {
+			t.Errorf("%d calls with a wrong password, %d more", first, calls.Load()-first)
+		}
+		time.Sleep(rest)
+		refused()
+		if calls.Load() == first {
+			t.Error("no call after the rest")
+		}
+		before := w.kyuubi.Configuration()
+		if err := os.WriteFile(w.kyuubi.config.Servers.Basic.PasswordFile, []byte("right\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if w.kyuubi.Configuration() == before {
+			t.Error("the change of the password does not show")
+		}
+		if _, err := w.kyuubi.CloseSessions(t.Context(), e); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A list without an end is not read to its end.
+func TestEndlessAnswer(t *testing.T) {
+	w := newWorld(t, exactConfig)
+	pad := strings.Repeat("x", 1<<20)
+	w.kyuubi.transport = func() (http.RoundTripper, func(), error) {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Body: &endless{`[`, `{"identifier":"a","exception":"` + pad + `"},`}, Request: r}, nil
+		}), func() {}, nil
+	}
+	if _, err := w.kyuubi.CloseSessions(t.Context(), deadEngine(t)); err == nil || !strings.Contains(err.Error(), "longer than 64 MiB") {
+		t.Error(err)
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (r roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return r(request) }
+
+// endless gives rest again and again.
+type endless struct{ now, rest string }
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.now == "" {
+		e.now = e.rest
+	}
+	n := copy(p, e.now)
+	e.now = e.now[n:]
+	return n, nil
+}
+
+func (e *endless) Close() error { return nil }
+
+// GET engine answers an empty list also when ZooKeeper is away, so another look
+// at another server is needed; both must be asked in the end.
+func TestRESTAsksAnother(t *testing.T) {
+	w := newWorld(t, restConfig)
+	w.register(t, usersSpace, deadEngine(t))
+	w.servers[0].Fail(kyuubitest.Broken(503))
+	for range 10 {
+		if found, err := w.kyuubi.Registrations(t.Context(), deadEngine(t)); err != nil || len(found) != 1 {
+			t.Fatalf("%q, %v", found, err)
+		}
+	}
+}
+
+// kill=true and empty parameters are never sent.
+func TestRESTParameters(t *testing.T) {
+	w := newWorld(t, restConfig)
+	e := deadEngine(t)
+	w.register(t, usersSpace, e)
+	var deletes []url.Values
+	for _, s := range w.servers {
+		s.Fail(func(answer http.ResponseWriter, r *http.Request) http.ResponseWriter {
+			if strings.HasSuffix(r.URL.Path, "/engine") {
+				if r.Method == http.MethodDelete {
+					deletes = append(deletes, r.URL.Query())
+				}
+				for name, values := range r.URL.Query() {
+					if values[0] == "" || !slices.Contains([]string{"type", "sharelevel", "proxyUser", "subdomain"}, name) {
+						t.Errorf("%s %s", r.Method, r.URL.RawQuery)
+					}
+				}
+			}
+			return answer
+		})
+	}
+	if _, err := w.release(t, e); err != nil || len(deletes) != 1 || len(deletes[0]) != 4 {
+		t.Errorf("%v, %v", err, deletes)
+	}
+}

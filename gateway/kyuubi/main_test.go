@@ -1,0 +1,119 @@
+package kyuubi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"testing"
+
+	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// A world is a Kyuubi of two servers, a registry, and the gateway that is tested.
+type world struct {
+	tree    *kyuubitest.Tree
+	servers []*kyuubitest.Server
+	hosts   kyuubitest.Network
+	kyuubi  *Kyuubi
+}
+
+const exactConfig = `
+namespaces: [kyuubi]
+zookeeper: {servers: ["zookeeper:2181"]}
+servers: {urls: ["http://kyuubi-0", "http://kyuubi-1"]}
+`
+
+const restConfig = `
+namespaces: [kyuubi]
+way: rest
+servers: {urls: ["http://kyuubi-0", "http://kyuubi-1"]}
+`
+
+func newWorld(t testing.TB, config string) *world {
+	t.Helper()
+	c, err := ParseConfig([]byte(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{tree: &kyuubitest.Tree{}}
+	groups := map[string]string{"alice": "analysts", "bob": "analysts"}
+	for range 2 {
+		w.servers = append(w.servers, &kyuubitest.Server{Registry: w.tree, GroupOf: groups})
+	}
+	w.hosts = kyuubitest.Network{"kyuubi-0": w.servers[0], "kyuubi-1": w.servers[1]}
+	w.kyuubi = New(c, nil, slog.New(slog.DiscardHandler))
+	w.kyuubi.transport = func() (http.RoundTripper, func(), error) { return w.hosts, func() {}, nil }
+	if w.kyuubi.exact != nil {
+		w.kyuubi.exact.dial = func(context.Context) (tree, error) { return w.tree, nil }
+	}
+	return w
+}
+
+// register an engine and open a session of it on each server.
+func (w *world) register(t testing.TB, space kyuubitest.Space, e gateway.Engine) (node string) {
+	t.Helper()
+	node, err := kyuubitest.Register(w.tree, space, e.Reference, e.Application, e.Addresses[0]+":44057")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range w.servers {
+		s.Open(kyuubitest.Session{Identifier: handle(e, i), User: "alice", SessionType: "INTERACTIVE", EngineID: e.Application})
+	}
+	return node
+}
+
+// handle of the engine's session on a server; on the first it is the reference.
+func handle(e gateway.Engine, server int) string {
+	return string("0123456789abcdef"[server]) + e.Reference[1:]
+}
+
+func (w *world) die(e gateway.Engine) {
+	for _, s := range w.servers {
+		s.Engine(e.Application, kyuubitest.Dead)
+	}
+}
+
+// sessions of an engine that are open on all servers.
+func (w *world) sessions(e gateway.Engine) (n int) {
+	for _, s := range w.servers {
+		for _, session := range s.Sessions() {
+			if session.EngineID == e.Application {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// release an engine, all steps.
+func (w *world) release(t testing.TB, e gateway.Engine) (gateway.Release, error) {
+	t.Helper()
+	r := gateway.Release{Engine: e, Pending: gateway.Steps}
+	for len(r.Pending) > 0 {
+		if err := r.Next(t.Context(), w.kyuubi); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// deadEngine is that of the recorded driver.
+func deadEngine(t testing.TB) gateway.Engine {
+	t.Helper()
+	pod, err := spark.PodOf(kyuubitest.DriverOOMKilled())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, ok := engineOf(pod)
+	if !ok {
+		t.Fatal("the recorded driver is no engine")
+	}
+	return e
+}
+
+var (
+	usersSpace = kyuubitest.Space{Level: "USER", User: "alice", Subdomain: "default"}
+	healthy    = gateway.Engine{Reference: "05ffc5e4-12f5-44cb-8b92-d52469aaba3c", Application: "spark-662a801a9edd4de892011b57b3d807af", Addresses: []string{"10.244.0.100"}, User: "alice"}
+)
