@@ -1,0 +1,96 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+var died = time.Date(2026, 11, 21, 8, 28, 37, 0, time.UTC) // of the recorded driver
+
+// The recorded driver, right after the kernel ended it and with its record, is
+// due; each tweak says why it is or is not.
+func TestDue(t *testing.T) {
+	deleted := func(pod *corev1.Pod, requested time.Time) {
+		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &metav1.Time{Time: requested.Add(30 * time.Second)}, new(int64(30))
+	}
+	for name, c := range map[string]struct {
+		tweak     func(*corev1.Pod)
+		due, gone bool // as it stands, and when the pod is gone
+	}{
+		"OOMKilled, phase still Running": {func(*corev1.Pod) {}, true, true},
+		"without a record":               {func(p *corev1.Pod) { p.Annotations = nil }, false, true},
+		"released already":               {func(p *corev1.Pod) { p.Annotations[annotations.Released] = "{}" }, false, false},
+		"ended by itself":                {func(p *corev1.Pod) { ended(p).ExitCode, ended(p).Reason = 1, "Error" }, true, true},
+		"ended by its liveness probe":    {func(p *corev1.Pod) { ended(p).Reason = "Error" }, true, true},
+		"succeeded":                      {func(p *corev1.Pod) { ended(p).ExitCode = 0 }, false, false},
+		"still running, phase Failed": {func(p *corev1.Pod) {
+			p.Status.Phase = corev1.PodFailed
+			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+		}, false, false},
+		"evicted before it started": {func(p *corev1.Pod) { p.Status.Phase, p.Status.ContainerStatuses = corev1.PodFailed, nil }, false, false},
+		"only a sidecar died":       {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].Name = "sidecar" }, false, false},
+		"deleted before it died":    {func(p *corev1.Pod) { deleted(p, died.Add(-time.Second)) }, false, false},
+		"deleted as it died":        {func(p *corev1.Pod) { deleted(p, died) }, true, true},
+		"died, then deleted":        {func(p *corev1.Pod) { deleted(p, died.Add(20*time.Second)) }, true, true},
+	} {
+		pod := kyuubitest.DriverOOMKilled()
+		pod.Annotations = map[string]string{annotations.State: "KILLED"}
+		c.tweak(pod)
+		driver, err := spark.PodOf(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for gone, want := range map[bool]bool{false: c.due, true: c.gone} {
+			if at, due := gateway.Due(driver, gone); due != want || due && !at.Equal(died) {
+				t.Errorf("%s (gone: %t): %s %t", name, gone, at, due)
+			}
+		}
+	}
+}
+
+func ended(pod *corev1.Pod) *corev1.ContainerStateTerminated {
+	return pod.Status.ContainerStatuses[0].State.Terminated
+}
+
+func TestAddresses(t *testing.T) {
+	pod := kyuubitest.DriverOOMKilled()
+	if own := gateway.Addresses(pod); !slices.Equal(own, []string{"10.244.0.110"}) {
+		t.Error(own)
+	}
+	pod.Spec.HostNetwork = true
+	if own := gateway.Addresses(pod); own != nil {
+		t.Errorf("%q of a pod that shares its node's", own)
+	}
+}
+
+func TestMark(t *testing.T) {
+	at := died.In(time.FixedZone("", 3600)).Add(time.Millisecond)
+	text := gateway.Mark{Gateway: "kyuubi", At: at, Registration: gateway.Deregistered, Sessions: 3}.String()
+	if want := `{"gateway":"kyuubi","at":"2026-11-21T08:28:37Z","registration":"deregistered","sessions":3}`; text != want {
+		t.Errorf("%s, want %s", text, want)
+	}
+	var mark gateway.Mark
+	if err := json.Unmarshal([]byte(text), &mark); err != nil || mark.Sessions != 3 {
+		t.Error(mark, err)
+	}
+}
+
+func TestRefusal(t *testing.T) {
+	cause := errors.New("403")
+	err := error(&gateway.Refusal{Reason: gateway.RightsMissing, Remedy: "Ask.", Err: cause})
+	if !errors.Is(err, cause) || !strings.Contains(err.Error(), "403. Ask.") {
+		t.Error(err)
+	}
+}

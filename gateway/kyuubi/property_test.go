@@ -1,0 +1,242 @@
+package kyuubi
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"pgregory.net/rapid"
+
+	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
+)
+
+// The promise of the exact way, under random schedules of engines that start,
+// die and expire, of servers and a ZooKeeper that fail, of restarts between any
+// two steps and of forged pods: a healthy engine is never deregistered and its
+// sessions never closed; a dead one's always are, once the gateway answers. The
+// one exception is a registration that expires before it was first found: then
+// nothing shows whose the sessions are.
+func TestSchedules(t *testing.T) {
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue { // a schedule takes less than a millisecond
+		_ = checks.Value.Set("3000")
+		defer func() { _ = checks.Value.Set(checks.DefValue) }()
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		events := rapid.SliceOfN(drawEvent, 5, 40).Draw(rt, "events")
+		var wrong []string
+		synctest.Test(t, func(t *testing.T) {
+			s := &schedule{world: newWorld(t, exactConfig), t: t}
+			for _, event := range events {
+				s.do(event)
+			}
+			s.finish()
+			wrong = s.wrong
+		})
+		if len(wrong) > 0 {
+			rt.Fatal(wrong)
+		}
+	})
+}
+
+type event struct {
+	Kind string
+	N    int // which engine, server, fault or space
+	M    int
+}
+
+var (
+	kinds     = []string{"start", "start", "die", "die", "expire", "step", "step", "step", "step and crash", "forge", "fail", "heal", "zookeeper down", "zookeeper up"}
+	drawEvent = rapid.Custom(func(t *rapid.T) event {
+		return event{rapid.SampledFrom(kinds).Draw(t, "kind"), rapid.IntRange(0, 11).Draw(t, "n"), rapid.IntRange(0, 11).Draw(t, "m")}
+	})
+)
+
+type life struct {
+	gateway.Engine
+	node          string
+	dead, expired bool
+	release       gateway.Release // what is in memory
+	journal       []byte          // what is written down: the release after it was proven
+}
+
+type schedule struct {
+	*world
+	t       *testing.T
+	engines []*life
+	wrong   []string
+}
+
+func (s *schedule) do(e event) {
+	faults := []kyuubitest.Fault{kyuubitest.Hang, kyuubitest.Gone, kyuubitest.Broken(503), kyuubitest.Slow(1e9)}
+	server := s.servers[e.N%len(s.servers)]
+	switch e.Kind {
+	case "start":
+		s.start(e)
+	case "fail":
+		server.Fail(append(faults, server.DoneUnsaid())[e.M%5])
+	case "heal":
+		server.Fail(nil)
+	case "zookeeper down":
+		s.tree.Down(true)
+	case "zookeeper up":
+		s.tree.Down(false)
+	case "forge":
+		s.forge(e)
+	default:
+		if len(s.engines) > 0 {
+			s.live(s.engines[e.N%len(s.engines)], e)
+		}
+	}
+	s.check(e)
+}
+
+func (s *schedule) live(l *life, e event) {
+	switch e.Kind {
+	case "die":
+		s.dies(l, e.M)
+	case "expire":
+		if l.dead {
+			s.tree.Expire(l.node)
+			l.expired = true
+		}
+	case "step":
+		s.step(l)
+	case "step and crash": // the step is done, its outcome forgotten
+		before := l.release
+		s.step(l)
+		l.release = before
+		if l.journal != nil {
+			l.release = gateway.Release{}
+			if err := json.Unmarshal(l.journal, &l.release); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+	}
+}
+
+func (s *schedule) start(e event) {
+	n := len(s.engines)
+	l := &life{Engine: gateway.Engine{
+		Reference: fmt.Sprintf("%08x-0000-4000-8000-000000000000", n), Application: fmt.Sprintf("spark-%032x", n),
+		Addresses: []string{s.freeAddress(e.M)}, User: "alice",
+	}}
+	space := []kyuubitest.Space{
+		usersSpace, usersSpace, {Level: "USER", User: "bob", Subdomain: "engine-pool-1"},
+		{Level: "CONNECTION", User: "alice", Subdomain: l.Reference}, {Level: "GROUP", User: "analysts", Subdomain: "default"},
+	}[e.N%5]
+	s.tree.Down(false)
+	l.node = s.register(s.t, space, l.Engine)
+	s.engines = append(s.engines, l)
+}
+
+// freeAddress is used by no engine that lives; the dead leave theirs to others.
+func (s *schedule) freeAddress(n int) string {
+	for ; ; n++ {
+		address := fmt.Sprintf("10.0.0.%d", n%250)
+		if !slices.ContainsFunc(s.engines, func(l *life) bool { return !l.dead && l.Addresses[0] == address }) {
+			return address
+		}
+	}
+}
+
+func (s *schedule) dies(l *life, how int) {
+	if l.dead {
+		return
+	}
+	l.dead = true
+	for _, server := range s.servers {
+		server.Engine(l.Application, []kyuubitest.Health{kyuubitest.Dead, kyuubitest.Frozen}[how%2])
+	}
+	l.release = gateway.Release{Engine: l.Engine, Pending: gateway.Steps}
+}
+
+// step does one, as the releaser does: what proves is written down.
+func (s *schedule) step(l *life) {
+	if len(l.release.Pending) == 0 {
+		return
+	}
+	proves := l.release.Pending[0] == gateway.Prove
+	err := l.release.Next(s.t.Context(), s.kyuubi)
+	switch {
+	case errors.Is(err, gateway.ErrNotRegistered):
+		if !l.expired && l.journal == nil {
+			s.wrong = append(s.wrong, l.Reference+" is registered and was not found")
+		}
+		l.release.Pending = nil
+	case err == nil && proves:
+		l.journal, _ = json.Marshal(l.release)
+	}
+}
+
+// forge lets a stranger's pod die whose labels are another's, one or both, and
+// whose address is its own.
+func (s *schedule) forge(e event) {
+	if len(s.engines) == 0 {
+		return
+	}
+	victim := s.engines[e.N%len(s.engines)].Engine
+	victim.Addresses = []string{s.freeAddress(e.M)}
+	switch e.M % 4 {
+	case 1:
+		victim.Reference = ""
+	case 2:
+		victim.Application = ""
+	case 3:
+		victim.Addresses = nil
+	}
+	if s.engines[e.N%len(s.engines)].dead {
+		return // the address may be the dead engine's own again
+	}
+	release := gateway.Release{Engine: victim, Pending: gateway.Steps}
+	for len(release.Pending) > 0 {
+		if err := release.Next(s.t.Context(), s.kyuubi); err != nil {
+			return
+		}
+	}
+	s.wrong = append(s.wrong, fmt.Sprintf("forged keys released %+v", victim))
+}
+
+// check that nothing healthy was touched.
+func (s *schedule) check(after any) {
+	deleted := s.tree.Deleted()
+	for _, l := range s.engines {
+		if l.dead {
+			continue
+		}
+		if slices.Contains(deleted, l.node) {
+			s.wrong = append(s.wrong, fmt.Sprintf("%s is healthy and was deregistered by %v", l.Reference, after))
+		}
+		if s.sessions(l.Engine) != len(s.servers) {
+			s.wrong = append(s.wrong, fmt.Sprintf("%s is healthy and lost sessions by %v", l.Reference, after))
+		}
+	}
+}
+
+// finish lets everything answer again, and every release come to its end.
+func (s *schedule) finish() {
+	s.tree.Down(false)
+	for _, server := range s.servers {
+		server.Fail(nil)
+	}
+	for _, l := range s.engines {
+		found := !l.expired || l.journal != nil
+		for range 2 * len(gateway.Steps) {
+			s.step(l)
+		}
+		switch {
+		case !l.dead:
+		case len(l.release.Pending) > 0:
+			s.wrong = append(s.wrong, fmt.Sprintf("%s: pending %v", l.Reference, l.release.Pending))
+		case found && !slices.Contains(s.tree.Deleted(), l.node) && !l.expired:
+			s.wrong = append(s.wrong, l.Reference+" is dead and still registered")
+		case found && s.sessions(l.Engine) > 0:
+			s.wrong = append(s.wrong, l.Reference+" is dead and has sessions")
+		}
+	}
+	s.check("the end")
+}
