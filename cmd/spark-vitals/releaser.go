@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	apiconfig "sigs.k8s.io/controller-runtime/pkg/client/config"
+
+	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/gateway/kyuubi"
+	"github.com/spark-vitals/spark-vitals/gateway/releaser"
+)
+
+func releaserCommand() *cobra.Command {
+	var (
+		c           releaser.Config
+		kind, file  string
+		level       slog.LevelVar
+		description = `Watch the drivers that a gateway launched, and have it forget those that died:
+their registration is removed and their sessions are closed, so that whoever
+reconnects gets a new one. The configuration is read once; files that it names
+are read anew for each release.`
+	)
+	command := &cobra.Command{
+		Use:   "releaser",
+		Short: "Have a gateway forget dead drivers",
+		Long:  description,
+		Args:  cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) (err error) {
+			c.Log = logger(command.ErrOrStderr(), &level)
+			if err := configureGateway(&c, kind, file); err != nil {
+				return err
+			}
+			if c.Namespace, err = ownNamespace(c.Namespace); err != nil {
+				return err
+			}
+			if c.API, err = apiconfig.GetConfig(); err != nil {
+				return fmt.Errorf("finding the API server: %w", err)
+			}
+			return releaser.Run(command.Context(), c)
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&kind, "gateway", "kyuubi", "which gateway: kyuubi")
+	flags.StringVar(&file, "config", "", "the gateway's configuration, a YAML file; needed")
+	flags.StringVar(&c.Namespace, "namespace", "", "where the lease and the journal are kept; the pod's own namespace by default")
+	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
+	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
+	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	return command
+}
+
+// configureGateway reads the configuration of the gateway that was chosen.
+func configureGateway(c *releaser.Config, kind, file string) error {
+	if file == "" {
+		return errors.New("--config is missing: name the gateway's configuration, a YAML file")
+	}
+	source, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("reading --config: %w", err)
+	}
+	switch kind {
+	case "kyuubi":
+		parsed, err := kyuubi.ParseConfig(source)
+		if err != nil {
+			return fmt.Errorf("configuration %s:\n%w", file, err)
+		}
+		warnOfStrangers(c.Log, parsed)
+		c.Namespaces = parsed.Namespaces
+		c.Gateway = func(r client.Reader) gateway.Gateway { return kyuubi.New(parsed, r, c.Log) }
+		return nil
+	}
+	return fmt.Errorf("--gateway is %q; it must be kyuubi", kind)
+}
+
+// warnOfStrangers: a pod with the labels that a Service selects becomes one of
+// its servers, and is sent the credentials.
+func warnOfStrangers(log *slog.Logger, c *kyuubi.Config) {
+	s := c.Servers
+	if s.Service != nil && s.TLS == nil && (s.Basic != nil || s.Bearer != nil) && slices.Contains(c.Namespaces, s.Service.Namespace) {
+		log.Warn("whoever may create pods beside Kyuubi can pose as one of its servers and be sent the credentials; set servers.tls, or launch engines in another namespace",
+			"namespace", s.Service.Namespace)
+	}
+}
+
+const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+func ownNamespace(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	text, err := os.ReadFile(namespaceFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errors.New("--namespace is missing: outside a cluster, say where the lease and the journal are kept")
+	}
+	return strings.TrimSpace(string(text)), err
+}

@@ -1,0 +1,128 @@
+package releaser
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+
+	"github.com/spark-vitals/spark-vitals/gateway"
+)
+
+type queue = workqueue.TypedRateLimitingInterface[key]
+
+// watch keeps what is due from the object in hand: a moment later it may be gone.
+func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
+	return handler.TypedFuncs[*corev1.Pod, key]{
+		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Pod], q queue) { l.see(e.Object, false, q) },
+		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Pod], q queue) { l.see(e.ObjectNew, false, q) },
+		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], q queue) { l.see(e.Object, true, q) },
+	}
+}
+
+func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
+	if _, _, due := l.due(pod, gone); !due {
+		return
+	}
+	k := key{client.ObjectKeyFromObject(pod), pod.UID}
+	l.lock.Lock()
+	d, known := l.deaths[k]
+	if !known {
+		d = newDeath()
+		l.deaths[k] = d
+	}
+	d.pod = pod
+	l.lock.Unlock()
+	if !known {
+		q.Add(k)
+	}
+}
+
+func newDeath() *death {
+	return &death{pause: wait.Backoff{Duration: firstPause, Factor: 2, Jitter: 0.3, Steps: 100, Cap: longestPause}}
+}
+
+// resume what an earlier process has begun, and look at the configuration.
+func (l *loop) resume(ctx context.Context, q queue) error {
+	begun, err := l.journal.read(ctx, l.log)
+	if err != nil {
+		return err
+	}
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	for _, r := range begun {
+		k := key{r.Driver, r.UID}
+		if l.deaths[k] == nil {
+			l.deaths[k] = newDeath()
+		}
+		l.deaths[k].release = r
+		q.Add(k)
+	}
+	go l.retryWhenChanged(ctx, q)
+	return nil
+}
+
+// retryWhenChanged tries again what was refused when the configuration changes.
+func (l *loop) retryWhenChanged(ctx context.Context, q queue) {
+	known := l.gateway.Configuration()
+	wait.UntilWithContext(ctx, func(context.Context) {
+		now := l.gateway.Configuration()
+		if now == known {
+			return
+		}
+		known = now
+		l.log.Info("the gateway's configuration has changed")
+		l.lock.Lock()
+		defer l.lock.Unlock()
+		for k, d := range l.deaths {
+			if d.refused != "" {
+				d.refused = ""
+				q.Add(k)
+			}
+		}
+	}, filesPause)
+}
+
+func (l *loop) death(k key) *death {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	return l.deaths[k]
+}
+
+func (l *loop) seen(d *death) *corev1.Pod {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	return d.pod
+}
+
+func (l *loop) forget(k key) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	delete(l.deaths, k)
+}
+
+// refuse notes a refusal, and says whether it is news.
+func (l *loop) refuse(d *death, reason gateway.Reason) (news bool) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	news = d.refused != reason
+	d.refused = reason
+	return news
+}
+
+// pending releases, and of these the refused.
+func (l *loop) pending() (all, refused float64) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	for _, d := range l.deaths {
+		all++
+		if d.refused != "" {
+			refused++
+		}
+	}
+	return all, refused
+}

@@ -1,0 +1,223 @@
+package releaser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// key of a release: a pod of that name may come again, this one cannot.
+type key struct {
+	types.NamespacedName
+	types.UID
+}
+
+// death is a driver whose release is due or under way.
+type death struct {
+	pod     *corev1.Pod      // as it was seen last; nil for one that only the journal knows
+	release *gateway.Release // nil until it has begun
+	pause   wait.Backoff
+	looked  bool           // once for a registration, in vain
+	refused gateway.Reason // as it was told; "" when it is not refused
+}
+
+type loop struct {
+	gateway    gateway.Gateway
+	namespaces []string
+	api        client.Client // not cached: what it reads is the proof
+	journal    journal
+	metrics    *metrics
+	log        *slog.Logger
+
+	lock   sync.Mutex
+	deaths map[key]*death
+}
+
+func newLoop(c Config, api client.Client) *loop {
+	l := &loop{
+		gateway: c.Gateway(api), namespaces: c.Namespaces, api: api, log: c.Log,
+		journal: journal{api: api, name: types.NamespacedName{Namespace: c.Namespace, Name: name}},
+		deaths:  map[key]*death{},
+	}
+	l.metrics = newMetrics(l.gateway.Name(), l.pending)
+	return l
+}
+
+// Reconcile takes a release as far as it comes. Only one worker at a time has a key.
+func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
+	d := l.death(k)
+	if d == nil {
+		return reconcile.Result{}, nil
+	}
+	err := l.advance(ctx, k, d)
+	refusal := (*gateway.Refusal)(nil)
+	switch {
+	case err == nil:
+		l.forget(k)
+		return reconcile.Result{}, nil
+	case errors.Is(err, gateway.ErrNotRegistered): // it may be on its way, or a server could not see it
+		d.looked = true
+		return reconcile.Result{RequeueAfter: secondLook}, nil
+	case errors.As(err, &refusal):
+		l.tellRefusal(ctx, k, d, refusal)
+		return reconcile.Result{RequeueAfter: wait.Jitter(refusedPause, 0.1)}, nil
+	}
+	l.metrics.failed()
+	pause := d.pause.Step()
+	l.log.Warn("release failed, to be tried again", "pod", k.NamespacedName, "in", pause, "error", err)
+	return reconcile.Result{RequeueAfter: pause}, nil
+}
+
+// advance does all that is left; without an error it is done, or need not be.
+func (l *loop) advance(ctx context.Context, k key, d *death) error {
+	if d.release == nil {
+		release, err := l.begin(ctx, k, d)
+		if release == nil || err != nil {
+			return err
+		}
+		d.release = release
+	}
+	for r := d.release; len(r.Pending) > 0; {
+		step := r.Pending[0]
+		err := r.Next(ctx, l.gateway)
+		if errors.Is(err, gateway.ErrNotRegistered) {
+			d.release = nil // the next look is at the pod again
+			if d.looked {
+				return l.finish(ctx, k, r, gateway.NotRegistered)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if step == gateway.Prove {
+			if err := l.journal.write(ctx, k.UID, r); err != nil {
+				d.release = nil // prove it again: nothing is removed without a trace
+				return err
+			}
+		}
+	}
+	return l.finish(ctx, k, d.release, gateway.Deregistered)
+}
+
+// begin reads the pod anew and starts its release; nil where none is due.
+func (l *loop) begin(ctx context.Context, k key, d *death) (*gateway.Release, error) {
+	pod, gone, err := l.look(ctx, k, d)
+	if err != nil {
+		return nil, err
+	}
+	engine, died, due := l.due(pod, gone)
+	if !due {
+		return nil, nil
+	}
+	if len(engine.Addresses) == 0 {
+		return nil, &gateway.Refusal{
+			Reason: gateway.NotProven, Err: errors.New("the pod has no address of its own"),
+			Remedy: "With hostNetwork an address shows nothing about whose the registration is; it has to expire.",
+		}
+	}
+	if err := l.alone(ctx, k, engine); err != nil {
+		return nil, err
+	}
+	return &gateway.Release{Driver: k.NamespacedName, UID: k.UID, Engine: engine, Died: died, Pending: slices.Clone(gateway.Steps)}, nil
+}
+
+// due tells whether a pod is a dead engine of the gateway that is to be released.
+func (l *loop) due(pod *corev1.Pod, gone bool) (e gateway.Engine, died time.Time, due bool) {
+	driver, err := spark.PodOf(pod)
+	if err != nil || driver.Role != spark.Driver || !slices.Contains(l.namespaces, pod.Namespace) {
+		return e, died, false
+	}
+	e, ours := l.gateway.Engine(driver)
+	died, due = gateway.Due(driver, gone)
+	return e, died, due && ours
+}
+
+// look at the pod as it is now, or as it was seen last where it is gone.
+func (l *loop) look(ctx context.Context, k key, d *death) (pod *corev1.Pod, gone bool, err error) {
+	pod = &corev1.Pod{}
+	err = l.api.Get(ctx, k.NamespacedName, pod)
+	if apierrors.IsNotFound(err) || err == nil && pod.UID != k.UID {
+		return l.seen(d), true, nil
+	}
+	if err != nil {
+		err = fmt.Errorf("reading the driver: %w", err)
+	}
+	return pod, false, err
+}
+
+// alone says that no other pod carries one of the engine's keys. Labels can be
+// changed, and an address is given to another pod when its owner has ended: only
+// a pod that is alone with its keys is the one that the gateway means.
+func (l *loop) alone(ctx context.Context, k key, e gateway.Engine) error {
+	claims := []client.MatchingLabels{
+		{l.gateway.Label(): e.Reference},
+		{spark.RoleLabel: string(spark.Driver), spark.ApplicationLabel: e.Application},
+	}
+	for _, namespace := range l.namespaces {
+		for _, claim := range claims {
+			others := &metav1.PartialObjectMetadataList{}
+			others.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
+			if err := l.api.List(ctx, others, client.InNamespace(namespace), claim, client.Limit(2)); err != nil {
+				return fmt.Errorf("looking for other pods with the driver's labels: %w", err)
+			}
+			for _, other := range others.Items {
+				if other.UID != k.UID {
+					return &gateway.Refusal{
+						Reason: gateway.NotProven, Err: fmt.Errorf("pod %s/%s carries the same labels %v", other.Namespace, other.Name, claim),
+						Remedy: "Somebody copied or forged them; which of the two the gateway means cannot be told, so its registration has to expire.",
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// finish tells of a release and marks the driver, so that it is not done again.
+// The journal's entry goes last: until then a new process finishes in its place.
+func (l *loop) finish(ctx context.Context, k key, r *gateway.Release, outcome gateway.Outcome) error {
+	mark := gateway.Mark{Gateway: l.gateway.Name(), At: time.Now(), Registration: outcome, Sessions: r.Sessions, Collateral: r.Collateral}
+	if outcome == gateway.Deregistered {
+		l.tellRelease(ctx, r)
+	}
+	if err := l.mark(ctx, k, mark); err != nil {
+		return err
+	}
+	if err := l.journal.remove(ctx, k.UID, r); err != nil {
+		return err
+	}
+	took := time.Since(r.Died)
+	l.metrics.released(mark, took)
+	l.log.Info("released", "pod", k.NamespacedName, "uid", k.UID, "application", r.Engine.Application,
+		"registration", outcome, "sessions", r.Sessions, "collateral", r.Collateral, "afterDeath", took)
+	return nil
+}
+
+// mark the driver. That it is gone is no error.
+func (l *loop) mark(ctx context.Context, k key, m gateway.Mark) error {
+	err := l.api.Status().Patch(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: k.Namespace, Name: k.Name}},
+		mergePatch(map[string]any{"metadata": map[string]any{
+			"uid":         k.UID, // of another pod of that name: 422
+			"annotations": map[string]string{annotations.Released: m.String()},
+		}}))
+	if err == nil || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) {
+		return nil
+	}
+	return fmt.Errorf("marking the driver: %w", err)
+}

@@ -1,0 +1,310 @@
+package releaser
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/gateway"
+)
+
+func wordsOf(data []byte) []string {
+	return strings.FieldsFunc(string(data), func(r rune) bool { return strings.ContainsRune(`",:{}`, r) })
+}
+
+// A dead driver is released in order, told of and marked.
+func TestRelease(t *testing.T) {
+	pod := dead()
+	w := newWorld(t, pod)
+	w.see(pod, false)
+	w.work(0)
+	if !slices.Equal(w.gateway.order, []string{"registration", "sessions"}) {
+		t.Error(w.gateway.order)
+	}
+	var mark gateway.Mark
+	if err := json.Unmarshal([]byte(w.mark(pod)), &mark); err != nil || mark.Gateway != "simple" || mark.Registration != gateway.Deregistered || mark.Sessions != 3 {
+		t.Error(mark, err)
+	}
+	if !slices.Equal(w.events(), []string{"EngineReleased"}) || len(w.journal()) > 0 || len(w.loop.deaths) > 0 {
+		t.Error(w.events(), w.journal(), w.loop.deaths)
+	}
+	calls := len(w.gateway.calls)
+	now := &corev1.Pod{}
+	if err := w.api.Get(t.Context(), client.ObjectKeyFromObject(pod), now); err != nil {
+		t.Fatal(err)
+	}
+	w.see(now, false)
+	w.work(0)
+	if len(w.gateway.calls) != calls {
+		t.Error("released twice")
+	}
+}
+
+// The process may end before or after any call, of the API server or of the
+// gateway: a new one finishes, and nobody is told twice.
+func TestRestarts(t *testing.T) {
+	for crash := 1; ; crash++ {
+		pod := dead()
+		w := newWorld(t, pod)
+		left, over := crash, false
+		count := func() {
+			if left--; left == 0 {
+				over = true
+				panic(errBroken)
+			}
+		}
+		w.before, w.gateway.before = count, count
+		w.see(pod, false)
+		func() {
+			defer func() {
+				if p := recover(); p != nil && p != any(errBroken) {
+					panic(p)
+				}
+			}()
+			w.work(0)
+		}()
+		w.before, w.gateway.before = nil, nil
+		if !over {
+			if crash < 10 {
+				t.Errorf("only %d calls", crash)
+			}
+			return
+		}
+		w.restart()
+		w.resume()
+		now := &corev1.Pod{}
+		if err := w.api.Get(t.Context(), client.ObjectKeyFromObject(pod), now); err != nil {
+			t.Fatal(err)
+		}
+		w.see(now, false)
+		w.work(0)
+		if !slices.Equal(w.gateway.order, []string{"registration", "sessions"}) || !strings.Contains(w.mark(pod), "deregistered") {
+			t.Errorf("ended at call %d: %v, %s", crash, w.gateway.order, w.mark(pod))
+		}
+		if !slices.Equal(w.events(), []string{"EngineReleased"}) || len(w.journal()) > 0 {
+			t.Errorf("ended at call %d: %v, %v", crash, w.events(), w.journal())
+		}
+	}
+}
+
+func (w *world) resume() {
+	w.t.Helper()
+	if err := w.loop.resume(w.t.Context(), w.queue()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// Died and then deleted: released, also by a new process when it had begun.
+func TestDeletedAfterDeath(t *testing.T) {
+	pod := dead()
+	pod.Annotations = nil // the recorder was too late
+	w := newWorld(t)
+	w.see(pod, true)
+	w.work(0)
+	if len(w.gateway.order) != 2 || len(w.events()) != 1 {
+		t.Error(w.gateway.order, w.events())
+	}
+
+	pod = dead()
+	w = newWorld(t, pod)
+	w.see(pod, false)
+	w.gateway.before = func() {
+		if len(w.gateway.calls) == 1 {
+			w.gateway.err = errors.New("away")
+		}
+	}
+	synctest.Test(t, func(*testing.T) { w.work(time.Minute) })
+	if err := w.api.Delete(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	w.gateway.before, w.gateway.err = nil, nil
+	w.restart()
+	w.resume()
+	w.work(0)
+	if len(w.gateway.order) != 2 || len(w.journal()) > 0 {
+		t.Error(w.gateway.order, w.journal())
+	}
+}
+
+// What is not due or not proven: the gateway is not asked for anything.
+func TestNothingIsDialled(t *testing.T) {
+	victim := func() *corev1.Pod { // alive, of the keys that the dead pod claims
+		pod := dead()
+		pod.Name, pod.UID, pod.Annotations = "victim", "victim", nil
+		pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+		return pod
+	}
+	other := func(change func(*corev1.Pod)) *corev1.Pod {
+		pod := victim()
+		change(pod)
+		return pod
+	}
+	for name, c := range map[string]struct {
+		pod    func(*corev1.Pod)
+		others []client.Object
+		gone   bool
+		event  string
+	}{
+		"another pod has the tag":             {others: []client.Object{other(func(p *corev1.Pod) { p.Labels = map[string]string{tagLabel: p.Labels[tagLabel]} })}, event: "NotProven"},
+		"another driver has the application":  {others: []client.Object{other(func(p *corev1.Pod) { delete(p.Labels, tagLabel) })}, event: "NotProven"},
+		"in another namespace with engines":   {others: []client.Object{other(func(p *corev1.Pod) { p.Namespace = "spark" })}, event: "NotProven"},
+		"a dead pod relabelled, address used": {others: []client.Object{victim()}, event: "NotProven"},
+		"hostNetwork":                         {pod: func(p *corev1.Pod) { p.Spec.HostNetwork = true }, event: "NotProven"},
+		"no address":                          {pod: func(p *corev1.Pod) { p.Status.PodIPs = nil }, event: "NotProven"},
+		"another namespace":                   {pod: func(p *corev1.Pod) { p.Namespace = "elsewhere" }},
+		"empty tag":                           {pod: func(p *corev1.Pod) { p.Labels[tagLabel] = "" }},
+		"empty application":                   {pod: func(p *corev1.Pod) { p.Labels["spark-app-selector"] = "" }},
+		"an executor":                         {pod: func(p *corev1.Pod) { p.Labels["spark-role"] = "executor"; p.Spec.Containers[0].Args[0] = "executor" }},
+		"no driver, only its labels":          {pod: func(p *corev1.Pod) { p.Spec.Containers[0] = corev1.Container{Name: "web"} }},
+		"a forged record on a running pod": {pod: func(p *corev1.Pod) {
+			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+		}},
+		"deleted before it died": {gone: true, pod: func(p *corev1.Pod) {
+			p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: p.Status.StartTime.Time}, new(int64)
+		}},
+		"released already": {pod: func(p *corev1.Pod) { p.Annotations[annotations.Released] = "{}" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := dead()
+			if c.pod != nil {
+				c.pod(pod)
+			}
+			objects := c.others
+			if !c.gone {
+				objects = append(objects, pod)
+			}
+			w := newWorld(t, objects...)
+			w.see(pod, c.gone)
+			w.work(0)
+			if len(w.gateway.calls) > 0 {
+				t.Errorf("asked the gateway: %v", w.gateway.calls)
+			}
+			if want := c.event; want != "" && !slices.Equal(w.events(), []string{want}) || want == "" && len(w.events()) > 0 {
+				t.Errorf("events %v", w.events())
+			}
+		})
+	}
+}
+
+// The cache says dead, the API server knows better: what was read anew counts.
+func TestReadAnew(t *testing.T) {
+	for name, change := range map[string]func(*corev1.Pod){
+		"it runs": func(p *corev1.Pod) {
+			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+		},
+		"its labels are another's":  func(p *corev1.Pod) { p.Labels[tagLabel] = "" },
+		"its record was taken away": func(p *corev1.Pod) { p.Annotations = nil },
+	} {
+		now := dead()
+		change(now)
+		w := newWorld(t, now)
+		w.see(dead(), false)
+		w.work(0)
+		if len(w.gateway.calls) > 0 || len(w.loop.deaths) > 0 {
+			t.Errorf("%s: %v", name, w.gateway.calls)
+		}
+	}
+	// Another pod of the same name: the one that was seen is gone, and released; the new one is not marked.
+	now := dead()
+	now.UID = "another"
+	now.Labels = map[string]string{}
+	w := newWorld(t, now)
+	w.see(dead(), false)
+	w.work(0)
+	if len(w.gateway.order) != 2 || w.mark(now) != "" {
+		t.Errorf("%v, marked %q", w.gateway.order, w.mark(now))
+	}
+}
+
+// Without a registration nothing is closed: it is looked for twice, and noted.
+func TestNotRegistered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pod := dead()
+		w := newWorld(t, pod)
+		w.gateway.registered = false
+		w.see(pod, false)
+		w.work(time.Minute)
+		if !slices.Equal(w.gateway.calls, []string{"registrations", "registrations"}) || !strings.Contains(w.mark(pod), `"not-registered","sessions":0`) || len(w.events()) > 0 {
+			t.Errorf("%v, %q, %v", w.gateway.calls, w.mark(pod), w.events())
+		}
+	})
+}
+
+// A gateway that is away is asked again and again, at most some ten seconds
+// apart, and never given up.
+func TestAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pod := dead()
+		w := newWorld(t, pod)
+		w.gateway.err = errors.New("away")
+		var asked []time.Time
+		w.gateway.before = func() {
+			if asked = append(asked, time.Now()); len(asked) == 100 {
+				w.gateway.err = nil
+			}
+		}
+		w.see(pod, false)
+		w.work(time.Hour)
+		for i := 1; i < 100; i++ {
+			if pause := asked[i].Sub(asked[i-1]); pause < firstPause || pause > longestPause*4/3 {
+				t.Errorf("pause %s", pause)
+			}
+		}
+		if len(w.gateway.order) != 2 || len(w.events()) != 1 {
+			t.Error(w.gateway.order, w.events())
+		}
+	})
+}
+
+// A refusal is told once, and tried again when the configuration changes.
+func TestRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		pod := dead()
+		w := newWorld(t, pod)
+		w.gateway.err = &gateway.Refusal{Reason: gateway.CredentialsRefused, Remedy: "Correct the Secret.", Err: errors.New("403")}
+		if err := w.loop.resume(ctx, w.queue()); err != nil {
+			t.Fatal(err)
+		}
+		w.see(pod, false)
+		w.work(time.Hour)
+		if calls := len(w.gateway.calls); calls < 5 || calls > 7 {
+			t.Errorf("%d tries in an hour", calls)
+		}
+		if !slices.Equal(w.events(), []string{"CredentialsRefused"}) || w.mark(pod) != "" {
+			t.Error(w.events(), w.mark(pod))
+		}
+		w.added = nil
+		w.gateway.set(func() { w.gateway.err, w.gateway.configuration = nil, "changed" })
+		time.Sleep(filesPause + time.Second)
+		synctest.Wait()
+		w.work(0)
+		if len(w.gateway.order) != 2 || w.mark(pod) == "" {
+			t.Error(w.gateway.order)
+		}
+	})
+}
+
+// An entry of the journal that cannot be ours is left alone.
+func TestJournalOfStrangers(t *testing.T) {
+	w := newWorld(t, &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "spark-vitals", Name: name},
+		Data:       map[string]string{"a": "{", "b": `{"uid":"c","found":["node"]}`, "d": `{"uid":"d","pending":["close-sessions"]}`, "e": `{"uid":"e","found":["node"],"pending":["kill"]}`},
+	})
+	w.resume()
+	w.work(0)
+	if len(w.gateway.calls) > 0 || len(w.journal()) != 4 {
+		t.Error(w.gateway.calls, w.journal())
+	}
+}

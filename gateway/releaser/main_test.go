@@ -1,0 +1,251 @@
+package releaser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+const tagLabel = "kyuubi-unique-tag"
+
+// simple is a gateway of one engine, in memory. Every call but Engine counts as
+// a word to the outside.
+type simple struct {
+	lock          sync.Mutex
+	registered    bool
+	sessions      int
+	calls         []string
+	err           error
+	configuration string
+	order         []string // what was removed
+	before        func()   // each call
+}
+
+func (*simple) Name() string  { return "simple" }
+func (*simple) Label() string { return tagLabel }
+
+func (*simple) Engine(d spark.Pod) (gateway.Engine, bool) {
+	e := gateway.Engine{Reference: d.Labels[tagLabel], Application: d.Application(), Addresses: gateway.Addresses(d.Pod)}
+	return e, e.Reference != "" && e.Application != ""
+}
+
+func (s *simple) call(name string) error {
+	if s.before != nil {
+		s.before()
+	}
+	s.calls = append(s.calls, name)
+	return s.err
+}
+
+func (s *simple) Registrations(context.Context, gateway.Engine) ([]gateway.Registration, error) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	if err := s.call("registrations"); err != nil || !s.registered {
+		return nil, err
+	}
+	return []gateway.Registration{"node"}, nil
+}
+
+func (s *simple) Deregister(_ context.Context, _ gateway.Engine, found []gateway.Registration) ([]string, error) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	if err := s.call("deregister"); err != nil {
+		return nil, err
+	}
+	if len(found) != 1 || found[0] != "node" {
+		return nil, fmt.Errorf("asked to remove %q", found)
+	}
+	if s.registered {
+		s.order = append(s.order, "registration")
+	}
+	s.registered = false
+	return nil, nil
+}
+
+func (s *simple) CloseSessions(context.Context, gateway.Engine) (int, error) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	if err := s.call("close"); err != nil {
+		return 0, err
+	}
+	if s.sessions > 0 {
+		s.order = append(s.order, "sessions")
+	}
+	n := s.sessions
+	s.sessions = 0
+	return n, nil
+}
+
+func (s *simple) Configuration() string {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	return s.configuration
+}
+
+func (s *simple) set(change func()) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	change()
+}
+
+// world is an API server in memory and a releaser on it.
+type world struct {
+	t       *testing.T
+	api     client.WithWatch
+	gateway *simple
+	loop    *loop
+	added   []key
+	before  func() // each call of the API
+}
+
+var errBroken = errors.New("the process has ended")
+
+// newWorld has an API server that takes our merge patches of a pod's status as a
+// real one does: annotations are written, a wrong UID is 422.
+func newWorld(t *testing.T, objects ...client.Object) *world {
+	w := &world{t: t, gateway: &simple{registered: true, sessions: 3}}
+	w.api = fake.NewClientBuilder().WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+		SubResourcePatch: func(ctx context.Context, c client.Client, _ string, o client.Object, p client.Patch, _ ...client.SubResourcePatchOption) error {
+			w.called()
+			now := &corev1.Pod{}
+			if err := c.Get(ctx, client.ObjectKeyFromObject(o), now); err != nil {
+				return err
+			}
+			if data, _ := p.Data(o); !contains(data, string(now.UID)) {
+				return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Pod").GroupKind(), o.GetName(), field.ErrorList{field.Invalid(field.NewPath("metadata.uid"), "", "field is immutable")})
+			}
+			return c.Patch(ctx, o, p)
+		},
+		Get: func(ctx context.Context, c client.WithWatch, k client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			w.called()
+			if _, is := o.(*corev1.ConfigMap); is && k.Namespace != "spark-vitals" {
+				t.Errorf("ConfigMap %s is read: a stranger may have written it", k)
+			}
+			return c.Get(ctx, k, o, opts...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, opts ...client.ListOption) error {
+			w.called()
+			return c.List(ctx, l, opts...)
+		},
+		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			w.called()
+			return c.Create(ctx, o, opts...)
+		},
+	}).Build()
+	w.restart()
+	return w
+}
+
+func contains(data []byte, text string) bool {
+	return slices.Contains(wordsOf(data), text)
+}
+
+func (w *world) called() {
+	if w.before != nil {
+		w.before()
+	}
+}
+
+// restart is a new process.
+func (w *world) restart() {
+	w.added = nil
+	w.loop = newLoop(Config{
+		Gateway:    func(client.Reader) gateway.Gateway { return w.gateway },
+		Namespaces: []string{"kyuubi", "spark"}, Namespace: "spark-vitals",
+		Log: slog.New(slog.DiscardHandler),
+	}, w.api)
+}
+
+// adds is a queue that only notes what is added.
+type adds struct {
+	queue
+	world *world
+}
+
+func (a adds) Add(k key) { a.world.added = append(a.world.added, k) }
+
+func (w *world) queue() queue { return adds{world: w} }
+
+// see tells the releaser of a pod as a watch would, of the one on the API server.
+func (w *world) see(pod *corev1.Pod, gone bool) {
+	w.t.Helper()
+	w.loop.see(pod, gone, w.queue())
+}
+
+// work until nothing is to be done, for a while at most.
+func (w *world) work(limit time.Duration) {
+	w.t.Helper()
+	end := time.Now().Add(limit)
+	for len(w.added) > 0 {
+		k := w.added[0]
+		result, err := w.loop.Reconcile(w.t.Context(), k)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if result.RequeueAfter == 0 {
+			w.added = w.added[1:]
+			continue
+		}
+		if time.Now().Add(result.RequeueAfter).After(end) {
+			return
+		}
+		time.Sleep(result.RequeueAfter)
+	}
+}
+
+// dead is the recorded driver with its record.
+func dead() *corev1.Pod {
+	pod := kyuubitest.DriverOOMKilled()
+	pod.ResourceVersion = ""
+	pod.Annotations = map[string]string{annotations.State: "KILLED", annotations.Reason: "DriverOOMKilled"}
+	return pod
+}
+
+// mark of a pod; "" for none, and where the pod is gone.
+func (w *world) mark(pod *corev1.Pod) string {
+	w.t.Helper()
+	now := &corev1.Pod{}
+	if err := client.IgnoreNotFound(w.api.Get(w.t.Context(), client.ObjectKeyFromObject(pod), now)); err != nil {
+		w.t.Fatal(err)
+	}
+	return now.Annotations[annotations.Released]
+}
+
+func (w *world) events() (reasons []string) {
+	w.t.Helper()
+	var list corev1.EventList
+	if err := w.api.List(w.t.Context(), &list); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, e := range list.Items {
+		reasons = append(reasons, e.Reason)
+	}
+	return reasons
+}
+
+func (w *world) journal() map[string]string {
+	w.t.Helper()
+	kept := &corev1.ConfigMap{}
+	if err := client.IgnoreNotFound(w.api.Get(w.t.Context(), types.NamespacedName{Namespace: "spark-vitals", Name: name}, kept)); err != nil {
+		w.t.Fatal(err)
+	}
+	return kept.Data
+}
