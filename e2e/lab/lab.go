@@ -47,7 +47,7 @@ func Up(ctx context.Context, progress io.Writer) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := installPackages(ctx, progress); err != nil {
+	if err := cluster.InstallPackages(ctx, progress, packages); err != nil {
 		return nil, err
 	}
 	fmt.Fprintln(progress, "Starting a cluster; from nothing Kubernetes is built first, which takes some minutes.")

@@ -1,0 +1,123 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Apply creates the objects of a YAML file.
+func (c *ControlPlane) Apply(ctx context.Context, manifest io.Reader) error {
+	api, err := client.New(c.Config, client.Options{})
+	if err != nil {
+		return err
+	}
+	for decoder := yaml.NewYAMLOrJSONDecoder(manifest, 4096); ; {
+		object := &unstructured.Unstructured{}
+		if err := decoder.Decode(&object.Object); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("reading a manifest: %w", err)
+		}
+		if err := api.Create(ctx, object); err != nil {
+			return fmt.Errorf("creating %s %s: %w", object.GetKind(), object.GetName(), err)
+		}
+	}
+}
+
+// As is the configuration of a service account, with its rights and no others.
+func (c *ControlPlane) As(ctx context.Context, namespace, account string) (*rest.Config, error) {
+	api, err := kubernetes.NewForConfig(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	token, err := api.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("asking for a token of %s: %w", account, err)
+	}
+	config := rest.AnonymousClientConfig(c.Config)
+	config.BearerToken, config.QPS, config.WarningHandler = token.Status.Token, -1, rest.NoWarnings{}
+	return config, nil
+}
+
+// Releaser is a running "spark-vitals releaser".
+type Releaser struct {
+	Log     string // the file
+	process *process
+}
+
+// StartReleaser builds spark-vitals and runs its releaser beside the cluster, as
+// the service account of its manifest.
+func (c *ControlPlane) StartReleaser(ctx context.Context, name, config string, progress io.Writer) (*Releaser, error) {
+	binary, err := Build(ctx, "cmd/spark-vitals", "spark-vitals", progress)
+	if err != nil {
+		return nil, err
+	}
+	as, err := c.As(ctx, "spark-vitals", "spark-vitals-releaser")
+	if err != nil {
+		return nil, err
+	}
+	kubeconfig := filepath.Join(c.Dir, name+".kubeconfig")
+	if err := c.writeKubeconfigOf(kubeconfig, as); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(c.Dir, name+".yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	p, err := start(c.Dir, name, false, "/usr/bin/env", "KUBECONFIG="+kubeconfig, binary, "releaser", "--config="+file,
+		"--namespace=spark-vitals", "--metrics-bind-address=0", "--health-probe-bind-address=0")
+	if err != nil {
+		return nil, err
+	}
+	r := &Releaser{Log: p.log, process: p}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := p.until(ctx, r.leads); err != nil {
+		r.Stop()
+		return nil, err
+	}
+	return r, nil
+}
+
+// leads tells whether it has begun to work.
+func (r *Releaser) leads(context.Context) error {
+	log, err := os.ReadFile(r.Log)
+	if err == nil && !bytes.Contains(log, []byte(`"Starting workers"`)) {
+		err = errors.New("it does not work yet")
+	}
+	return err
+}
+
+// Stop ends it as a kubelet would.
+func (r *Releaser) Stop() { r.process.stop(30 * time.Second) }
+
+// Kill ends it at once.
+func (r *Releaser) Kill() {
+	_ = r.process.cmd.Process.Kill()
+	<-r.process.ended
+}
+
+func (c *ControlPlane) writeKubeconfigOf(file string, of *rest.Config) error {
+	config := clientcmdapi.NewConfig()
+	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: of.Host, CertificateAuthorityData: c.Authority.PEM}
+	config.AuthInfos["account"] = &clientcmdapi.AuthInfo{Token: of.BearerToken}
+	config.Contexts["e2e"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "account"}
+	config.CurrentContext = "e2e"
+	return clientcmd.WriteToFile(*config, file)
+}

@@ -1,0 +1,91 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ZooKeeper is a running ZooKeeper server, Debian's.
+type ZooKeeper struct {
+	Address string // "127.0.0.1:port"
+	dir     string
+	process *process
+}
+
+const (
+	zooKeeperJar = "/usr/share/java/zookeeper.jar" // its manifest names all that it needs
+	java         = "/usr/bin/java"
+)
+
+var zooKeeperPackages = map[string]string{zooKeeperJar: "zookeeper", java: "openjdk-17-jre-headless"}
+
+// StartZooKeeper starts a server of one node in a folder, on a free port of
+// loopback, and waits until it answers; it installs ZooKeeper if need be. It ends
+// with this process. A session that a client asks for lasts from 0.4 to 60 s.
+func StartZooKeeper(ctx context.Context, dir string, progress io.Writer) (*ZooKeeper, error) {
+	if err := InstallPackages(ctx, progress, zooKeeperPackages); err != nil {
+		return nil, fmt.Errorf("starting ZooKeeper: %w", err)
+	}
+	ports, err := freePorts()
+	if err != nil {
+		return nil, err
+	}
+	z := &ZooKeeper{Address: fmt.Sprintf("127.0.0.1:%d", ports[0]), dir: dir}
+	config := fmt.Sprintf("tickTime=200\nmaxSessionTimeout=60000\ndataDir=%s\nclientPortAddress=127.0.0.1\nclientPort=%d\nadmin.enableServer=false\n", filepath.Join(dir, "zookeeper"), ports[0])
+	if err := os.WriteFile(filepath.Join(dir, "zoo.cfg"), []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	return z, z.Start(ctx)
+}
+
+// Start it, also again after Stop: it remembers.
+func (z *ZooKeeper) Start(ctx context.Context) (err error) {
+	z.process, err = start(z.dir, "zookeeper", false, java, "-Xmx128m", "-Dzookeeper.4lw.commands.whitelist=ruok", "-cp", zooKeeperJar,
+		"org.apache.zookeeper.server.ZooKeeperServerMain", filepath.Join(z.dir, "zoo.cfg"))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := z.process.until(ctx, z.ready); err != nil {
+		z.Stop()
+		return err
+	}
+	return nil
+}
+
+func (z *ZooKeeper) ready(ctx context.Context) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", z.Address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	if _, err := io.WriteString(conn, "ruok"); err != nil {
+		return err
+	}
+	said, err := io.ReadAll(conn)
+	if !strings.Contains(string(said), "imok") {
+		return fmt.Errorf("ruok: %q (%w)", said, err)
+	}
+	return nil
+}
+
+// Stop it. What it knows is kept for Start.
+func (z *ZooKeeper) Stop() { z.process.stop(10 * time.Second) }
+
+// Freeze it, so that it takes connections and says nothing, or let it go on.
+func (z *ZooKeeper) Freeze(frozen bool) error {
+	signal := syscall.SIGCONT
+	if frozen {
+		signal = syscall.SIGSTOP
+	}
+	return z.process.cmd.Process.Signal(signal)
+}

@@ -1,0 +1,132 @@
+package releaser
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+
+	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/gateway/kyuubi"
+	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
+)
+
+func exactly(t *testing.T, root, digestFile string) *kyuubi.Kyuubi {
+	t.Helper()
+	c, err := kyuubi.ParseConfig(fmt.Appendf(nil, "namespaces: [spark]\nzookeeper: {servers: [%q], root: %q, digestFile: %q, timeoutSeconds: 2}\nservers: {urls: [%q]}", zookeeper.Address, root, digestFile, urls[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kyuubi.New(c, nil, slog.New(slog.DiscardHandler))
+}
+
+// The exact way on a real ZooKeeper, among random engines of all share levels:
+// of those that die each is found, and nothing else is deleted.
+func TestExactAmongMany(t *testing.T) {
+	const seed, many = 1, 150
+	random := rand.New(rand.NewPCG(seed, seed))
+	registry, stop, err := connect(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	nodes := map[string]gateway.Engine{}
+	for i := range many {
+		e := gateway.Engine{Reference: fmt.Sprintf("%08x-0000-4000-8000-000000000000", i), Application: fmt.Sprintf("spark-many-%d", i), Addresses: []string{fmt.Sprintf("10.9.0.%d", i)}}
+		space := kyuubitest.Space{
+			Level: []string{"USER", "CONNECTION", "GROUP", "SERVER", "SERVER_LOCAL"}[random.IntN(5)],
+			User:  fmt.Sprintf("user-%d", random.IntN(20)), Subdomain: []string{"default", "engine-pool-0", "engine-pool-1"}[random.IntN(3)],
+		}
+		if space.Level == "CONNECTION" {
+			space.Subdomain = e.Reference
+		}
+		if random.IntN(2) == 0 {
+			e.User = space.User
+		}
+		node, err := kyuubitest.Register(registry, space, e.Reference, e.Application, e.Addresses[0]+":1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes[node] = e
+	}
+	k := exactly(t, "", "")
+	for node, e := range nodes {
+		if random.IntN(3) > 0 {
+			continue
+		}
+		forged := e
+		forged.Addresses = []string{"10.9.1.1"}
+		if found, err := k.Registrations(t.Context(), forged); err != nil || len(found) > 0 {
+			t.Fatalf("with another address: %q, %v", found, err)
+		}
+		found, err := k.Registrations(t.Context(), e)
+		if err != nil || !slices.Equal(found, []gateway.Registration{gateway.Registration(node)}) {
+			t.Fatalf("%q, %v, want %s", found, err, node)
+		}
+		for range 2 { // again is as good
+			if _, err := k.Deregister(t.Context(), e, found); err != nil {
+				t.Fatal(err)
+			}
+		}
+		delete(nodes, node)
+	}
+	for node := range nodes {
+		left, err := registry.Children(filepath.Dir(node))
+		if err != nil || !slices.Contains(left, filepath.Base(node)) {
+			t.Errorf("%s is gone (%v)", node, err)
+		}
+	}
+}
+
+// A Kyuubi below a root and behind digest authentication.
+func TestDigest(t *testing.T) {
+	conn, _, err := zk.Connect([]string{zookeeper.Address}, time.Minute, zk.WithLogger(log.New(io.Discard, "", 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.AddAuth("digest", []byte("kyuubi:secret")); err != nil {
+		t.Fatal(err)
+	}
+	e := gateway.Engine{Reference: "d", Application: "spark-d", Addresses: []string{"10.9.2.1"}, User: "alice"}
+	path := ""
+	for _, step := range []string{"chroot", "kyuubi_1.12.0_USER_SPARK_SQL", "alice", "default"} {
+		path += "/" + step
+		if _, err := conn.Create(path, nil, 0, zk.DigestACL(zk.PermAll, "kyuubi", "secret")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := conn.Create(path+"/serverUri=10.9.2.1:1;refId=d;kyuubi.engine.id=spark-d;sequence=", nil, zk.FlagEphemeral|zk.FlagSequence, zk.DigestACL(zk.PermAll, "kyuubi", "secret")); err != nil {
+		t.Fatal(err)
+	}
+	digest := filepath.Join(t.TempDir(), "digest")
+	for text, want := range map[string]gateway.Reason{"kyuubi:wrong": gateway.RightsMissing, "": gateway.RightsMissing, "kyuubi:secret\n": ""} {
+		if err := os.WriteFile(digest, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k := exactly(t, "/chroot", digest)
+		found, err := k.Registrations(t.Context(), e)
+		refusal := &gateway.Refusal{}
+		if errors.As(err, &refusal); refusal.Reason != want || want == "" && (len(found) != 1 || err != nil) {
+			t.Errorf("%q: %q, %v", text, found, err)
+		}
+		if want == "" {
+			if _, err := k.Deregister(t.Context(), e, found); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	refusal := &gateway.Refusal{}
+	if _, err := exactly(t, "/elsewhere", "").Registrations(t.Context(), e); !errors.As(err, &refusal) || refusal.Reason != gateway.WrongPath {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,298 @@
+// Package releaser tests the releaser on a real API server, with exactly the
+// rights of its manifest, and a real ZooKeeper. Kyuubi itself is a stand-in, held
+// against what a real one answered.
+package releaser
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
+)
+
+var (
+	controlPlane *cluster.ControlPlane
+	api          kubernetes.Interface
+	zookeeper    *cluster.ZooKeeper
+	servers      []*kyuubitest.Server
+	urls         []string
+)
+
+func TestMain(m *testing.M) {
+	code, err := withCluster(m)
+	if err != nil {
+		panic(err)
+	}
+	os.Exit(code) //nolint:forbidigo // of a test
+}
+
+func withCluster(m *testing.M) (code int, err error) {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "spark-vitals-releaser-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	if zookeeper, err = cluster.StartZooKeeper(ctx, dir, os.Stderr); err != nil {
+		return 1, err
+	}
+	defer func() { zookeeper.Stop() }()
+	if controlPlane, err = cluster.StartControlPlane(ctx, dir, os.Stderr); err != nil {
+		return 1, err
+	}
+	defer controlPlane.Stop()
+	if api, err = kubernetes.NewForConfig(controlPlane.Config); err != nil {
+		return 1, err
+	}
+	for _, namespace := range []string{"spark-vitals", "spark", "kyuubi", "strangers"} {
+		if err := controlPlane.Namespace(ctx, namespace, nil); err != nil {
+			return 1, err
+		}
+	}
+	root, err := cluster.Root()
+	if err != nil {
+		return 1, err
+	}
+	role, err := os.Open(filepath.Join(root, "gateway", "releaser", "role.yaml"))
+	if err != nil {
+		return 1, err
+	}
+	defer role.Close()
+	if err := controlPlane.Apply(ctx, role); err != nil {
+		return 1, err
+	}
+	registry, stop, err := connect(30 * time.Second)
+	if err != nil {
+		return 1, err
+	}
+	defer stop()
+	for range 2 {
+		s := &kyuubitest.Server{Registry: registry, Passwords: map[string]string{"ops": "secret"}, Administrators: []string{"ops"}}
+		served := httptest.NewServer(s)
+		defer served.Close()
+		servers, urls = append(servers, s), append(urls, served.URL)
+	}
+	return m.Run(), nil
+}
+
+// connect to ZooKeeper as an engine does. What is registered lives until stop, or
+// for the length of the session where the connection is only broken.
+func connect(session time.Duration) (r kyuubitest.Registry, stop func(), err error) {
+	conn, _, err := zk.Connect([]string{zookeeper.Address}, session, zk.WithLogger(log.New(io.Discard, "", 0)))
+	if err != nil {
+		return nil, nil, err
+	}
+	return kyuubitest.ZooKeeper(conn), conn.Close, nil
+}
+
+// config of the releaser, with the servers listed.
+func config(dir string) string {
+	return fmt.Sprintf(`
+namespaces: [spark]
+zookeeper: {servers: [%q]}
+servers:
+  urls: [%q, %q]
+  basic: {userFile: %s/user, passwordFile: %s/password}
+  timeoutSeconds: 1
+`, zookeeper.Address, urls[0], urls[1], dir, dir)
+}
+
+// credentials are written to a folder.
+func credentials(t *testing.T, password string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for name, text := range map[string]string{"user": "ops", "password": password} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func startReleaser(t *testing.T, config string) *cluster.Releaser {
+	t.Helper()
+	r, err := controlPlane.StartReleaser(t.Context(), strings.ToLower(t.Name()), config, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.Stop()
+		if t.Failed() {
+			log, _ := os.ReadFile(r.Log)
+			t.Logf("%s", log)
+		}
+	})
+	return r
+}
+
+// engine is a Spark driver with its registration and a session on each server.
+type engine struct {
+	t           *testing.T
+	pod         *corev1.Pod
+	tag, app    string
+	node        string
+	disconnects func()
+}
+
+var engines int
+
+// newEngine that runs. Its namespace is spark unless it is said otherwise.
+func newEngine(t *testing.T, tweak ...func(*corev1.Pod)) *engine {
+	t.Helper()
+	engines++
+	e := &engine{t: t, tag: fmt.Sprintf("%08x-0000-4000-8000-%012x", engines, time.Now().UnixNano()&0xffffffffffff), app: fmt.Sprintf("spark-%032x", engines)}
+	pod := kyuubitest.DriverOOMKilled()
+	status := pod.Status
+	e.pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "spark", Name: fmt.Sprintf("kyuubi-%s-driver", e.tag), Labels: pod.Labels}, Spec: pod.Spec}
+	e.pod.Labels["kyuubi-unique-tag"], e.pod.Labels["spark-app-selector"] = e.tag, e.app
+	e.pod.Spec.Volumes, e.pod.Spec.Containers[0].VolumeMounts = nil, nil
+	e.pod.Spec.ServiceAccountName, e.pod.Spec.DeprecatedServiceAccount = "spark", ""
+	status.PodIP = fmt.Sprintf("10.1.%d.%d", engines/250, engines%250+1)
+	status.PodIPs = []corev1.PodIP{{IP: status.PodIP}}
+	status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	for _, f := range tweak {
+		f(e.pod)
+	}
+	var err error
+	if e.pod, err = api.CoreV1().Pods(e.pod.Namespace).Create(t.Context(), e.pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.pod.Status = status
+	e.updateStatus()
+	return e
+}
+
+func (e *engine) updateStatus() {
+	e.t.Helper()
+	var err error
+	if e.pod, err = api.CoreV1().Pods(e.pod.Namespace).UpdateStatus(e.t.Context(), e.pod, metav1.UpdateOptions{}); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// register the engine, by a connection of its own, and open its sessions.
+func (e *engine) register(session time.Duration) *engine {
+	e.t.Helper()
+	registry, stop, err := connect(session)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(stop)
+	e.disconnects = stop
+	space := kyuubitest.Space{Level: "USER", User: "alice", Subdomain: "default"}
+	if e.node, err = kyuubitest.Register(registry, space, e.tag, e.app, e.pod.Status.PodIP+":44057"); err != nil {
+		e.t.Fatal(err)
+	}
+	for i, s := range servers {
+		s.Open(kyuubitest.Session{Identifier: strconv.Itoa(i) + e.tag[1:], User: "alice", SessionType: "INTERACTIVE", EngineID: e.app})
+	}
+	return e
+}
+
+// die as the kubelet reports it: the container has ended, the phase has not changed.
+func (e *engine) die() *engine {
+	e.t.Helper()
+	for _, s := range servers {
+		s.Engine(e.app, kyuubitest.Dead)
+	}
+	e.pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled", FinishedAt: metav1.Now()}}
+	e.updateStatus()
+	return e
+}
+
+// recorded writes the record's state as the recorder does.
+func (e *engine) recorded() *engine {
+	e.t.Helper()
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:"KILLED",%q:"DriverOOMKilled"}}}`, annotations.State, annotations.Reason)
+	if _, err := api.CoreV1().Pods(e.pod.Namespace).Patch(e.t.Context(), e.pod.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "status"); err != nil {
+		e.t.Fatal(err)
+	}
+	return e
+}
+
+func (e *engine) registered() bool {
+	e.t.Helper()
+	nodes, err := servers[0].Registry.Children(filepath.Dir(e.node))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	for _, node := range nodes {
+		if node == filepath.Base(e.node) {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *engine) sessions() (n int) {
+	for _, s := range servers {
+		for _, session := range s.Sessions() {
+			if session.EngineID == e.app {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// mark of the release; "" without one.
+func (e *engine) mark() string {
+	e.t.Helper()
+	pod, err := api.CoreV1().Pods(e.pod.Namespace).Get(e.t.Context(), e.pod.Name, metav1.GetOptions{})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return pod.Annotations[annotations.Released]
+}
+
+// events told on the pod, by their reasons.
+func (e *engine) events() (reasons []string) {
+	e.t.Helper()
+	list, err := api.CoreV1().Events(e.pod.Namespace).List(e.t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(e.pod.UID)})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	for _, event := range list.Items {
+		reasons = append(reasons, event.Reason)
+	}
+	return reasons
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("never: " + what)
+		}
+	}
+}
+
+func clientFor(t *testing.T, config *rest.Config) kubernetes.Interface {
+	t.Helper()
+	c, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func forbidden(err error) bool { return apierrors.IsForbidden(err) }

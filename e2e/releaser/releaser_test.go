@@ -1,0 +1,263 @@
+package releaser
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
+)
+
+// An engine dies; a fresh one of the same user is registered already. The dead
+// one's node goes, its sessions go then, and the fresh one does not notice.
+func TestReleased(t *testing.T) {
+	startReleaser(t, config(credentials(t, "secret")))
+	dead, fresh := newEngine(t).register(time.Minute), newEngine(t).register(time.Minute)
+	var early []string // sessions that were closed while the node was there
+	for _, s := range servers {
+		s.Fail(func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+			if r.Method == http.MethodDelete && dead.registered() {
+				early = append(early, r.URL.Path)
+			}
+			return w
+		})
+		defer s.Fail(nil)
+	}
+	dead.die()
+	if dead.mark() != "" || !dead.registered() {
+		t.Error("released without a record")
+	}
+	dead.recorded()
+	eventually(t, "marked", func() bool { return dead.mark() != "" })
+	if dead.registered() || dead.sessions() != 0 || len(early) > 0 {
+		t.Errorf("registered: %t, sessions: %d, closed too early: %q", dead.registered(), dead.sessions(), early)
+	}
+	if !fresh.registered() || fresh.sessions() != 2 {
+		t.Errorf("the fresh engine: registered: %t, sessions: %d", fresh.registered(), fresh.sessions())
+	}
+	var mark gateway.Mark
+	if err := json.Unmarshal([]byte(dead.mark()), &mark); err != nil || mark.Registration != gateway.Deregistered || mark.Sessions != 2 {
+		t.Errorf("%s %v", dead.mark(), err)
+	}
+	if !slices.Equal(dead.events(), []string{"EngineReleased"}) {
+		t.Error(dead.events())
+	}
+	eventually(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
+}
+
+func journal(t *testing.T) map[string]string {
+	t.Helper()
+	kept, err := api.CoreV1().ConfigMaps("spark-vitals").Get(t.Context(), "spark-vitals-releaser", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kept.Data
+}
+
+// The process is killed between the two steps, the pod deleted meanwhile: the
+// next one closes the sessions all the same.
+func TestKilledBetween(t *testing.T) {
+	configuration := config(credentials(t, "secret"))
+	r := startReleaser(t, configuration)
+	for _, s := range servers {
+		s.Fail(kyuubitest.Hang)
+		defer s.Fail(nil)
+	}
+	dead := newEngine(t).register(time.Minute).die().recorded()
+	eventually(t, "deregistered", func() bool { return !dead.registered() })
+	r.Kill()
+	if err := api.CoreV1().Pods("spark").Delete(t.Context(), dead.pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range servers {
+		s.Fail(nil)
+	}
+	if dead.sessions() != 2 || len(journal(t)) != 1 {
+		t.Fatalf("%d sessions, journal %v", dead.sessions(), journal(t))
+	}
+	startReleaser(t, configuration)
+	eventually(t, "closed", func() bool { return dead.sessions() == 0 })
+	eventually(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
+}
+
+// ZooKeeper is away when the engine dies, or hangs; when it is back the node goes.
+func TestZooKeeperAway(t *testing.T) {
+	startReleaser(t, config(credentials(t, "secret")))
+	dead := newEngine(t).register(time.Minute)
+	zookeeper.Stop()
+	dead.die().recorded()
+	eventually(t, "the releaser was refused", func() bool { return tried(t, dead) })
+	if err := zookeeper.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
+
+	dead = newEngine(t).register(time.Minute)
+	if err := zookeeper.Freeze(true); err != nil {
+		t.Fatal(err)
+	}
+	dead.die().recorded()
+	eventually(t, "the releaser gave up", func() bool { return tried(t, dead) })
+	if err := zookeeper.Freeze(false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
+}
+
+// tried tells whether the releaser's log has a failed try of the engine.
+func tried(t *testing.T, e *engine) bool {
+	t.Helper()
+	log, err := os.ReadFile(filepath.Join(controlPlane.Dir, strings.ToLower(t.Name())+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, "release failed") && strings.Contains(line, e.pod.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// The control: without a releaser the node goes when its session expires, and
+// the sessions stay. A releaser that comes later has no proof and closes none.
+func TestExpired(t *testing.T) {
+	dead := newEngine(t).register(2 * time.Second)
+	dead.die().recorded()
+	if !dead.registered() {
+		t.Error("gone at once")
+	}
+	dead.disconnects() // the same for ZooKeeper as the end of the session
+	eventually(t, "expired", func() bool { return !dead.registered() })
+	startReleaser(t, config(credentials(t, "secret")))
+	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), "not-registered") })
+	if dead.sessions() != 2 || len(dead.events()) > 0 {
+		t.Errorf("%d sessions, %q", dead.sessions(), dead.events())
+	}
+}
+
+// A wrong password is told once on the driver, with what to do; when the Secret
+// is corrected the release goes on.
+func TestSecretCorrected(t *testing.T) {
+	dir := credentials(t, "wrong")
+	startReleaser(t, config(dir))
+	dead := newEngine(t).register(time.Minute).die().recorded()
+	eventually(t, "told", func() bool { return slices.Equal(dead.events(), []string{"CredentialsRefused"}) })
+	if dead.registered() || dead.sessions() != 2 {
+		t.Errorf("registered: %t, sessions: %d", dead.registered(), dead.sessions())
+	}
+	if err := os.WriteFile(filepath.Join(dir, "password"), []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"sessions":2`) })
+}
+
+// What whoever may create pods can forge: nothing is released, and nobody is
+// called but the configured ZooKeeper.
+func TestForged(t *testing.T) {
+	foreign, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer foreign.Close()
+	dialled := make(chan string, 1)
+	go func() {
+		if conn, err := foreign.Accept(); err == nil {
+			dialled <- conn.RemoteAddr().String()
+		}
+	}()
+	startReleaser(t, config(credentials(t, "secret")))
+	victim := newEngine(t).register(time.Minute)
+	claim := func(tag, app string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Labels["kyuubi-unique-tag"], p.Labels["spark-app-selector"] = tag, app
+			p.Spec.Volumes = []corev1.Volume{{Name: "spark-conf-volume-driver", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "forged"}}}}}
+		}
+	}
+	if _, err := api.CoreV1().ConfigMaps("spark").Create(t.Context(), &corev1.ConfigMap{ // a copy of the victim's, with another ZooKeeper
+		ObjectMeta: metav1.ObjectMeta{Name: "forged"},
+		Data:       map[string]string{"spark.properties": "spark.kyuubi.ha.addresses=" + foreign.Addr().String() + "\nspark.kyuubi.ha.namespace=" + filepath.Dir(victim.node) + "\nspark.kyuubi.ha.engine.ref.id=" + victim.tag + "\n"},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	own := "feedfeed-0000-4000-8000-000000000000"
+	forged := []*engine{
+		newEngine(t, claim(victim.tag, victim.app)),
+		newEngine(t, claim(victim.tag, "spark-own")),
+		newEngine(t, claim(own, victim.app)),
+		newEngine(t, claim("", victim.app)),
+		newEngine(t, claim(own, "")),
+		newEngine(t, claim(victim.tag, victim.app), func(p *corev1.Pod) { p.Namespace = "strangers" }),
+		newEngine(t, claim(victim.tag, victim.app), func(p *corev1.Pod) { p.Spec.HostNetwork = true }),
+		newEngine(t, claim(own, "spark-own")),
+	}
+	for _, e := range forged {
+		e.pod.Status.PodIP, e.pod.Status.PodIPs = victim.pod.Status.PodIP, victim.pod.Status.PodIPs // an address that was given away again
+		e.die().recorded()
+	}
+	last := newEngine(t).register(time.Minute).die().recorded() // the loop has come past them
+	eventually(t, "the true one is released", func() bool { return last.mark() != "" })
+	eventually(t, "the forged ones are told", func() bool {
+		return slices.Equal(forged[0].events(), []string{"NotProven"}) && slices.Equal(forged[1].events(), []string{"NotProven"}) && slices.Equal(forged[2].events(), []string{"NotProven"})
+	})
+	if !victim.registered() || victim.sessions() != 2 || victim.mark() != "" {
+		t.Errorf("the victim: registered: %t, sessions: %d", victim.registered(), victim.sessions())
+	}
+	select {
+	case who := <-dialled:
+		t.Error("the foreign ZooKeeper was dialled by", who)
+	default:
+	}
+}
+
+// With its rights the releaser cannot change a pod, nor read what is secret.
+func TestRights(t *testing.T) {
+	e := newEngine(t)
+	as, err := controlPlane.As(t.Context(), "spark-vitals", "spark-vitals-releaser")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limited := clientFor(t, as)
+	if _, err := limited.DiscoveryV1().EndpointSlices("kyuubi").List(t.Context(), metav1.ListOptions{}); err != nil {
+		t.Error(err)
+	}
+	for what, try := range map[string]func() error{
+		"patch a pod": func() error {
+			_, err := limited.CoreV1().Pods("spark").Patch(t.Context(), e.pod.Name, "application/merge-patch+json", []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{})
+			return err
+		},
+		"delete a pod": func() error {
+			return limited.CoreV1().Pods("spark").Delete(t.Context(), e.pod.Name, metav1.DeleteOptions{})
+		},
+		"read an engine's ConfigMaps": func() error {
+			_, err := limited.CoreV1().ConfigMaps("spark").List(t.Context(), metav1.ListOptions{})
+			return err
+		},
+		"read another ConfigMap": func() error {
+			_, err := limited.CoreV1().ConfigMaps("spark-vitals").Get(t.Context(), "other", metav1.GetOptions{})
+			return err
+		},
+		"read Secrets": func() error {
+			_, err := limited.CoreV1().Secrets("spark-vitals").List(t.Context(), metav1.ListOptions{})
+			return err
+		},
+		"read pods elsewhere": func() error {
+			_, err := limited.CoreV1().Pods("strangers").List(t.Context(), metav1.ListOptions{})
+			return err
+		},
+	} {
+		if err := try(); !forbidden(err) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
