@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,18 +16,20 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-//go:embed entrypoint.sh nobash.sh decom.sh Deny.java Block.java
+//go:embed entrypoint.sh nobash.sh decom.sh Deny.java Block.java SparkSQLEngine.java
 var sources embed.FS
 
 // Variant of a Spark image.
 type Variant string
 
-// The variants: as most images are, without bash, and with an ENV of the image's
-// own that a variable in the pod would replace.
+// The variants: as most images are, without bash, with an ENV of the image's own
+// that a variable in the pod would replace, and with a stand-in for the main
+// class of Kyuubi's engine.
 const (
 	Plain       Variant = ""
 	NoBash      Variant = "-nobash"
 	JavaOptions Variant = "-javaoptions"
+	Engine      Variant = "-engine"
 )
 
 // Name of the image of a Spark version.
@@ -59,12 +62,16 @@ func (s Store) Spark(ctx context.Context, version string, variant Variant) (Imag
 			return Image{}, err
 		}
 	}
-	filters, err := s.filters(ctx, home)
+	classes := []string{"e2e/Deny", "e2e/Block"}
+	if variant == Engine {
+		classes = append(classes, "org/apache/kyuubi/engine/spark/SparkSQLEngine")
+	}
+	compiled, err := s.compile(ctx, home, classes)
 	if err != nil {
 		return Image{}, err
 	}
 	top := filepath.Join(s.Dir, "top-"+version+string(variant)+".tar")
-	if err := s.writeTop(top, variant, filters); err != nil {
+	if err := s.writeTop(top, variant, compiled); err != nil {
 		return Image{}, err
 	}
 	return Image{Name: Name(version, variant), Config: config(variant), Layers: []string{base, spark, top}}, nil
@@ -126,10 +133,10 @@ func (s Store) base(ctx context.Context) (layer string, err error) {
 	return layer, os.Rename(layer+".part", layer)
 }
 
-// filters compiles the servlet filters for a Spark, whose servlets are javax up
-// to 3.5 and jakarta since 4.0. The image has them as /opt/filters.
-func (s Store) filters(ctx context.Context, home string) ([]File, error) {
-	work, err := os.MkdirTemp("", "filters-")
+// compile Java classes for a Spark, whose servlets are javax up to 3.5 and jakarta
+// since 4.0. The image has them below /opt/classes.
+func (s Store) compile(ctx context.Context, home string, classes []string) ([]File, error) {
+	work, err := os.MkdirTemp("", "classes-")
 	if err != nil {
 		return nil, err
 	}
@@ -139,23 +146,23 @@ func (s Store) filters(ctx context.Context, home string) ([]File, error) {
 		api = "javax.servlet"
 	}
 	var files []File
-	for _, class := range []string{"Deny", "Block"} {
-		source, err := sources.ReadFile(class + ".java")
+	for _, class := range classes {
+		source, err := sources.ReadFile(path.Base(class) + ".java")
 		if err != nil {
 			return nil, err
 		}
-		file := filepath.Join(work, class+".java")
+		file := filepath.Join(work, path.Base(class)+".java")
 		if err := os.WriteFile(file, bytes.ReplaceAll(source, []byte("SERVLET"), []byte(api)), 0o600); err != nil {
 			return nil, err
 		}
 		if err := command(ctx, "javac", "--release", "11", "-nowarn", "-d", work, "-cp", filepath.Join(home, "jars", "*"), file); err != nil {
 			return nil, err
 		}
-		compiled, err := os.ReadFile(filepath.Join(work, "e2e", class+".class"))
+		compiled, err := os.ReadFile(filepath.Join(work, class+".class"))
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, File{Path: "opt/filters/e2e/" + class + ".class", Mode: 0o644, Data: compiled})
+		files = append(files, File{Path: "opt/classes/" + class + ".class", Mode: 0o644, Data: compiled})
 	}
 	return files, nil
 }

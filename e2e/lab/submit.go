@@ -26,6 +26,7 @@ type App struct {
 	Version   string        // of Spark
 	Variant   image.Variant // of the image
 	File      string        // a program below e2e/apps; "pi" is Spark's own example
+	Class     string        // a class below /opt/classes, instead of a file
 	Args      []string
 	Conf      map[string]string // on top of what suits a small machine
 }
@@ -44,6 +45,9 @@ func (l *Lab) Submit(ctx context.Context, a App) error {
 	if a.File == "pi" {
 		file = "local:///opt/py/pyspark/examples/src/main/python/pi.py"
 	}
+	if a.Class != "" {
+		file = "local:///opt/py/pyspark/jars/slf4j-api.jar" // any name: what Spark calls the application's jar
+	}
 	args := []string{"--master", "k8s://" + l.Config.Host, "--deploy-mode", "cluster", "--name", a.Name}
 	conf := maps.Clone(small)
 	maps.Copy(conf, map[string]string{
@@ -54,6 +58,10 @@ func (l *Lab) Submit(ctx context.Context, a App) error {
 		"spark.kubernetes.authenticate.driver.serviceAccountName": account,
 	})
 	maps.Copy(conf, a.Conf)
+	if a.Class != "" {
+		conf["spark.driver.extraClassPath"] = "/opt/classes"
+		args = append(args, "--class", a.Class)
+	}
 	for _, key := range slices.Sorted(maps.Keys(conf)) {
 		args = append(args, "--conf", key+"="+conf[key])
 	}

@@ -32,7 +32,7 @@ type harmless struct {
 }
 
 func filter(class string) map[string]string {
-	return conf("spark.driver.extraClassPath", "/opt/filters", "spark.ui.filters", "e2e."+class)
+	return conf("spark.driver.extraClassPath", "/opt/classes", "spark.ui.filters", "e2e."+class)
 }
 
 // plain is a story that only says what is submitted, and the log's last word.

@@ -25,7 +25,7 @@ import (
 
 // app is what a story submits.
 type app struct {
-	file             string
+	file, class      string
 	args             []string
 	conf             map[string]string
 	variant          image.Variant
@@ -51,7 +51,7 @@ func submit(t *testing.T, name, version string, a app, with bool) *run {
 	}
 	r := &run{with: with, App: lab.App{
 		Namespace: fmt.Sprintf("%s-%s-%s", name, strings.ReplaceAll(version, ".", ""), suffix),
-		Name:      "app", Version: version, Variant: a.variant, File: a.file, Args: a.args, Conf: maps.Clone(a.conf),
+		Name:      "app", Version: version, Variant: a.variant, File: a.file, Class: a.class, Args: a.args, Conf: maps.Clone(a.conf),
 	}}
 	if r.Conf == nil {
 		r.Conf = map[string]string{}
