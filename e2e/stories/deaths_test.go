@@ -63,7 +63,7 @@ spec:
     volumeMounts: [{name: data, mountPath: /data}]
   volumes: [{name: data, emptyDir: {sizeLimit: 20Mi}}]
 `, conf: once()}),
-	dying("executor-disk", "a container writes more than its ephemeral-storage limit", spark.Executor, oom.EvictedContainerStorage,
+	dying("executor-disk", "an executor writes more than its ephemeral-storage limit", spark.Executor, oom.EvictedPodStorage,
 		app{file: "disk.py", args: []string{"/tmp/file", "120", "120"}, executor: `
 spec:
   containers:
