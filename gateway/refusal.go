@@ -4,7 +4,7 @@ import "fmt"
 
 // Refusal is an error that another try does not cure: somebody has to change the
 // configuration, of ours or of the gateway's.
-type Refusal struct {
+type Refusal struct { //nolint:errname // it is a refusal first, and reads so
 	Reason Reason
 	Remedy string // what to do, a sentence
 	Err    error  // what was answered; not nil

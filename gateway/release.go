@@ -40,7 +40,7 @@ const (
 // Steps of a release that has only begun.
 var Steps = []Step{Prove, Deregister, CloseSessions}
 
-// ErrNotRegistered: no registration carries the engine's keys and address, so
+// ErrNotRegistered says that no registration carries the engine's keys and address, so
 // there is nothing to remove and no proof to close sessions by.
 var ErrNotRegistered = errors.New("the engine is not registered")
 

@@ -66,18 +66,17 @@ func configureGateway(c *releaser.Config, kind, file string) error {
 	if err != nil {
 		return fmt.Errorf("reading --config: %w", err)
 	}
-	switch kind {
-	case "kyuubi":
-		parsed, err := kyuubi.ParseConfig(source)
-		if err != nil {
-			return fmt.Errorf("configuration %s:\n%w", file, err)
-		}
-		warnOfStrangers(c.Log, parsed)
-		c.Namespaces = parsed.Namespaces
-		c.Gateway = func(r client.Reader) gateway.Gateway { return kyuubi.New(parsed, r, c.Log) }
-		return nil
+	if kind != "kyuubi" {
+		return fmt.Errorf("--gateway is %q; it must be kyuubi", kind)
 	}
-	return fmt.Errorf("--gateway is %q; it must be kyuubi", kind)
+	parsed, err := kyuubi.ParseConfig(source)
+	if err != nil {
+		return fmt.Errorf("configuration %s:\n%w", file, err)
+	}
+	warnOfStrangers(c.Log, parsed)
+	c.Namespaces = parsed.Namespaces
+	c.Gateway = func(r client.Reader) gateway.Gateway { return kyuubi.New(parsed, r, c.Log) }
+	return nil
 }
 
 // warnOfStrangers: a pod with the labels that a Service selects becomes one of

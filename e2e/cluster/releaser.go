@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -61,10 +62,22 @@ type Releaser struct {
 	process *process
 }
 
+var (
+	building sync.Once
+	built    string
+	errBuild error
+)
+
+// buildOnce builds spark-vitals once for all releasers that are started.
+func buildOnce(progress io.Writer) (string, error) {
+	building.Do(func() { built, errBuild = Build(context.Background(), "cmd/spark-vitals", "spark-vitals", progress) })
+	return built, errBuild
+}
+
 // StartReleaser builds spark-vitals and runs its releaser beside the cluster, as
 // the service account of its manifest.
 func (c *ControlPlane) StartReleaser(ctx context.Context, name, config string, progress io.Writer) (*Releaser, error) {
-	binary, err := Build(ctx, "cmd/spark-vitals", "spark-vitals", progress)
+	binary, err := buildOnce(progress)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 
 func exactly(t *testing.T, root, digestFile string) *kyuubi.Kyuubi {
 	t.Helper()
-	c, err := kyuubi.ParseConfig(fmt.Appendf(nil, "namespaces: [spark]\nzookeeper: {servers: [%q], root: %q, digestFile: %q, timeoutSeconds: 2}\nservers: {urls: [%q]}", zookeeper.Address, root, digestFile, urls[0]))
+	c, err := kyuubi.ParseConfig(fmt.Appendf(nil, "namespaces: [spark]\nzookeeper: {servers: [%q], root: %q, digestFile: %q, timeoutSeconds: 30}\nservers: {urls: [%q]}", zookeeper.Address, root, digestFile, urls[0]))
 	if err != nil {
 		t.Fatal(err)
 	}

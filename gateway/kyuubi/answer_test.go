@@ -55,7 +55,7 @@ func TestAnswers(t *testing.T) {
 		{row: "not an administrator", config: with(t, basic, map[string]string{"user": "alice", "password": "right"}), want: gateway.RightsMissing},
 		{row: "wrong path", config: exactConfig, said: says(404, `{"message":"HTTP 404 Not Found"}`), want: gateway.WrongPath},
 		{row: "wrong path", config: exactConfig, said: says(404, `404 page not found`), want: gateway.WrongPath},
-		{row: "redirect", config: exactConfig, said: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere/", 302) }, want: gateway.WrongPath},
+		{row: "redirect", config: exactConfig, said: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere/", http.StatusFound) }, want: gateway.WrongPath},
 		{row: "a page", config: exactConfig, said: says(200, `<!doctype html><title>Kyuubi UI</title>`), want: gateway.WrongPath},
 		{row: "bad request", config: exactConfig, said: says(500, `{"message":"The value of kyuubi.engine.type should be one of ..."}`), want: gateway.RequestRefused},
 		{row: "bad request", config: exactConfig, said: says(500, `{"message":"Invalid UUID string: x"}`), want: gateway.RequestRefused},
@@ -201,7 +201,7 @@ func TestEndlessAnswer(t *testing.T) {
 	pad := strings.Repeat("x", 1<<20)
 	w.kyuubi.transport = func() (http.RoundTripper, func(), error) {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Body: &endless{`[`, `{"identifier":"a","exception":"` + pad + `"},`}, Request: r}, nil
+			return &http.Response{StatusCode: http.StatusOK, Body: &endless{`[`, `{"identifier":"a","exception":"` + pad + `"},`}, Request: r}, nil
 		}), func() {}, nil
 	}
 	if _, err := w.kyuubi.CloseSessions(t.Context(), deadEngine(t)); err == nil || !strings.Contains(err.Error(), "longer than 64 MiB") {

@@ -193,7 +193,7 @@ func (x *exact) connect(ctx context.Context) (tree, error) {
 	dial := func(network, address string, limit time.Duration) (net.Conn, error) {
 		connection, err := (&net.Dialer{Timeout: limit}).DialContext(ctx, network, address)
 		if err == nil { // the client has no time limit on an answer
-			context.AfterFunc(ctx, func() { connection.Close() })
+			context.AfterFunc(ctx, func() { _ = connection.Close() })
 		}
 		return connection, err
 	}

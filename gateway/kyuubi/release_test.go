@@ -142,7 +142,7 @@ func TestCollateral(t *testing.T) {
 	}
 	for _, s := range w.servers {
 		s.Fail(func(answer http.ResponseWriter, r *http.Request) http.ResponseWriter {
-			if r.Method == "DELETE" && strings.HasSuffix(r.URL.Path, "/engine") && w.sessions(healthy) == 0 {
+			if r.Method == http.MethodDelete && strings.HasSuffix(r.URL.Path, "/engine") && w.sessions(healthy) == 0 {
 				w.register(t, usersSpace, healthy)
 			}
 			return answer

@@ -101,7 +101,7 @@ func (s server) exchange(ctx context.Context, method, address string, read func(
 	if err != nil { // it may have arrived
 		return fmt.Errorf("%w: %w", errUnsure, withoutURL(err))
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(response.Body, maxMessage)) // what came of it will do
 		return s.refused.keep(s.authorization, newAnswer(response.StatusCode, body).meaning())

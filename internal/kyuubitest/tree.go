@@ -1,6 +1,7 @@
 package kyuubitest
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -135,7 +136,7 @@ func (z zooKeeper) Register(node string) (string, error) {
 	parent := ""
 	for step := range strings.SplitSeq(strings.Trim(path.Dir(node), "/"), "/") {
 		parent += "/" + step
-		if _, err := z.conn.Create(parent, nil, 0, everybody); err != nil && err != zk.ErrNodeExists {
+		if _, err := z.conn.Create(parent, nil, 0, everybody); err != nil && !errors.Is(err, zk.ErrNodeExists) {
 			return "", err
 		}
 	}
