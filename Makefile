@@ -12,7 +12,7 @@ build: ## build bin/spark-vitals
 demo: ## show what is injected into real Spark's pods, on a real API server
 	cd e2e && go run ./demo
 
-test: lint unit apiserver ## everything that CI checks
+test: lint unit apiserver releaser ## everything that CI checks
 
 lint: ## formatting, imports, mistakes
 	$(TOOL) golangci-lint run ./...
@@ -21,8 +21,8 @@ lint: ## formatting, imports, mistakes
 unit: ## the tests that need no cluster
 	go test ./...
 
-apiserver: ## the tests on a real API server, which is built first
-	cd e2e && go run ./setup build && go test ./apiserver ./recording
+apiserver: ## the tests on a real API server, which is built first, and on a real ZooKeeper
+	cd e2e && go run ./setup build && go test -p 1 ./apiserver ./recording ./releaser
 
 e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one, CLUSTER=existing for that of KUBECONFIG
 	$(STORIES) -args $(if $(STORY),-all) $(if $(filter existing,$(CLUSTER)),-existing)
@@ -40,7 +40,7 @@ fuzz: ## look for policies that break the parser, for a minute
 	go test ./policy -fuzz=FuzzParse -fuzztime=1m
 
 golden: ## write the wanted part of the golden files anew; read the difference
-	go test ./patches ./policy -update
+	go test ./patches ./policy ./gateway/kyuubi -update
 	UPDATE=1 go test ./cmd/...
 
 clean: ## remove what was built

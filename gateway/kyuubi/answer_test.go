@@ -55,7 +55,9 @@ func TestAnswers(t *testing.T) {
 		{row: "not an administrator", config: with(t, basic, map[string]string{"user": "alice", "password": "right"}), want: gateway.RightsMissing},
 		{row: "wrong path", config: exactConfig, said: says(404, `{"message":"HTTP 404 Not Found"}`), want: gateway.WrongPath},
 		{row: "wrong path", config: exactConfig, said: says(404, `404 page not found`), want: gateway.WrongPath},
-		{row: "redirect", config: exactConfig, said: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere/", http.StatusFound) }, want: gateway.WrongPath},
+		{row: "redirect", config: exactConfig, said: func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://elsewhere/", http.StatusFound)
+		}, want: gateway.WrongPath},
 		{row: "a page", config: exactConfig, said: says(200, `<!doctype html><title>Kyuubi UI</title>`), want: gateway.WrongPath},
 		{row: "bad request", config: exactConfig, said: says(500, `{"message":"The value of kyuubi.engine.type should be one of ..."}`), want: gateway.RequestRefused},
 		{row: "bad request", config: exactConfig, said: says(500, `{"message":"Invalid UUID string: x"}`), want: gateway.RequestRefused},
