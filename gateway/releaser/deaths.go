@@ -2,6 +2,7 @@ package releaser
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -15,6 +16,10 @@ import (
 
 type queue = workqueue.TypedRateLimitingInterface[key]
 
+// longAgo no registration is left to find. Without this bound a first start
+// would look for one for every failed driver that was ever kept.
+const longAgo = 24 * time.Hour
+
 // watch keeps what is due from the object in hand: a moment later it may be gone.
 func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
 	return handler.TypedFuncs[*corev1.Pod, key]{
@@ -25,7 +30,7 @@ func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
 }
 
 func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
-	if _, _, due := l.due(pod, gone); !due {
+	if _, died, due := l.due(pod, gone); !due || time.Since(died) > longAgo {
 		return
 	}
 	k := key{client.ObjectKeyFromObject(pod), pod.UID}

@@ -172,6 +172,9 @@ func TestNothingIsDialled(t *testing.T) {
 		"deleted before it died": {gone: true, pod: func(p *corev1.Pod) {
 			p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: p.Status.StartTime.Time}, new(int64)
 		}},
+		"died long ago": {pod: func(p *corev1.Pod) {
+			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-2 * longAgo))
+		}},
 		"released already": {pod: func(p *corev1.Pod) { p.Annotations[annotations.Released] = "{}" }},
 	} {
 		t.Run(name, func(t *testing.T) {

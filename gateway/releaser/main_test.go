@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -215,6 +216,7 @@ func (w *world) work(limit time.Duration) {
 func dead() *corev1.Pod {
 	pod := kyuubitest.DriverOOMKilled()
 	pod.ResourceVersion = ""
+	pod.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.Now()
 	pod.Annotations = map[string]string{annotations.State: "KILLED", annotations.Reason: "DriverOOMKilled"}
 	return pod
 }
