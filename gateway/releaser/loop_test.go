@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -37,6 +38,12 @@ func TestRelease(t *testing.T) {
 	}
 	if !slices.Equal(w.events(), []string{"EngineReleased"}) || len(w.journal()) > 0 || len(w.loop.deaths) > 0 {
 		t.Error(w.events(), w.journal(), w.loop.deaths)
+	}
+	if sessions := testutil.ToFloat64(w.loop.metrics.sessions); sessions != 3 {
+		t.Errorf("%v sessions are counted", sessions)
+	}
+	if n := testutil.CollectAndCount(w.loop.metrics.seconds); n != 1 {
+		t.Errorf("%d times from death to release", n)
 	}
 	calls := len(w.gateway.calls)
 	now := &corev1.Pod{}
@@ -287,6 +294,12 @@ func TestRefused(t *testing.T) {
 		}
 		if !slices.Equal(w.events(), []string{"CredentialsRefused"}) || w.mark(pod) != "" {
 			t.Error(w.events(), w.mark(pod))
+		}
+		if told := testutil.ToFloat64(w.loop.metrics.refusals); told != 1 {
+			t.Errorf("told %v times", told)
+		}
+		if all, refused := w.loop.pending(); all != 1 || refused != 1 {
+			t.Errorf("pending %v, refused %v", all, refused)
 		}
 		w.added = nil
 		w.gateway.set(func() { w.gateway.err, w.gateway.configuration = nil, "changed" })
