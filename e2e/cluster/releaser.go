@@ -99,7 +99,7 @@ func (c *ControlPlane) StartReleaser(ctx context.Context, name, config string, p
 		return nil, err
 	}
 	r := &Releaser{Log: p.log, process: p}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // the lease of one that was killed has to end
 	defer cancel()
 	if err := p.until(ctx, r.leads); err != nil {
 		r.Stop()

@@ -47,7 +47,7 @@ func StartZooKeeper(ctx context.Context, dir string, progress io.Writer) (*ZooKe
 
 // Start it, also again after Stop: it remembers.
 func (z *ZooKeeper) Start(ctx context.Context) (err error) {
-	z.process, err = start(z.dir, "zookeeper", false, java, "-Xmx128m", "-Dzookeeper.4lw.commands.whitelist=ruok", "-cp", zooKeeperJar,
+	z.process, err = start(z.dir, "zookeeper", false, java, "-Xmx128m", "-Dzookeeper.4lw.commands.whitelist=ruok", "-Dzookeeper.forceSync=no", "-cp", zooKeeperJar,
 		"org.apache.zookeeper.server.ZooKeeperServerMain", filepath.Join(z.dir, "zoo.cfg"))
 	if err != nil {
 		return err
