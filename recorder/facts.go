@@ -62,6 +62,7 @@ func factsOf(pod *corev1.Pod) (facts []fact) {
 type facts struct {
 	mutex   sync.Mutex
 	waiting map[application][]fact
+	taken   int // and not done yet
 }
 
 // add facts, unless they already wait.
@@ -81,13 +82,18 @@ func (f *facts) add(to application, more []fact) {
 	f.waiting[to] = all
 }
 
-// take all facts of an application.
-func (f *facts) take(of application) []fact {
+// take all facts of an application, and say when they are done.
+func (f *facts) take(of application) (all []fact, done func()) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	all := f.waiting[of]
+	all = f.waiting[of]
 	delete(f.waiting, of)
-	return all
+	f.taken += len(all)
+	return all, func() {
+		f.mutex.Lock()
+		defer f.mutex.Unlock()
+		f.taken -= len(all)
+	}
 }
 
 // applications that facts wait for.
@@ -97,9 +103,11 @@ func (f *facts) applications() []application {
 	return slices.Collect(maps.Keys(f.waiting))
 }
 
-func (f *facts) count() (n int) {
+// count those that are not done.
+func (f *facts) count() int {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
+	n := f.taken
 	for _, all := range f.waiting {
 		n += len(all)
 	}

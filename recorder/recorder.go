@@ -50,7 +50,7 @@ const (
 	// A driver's death is urgent: a gateway's users wait for its release.
 	driverWaitAtMost = 50 * time.Millisecond
 	// Between attempts at a driver.
-	firstRetry, lastRetry = 100 * time.Millisecond, time.Minute
+	firstRetry, lastRetry = 100 * time.Millisecond, 10 * time.Second
 	// For what is still to be written when the recorder ends.
 	finishTimeout = 10 * time.Second
 	// Deaths without a driver that are remembered.
@@ -84,7 +84,7 @@ func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
 		DeleteFunc: r.saw,
 	})
 	registry.MustRegister(newMissed(r.missedInjections), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "spark_vitals_deaths_waiting", Help: "Deaths that are still to be written.",
+		Name: "spark_vitals_deaths_waiting", Help: "Deaths that were seen and are not written yet.",
 	}, func() float64 { return float64(r.facts.count()) }))
 	return r, errors.Join(err,
 		r.pods.SetTransform(strip),
@@ -183,7 +183,8 @@ func (r *recorder) work(ctx context.Context) {
 }
 
 func (r *recorder) attempt(ctx context.Context, app application) error {
-	facts := r.facts.take(app)
+	facts, done := r.facts.take(app)
+	defer done()
 	if len(facts) == 0 {
 		return nil
 	}

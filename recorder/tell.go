@@ -42,10 +42,13 @@ func (r *recorder) tell(ctx context.Context, driver spark.Pod, record *oom.Recor
 			continue
 		}
 		text := record.Advice(t, driver)
-		for _, about := range append([]corev1.ObjectReference{reference(driver.Pod)}, sparkApplications(driver.Pod)...) {
-			r.event(ctx, about, pod, t, text)
+		for _, owner := range sparkApplications(driver.Pod) {
+			r.event(ctx, owner, pod, t, text)
 		}
-		r.count(t, pod, driver.Name, text)
+		// It was told before where the driver has no room for the record.
+		if r.event(ctx, reference(driver.Pod), pod, t, text) {
+			r.count(t, pod, driver.Name, text)
+		}
 	}
 }
 

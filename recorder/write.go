@@ -216,6 +216,9 @@ func (r *recorder) heap(ctx context.Context, driver *corev1.Pod) int64 {
 		return 0
 	}
 	found, err := r.Client.CoreV1().ConfigMaps(driver.Namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return 0
+	}
 	if err != nil {
 		r.failed("configmap", err, "namespace", driver.Namespace, "configmap", name)
 		return 0

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,8 @@ const RecorderAccount = "spark-vitals-recorder"
 
 // AllowRecorder makes a service account with the recorder's ClusterRoles of
 // these names, and returns a kubeconfig for it. Server is where the recorder
-// finds the API server, "" for where it is.
+// finds the API server, over TLS with a certificate of the cluster's authority;
+// "" for where it is.
 func (c *ControlPlane) AllowRecorder(ctx context.Context, namespace, server string, roles ...string) (kubeconfig string, err error) {
 	client, err := kubernetes.NewForConfig(c.Config)
 	if err != nil {
@@ -46,10 +48,7 @@ func (c *ControlPlane) AllowRecorder(ctx context.Context, namespace, server stri
 		return "", fmt.Errorf("making the recorder's token: %w", err)
 	}
 	config := clientcmdapi.NewConfig()
-	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: server}
-	if server == "" {
-		config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: c.Config.Host, CertificateAuthorityData: c.Authority.PEM}
-	}
+	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: cmp.Or(server, c.Config.Host), CertificateAuthorityData: c.Authority.PEM}
 	config.AuthInfos["recorder"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
 	config.Contexts["e2e"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "recorder"}
 	config.CurrentContext = "e2e"
@@ -87,6 +86,7 @@ func grant(ctx context.Context, client kubernetes.Interface, namespace string, r
 // Recorder is a running "spark-vitals recorder".
 type Recorder struct {
 	MetricsURL, healthURL string
+	start                 func() (*process, error)
 	process               *process
 }
 
@@ -104,16 +104,24 @@ func (c *ControlPlane) StartRecorder(ctx context.Context, progress io.Writer, ku
 	address := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
 	r := &Recorder{MetricsURL: "http://" + address(0) + "/metrics", healthURL: "http://" + address(1) + "/readyz"}
 	args := append([]string{"recorder", "--kubeconfig=" + kubeconfig, "--metrics-bind-address=" + address(0), "--health-probe-bind-address=" + address(1)}, flags...)
-	if r.process, err = start(c.Dir, fmt.Sprintf("recorder-%d", ports[0]), false, binary, args...); err != nil {
-		return nil, err
+	r.start = func() (*process, error) {
+		return start(c.Dir, fmt.Sprintf("recorder-%d", ports[0]), false, binary, args...)
+	}
+	return r, r.Start(ctx)
+}
+
+// Start the recorder again, after it was ended.
+func (r *Recorder) Start(ctx context.Context) (err error) {
+	if r.process, err = r.start(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if err := r.process.until(ctx, r.ready); err != nil {
 		r.Kill()
-		return nil, err
+		return err
 	}
-	return r, nil
+	return nil
 }
 
 func (r *Recorder) ready(ctx context.Context) error {

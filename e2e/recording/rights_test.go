@@ -1,0 +1,86 @@
+package recording
+
+import (
+	"testing"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+)
+
+// The recorder's rights: what it has, and above all what it has not. That they
+// suffice, all other tests here show.
+func TestRights(t *testing.T) {
+	const mine = "spark-vitals"
+	tests := []struct {
+		verb, group, resource, subresource string
+		allowed                            bool
+	}{
+		{"patch", "", "pods", "status", true},
+		{"patch", "", "pods", "", false},
+		{"update", "", "pods", "", false},
+		{"update", "", "pods", "status", false},
+		{"delete", "", "pods", "", false},
+		{"create", "", "pods", "", false},
+		{"create", "", "pods", "exec", false},
+		{"get", "", "pods", "log", false},
+		{"get", "", "configmaps", "", false},
+		{"get", "", "secrets", "", false},
+		{"create", "", "events", "", false},
+		{"update", "events.k8s.io", "events", "", false},
+		{"patch", "sparkoperator.k8s.io", "sparkapplications", "", false},
+		{"get", "", "namespaces", "", false},
+	}
+	for _, test := range tests {
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User: "system:serviceaccount:" + mine + ":" + cluster.RecorderAccount,
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: "any", Verb: test.verb, Group: test.group, Resource: test.resource, Subresource: test.subresource,
+			},
+		}}
+		answer := must(kubelet.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), review, metav1.CreateOptions{}))(t)
+		if answer.Status.Allowed != test.allowed {
+			t.Errorf("%s %s/%s of %q: allowed is %t", test.verb, test.resource, test.subresource, test.group, answer.Status.Allowed)
+		}
+	}
+}
+
+// With the right to read ConfigMaps a driver's heap is no longer estimated; and
+// nothing else of the ConfigMap is told.
+func TestReadConfigMaps(t *testing.T) {
+	namespace := site(t, "enabled")
+	// An account of its own, so that the others go on without the right.
+	if err := controlPlane.Namespace(t.Context(), "spark-vitals-configmaps", nil); err != nil {
+		t.Fatal(err)
+	}
+	allowed := must(controlPlane.AllowRecorder(t.Context(), "spark-vitals-configmaps", "", role, role+"-configmaps"))(t)
+	r := startWith(t, allowed, "--read-configmaps")
+	d := driver(t, namespace, "etl")
+	name := ""
+	for _, v := range d.Spec.Volumes {
+		if v.ConfigMap != nil {
+			name = v.ConfigMap.Name
+		}
+	}
+	must(kubelet.CoreV1().ConfigMaps(namespace).Create(t.Context(), &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"spark.properties": "spark.secret=x\nspark.driver.memory=600m\n"},
+	}, metav1.CreateOptions{}))(t)
+	die(t, d, "OOMKilled", 137)
+	eventually(t, "the record", func() bool { got := record(t, d); return got.Driver != nil })
+	if got := record(t, d).Driver; got.HeapMiB != 600 || got.Estimated {
+		t.Errorf("%+v", got)
+	}
+	if n := metric(t, r, "spark_vitals_recorder_errors_total", ""); n != 0 {
+		t.Errorf("%v calls failed", n)
+	}
+}
+
+// A pod that the webhook should have seen, and did not.
+func TestMissedInjections(t *testing.T) {
+	namespace := site(t, "enabled")
+	r := start(t)
+	driver(t, namespace, "unseen")
+	eventually(t, "one missed", func() bool { return metric(t, r, "spark_vitals_missed_injections", namespace) == 1 })
+}
