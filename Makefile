@@ -40,7 +40,7 @@ fuzz: ## look for policies that break the parser, for a minute
 	go test ./policy -fuzz=FuzzParse -fuzztime=1m
 
 golden: ## write the wanted part of the golden files anew; read the difference
-	go test ./patches ./policy ./gateway/kyuubi -update
+	go test ./oom ./patches ./policy ./gateway/kyuubi -update
 	UPDATE=1 go test ./cmd/...
 
 clean: ## remove what was built

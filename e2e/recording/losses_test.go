@@ -82,9 +82,12 @@ func (d *deaths) check(t *testing.T) {
 
 // 2,000 executors die and are gone at once, while of two recorders now one and
 // now the other is killed and started again, the API server refuses every fourth
-// call, and users edit the drivers.
+// call, and users edit the drivers. With -short 100 die.
 func TestNothingLostNothingTwice(t *testing.T) {
-	const drivers, each = 20, 100
+	drivers, each := 20, 100
+	if testing.Short() {
+		drivers, each = 4, 25
+	}
 	namespace := site(t, "enabled")
 	through, proxy := troubled(t)
 	replicas := []*cluster.Recorder{startWith(t, through), startWith(t, through)}
