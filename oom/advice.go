@@ -97,8 +97,9 @@ func (a adviser) sentences(howMany string) string {
 		return a.who() + " was ended by the platform" + a.quote() + ". It is no fault of the application."
 	case Failed:
 		return a.failed()
+	default:
+		return a.evicted(howMany)
 	}
-	return a.evicted(howMany)
 }
 
 func (a adviser) who() string {
@@ -148,11 +149,9 @@ func (a adviser) oomKilled(fact, howMany string) string {
 	if a.LimitMiB == 0 {
 		return join(a.who()+" was hit by the kernel for want of memory.", howMany, "The container has no memory limit: the node itself ran out of memory, and Spark's settings cannot prevent that. Give it a limit.")
 	}
-	inference := ""
+	inference := "The heap cannot exceed its own limit, so the rest was too small"
 	if a.HeapMiB > 0 && !a.Estimated {
 		inference = fmt.Sprintf("The heap cannot exceed %d, so the rest was too small", a.HeapMiB)
-	} else {
-		inference = "The heap cannot exceed its own limit, so the rest was too small"
 	}
 	switch a.language {
 	case spark.JVM:

@@ -43,7 +43,7 @@ func sparkBytes(s string) int64 {
 	if s != "" && s[len(s)-1] >= '0' && s[len(s)-1] <= '9' {
 		s += "m"
 	}
-	if unit := strings.TrimSuffix(s, "b"); unit != s && unit != "" && strings.Contains("kmgt", unit[len(unit)-1:]) {
+	if unit := strings.TrimSuffix(s, "b"); unit != s && unit != "" && strings.ContainsAny(unit[len(unit)-1:], "kmgt") {
 		s = unit
 	}
 	return bytesOf(s)

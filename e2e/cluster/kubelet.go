@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,7 +29,7 @@ func (k Kubelet) Driver(ctx context.Context, namespace, name string) (*corev1.Po
 func (k Kubelet) Executor(ctx context.Context, driver *corev1.Pod, id int) (*corev1.Pod, error) {
 	return k.make(ctx, "spark-3.5.9/executor", driver.Namespace, fmt.Sprintf("%s-exec-%d", driver.Name, id), func(p *corev1.Pod) {
 		p.Labels[spark.ApplicationLabel] = driver.Labels[spark.ApplicationLabel]
-		p.Labels[spark.ExecutorIDLabel] = fmt.Sprint(id)
+		p.Labels[spark.ExecutorIDLabel] = strconv.Itoa(id)
 		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: driver.Name, UID: driver.UID, Controller: new(true)}}
 	})
 }

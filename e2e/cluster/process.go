@@ -81,8 +81,8 @@ func startOf(pid int) string {
 	}
 	// The second field may hold anything but ends with the last ")".
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	const start, state = 22 - 3, 3 - 3
-	if len(fields) <= start || fields[state] == "Z" {
+	const start = 19 // the 22nd field of all, the state being the third
+	if len(fields) <= start || fields[0] == "Z" {
 		return ""
 	}
 	return fields[start]

@@ -116,16 +116,17 @@ func TestDeaths(t *testing.T) {
 			if d.bring != nil {
 				d.bring(t, r)
 			}
-			record := r.untilRecorded(t, d)
-			r.check(t, d, record)
+			r.untilRecorded(t, d)
+			r.check(t, d)
 		})
 	}
 }
 
 // untilRecorded waits until the deaths stand on the driver.
-func (r *run) untilRecorded(t *testing.T, d death) (record oom.Record) {
+func (r *run) untilRecorded(t *testing.T, d death) {
 	t.Helper()
 	var seen map[string]string
+	var record oom.Record
 	defer func() {
 		if t.Failed() {
 			t.Logf("on the driver stands %q", seen)
@@ -138,10 +139,9 @@ func (r *run) untilRecorded(t *testing.T, d death) (record oom.Record) {
 		}
 		return record.Count(d.role, d.cause) >= d.count
 	})
-	return record
 }
 
-func (r *run) check(t *testing.T, d death, record oom.Record) {
+func (r *run) check(t *testing.T, d death) {
 	t.Helper()
 	driver := r.driverPod(t)
 	message := driver.Annotations[annotations.Message]
