@@ -81,8 +81,8 @@ var small = map[string]string{
 	"spark.executor.instances":                      "1",
 	"spark.driver.memory":                           "512m",
 	"spark.executor.memory":                         "512m",
-	"spark.kubernetes.driver.request.cores":         "0.1",
-	"spark.kubernetes.executor.request.cores":       "0.1",
+	"spark.kubernetes.driver.request.cores":         "0.05",
+	"spark.kubernetes.executor.request.cores":       "0.02",
 	"spark.driver.extraJavaOptions":                 "-XX:TieredStopAtLevel=1",
 	"spark.executor.extraJavaOptions":               "-XX:TieredStopAtLevel=1",
 }
