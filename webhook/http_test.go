@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -27,13 +26,15 @@ import (
 // A site is a webhook on loopback, without TLS, and its metrics and log.
 type site struct {
 	*httptest.Server
-	metrics *Metrics
-	log     *bytes.Buffer
+	registry *prometheus.Registry
+	metrics  *Metrics
+	log      *bytes.Buffer
 }
 
 func serve(t *testing.T, p *policy.Policy, deny bool) *site {
 	t.Helper()
-	s := &site{metrics: NewMetrics(prometheus.NewPedanticRegistry()), log: &bytes.Buffer{}}
+	s := &site{registry: prometheus.NewPedanticRegistry(), log: &bytes.Buffer{}}
+	s.metrics = NewMetrics(s.registry)
 	log := slog.New(slog.NewJSONHandler(s.log, nil))
 	w := &server{Config: Config{Log: log}}
 	w.ready.Store(true)
@@ -99,29 +100,33 @@ func TestGoldensThroughHTTP(t *testing.T) {
 	}
 }
 
-// What is no admission review is a failed call, and never a refusal.
+// What is no admission review is a failed call, and never a refusal. It is
+// counted, and the connection of who sends such a thing is not kept.
 func TestEnvelopes(t *testing.T) {
 	review := `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u"}}`
 	tests := map[string]struct {
-		method, contentType, encoding, body string
-		status                              int
+		method, path, contentType, encoding, body string
+		status                                    int
 	}{
-		"a review of nothing": {"POST", "application/json", "", review, 200},
-		"GET":                 {"GET", "application/json", "", "", 405},
-		"content type":        {"POST", "application/yaml", "", review, 415},
-		"compressed":          {"POST", "application/json", "gzip", review, 415},
-		"too large":           {"POST", "application/json", "", `{"apiVersion":"` + strings.Repeat("x", maxReviewBytes) + `"}`, 413},
-		"truncated":           {"POST", "application/json", "", review[:40], 400},
-		"empty":               {"POST", "application/json", "", "", 400},
-		"another version":     {"POST", "application/json", "", strings.Replace(review, "/v1", "/v1beta1", 1), 400},
-		"another kind":        {"POST", "application/json", "", `{"apiVersion":"v1","kind":"Pod"}`, 400},
-		"no request":          {"POST", "application/json", "", `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`, 400},
-		"no uid":              {"POST", "application/json", "", strings.Replace(review, `"uid":"u"`, ``, 1), 400},
+		"a review of nothing": {"POST", "/mutate", "application/json", "", review, 200},
+		"GET":                 {"GET", "/mutate", "application/json", "", "", 405},
+		"another path":        {"POST", "/", "application/json", "", review, 404},
+		"content type":        {"POST", "/mutate", "application/yaml", "", review, 415},
+		"compressed":          {"POST", "/mutate", "application/json", "gzip", review, 415},
+		"too large":           {"POST", "/mutate", "application/json", "", `{"apiVersion":"` + strings.Repeat("x", maxReviewBytes) + `"}`, 413},
+		"truncated":           {"POST", "/mutate", "application/json", "", review[:40], 400},
+		"empty":               {"POST", "/mutate", "application/json", "", "", 400},
+		"another version":     {"POST", "/mutate", "application/json", "", strings.Replace(review, "/v1", "/v1beta1", 1), 400},
+		"another kind":        {"POST", "/mutate", "application/json", "", `{"apiVersion":"v1","kind":"Pod"}`, 400},
+		"no request":          {"POST", "/mutate", "application/json", "", `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`, 400},
+		"no uid":              {"POST", "/mutate", "application/json", "", strings.Replace(review, `"uid":"u"`, ``, 1), 400},
+		"a name twice":        {"POST", "/mutate", "application/json", "", strings.Replace(review, `"uid":"u"`, `"uid":"u","uid":"v"`, 1), 400},
+		"nested too deep":     {"POST", "/mutate", "application/json", "", strings.Replace(review, `"u"`, strings.Repeat("[", 1<<20), 1), 400},
 	}
-	s := serve(t, policy.Default(), true)
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			request, err := http.NewRequest(test.method, s.URL+"/mutate", strings.NewReader(test.body))
+			s := serve(t, policy.Default(), true)
+			request, err := http.NewRequest(test.method, s.URL+test.path, strings.NewReader(test.body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,8 +140,11 @@ func TestEnvelopes(t *testing.T) {
 			}
 			defer response.Body.Close()
 			answer, _ := io.ReadAll(response.Body)
-			if response.StatusCode != test.status || strings.Contains(string(answer), `"allowed":false`) {
-				t.Errorf("%s: %s", response.Status, answer)
+			if response.StatusCode != test.status || response.Close != (test.status != 200) || strings.Contains(string(answer), `"allowed":false`) {
+				t.Errorf("%s, closes: %v: %s", response.Status, response.Close, answer)
+			}
+			if n := counted(t, s.registry, test.status); n != 1 {
+				t.Errorf("counted %d times", n)
 			}
 		})
 	}
@@ -259,9 +267,9 @@ func TestWhatIsTold(t *testing.T) {
 
 // A review that would take gigabytes to decode is not decoded, and a pod in it
 // is admitted as it is.
-func TestTooManyMaps(t *testing.T) {
+func TestTooManyElements(t *testing.T) {
 	s := serve(t, policy.Default(), true)
-	answer := s.post(t, "/mutate", "Pod", []byte(`{"spec":{"containers":[{}`+strings.Repeat(",{}", maxMaps)+`]}}`))
+	answer := s.post(t, "/mutate", "Pod", []byte(`{"spec":{"containers":[{}`+strings.Repeat(",{}", maxElements)+`]}}`))
 	if !answer.Allowed || answer.Patch != nil {
 		t.Errorf("%+v", answer)
 	}
@@ -280,29 +288,6 @@ func TestRefusalIsBounded(t *testing.T) {
 	answer := serve(t, policy.Default(), true).post(t, "/validate", "Pod", []byte(pod))
 	if answer.Allowed || len(answer.Result.Message) > 8<<10 {
 		t.Errorf("allowed is %v, the message has %d bytes", answer.Allowed, len(answer.Result.Message))
-	}
-}
-
-// While all room is taken, a review waits, and in the end is a failed call.
-func TestNoRoom(t *testing.T) {
-	full := make(chan struct{}, 1)
-	full <- struct{}{}
-	r := reviews{nil, slog.New(slog.DiscardHandler), full}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if leave, status, err := r.enter(ctx); err == nil || status != http.StatusServiceUnavailable {
-		t.Errorf("entered a full room: %d", status)
-	} else {
-		leave()
-	}
-	<-full
-	leave, _, err := r.enter(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	leave()
-	if len(full) != 0 {
-		t.Error("the room was not left")
 	}
 }
 

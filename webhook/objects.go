@@ -1,15 +1,14 @@
 package webhook
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/go-json-experiment/json"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
-	kjson "sigs.k8s.io/json"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/patches"
@@ -87,21 +86,17 @@ func outcomeOf(result patches.Result) Outcome {
 	return Unchanged
 }
 
-// maxMaps bounds the memory of one review: an empty map of two bytes may become a
-// container of a kilobyte. A pod of 200 containers with 50 variables each has
-// 40,000, most of them in managedFields.
-const maxMaps = 100_000
-
-// decode reads field names as the API server does, with regard to case. What
-// Go's own decoder would take for "annotations" need not be there for a patch.
+// decode reads field names as the API server does, with regard to case, and
+// refuses a name that is there twice. What Go's own decoder would take for
+// "annotations" need not be there for a patch.
 func decode(req *admission.Request, into any) error {
 	if len(req.Object.Raw) == 0 {
 		return errors.New("the review has no object")
 	}
-	if maps := bytes.Count(req.Object.Raw, []byte("{")); maps > maxMaps {
-		return fmt.Errorf("the object has %d maps; at most %d are read", maps, maxMaps)
+	if n := elements(req.Object.Raw); n > maxElements {
+		return fmt.Errorf("the object has %d maps; at most %d are read", n, maxElements)
 	}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(req.Object.Raw, into); err != nil {
+	if err := json.Unmarshal(req.Object.Raw, into); err != nil {
 		return fmt.Errorf("decoding the object of the review: %w", err)
 	}
 	return nil

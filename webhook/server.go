@@ -42,9 +42,9 @@ type Config struct {
 // a second time; so the server waits longer.
 const (
 	idleTimeout   = 150 * time.Second
-	readTimeout   = 10 * time.Second // above the API server's timeoutSeconds for us
-	writeTimeout  = 10 * time.Second
-	finishTimeout = 10 * time.Second // for answers still under way after ShutdownDelay
+	readTimeout   = 10 * time.Second            // above the API server's timeoutSeconds for us
+	writeTimeout  = readTimeout + 5*time.Second // both begin with the header
+	finishTimeout = 10 * time.Second            // for answers still under way after ShutdownDelay
 	maxHeader     = 64 << 10
 )
 
@@ -66,10 +66,11 @@ func Run(ctx context.Context, c Config) error {
 	registry.MustRegister(certificateExpiry(certificates), handshakeErrors)
 	handler := &Handler{Policy: c.Policy, Metrics: NewMetrics(registry), Log: c.Log, Deny: c.Deny}
 
+	open := newConnections(registry)
 	endpoints := []endpoint{
-		{flag: "health-probe-bind-address", address: c.HealthProbeBindAddress, handler: s.health()},
-		{flag: "metrics-bind-address", address: c.MetricsBindAddress, handler: promhttp.HandlerFor(prometheus.Gatherers{registry, ctrlmetrics.Registry}, promhttp.HandlerOpts{})},
-		{flag: "bind-address", address: c.BindAddress, handler: s.reviews(handler), tls: tlsConfig(certificates)},
+		{flag: "health-probe-bind-address", address: c.HealthProbeBindAddress, connections: open.of("health"), handler: s.health()},
+		{flag: "metrics-bind-address", address: c.MetricsBindAddress, connections: open.of("metrics"), handler: promhttp.HandlerFor(prometheus.Gatherers{registry, ctrlmetrics.Registry}, promhttp.HandlerOpts{})},
+		{flag: "bind-address", address: c.BindAddress, connections: open.of("reviews"), handler: s.reviews(handler), tls: tlsConfig(certificates)},
 	}
 	for i := range endpoints {
 		if err := endpoints[i].listen(ctx); err != nil {
@@ -115,6 +116,7 @@ func (s *server) stopAfter(ctx, serving context.Context) error {
 // An endpoint is one address and what is served there.
 type endpoint struct {
 	flag, address string
+	connections   func(net.Conn, http.ConnState)
 	handler       http.Handler
 	tls           *tls.Config  // nil for plain HTTP
 	listener      net.Listener // open from listen on
@@ -132,7 +134,7 @@ func (e *endpoint) serve(ctx context.Context, errorLog *log.Logger) (err error) 
 		Handler:     e.handler,
 		TLSConfig:   e.tls,
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: errorLog,
+		ErrorLog: errorLog, ConnState: e.connections,
 	}
 	stopped := make(chan error, 1)
 	go func() {
@@ -155,14 +157,11 @@ func (e *endpoint) serve(ctx context.Context, errorLog *log.Logger) (err error) 
 // reviews are served over HTTP/1.1 alone: the API server speaks nothing else to
 // webhooks.
 func (s *server) reviews(h *Handler) http.Handler {
-	mux, room := http.NewServeMux(), make(chan struct{}, maxReviews)
-	for path, handler := range map[string]admission.Handler{
+	mux := Reviews(map[string]admission.Handler{
 		"/mutate":   h.Mutate(policy.Enabled),
 		"/audit":    h.Mutate(policy.Audit),
 		"/validate": h.Validate(),
-	} {
-		mux.Handle(path, h.Metrics.timed(path[1:], reviews{handler, s.Log, room}))
-	}
+	}, h.Metrics, s.Log)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.ready.Load() {
 			w.Header().Set("Connection", "close")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -55,7 +56,10 @@ type serverErrors struct {
 func (e *serverErrors) Write(line []byte) (int, error) {
 	text := string(bytes.TrimSpace(line))
 	level := slog.LevelError
-	if bytes.Contains(line, []byte("TLS handshake error")) {
+	switch {
+	case bytes.Contains(line, []byte(net.ErrClosed.Error())):
+		level = slog.LevelDebug // refused by us; see connections
+	case bytes.Contains(line, []byte("TLS handshake error")):
 		level = slog.LevelDebug
 		e.count.Inc()
 		now, told := time.Now().Unix(), e.told.Load()

@@ -1,0 +1,303 @@
+package webhook
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/sync/semaphore"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/policy"
+)
+
+// A memorySite is the webhook on connections in memory, so that thousands need no
+// file descriptors and time is a test's own.
+type memorySite struct {
+	registry *prometheus.Registry
+	accept   chan net.Conn
+	closed   chan struct{}
+}
+
+func (s *memorySite) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.accept:
+		return c, nil
+	case <-s.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (s *memorySite) Close() error   { close(s.closed); return nil }
+func (s *memorySite) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (s *memorySite) dial() net.Conn {
+	client, server := net.Pipe()
+	s.accept <- server
+	return client
+}
+
+func serveInMemory(t *testing.T) *memorySite {
+	s := &memorySite{registry: prometheus.NewPedanticRegistry(), accept: make(chan net.Conn), closed: make(chan struct{})}
+	w := &server{Config: Config{Log: slog.New(slog.DiscardHandler)}}
+	w.ready.Store(true)
+	e := &endpoint{
+		listener:    s,
+		connections: newConnections(s.registry).of("reviews"),
+		handler:     w.reviews(&Handler{Policy: policy.Default(), Metrics: NewMetrics(s.registry), Log: w.Log}),
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stopped := make(chan error)
+	go func() { stopped <- e.serve(ctx, log.New(io.Discard, "", 0)) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// counted is the number of answers with an HTTP status.
+func counted(t *testing.T, registry prometheus.Gatherer, status int) (n uint64) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, metric := range family.Metric {
+			for _, label := range metric.Label {
+				if family.GetName() == "spark_vitals_admission_duration_seconds" && label.GetName() == "code" && label.GetValue() == strconv.Itoa(status) {
+					n += metric.Histogram.GetSampleCount()
+				}
+			}
+		}
+	}
+	return n
+}
+
+func header(length int) string {
+	return fmt.Sprintf("POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", length)
+}
+
+// status of the answer on a connection; 0 where it was closed without one.
+func status(c net.Conn) int {
+	response, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return 0
+	}
+	_, _ = io.Copy(io.Discard, response.Body)
+	return response.StatusCode
+}
+
+// serves tells that a review is answered, as ever.
+func (s *memorySite) serves(t *testing.T) {
+	t.Helper()
+	c := s.dial()
+	defer c.Close()
+	go io.WriteString(c, header(len(emptyReview))+emptyReview)
+	if got := status(c); got != http.StatusOK {
+		t.Errorf("a review is answered by %d", got)
+	}
+}
+
+// Who sends a byte a second is told so when his time is over, and counted; others
+// do not wait for him.
+func TestSlowBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, begun := serveInMemory(t), time.Now()
+		c, sent := s.dial(), make(chan struct{})
+		go func() {
+			defer close(sent)
+			_, _ = io.WriteString(c, header(len(emptyReview)))
+			for _, each := range []byte(emptyReview) {
+				time.Sleep(time.Second)
+				if _, err := c.Write([]byte{each}); err != nil {
+					return
+				}
+			}
+		}()
+		s.serves(t)
+		if waited := time.Since(begun); waited > 0 {
+			t.Errorf("another review waited for %s", waited)
+		}
+		if got := status(c); got != http.StatusRequestTimeout || time.Since(begun) > readTimeout {
+			t.Errorf("answered by %d after %s", got, time.Since(begun))
+		}
+		c.Close()
+		<-sent
+		if n := counted(t, s.registry, http.StatusRequestTimeout); n != 1 {
+			t.Errorf("counted %d times", n)
+		}
+	})
+}
+
+// A crowd of 10,000 takes no more memory than the connections that are served.
+// Those too many are closed at once and counted, the others when their time is
+// over, and then all is as before.
+func TestCrowds(t *testing.T) {
+	const crowd = 10_000
+	for name, test := range map[string]struct {
+		send string
+		most int64 // MiB, of the crowd itself too
+	}{
+		"silent":              {"", 64},
+		"half a header":       {header(1)[:30], 128},
+		"half a small body":   {header(smallBytes) + strings.Repeat(" ", smallBytes-1), 160},
+		"most of a large one": {header(maxReviewBytes) + strings.Repeat(" ", maxReviewBytes-1), 160},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				send := []byte(test.send)
+				s, before := serveInMemory(t), heap()
+				all := make([]net.Conn, crowd)
+				for i := range all {
+					all[i] = s.dial()
+					go all[i].Write(send)
+				}
+				synctest.Wait()
+				if grown := (heap() - before) >> 20; grown > test.most {
+					t.Errorf("%d MiB, want at most %d", grown, test.most)
+				}
+				checkConnections(t, s, maxConnections, crowd-maxConnections)
+				time.Sleep(writeTimeout + time.Second) // nobody reads the answers
+				checkConnections(t, s, 0, crowd-maxConnections)
+				s.serves(t)
+				for _, c := range all {
+					c.Close()
+				}
+			})
+		})
+	}
+}
+
+func checkConnections(t *testing.T, s *memorySite, open, refused int) {
+	t.Helper()
+	want := fmt.Sprintf(`
+# HELP spark_vitals_connections Open connections, by what is served on them: reviews, metrics, health.
+# TYPE spark_vitals_connections gauge
+spark_vitals_connections{endpoint="reviews"} %d
+# HELP spark_vitals_connections_refused_total Connections that were closed at once, because too many were open.
+# TYPE spark_vitals_connections_refused_total counter
+spark_vitals_connections_refused_total{endpoint="reviews"} %d
+`, open, refused)
+	if err := testutil.GatherAndCompare(s.registry, strings.NewReader(want), "spark_vitals_connections", "spark_vitals_connections_refused_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+// The most that the objects of reviews may become in memory, all together.
+func TestLargestObjects(t *testing.T) {
+	const most = 256 // MiB
+	for _, list := range []string{`{"spec":{"containers":[%s]}}`, `{"spec":{"volumes":[%s]}}`, `{"metadata":{"managedFields":[%s]}}`} {
+		for _, element := range []string{"{}", "null"} {
+			n := maxElements - strings.Count(list, "{")
+			object := fmt.Appendf(nil, list, strings.TrimSuffix(strings.Repeat(element+",", n), ","))
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			if err := decode(&admission.Request{AdmissionRequest: *creation("Pod", object)}, &corev1.Pod{}); err != nil {
+				t.Fatal(err)
+			}
+			runtime.ReadMemStats(&after)
+			if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > most {
+				t.Errorf(list+" takes %d MiB, want at most %d", element, took, most)
+			}
+		}
+	}
+}
+
+// While others take all the room, a review waits, and in the end is a failed call.
+func TestNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, begun := newRoom(), time.Now()
+		review := func(length int) (status int) {
+			var taken places
+			defer taken.leave()
+			r := httptest.NewRequest("POST", "/mutate", strings.NewReader(strings.Repeat("{", length)))
+			r.Header.Set("Content-Type", "application/json")
+			_, status, _ = s.read(r, &taken)
+			return status
+		}
+		var others places
+		for _, full := range []struct {
+			of   *semaphore.Weighted
+			n    int64
+			body int
+		}{{s.elements, 1, maxElements}, {s.elements, maxElements - 1, 1}, {s.large, maxLarge, smallBytes}} {
+			if err := others.take(t.Context(), full.of, full.n); err != nil {
+				t.Fatal(err)
+			}
+			if got := review(full.body); got != http.StatusServiceUnavailable || time.Since(begun) != maxWait {
+				t.Errorf("answered by %d after %s", got, time.Since(begun))
+			}
+			begun = time.Now()
+		}
+		others.leave()
+		for _, body := range []int{1, smallBytes, 2 * maxElements} {
+			if got := review(body); got != 0 || time.Since(begun) > 0 {
+				t.Errorf("%d bytes are answered by %d, after %s, although there is room", body, got, time.Since(begun))
+			}
+		}
+	})
+}
+
+// Pods that are large, and not hostile, are injected like others.
+func TestLargePods(t *testing.T) {
+	variables := func(n int) (all []corev1.EnvVar) {
+		for i := range n {
+			all = append(all, corev1.EnvVar{Name: fmt.Sprintf("V%d", i), Value: "{null}"})
+		}
+		return all
+	}
+	for name, enlarge := range map[string]func(*corev1.PodSpec){
+		"1,000 variables": func(s *corev1.PodSpec) { s.Containers[0].Env = append(s.Containers[0].Env, variables(1000)...) },
+		"200 containers": func(s *corev1.PodSpec) {
+			for i := range 199 {
+				s.Containers = append(s.Containers, corev1.Container{Name: fmt.Sprintf("sidecar-%d", i), Env: variables(50)})
+			}
+		},
+	} {
+		var pod corev1.Pod
+		if err := json.Unmarshal(captured.Named("spark-3.5.9/executor").Object(), &pod); err != nil {
+			t.Fatal(err)
+		}
+		enlarge(&pod.Spec)
+		object, err := json.Marshal(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := serve(t, policy.Default(), true)
+		for _, path := range []string{"/mutate", "/audit", "/validate"} {
+			answer := s.post(t, path, "Pod", object)
+			if !answer.Allowed || answer.Warnings != nil || (answer.Patch != nil) != (path != "/validate") {
+				t.Errorf("%s with %s: %+v", path, name, answer)
+			}
+		}
+	}
+}
+
+// heap is what is alive.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
