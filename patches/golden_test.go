@@ -7,9 +7,9 @@ import (
 	"testing"
 
 	jsonpatchapply "github.com/evanphx/json-patch/v5"
+	jsonv2 "github.com/go-json-experiment/json"
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
-	kjson "sigs.k8s.io/json"
 
 	"github.com/spark-vitals/spark-vitals/internal/golden"
 	"github.com/spark-vitals/spark-vitals/patches"
@@ -93,7 +93,7 @@ func tell(r patches.Result) string {
 
 func decode(t *testing.T, object []byte, into any) {
 	t.Helper()
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(object, into); err != nil {
+	if err := jsonv2.Unmarshal(object, into); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -6,11 +6,11 @@ import (
 	"testing"
 
 	jsonpatchapply "github.com/evanphx/json-patch/v5"
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"pgregory.net/rapid"
-	kjson "sigs.k8s.io/json"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/generate"
@@ -42,9 +42,9 @@ func TestProperties(t *testing.T) {
 	})
 }
 
-func applyToJSON(t *rapid.T, p *policy.Policy, mode policy.Mode, object []byte) ([]byte, *corev1.Pod, patches.Result) {
+func applyToJSON(t rapid.TB, p *policy.Policy, mode policy.Mode, object []byte) ([]byte, *corev1.Pod, patches.Result) {
 	pod := &corev1.Pod{}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(object, pod); err != nil {
+	if err := jsonv2.Unmarshal(object, pod); err != nil {
 		t.Fatal(err)
 	}
 	var result patches.Result
@@ -68,9 +68,9 @@ func applyToJSON(t *rapid.T, p *policy.Policy, mode policy.Mode, object []byte) 
 	return after, pod, result
 }
 
-func checkAgreement(t *rapid.T, after []byte, typed *corev1.Pod, result patches.Result) {
+func checkAgreement(t rapid.TB, after []byte, typed *corev1.Pod, result patches.Result) {
 	got := &corev1.Pod{}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(after, got); err != nil {
+	if err := jsonv2.Unmarshal(after, got); err != nil {
 		t.Fatal(err)
 	}
 	if result.Mode != policy.Enabled {
@@ -81,7 +81,7 @@ func checkAgreement(t *rapid.T, after []byte, typed *corev1.Pod, result patches.
 	}
 }
 
-func checkUserStands(t *rapid.T, before *corev1.Pod, after []byte, mode policy.Mode) {
+func checkUserStands(t rapid.TB, before *corev1.Pod, after []byte, mode policy.Mode) {
 	got := &corev1.Pod{}
 	if err := json.Unmarshal(after, got); err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func checkUserStands(t *rapid.T, before *corev1.Pod, after []byte, mode policy.M
 
 // restore takes out of a container what we may have put into it, if that is all
 // there is.
-func restore(t *rapid.T, before, got *corev1.Container) {
+func restore(t rapid.TB, before, got *corev1.Container) {
 	for _, name := range policy.ProbeNames {
 		if *name.Of(before) == nil {
 			*name.Of(got) = nil
@@ -174,7 +174,7 @@ func withUnknownFields(t *rapid.T, pod *corev1.Pod) []byte {
 	return data
 }
 
-func checkUnknownFields(t *rapid.T, before, after []byte) {
+func checkUnknownFields(t rapid.TB, before, after []byte) {
 	for _, name := range []string{"unknownOfPod", "unknownOfSpec", "unknownOfContainer"} {
 		if strings.Count(string(before), name) != strings.Count(string(after), name) {
 			t.Fatalf("%s is gone", name)

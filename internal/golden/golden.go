@@ -52,7 +52,7 @@ type Case struct {
 }
 
 // Cases reads all goldens of a folder; none is an error.
-func Cases(t *testing.T, folder string) []Case {
+func Cases(t testing.TB, folder string) []Case {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(folder, "*.txtar"))
 	if err != nil || len(paths) == 0 {
@@ -65,7 +65,7 @@ func Cases(t *testing.T, folder string) []Case {
 	return cases
 }
 
-func read(t *testing.T, path string) Case {
+func read(t testing.TB, path string) Case {
 	t.Helper()
 	file, err := txtar.ParseFile(path)
 	if err != nil {
@@ -95,7 +95,7 @@ func (c *Case) part(name string) []byte {
 	return nil
 }
 
-func (c *Case) object(t *testing.T) (kind string, object []byte) {
+func (c *Case) object(t testing.TB) (kind string, object []byte) {
 	t.Helper()
 	if name := strings.TrimSpace(string(c.part("captured"))); name != "" {
 		review := captured.Named(name)
@@ -117,7 +117,7 @@ func (c *Case) object(t *testing.T) (kind string, object []byte) {
 	return kind, object
 }
 
-func toJSON(t *testing.T, text []byte) []byte {
+func toJSON(t testing.TB, text []byte) []byte {
 	t.Helper()
 	data, err := yaml.YAMLToJSONStrict(text)
 	if err != nil {
