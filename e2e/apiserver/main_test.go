@@ -93,6 +93,7 @@ func startSite(ctx context.Context, dir, name, source string) (*cluster.Webhook,
 	labels := map[string]string{"policy": name}
 	return w, errors.Join(
 		controlPlane.Register(ctx, "m-spark-vitals-"+name, w.URL, labels),
+		controlPlane.RegisterValidation(ctx, "m-spark-vitals-"+name, w.URL, labels),
 		namespace(ctx, s.enabled(), labels, policy.Enabled),
 		namespace(ctx, s.audited(), labels, policy.Audit),
 	)

@@ -21,8 +21,8 @@ import (
 
 // Webhook is a running "spark-vitals webhook".
 type Webhook struct {
-	URL, HealthURL string
-	process        *process
+	URL, HealthURL, MetricsURL string
+	process                    *process
 }
 
 // StartWebhook builds spark-vitals and runs its webhook beside the cluster, with
@@ -41,7 +41,7 @@ func (c *ControlPlane) StartWebhook(ctx context.Context, progress io.Writer, fla
 		return nil, err
 	}
 	address := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
-	w := &Webhook{URL: "https://" + address(0), HealthURL: "http://" + address(2)}
+	w := &Webhook{URL: "https://" + address(0), HealthURL: "http://" + address(2), MetricsURL: "http://" + address(1) + "/metrics"}
 	args := append([]string{
 		"webhook", "--cert-dir=" + certs, "--bind-address=" + address(0),
 		"--metrics-bind-address=" + address(1), "--health-probe-bind-address=" + address(2),
@@ -51,7 +51,7 @@ func (c *ControlPlane) StartWebhook(ctx context.Context, progress io.Writer, fla
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := w.process.until(ctx, w.ready); err != nil {
+	if err := w.process.until(ctx, w.Ready); err != nil {
 		w.Stop()
 		return nil, err
 	}
@@ -65,7 +65,8 @@ func (c *ControlPlane) issueServing(dir string) error {
 	return c.Authority.Issue(dir, "tls", pkix.Name{CommonName: "spark-vitals-webhook"}, "127.0.0.1")
 }
 
-func (w *Webhook) ready(ctx context.Context) error {
+// Ready tells whether the webhook says that it is, as a kubelet would ask it.
+func (w *Webhook) Ready(ctx context.Context) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.HealthURL+"/readyz", nil)
 	if err != nil {
 		return err
@@ -83,6 +84,15 @@ func (w *Webhook) ready(ctx context.Context) error {
 
 // Stop ends the webhook as a kubelet would.
 func (w *Webhook) Stop() { w.process.stop(30 * time.Second) }
+
+// Kill ends the webhook at once.
+func (w *Webhook) Kill() {
+	_ = w.process.cmd.Process.Kill()
+	<-w.process.ended
+}
+
+// PID is the webhook's process.
+func (w *Webhook) PID() int { return w.process.cmd.Process.Pid }
 
 // Register tells the API server of a webhook under a name: of pods and driver
 // Services in namespaces with the label of a mode, each mode on its own path, and
@@ -112,6 +122,17 @@ func (c *ControlPlane) Register(ctx context.Context, name, url string, labels ma
 	if _, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(ctx, mutating, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("registering the mutating webhook: %w", err)
 	}
+	return nil
+}
+
+// RegisterValidation tells the API server of a webhook that is run with
+// --validation=deny, under a name: of drivers alone, because nothing else is
+// ever refused, and what is to be told has been told by /mutate.
+func (c *ControlPlane) RegisterValidation(ctx context.Context, name, url string, labels map[string]string) error {
+	client, err := kubernetes.NewForConfig(c.Config)
+	if err != nil {
+		return err
+	}
 	validating := &admissionregistrationv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
@@ -119,7 +140,7 @@ func (c *ControlPlane) Register(ctx context.Context, name, url string, labels ma
 			ClientConfig:            c.ClientConfig(url + "/validate"),
 			Rules:                   CreationOf("pods"),
 			NamespaceSelector:       labelled("enabled", labels),
-			ObjectSelector:          objectSelectors["pods"],
+			ObjectSelector:          &metav1.LabelSelector{MatchLabels: map[string]string{spark.RoleLabel: string(spark.Driver)}},
 			FailurePolicy:           new(admissionregistrationv1.Ignore),
 			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
 			TimeoutSeconds:          new(int32(3)),

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+)
+
+var (
+	rounds  = flag.Int("rounds", 30, "webhook: rounds of the handler alone, each of 100 reviews of every kind")
+	creates = flag.Int("creates", 600, "webhook: pods to create in each namespace")
+	reviews = flag.Int("reviews", 1_000_000, "webhook: reviews to look for growing memory with")
+)
+
+func benchWebhook(ctx context.Context, d *document) error {
+	d.say("Written by `make bench` on %s, %s, %d cores, which the load and what is measured share.", time.Now().Format("2006-01-02"), runtime.Version(), runtime.NumCPU())
+	aims := &aims{}
+	for _, part := range []func(context.Context, *document, *aims) error{benchAlone, benchCreates, benchLoad} {
+		if err := part(ctx, d, aims); err != nil {
+			return err
+		}
+	}
+	aims.write(d)
+	return nil
+}
+
+// aims are what is wanted of the figures.
+type aims []aim
+
+type aim struct {
+	what      string
+	got, most float64
+}
+
+func (a *aims) add(what string, got, most float64) { *a = append(*a, aim{what, got, most}) }
+
+func (a *aims) write(d *document) {
+	d.say("\n### Aims")
+	d.table("", "measured", "at most", "")
+	for _, each := range *a {
+		verdict := "met"
+		if each.got > each.most {
+			verdict = "**missed**"
+		}
+		d.row(each.what, fmt.Sprintf("%.2f", each.got), each.most, verdict)
+	}
+}
+
+// quantile of durations, in milliseconds; it sorts them.
+func quantile(all []time.Duration, q float64) float64 {
+	slices.Sort(all)
+	return float64(all[int(q*float64(len(all)-1))].Microseconds()) / 1000
+}

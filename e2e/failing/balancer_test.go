@@ -1,0 +1,110 @@
+package failing
+
+import (
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+)
+
+// A balancer stands in for a Service and kube-proxy: a new connection goes to one
+// of the webhooks that were ready when last asked, in turn; one that is open stays
+// where it is.
+type balancer struct {
+	url string
+
+	mu    sync.Mutex
+	all   []*cluster.Webhook
+	ready []string // addresses
+	next  int
+}
+
+const askEvery = time.Second // as a readiness probe does
+
+func balance(t *testing.T) *balancer {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &balancer{url: "https://" + listener.Addr().String()}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			from, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go b.forward(from)
+		}
+	}()
+	asking := time.NewTicker(askEvery)
+	t.Cleanup(asking.Stop)
+	go func() {
+		for {
+			select {
+			case <-asking.C:
+				b.ask(t)
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
+	return b
+}
+
+// add a webhook that is ready.
+func (b *balancer) add(w *cluster.Webhook) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.all = append(b.all, w)
+	b.ready = append(b.ready, w.URL[len("https://"):])
+}
+
+func (b *balancer) ask(t *testing.T) {
+	var ready []string
+	b.mu.Lock()
+	all := slices.Clone(b.all)
+	b.mu.Unlock()
+	for _, w := range all {
+		if w.Ready(t.Context()) == nil {
+			ready = append(ready, w.URL[len("https://"):])
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ready = ready
+}
+
+func (b *balancer) pick() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.ready) == 0 {
+		return ""
+	}
+	b.next++
+	return b.ready[b.next%len(b.ready)]
+}
+
+// forward to another where one refuses: that a cluster, too, soon learns of a
+// container that has ended is taken for granted here.
+func (b *balancer) forward(from net.Conn) {
+	defer from.Close()
+	for range 3 {
+		to, err := net.Dial("tcp", b.pick())
+		if err != nil {
+			continue
+		}
+		defer to.Close()
+		go func() {
+			_, _ = io.Copy(to, from)
+			to.(*net.TCPConn).CloseWrite()
+		}()
+		_, _ = io.Copy(from, to)
+		return
+	}
+}

@@ -1,0 +1,105 @@
+package failing
+
+import (
+	"crypto/tls"
+	"crypto/x509/pkix"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/webhook"
+)
+
+// A pod is created as it is, within the timeout, whatever the webhook does; the
+// API server counts it, unless it is we who answer "allowed" and count.
+func TestBrokenWebhooks(t *testing.T) {
+	const timeout = 3 * time.Second // as registered
+	registry := prometheus.NewPedanticRegistry()
+	withoutPolicy := &webhook.Handler{Metrics: webhook.NewMetrics(registry), Log: slog.New(slog.DiscardHandler)} // its use panics
+	panics := webhook.Reviews(map[string]admission.Handler{"/mutate": withoutPolicy.Mutate(policy.Enabled)}, withoutPolicy.Metrics, withoutPolicy.Log)
+	answer := func(text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
+	}
+	for name, test := range map[string]struct {
+		handler http.Handler
+		missed  int
+	}{
+		"down":        {nil, 1},
+		"hangs":       {http.HandlerFunc(hang), 1},
+		"garbage":     {answer("garbage"), 1},
+		"empty":       {answer(""), 1},
+		"another-uid": {answer(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u","allowed":true}}`), 1},
+		"fails":       {http.NotFoundHandler(), 1},
+		"breaks-off":  {http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), 1},
+		"panics":      {panics, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var calls atomic.Int32
+			s := register(t, name, serve(t, test.handler, &calls))
+			before := failedOpen(t)
+			eventually(t, "called", func() bool { // the API server takes a moment to know of a registration
+				begun := time.Now()
+				injected, err := s.create(t.Context())
+				if took := time.Since(begun); err != nil || injected || took > timeout+time.Second {
+					t.Errorf("after %s: injected is %v, %v", took, injected, err)
+				}
+				return failedOpen(t) > before || calls.Load() > 0
+			})
+			if missed := failedOpen(t) - before; missed != test.missed {
+				t.Errorf("the API server counts %d calls that failed, want %d", missed, test.missed)
+			}
+		})
+	}
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(`
+# HELP spark_vitals_admission_requests_total Admission requests by path, resource, Spark role, rule and outcome. An outcome of error or panic admitted the object as it was.
+# TYPE spark_vitals_admission_requests_total counter
+spark_vitals_admission_requests_total{outcome="panic",path="mutate",resource="pods",role="",rule=""} 1
+`), "spark_vitals_admission_requests_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+// hang until the caller has gone, which only who has read his request is told.
+func hang(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	<-r.Context().Done()
+}
+
+// serve a handler over TLS, with a certificate that the API server trusts; nil is
+// an address where nobody listens.
+func serve(t *testing.T, handler http.Handler, calls *atomic.Int32) (url string) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		handler.ServeHTTP(w, r)
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	dir := t.TempDir()
+	if err := controlPlane.Authority.Issue(dir, "tls", pkix.Name{CommonName: "broken"}, "127.0.0.1"); err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := tls.LoadX509KeyPair(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	server.StartTLS()
+	if handler == nil {
+		server.Close()
+	} else {
+		t.Cleanup(server.Close)
+	}
+	return server.URL
+}

@@ -1,0 +1,122 @@
+package failing
+
+import (
+	"crypto/tls"
+	"crypto/x509/pkix"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+)
+
+const workers = 4
+
+func start(t *testing.T, flags ...string) *cluster.Webhook {
+	t.Helper()
+	w, err := controlPlane.StartWebhook(t.Context(), os.Stderr, append([]string{"--shutdown-delay=3s"}, flags...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	return w
+}
+
+// Two webhooks are renewed in turn, as a Deployment does it with maxSurge 1 and
+// maxUnavailable 0, while pods are created: none is missed.
+func TestRollout(t *testing.T) {
+	b := balance(t)
+	old := []*cluster.Webhook{start(t), start(t)}
+	for _, w := range old {
+		b.add(w)
+	}
+	s := register(t, "rollout", b.url)
+	s.seen(t)
+	before, pods := failedOpen(t), s.creating(t, workers)
+	for range 2 {
+		for i := range old {
+			pods.more(t, 20)
+			renewed := start(t)
+			b.add(renewed)
+			old[i].Stop()
+			old[i] = renewed
+		}
+	}
+	pods.more(t, 20)
+	if missed := pods.end(t); missed > 0 || failedOpen(t) != before {
+		t.Errorf("%d pods were not injected; the API server counts %d calls that failed", missed, failedOpen(t)-before)
+	}
+}
+
+// One of two webhooks is killed: no more pods are missed than were under way.
+func TestKill(t *testing.T) {
+	b := balance(t)
+	doomed := start(t)
+	b.add(doomed)
+	b.add(start(t))
+	s := register(t, "kill", b.url)
+	s.seen(t)
+	pods := s.creating(t, workers)
+	pods.more(t, 50)
+	doomed.Kill()
+	pods.more(t, 50)
+	if missed := pods.end(t); missed > workers {
+		t.Errorf("%d pods were not injected; %d were under way", missed, workers)
+	}
+}
+
+// Certificates are exchanged on disk as the kubelet exchanges those of a Secret,
+// while pods are created: none is missed.
+func TestCertificates(t *testing.T) {
+	dir := t.TempDir()
+	exchange(t, dir, 0)
+	w := start(t, "--cert-dir="+dir)
+	s := register(t, "certificates", w.URL)
+	s.seen(t)
+	before, pods := failedOpen(t), s.creating(t, workers)
+	for generation := 1; generation <= 2; generation++ {
+		pods.more(t, 20)
+		exchange(t, dir, generation)
+		eventually(t, "serving the new certificate", func() bool {
+			c, err := tls.Dial("tcp", strings.TrimPrefix(w.URL, "https://"), &tls.Config{InsecureSkipVerify: true})
+			if err != nil {
+				return false
+			}
+			defer c.Close()
+			return c.ConnectionState().PeerCertificates[0].Subject.CommonName == commonName(generation)
+		})
+	}
+	pods.more(t, 20)
+	if missed := pods.end(t); missed > 0 || failedOpen(t) != before {
+		t.Errorf("%d pods were not injected; the API server counts %d calls that failed", missed, failedOpen(t)-before)
+	}
+}
+
+func commonName(generation int) string { return fmt.Sprintf("generation-%d", generation) }
+
+// exchange the certificate: the files are links through a folder that is a link,
+// and that one is replaced.
+func exchange(t *testing.T, dir string, generation int) {
+	t.Helper()
+	data := filepath.Join(dir, commonName(generation))
+	steps := []func() error{
+		func() error { return os.Mkdir(data, 0o755) },
+		func() error {
+			return controlPlane.Authority.Issue(data, "tls", pkix.Name{CommonName: commonName(generation)}, "127.0.0.1")
+		},
+		func() error { return os.Symlink(data, filepath.Join(dir, "new")) },
+		func() error { return os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "data")) },
+	}
+	if generation == 0 {
+		for _, name := range []string{"tls.crt", "tls.key"} {
+			steps = append(steps, func() error { return os.Symlink(filepath.Join("data", name), filepath.Join(dir, name)) })
+		}
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
