@@ -22,7 +22,7 @@ unit: ## the tests that need no cluster
 	go test ./...
 
 apiserver: ## the tests on a real API server, which is built first, and on a real ZooKeeper
-	cd e2e && go run ./setup build && go test -p 1 ./apiserver ./recording ./releaser
+	cd e2e && go run ./setup build && go test -p 1 ./apiserver ./failing ./recording ./releaser
 
 e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one, CLUSTER=existing for that of KUBECONFIG
 	$(STORIES) -args $(if $(STORY),-all) $(if $(filter existing,$(CLUSTER)),-existing)
@@ -36,8 +36,14 @@ cluster: ## a whole cluster with real Spark's images, which stays
 cluster-down: ## end it
 	cd e2e && go run ./setup down
 
-fuzz: ## look for policies that break the parser, for a minute
-	go test ./policy -fuzz=FuzzParse -fuzztime=1m
+FUZZ = -run '^$$' -fuzztime $(or $(T),1m) -fuzzminimizetime 20x
+fuzz: ## look for input that breaks something, for T (1m) each
+	go test ./policy -fuzz FuzzParse $(FUZZ)
+	go test ./patches -fuzz FuzzPatch $(FUZZ)
+	go test ./webhook -fuzz FuzzReview $(FUZZ)
+
+bench: ## measure, and write docs/performance.md
+	cd e2e && go run ./bench
 
 golden: ## write the wanted part of the golden files anew; read the difference
 	go test ./oom ./patches ./policy ./gateway/kyuubi -update
@@ -46,5 +52,5 @@ golden: ## write the wanted part of the golden files anew; read the difference
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help build demo test lint unit apiserver e2e e2e-all cluster cluster-down fuzz golden clean
+.PHONY: help build demo test lint unit apiserver e2e e2e-all cluster cluster-down fuzz bench golden clean
 .DEFAULT_GOAL = help

@@ -224,6 +224,23 @@ func TestOtherRequestsAreLeftAlone(t *testing.T) {
 	}
 }
 
+// A pod that opts out is answered for by its metadata alone: as it would be else,
+// and only where it is Spark's and says exactly that.
+func TestOptedOut(t *testing.T) {
+	for object, want := range map[string]bool{
+		`{"metadata":{"annotations":{"spark-vitals.io/inject":"disabled","spark-vitals.io/state":"copied"},"labels":{"spark-role":"driver"}},"spec":0}`: true,
+		`{"metadata":{"annotations":{"spark-vitals.io/inject":"audit"},"labels":{"spark-role":"driver"}}}`:                                              false,
+		`{"metadata":{"annotations":{"spark-vitals.io/inject":"disabled"},"labels":{"spark-role":"spy"}}}`:                                              false,
+		`{"spec":{"metadata":{"annotations":{"spark-vitals.io/inject":"disabled"},"labels":{"spark-role":"driver"}}}}`:                                  false,
+		`"spark-vitals.io/inject"`: false,
+	} {
+		v, ok := optedOut([]byte(object))
+		if ok != want || ok && (v.outcome != OptedOut || v.role != "driver" || len(v.result.Operations) != 1) {
+			t.Errorf("%s: %v, %+v", object, ok, v)
+		}
+	}
+}
+
 // What is counted and logged of a request; nothing of the user's but names.
 func TestWhatIsTold(t *testing.T) {
 	const secret = "hunter2"
@@ -288,19 +305,6 @@ func TestRefusalIsBounded(t *testing.T) {
 	answer := serve(t, policy.Default(), true).post(t, "/validate", "Pod", []byte(pod))
 	if answer.Allowed || len(answer.Result.Message) > 8<<10 {
 		t.Errorf("allowed is %v, the message has %d bytes", answer.Allowed, len(answer.Result.Message))
-	}
-}
-
-// The metrics' names and labels follow Prometheus' rules.
-func TestMetricsLint(t *testing.T) {
-	registry := prometheus.NewPedanticRegistry()
-	m := NewMetrics(registry)
-	m.requests.WithLabelValues("mutate", "pods", "driver", "default/driver", "patched").Inc()
-	m.warnings.WithLabelValues("mutate", "setting-ignored").Inc()
-	m.seconds.WithLabelValues("mutate", "200").Observe(0.001)
-	problems, err := testutil.GatherAndLint(registry)
-	if err != nil || len(problems) > 0 {
-		t.Errorf("%v, %v", problems, err)
 	}
 }
 

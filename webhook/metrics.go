@@ -26,7 +26,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}, []string{"path", "resource", "role", "rule", "outcome"}),
 		warnings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_admission_warnings_total",
-			Help: "Warnings given to users, by path and kind: setting-ignored, harmful-probe, probe-left-out.",
+			Help: "Warnings given to users, by path and kind: setting-ignored, setting-unused, harmful-probe, probe-left-out.",
 		}, []string{"path", "kind"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "spark_vitals_admission_duration_seconds",

@@ -1,13 +1,16 @@
 package webhook
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
@@ -17,6 +20,9 @@ import (
 )
 
 func (h *Handler) mutatePod(req *admission.Request, namespace policy.Mode) (verdict, error) {
+	if v, ok := optedOut(req.Object.Raw); ok {
+		return v, nil
+	}
 	pod := &corev1.Pod{}
 	if err := decode(req, pod); err != nil {
 		return verdict{}, err
@@ -28,6 +34,28 @@ func (h *Handler) mutatePod(req *admission.Request, namespace policy.Mode) (verd
 	choice := h.Policy.For(sparkPod, namespace)
 	result := patches.Apply(sparkPod, choice)
 	return verdict{outcome: outcomeOf(result), role: string(sparkPod.Role), result: result}, nil
+}
+
+// optedOut answers for a pod that says so itself, from its metadata alone: to
+// decode the rest takes longer than all else.
+func optedOut(object []byte) (v verdict, ok bool) {
+	if !bytes.Contains(object, []byte(`"`+annotations.Inject+`"`)) {
+		return verdict{}, false
+	}
+	var pod struct {
+		Metadata struct {
+			Labels      map[string]string `json:"labels"`
+			Annotations map[string]string `json:"annotations"`
+		} `json:"metadata"`
+	}
+	err := json.Unmarshal(object, &pod, jsontext.AllowDuplicateNames(true)) // the envelope's decoder has looked for them
+	meta := pod.Metadata
+	role := spark.Role(meta.Labels[spark.RoleLabel])
+	if err != nil || meta.Annotations[annotations.Inject] != string(policy.Disabled) || role != spark.Driver && role != spark.Executor {
+		return verdict{}, false
+	}
+	result := patches.Clean(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: meta.Annotations}})
+	return verdict{outcome: OptedOut, role: string(role), result: result}, true
 }
 
 func (h *Handler) mutateService(req *admission.Request, namespace policy.Mode) (verdict, error) {

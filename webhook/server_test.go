@@ -13,10 +13,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	certutil "k8s.io/client-go/util/cert"
 
 	"github.com/spark-vitals/spark-vitals/policy"
@@ -222,9 +224,35 @@ func TestMetricsEndpoint(t *testing.T) {
 		`spark_vitals_admission_duration_seconds_bucket{code="200",path="mutate",le="0.005"}`,
 		fmt.Sprintf("spark_vitals_certificate_expiry_timestamp_seconds %g\n", float64(r.certificate.NotAfter.Unix())),
 		"spark_vitals_tls_handshake_errors_total 1", // counted when the server comes to it
+		`spark_vitals_connections{endpoint="metrics"} 1`,
 		"certwatcher_read_certificate_total",
 	} {
 		eventually(t, "showing "+want, func() bool { return strings.Contains(r.metrics(t), want) })
+	}
+	checkMetrics(t, r.metrics(t))
+}
+
+// Names and labels of our metrics follow Prometheus' rules, and docs/operations.md
+// says of each what to do when it moves.
+func checkMetrics(t *testing.T, served string) {
+	t.Helper()
+	problems, err := promlint.New(strings.NewReader(served)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		if strings.HasPrefix(problem.Metric, "spark_vitals_") {
+			t.Errorf("%s: %s", problem.Metric, problem.Text)
+		}
+	}
+	operations, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, metric := range regexp.MustCompile(`(?m)^# TYPE (spark_vitals_\w+)`).FindAllStringSubmatch(served, -1) {
+		if !strings.Contains(string(operations), "`"+metric[1]) {
+			t.Errorf("docs/operations.md does not explain %s", metric[1])
+		}
 	}
 }
 

@@ -17,13 +17,13 @@ var (
 
 func benchWebhook(ctx context.Context, d *document) error {
 	d.say("Written by `make bench` on %s, %s, %d cores, which the load and what is measured share.", time.Now().Format("2006-01-02"), runtime.Version(), runtime.NumCPU())
-	aims := &aims{}
+	wanted := &aims{}
 	for _, part := range []func(context.Context, *document, *aims) error{benchAlone, benchCreates, benchLoad} {
-		if err := part(ctx, d, aims); err != nil {
+		if err := part(ctx, d, wanted); err != nil {
 			return err
 		}
 	}
-	aims.write(d)
+	wanted.write(d)
 	return nil
 }
 

@@ -3,11 +3,13 @@ package failing
 import (
 	"crypto/tls"
 	"crypto/x509/pkix"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
@@ -118,5 +120,26 @@ func exchange(t *testing.T, dir string, generation int) {
 		if err := step(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+var idle = flag.Int("idle", 0, "how often to leave the webhook without calls for longer than the API server keeps an idle connection")
+
+// After a time without calls, when one end has closed its idle connections, none
+// is missed either. (A test of package webhook compares the two times.)
+func TestIdle(t *testing.T) {
+	if *idle == 0 {
+		t.Skip("takes 90 s a round; -idle=N for N rounds")
+	}
+	s := register(t, "idle", start(t).URL)
+	s.seen(t)
+	before := failedOpen(t)
+	for round := range *idle {
+		pods := s.creating(t, workers)
+		pods.more(t, 20)
+		if missed := pods.end(t); missed > 0 || failedOpen(t) != before {
+			t.Errorf("round %d: %d pods were not injected", round, missed)
+		}
+		time.Sleep(88*time.Second + time.Duration(round%5)*time.Second) // about client-go's 90 s
 	}
 }
