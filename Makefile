@@ -43,7 +43,7 @@ fuzz: ## look for input that breaks something, for T (1m) each
 	go test ./webhook -fuzz FuzzReview $(FUZZ)
 
 bench: ## measure, and write docs/performance.md
-	cd e2e && go run ./bench
+	cd e2e && go run ./setup build && go run ./bench
 
 golden: ## write the wanted part of the golden files anew; read the difference
 	go test ./oom ./patches ./policy ./gateway/kyuubi -update

@@ -40,11 +40,13 @@ func DriverHeap(properties string) int64 {
 // plain number): "512", "512m", "512mb", "4g".
 func sparkBytes(s string) int64 {
 	s = strings.ToLower(s)
-	if s != "" && s[len(s)-1] >= '0' && s[len(s)-1] <= '9' {
+	switch {
+	case s == "":
+		return 0
+	case s[len(s)-1] >= '0' && s[len(s)-1] <= '9':
 		s += "m"
-	}
-	if unit := strings.TrimSuffix(s, "b"); unit != s && unit != "" && strings.ContainsAny(unit[len(unit)-1:], "kmgt") {
-		s = unit
+	case len(s) > 1 && strings.ContainsRune("kmgt", rune(s[len(s)-2])):
+		s = strings.TrimSuffix(s, "b")
 	}
 	return bytesOf(s)
 }

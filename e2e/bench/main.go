@@ -23,6 +23,7 @@ var benchmarks = []struct {
 	run  func(context.Context, *document) error
 }{
 	{"webhook", benchWebhook},
+	{"recorder", benchRecorder},
 }
 
 func main() {

@@ -1,0 +1,376 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// recorderLoad is what the recorder is measured under.
+type recorderLoad struct {
+	Pods     int           // that run all the time, a hundredth of them drivers
+	Rate     int           // deaths of executors a second
+	Duration time.Duration // of dying
+	Replicas int           // of the recorder
+}
+
+const perDriver = 100
+
+// benchRecorder measures how long deaths take to stand on their driver, and at
+// what cost, beside the same load without a recorder. Executors are deleted a
+// second after they died, as Spark does.
+func benchRecorder(ctx context.Context, d *document) error {
+	load := recorderLoad{Pods: 10000, Rate: 50, Duration: time.Minute, Replicas: 2}
+	dir, err := os.MkdirTemp("", "spark-vitals-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	controlPlane, err := cluster.StartControlPlane(ctx, dir, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer controlPlane.Stop()
+	client, err := kubernetes.NewForConfig(controlPlane.Config)
+	if err != nil {
+		return err
+	}
+	b := &recorderBench{recorderLoad: load, controlPlane: controlPlane, kubelet: cluster.Kubelet{Interface: client}}
+	if err := controlPlane.Namespace(ctx, namespace, nil); err != nil {
+		return err
+	}
+	if err := b.makePods(ctx); err != nil {
+		return err
+	}
+	without, err := b.run(ctx, 0)
+	if err != nil {
+		return err
+	}
+	with, err := b.run(ctx, load.Replicas)
+	if err != nil {
+		return err
+	}
+	b.describe(d, without, with)
+	return nil
+}
+
+const namespace = "bench"
+
+type recorderBench struct {
+	recorderLoad
+	controlPlane *cluster.ControlPlane
+	kubelet      cluster.Kubelet
+	drivers      []*corev1.Pod
+	next         []int // number of each driver's next executor
+
+	mutex sync.Mutex
+	died  map[string]map[int64]time.Time // by driver and executor, until it is recorded
+	lags  []time.Duration
+}
+
+// measured of one run.
+type measured struct {
+	deaths       int
+	writes, lags []time.Duration // of statuses, and from there to the record
+	lost         int
+	calls        map[string]float64 // of the API server, by the recorders
+	apiserver    float64            // seconds of CPU
+	recorders    []float64          // seconds of CPU
+	memory       []float64          // peak, in MiB
+	idle         []float64          // memory before the deaths
+}
+
+func (b *recorderBench) makePods(ctx context.Context) error {
+	b.drivers = make([]*corev1.Pod, b.Pods/perDriver)
+	b.next = make([]int, len(b.drivers))
+	making, ctx := errgroup.WithContext(ctx)
+	making.SetLimit(16)
+	for i := range b.drivers {
+		making.Go(func() (err error) {
+			if b.drivers[i], err = b.kubelet.Driver(ctx, namespace, fmt.Sprintf("app-%d", i)); err != nil {
+				return err
+			}
+			for b.next[i] = 1; b.next[i] < perDriver; b.next[i]++ {
+				if _, err := b.kubelet.Executor(ctx, b.drivers[i], b.next[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return making.Wait()
+}
+
+// run the load beside so many recorders.
+func (b *recorderBench) run(ctx context.Context, replicas int) (*measured, error) {
+	m := &measured{}
+	recorders, err := b.startRecorders(ctx, replicas)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, r := range recorders {
+			r.Stop()
+		}
+	}()
+	b.died, b.lags = map[string]map[int64]time.Time{}, nil
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	if err := b.watch(watching); err != nil {
+		return nil, err
+	}
+	for _, r := range recorders {
+		m.idle = append(m.idle, memory(r.Pid(), "VmRSS"))
+	}
+	before, err := b.snapshot(ctx, recorders)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.die(ctx, m); err != nil {
+		return nil, err
+	}
+	b.settle(ctx, replicas > 0)
+	after, err := b.snapshot(ctx, recorders)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range recorders {
+		m.memory = append(m.memory, memory(r.Pid(), "VmHWM"))
+	}
+	m.compare(before, after)
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	m.lags = b.lags
+	for _, waiting := range b.died {
+		m.lost += len(waiting)
+	}
+	return m, nil
+}
+
+func (b *recorderBench) startRecorders(ctx context.Context, n int) (all []*cluster.Recorder, err error) {
+	if err := b.controlPlane.Namespace(ctx, "spark-vitals", nil); err != nil {
+		return nil, err
+	}
+	kubeconfig, err := b.controlPlane.AllowRecorder(ctx, "spark-vitals", "", "spark-vitals-recorder")
+	if err != nil {
+		return nil, err
+	}
+	for range n {
+		r, err := b.controlPlane.StartRecorder(ctx, os.Stderr, kubeconfig, "--everywhere")
+		if err != nil {
+			return all, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+// die at the rate, spread over all drivers.
+func (b *recorderBench) die(ctx context.Context, m *measured) error {
+	dying, ctx := errgroup.WithContext(ctx)
+	tick := time.NewTicker(time.Second / time.Duration(b.Rate))
+	defer tick.Stop()
+	for n := range b.Rate * int(b.Duration/time.Second) {
+		select {
+		case <-ctx.Done():
+			return dying.Wait()
+		case <-tick.C:
+		}
+		m.deaths++
+		driver := b.drivers[n%len(b.drivers)]
+		b.mutex.Lock()
+		id := b.next[n%len(b.drivers)]
+		b.next[n%len(b.drivers)]++
+		b.mutex.Unlock()
+		dying.Go(func() error {
+			e, err := b.kubelet.Executor(ctx, driver, id)
+			if err != nil {
+				return err
+			}
+			begun := time.Now()
+			b.mutex.Lock()
+			if b.died[driver.Name] == nil {
+				b.died[driver.Name] = map[int64]time.Time{}
+			}
+			b.died[driver.Name][int64(id)] = begun
+			b.mutex.Unlock()
+			if e, err = b.kubelet.Die(ctx, e, "OOMKilled", 137); err != nil {
+				return err
+			}
+			b.mutex.Lock()
+			m.writes = append(m.writes, time.Since(begun))
+			b.mutex.Unlock()
+			time.Sleep(time.Second)
+			return b.kubelet.Remove(ctx, e)
+		})
+	}
+	return dying.Wait()
+}
+
+// watch the drivers as a gateway does, and note when a death stands there.
+func (b *recorderBench) watch(ctx context.Context) error {
+	options := metav1.ListOptions{LabelSelector: spark.RoleLabel + "=" + string(spark.Driver)}
+	list, err := b.kubelet.CoreV1().Pods(namespace).List(ctx, options)
+	if err != nil {
+		return err
+	}
+	options.ResourceVersion = list.ResourceVersion
+	events, err := b.kubelet.CoreV1().Pods(namespace).Watch(ctx, options)
+	if err != nil {
+		return err
+	}
+	go func() {
+		defer events.Stop()
+		for event := range events.ResultChan() {
+			if p, ok := event.Object.(*corev1.Pod); ok {
+				b.noteRecord(p, time.Now())
+			}
+		}
+	}()
+	return nil
+}
+
+func (b *recorderBench) noteRecord(p *corev1.Pod, now time.Time) {
+	record, err := oom.Read(p.Annotations)
+	if err != nil {
+		return
+	}
+	counted := record.Counted["executors"]
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	for id, since := range b.died[p.Name] {
+		if counted.Has(id) {
+			b.lags = append(b.lags, now.Sub(since))
+			delete(b.died[p.Name], id)
+		}
+	}
+}
+
+// settle waits until all deaths are recorded, half a minute at most.
+func (b *recorderBench) settle(ctx context.Context, recorded bool) {
+	for end := time.Now().Add(30 * time.Second); recorded && time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+		b.mutex.Lock()
+		waiting := 0
+		for _, of := range b.died {
+			waiting += len(of)
+		}
+		b.mutex.Unlock()
+		if waiting == 0 {
+			return
+		}
+	}
+}
+
+// snapshot of counters.
+type snapshot struct {
+	calls     map[string]float64
+	apiserver float64
+	recorders []float64
+}
+
+// calls that are the recorders' alone, or the recorders' and the load's.
+var calls = map[string]*regexp.Regexp{
+	"patch pods/status": regexp.MustCompile(`(?m)^apiserver_request_total\{.*resource="pods".*subresource="status".*verb="PATCH".*\} (\S+)$`),
+	"create events":     regexp.MustCompile(`(?m)^apiserver_request_total\{.*group="events.k8s.io".*resource="events".*verb="POST".*\} (\S+)$`),
+	"get pods":          regexp.MustCompile(`(?m)^apiserver_request_total\{.*resource="pods".*subresource="",verb="GET".*\} (\S+)$`),
+}
+
+var cpu = regexp.MustCompile(`(?m)^process_cpu_seconds_total (\S+)$`)
+
+func (b *recorderBench) snapshot(ctx context.Context, recorders []*cluster.Recorder) (s snapshot, err error) {
+	raw, err := b.kubelet.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+	if err != nil {
+		return s, err
+	}
+	s.calls = map[string]float64{}
+	for name, pattern := range calls {
+		s.calls[name] = sum(pattern, string(raw))
+	}
+	s.apiserver = sum(cpu, string(raw))
+	for _, r := range recorders {
+		text, err := r.Metrics(ctx)
+		if err != nil {
+			return s, err
+		}
+		s.recorders = append(s.recorders, sum(cpu, text))
+	}
+	return s, nil
+}
+
+func sum(pattern *regexp.Regexp, text string) (total float64) {
+	for _, found := range pattern.FindAllStringSubmatch(text, -1) {
+		value, _ := strconv.ParseFloat(found[1], 64)
+		total += value
+	}
+	return total
+}
+
+func (m *measured) compare(before, after snapshot) {
+	m.calls = map[string]float64{}
+	for name := range calls {
+		m.calls[name] = after.calls[name] - before.calls[name]
+	}
+	m.calls["patch pods/status"] -= 2 * float64(m.deaths) // the load's: Running, and the end
+	m.apiserver = after.apiserver - before.apiserver
+	for i := range before.recorders {
+		m.recorders = append(m.recorders, after.recorders[i]-before.recorders[i])
+	}
+}
+
+// memory of a process in MiB, as the kernel counts it.
+func memory(pid int, field string) float64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	return sum(regexp.MustCompile(`(?m)^`+field+`:\s+(\d+) kB$`), string(text)) / 1024
+}
+
+func (b *recorderBench) describe(d *document, without, with *measured) {
+	d.say("%d pods watched; %d executors a second die for %s, each deleted a second later.", b.Pods, b.Rate, b.Duration)
+	row := func(what string, show func(*measured) string) { d.row(what, show(without), show(with)) }
+	d.table("", "no recorder", fmt.Sprintf("%d recorders", b.Replicas))
+	row("deaths", func(m *measured) string { return fmt.Sprint(m.deaths) })
+	row("status write, p50 / p99", func(m *measured) string { return quantiles(m.writes) })
+	row("API server, CPU", func(m *measured) string { return fmt.Sprintf("%.1f s", m.apiserver) })
+	row("from status write to record, p50 / p99", func(m *measured) string { return quantiles(m.lags) })
+	row("not recorded", func(m *measured) string { return fmt.Sprint(m.lost) })
+	for _, name := range []string{"patch pods/status", "get pods", "create events"} {
+		row("calls a death, "+name, func(m *measured) string { return fmt.Sprintf("%.2f", m.calls[name]/float64(m.deaths)) })
+	}
+	row("recorder, CPU", func(m *measured) string { return each(m.recorders, "%.1f s") })
+	row("recorder, memory before", func(m *measured) string { return each(m.idle, "%.0f MiB") })
+	row("recorder, memory at most", func(m *measured) string { return each(m.memory, "%.0f MiB") })
+}
+
+func each(values []float64, format string) string {
+	var all []string
+	for _, v := range values {
+		all = append(all, fmt.Sprintf(format, v))
+	}
+	return strings.Join(all, ", ")
+}
+
+func quantiles(all []time.Duration) string {
+	if len(all) == 0 {
+		return ""
+	}
+	slices.Sort(all)
+	at := func(q int) time.Duration { return all[(len(all)-1)*q/100].Round(time.Millisecond) }
+	return fmt.Sprintf("%s / %s", at(50), at(99))
+}
