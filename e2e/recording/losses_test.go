@@ -148,7 +148,7 @@ func editUntil(over <-chan struct{}, all []*deaths) error {
 		select {
 		case <-over:
 			return nil
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond):
 		}
 		p := all[i%len(all)].driver
 		body := fmt.Appendf(nil, `{"metadata":{"annotations":{"user":"%d"}}}`, i)
