@@ -50,8 +50,12 @@ func (l *Lab) Import(ctx context.Context, i image.Image) error {
 		return nil
 	}
 	fmt.Fprintf(l.Store.Progress, "  image %s\n", i.Name)
-	archive := filepath.Join(l.Store.Dir, "image.tar")
-	defer os.Remove(archive)
+	dir, err := os.MkdirTemp(l.Store.Dir, "image-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	archive := filepath.Join(dir, "image.tar")
 	if err := i.Write(archive); err != nil {
 		return err
 	}

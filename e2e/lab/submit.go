@@ -46,7 +46,11 @@ func (l *Lab) Submit(ctx context.Context, a App) error {
 		file = "local:///opt/py/pyspark/examples/src/main/python/pi.py"
 	}
 	if a.Class != "" {
-		file = "local:///opt/py/pyspark/jars/slf4j-api.jar" // any name: what Spark calls the application's jar
+		jars, err := filepath.Glob(filepath.Join(home, "jars", "slf4j-api-*.jar")) // Spark wants some jar of the application's
+		if err != nil || len(jars) == 0 {
+			return fmt.Errorf("%s has no jars: %w", home, err)
+		}
+		file = "local:///opt/py/pyspark/jars/" + filepath.Base(jars[0])
 	}
 	args := []string{"--master", "k8s://" + l.Config.Host, "--deploy-mode", "cluster", "--name", a.Name}
 	conf := maps.Clone(small)
