@@ -41,7 +41,7 @@ func Build(ctx context.Context, folder, name string, progress io.Writer) (string
 	if err != nil {
 		return "", fmt.Errorf("building %s: %w", name, err)
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-o", binary, ".")
+	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-ldflags="+versionFlags(ctx, dir), "-o", binary, ".")
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
 	lines, err := cmd.StderrPipe()
 	if err != nil {
@@ -55,6 +55,20 @@ func Build(ctx context.Context, folder, name string, progress io.Writer) (string
 		return "", fmt.Errorf("building %s: %w", name, explain(fmt.Errorf("%w\n%s", err, said)))
 	}
 	return binary, nil
+}
+
+// versionFlags give Kubernetes' binaries their version, which clients ask for.
+// A folder without Kubernetes has none.
+func versionFlags(ctx context.Context, dir string) string {
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
+	cmd.Dir = dir
+	version, _ := cmd.Output()
+	parts := strings.SplitN(strings.TrimSpace(string(version)), ".", 3)
+	if len(parts) != 3 {
+		return ""
+	}
+	const at = "-X k8s.io/component-base/version."
+	return fmt.Sprintf("%sgitVersion=%s.%s.%s %sgitMajor=%s %sgitMinor=%s", at, parts[0], parts[1], parts[2], at, parts[0][1:], at, parts[1])
 }
 
 func countPackages(ctx context.Context, dir string) (int, error) {

@@ -1,0 +1,93 @@
+package certs
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"gomodules.xyz/jsonpatch/v2"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+)
+
+// Trust writes the CA of a Secret, once it is there, into the mutating and the
+// validating webhook configuration of a name. Nothing else of them is changed,
+// and nothing where it stands already.
+func Trust(ctx context.Context, client kubernetes.Interface, namespace, secret, configuration string, log *slog.Logger) error {
+	ca, err := waitForCA(ctx, client, namespace, secret)
+	if err != nil {
+		return fmt.Errorf("waiting for %s in the Secret %s/%s: %w", CAKey, namespace, secret, err)
+	}
+	mutating := client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	m, err := mutating.Get(ctx, configuration, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	var configs []*admissionregistrationv1.WebhookClientConfig
+	for i := range m.Webhooks {
+		configs = append(configs, &m.Webhooks[i].ClientConfig)
+	}
+	if patch := trusting(ca, m.ResourceVersion, configs); patch != nil {
+		if _, err := mutating.Patch(ctx, configuration, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: fieldManager}); err != nil {
+			return err
+		}
+		log.Info("the mutating webhook configuration trusts the CA", "name", configuration)
+	}
+	validating := client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	v, err := validating.Get(ctx, configuration, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	configs = nil
+	for i := range v.Webhooks {
+		configs = append(configs, &v.Webhooks[i].ClientConfig)
+	}
+	if patch := trusting(ca, v.ResourceVersion, configs); patch != nil {
+		if _, err := validating.Patch(ctx, configuration, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: fieldManager}); err != nil {
+			return err
+		}
+		log.Info("the validating webhook configuration trusts the CA", "name", configuration)
+	}
+	return nil
+}
+
+// waitForCA until the keeper has made it, as long as the context allows.
+func waitForCA(ctx context.Context, client kubernetes.Interface, namespace, secret string) (ca []byte, err error) {
+	missing := errMissing
+	err = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		found, err := client.CoreV1().Secrets(namespace).Get(ctx, secret, metav1.GetOptions{})
+		if err != nil {
+			missing = err // perhaps of a role that is a second old
+			return false, nil
+		}
+		missing, ca = errMissing, found.Data[CAKey]
+		return len(ca) > 0, nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, missing)
+	}
+	return ca, nil
+}
+
+// trusting is the JSON patch that makes webhooks trust a CA; nil where they do.
+// The version sees to it that their order is the one that was read.
+func trusting(ca []byte, version string, configs []*admissionregistrationv1.WebhookClientConfig) []byte {
+	operations := []jsonpatch.Operation{{Operation: "test", Path: "/metadata/resourceVersion", Value: version}}
+	for i, c := range configs {
+		if !bytes.Equal(c.CABundle, ca) {
+			operations = append(operations, jsonpatch.Operation{Operation: "add", Path: fmt.Sprintf("/webhooks/%d/clientConfig/caBundle", i), Value: ca})
+		}
+	}
+	if len(operations) == 1 {
+		return nil
+	}
+	patch, _ := json.Marshal(operations) // strings and bytes
+	return patch
+}

@@ -1,0 +1,276 @@
+{{/* Names. All objects are called after the release and their job. */}}
+{{- define "spark-vitals.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* Labels of every object; takes (list root component). */}}
+{{- define "spark-vitals.labels" -}}
+{{- $root := index . 0 -}}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+{{ include "spark-vitals.selector" . }}
+{{- with $root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "spark-vitals.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+{{- with index . 1 }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* Metadata of an object; takes (list root component). */}}
+{{- define "spark-vitals.metadata" -}}
+{{- $root := index . 0 -}}
+name: {{ include "spark-vitals.fullname" $root }}-{{ index . 1 }}
+namespace: {{ $root.Release.Namespace }}
+labels: {{- include "spark-vitals.labels" . | nindent 2 }}
+{{- end }}
+
+{{- define "spark-vitals.clusterMetadata" -}}
+{{- $root := index . 0 -}}
+name: {{ include "spark-vitals.fullname" $root }}-{{ index . 1 }}
+labels: {{- include "spark-vitals.labels" . | nindent 2 }}
+{{- end }}
+
+{{- define "spark-vitals.image" -}}
+{{- $i := .Values.image -}}
+{{- with $i.registry }}{{ . }}/{{ end }}{{ $i.repository }}
+{{- if $i.digest }}@{{ $i.digest }}{{ else }}:{{ default .Chart.AppVersion $i.tag }}{{ end }}
+{{- end }}
+
+{{/* What every container may do: nothing but run. */}}
+{{- define "spark-vitals.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* What all pods share, Deployments' and hooks'. */}}
+{{- define "spark-vitals.podSpec" -}}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/*
+The account, Deployment and PodDisruptionBudget of one job. Takes a dict:
+root, component, args, token (whether it speaks to the API server), resources,
+replicas, budget, and optionally ports, spec (more of the pod's spec), volumes
+(a list of {name, mountPath, source}), health (a port).
+*/}}
+{{- define "spark-vitals.deployment" -}}
+{{- $root := .root -}}
+{{- $labelled := list .root .component -}}
+{{- $ports := .ports | default (dict "metrics" 8080 "health" 8081) -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{- include "spark-vitals.metadata" $labelled | nindent 2 }}
+automountServiceAccountToken: false
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{- include "spark-vitals.metadata" $labelled | nindent 2 }}
+spec:
+  replicas: {{ .replicas }}
+  strategy: {rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}
+  selector:
+    matchLabels: {{- include "spark-vitals.selector" $labelled | nindent 6 }}
+  template:
+    metadata: # without the chart's version, so that only what matters rolls pods
+      labels:
+        {{- include "spark-vitals.selector" $labelled | nindent 8 }}
+        {{- with $root.Values.commonLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- with merge (dict "kubectl.kubernetes.io/default-container" .component) $root.Values.podAnnotations }}
+      annotations: {{- toYaml . | nindent 8 }}
+      {{- end }}
+    spec:
+      serviceAccountName: {{ include "spark-vitals.fullname" $root }}-{{ .component }}
+      automountServiceAccountToken: {{ .token }}
+      {{- include "spark-vitals.podSpec" $root | nindent 6 }}
+      topologySpreadConstraints:
+      {{- range $root.Values.topologySpreadConstraints }}
+      - {{- toYaml . | nindent 8 }}
+      {{- else }}
+      {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+      - maxSkew: 1
+        topologyKey: {{ . }}
+        whenUnsatisfiable: ScheduleAnyway
+        labelSelector:
+          matchLabels: {{- include "spark-vitals.selector" $labelled | nindent 12 }}
+      {{- end }}
+      {{- end }}
+      {{- with .spec }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+      containers:
+      - name: {{ .component }}
+        image: {{ include "spark-vitals.image" $root }}
+        imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+        args: {{- toYaml .args | nindent 8 }}
+        ports:
+        {{- range $name, $port := $ports }}
+        - {name: {{ $name }}, containerPort: {{ $port }}}
+        {{- end }}
+        readinessProbe: {httpGet: {path: /readyz, port: health}, periodSeconds: 2}
+        livenessProbe: {httpGet: {path: /healthz, port: health}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
+        terminationMessagePolicy: FallbackToLogsOnError
+        resources: {{- toYaml .resources | nindent 10 }}
+        securityContext: {{- include "spark-vitals.securityContext" $root | nindent 10 }}
+        {{- with .volumes }}
+        volumeMounts:
+        {{- range . }}
+        - {name: {{ .name }}, mountPath: {{ .mountPath }}, readOnly: true}
+        {{- end }}
+        {{- end }}
+      {{- with .volumes }}
+      volumes:
+      {{- range . }}
+      - name: {{ .name }}
+        {{- toYaml .source | nindent 8 }}
+      {{- end }}
+      {{- end }}
+{{- if and .budget (gt (int .replicas) 1) }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {{- include "spark-vitals.metadata" $labelled | nindent 2 }}
+spec:
+  maxUnavailable: 1
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels: {{- include "spark-vitals.selector" $labelled | nindent 6 }}
+{{- end }}
+{{- end }}
+
+{{/* A rule on records, that the guards ask for. */}}
+{{- define "spark-vitals.writeRecords" -}}
+- {apiGroups: [spark-vitals.io], resources: [records], verbs: [write]}
+- {apiGroups: [""], resources: [pods/status], verbs: [patch]}
+{{- end }}
+
+{{- define "spark-vitals.policyName" -}}
+{{ include "spark-vitals.fullname" . }}-policy-{{ .Values.policy | sha256sum | trunc 10 }}
+{{- end }}
+
+{{- define "spark-vitals.certSecret" -}}
+{{- if eq .Values.certificates.mode "existing" -}}
+{{ required "certificates.existing.secretName: name the Secret with tls.crt and tls.key" .Values.certificates.existing.secretName }}
+{{- else -}}
+{{ include "spark-vitals.fullname" . }}-certs
+{{- end }}
+{{- end }}
+
+{{/*
+Hooks: objects that live as long as an installation, an upgrade or a test takes.
+Each takes a dict: root, component, hooks (when), and optionally weight.
+*/}}
+{{- define "spark-vitals.hookAnnotations" -}}
+helm.sh/hook: {{ .hooks }}
+helm.sh/hook-weight: {{ .weight | default 0 | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- with .output }}
+helm.sh/hook-output-log-policy: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "spark-vitals.hookMetadata" -}}
+{{- include "spark-vitals.metadata" (list .root .component) }}
+annotations: {{- include "spark-vitals.hookAnnotations" . | nindent 2 }}
+{{- end }}
+
+{{/* A hook's account, and its rights in the release's namespace and in the cluster; takes also rules, clusterRules. */}}
+{{- define "spark-vitals.hookAccount" -}}
+{{- $name := printf "%s-%s" (include "spark-vitals.fullname" .root) .component -}}
+{{- $hook := . -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{- include "spark-vitals.hookMetadata" . | nindent 2 }}
+automountServiceAccountToken: false
+{{- range $kind, $rules := dict "Role" .rules "ClusterRole" .clusterRules }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $kind }}
+metadata: {{- include "spark-vitals.hookMetadata" $hook | nindent 2 }}
+rules: {{- $rules | nindent 0 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $kind }}Binding
+metadata: {{- include "spark-vitals.hookMetadata" $hook | nindent 2 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: {{ $kind }}, name: {{ $name }}}
+subjects:
+- {kind: ServiceAccount, name: {{ $name }}, namespace: {{ $hook.root.Release.Namespace }}}
+{{- end }}
+{{- end }}
+
+{{/* The pod of a hook; takes also args, account, env, volumes. */}}
+{{- define "spark-vitals.hookPod" -}}
+restartPolicy: Never
+{{- with .account }}
+serviceAccountName: {{ . }}
+{{- end }}
+automountServiceAccountToken: {{ not (empty .account) }}
+{{ include "spark-vitals.podSpec" .root }}
+containers:
+- name: {{ .component }}
+  image: {{ include "spark-vitals.image" .root }}
+  imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+  args: {{- toYaml .args | nindent 4 }}
+  terminationMessagePolicy: FallbackToLogsOnError
+  securityContext: {{- include "spark-vitals.securityContext" .root | nindent 4 }}
+  {{- with .env }}
+  env: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .volumes }}
+  volumeMounts:
+  {{- range . }}
+  - {name: {{ .name }}, mountPath: {{ .mountPath }}, readOnly: true}
+  {{- end }}
+volumes:
+{{- range . }}
+- name: {{ .name }}
+  {{- toYaml .source | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "spark-vitals.hookJob" -}}
+apiVersion: batch/v1
+kind: Job
+metadata: {{- include "spark-vitals.hookMetadata" (merge (dict "weight" 10 "output" "hook-failed") .) | nindent 2 }}
+spec:
+  backoffLimit: {{ .retries | default 0 }}
+  activeDeadlineSeconds: 240
+  template:
+    metadata:
+      labels: {{- include "spark-vitals.labels" (list .root .component) | nindent 8 }}
+    spec: {{- include "spark-vitals.hookPod" . | nindent 6 }}
+{{- end }}

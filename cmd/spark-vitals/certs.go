@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spark-vitals/spark-vitals/certs"
+)
+
+func certsCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "certs",
+		Short: "Keep the webhook's certificate, where cert-manager does not",
+	}
+	command.AddCommand(certsKeepCommand(), certsTrustCommand())
+	return command
+}
+
+func certsKeepCommand() *cobra.Command {
+	var (
+		k                       certs.Keeper
+		secret, kubeconfig      string
+		metricsBind, healthBind string
+		level                   slog.LevelVar
+	)
+	command := &cobra.Command{
+		Use:   "keep",
+		Short: "Keep a CA and a certificate in a Secret, which must be there",
+		Args:  cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) (err error) {
+			if k.Namespace, k.Secret, err = namespaced("secret", secret); err != nil {
+				return err
+			}
+			if err := k.Serving.Check(); err != nil {
+				return err
+			}
+			if k.Client, err = apiClient(kubeconfig); err != nil {
+				return err
+			}
+			k.Log = logger(command.ErrOrStderr(), &level)
+			return keep(command.Context(), &k, metricsBind, healthBind)
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&secret, "secret", "", "NAMESPACE/NAME of the Secret; needed")
+	flags.StringSliceVar(&k.Serving.Hosts, "host", nil, "name or address in the certificate, such as webhook.spark-vitals.svc; may be given several times; needed")
+	flags.DurationVar(&k.Serving.Duration, "duration", 90*24*time.Hour, "how long a certificate is good")
+	flags.DurationVar(&k.Serving.RenewBefore, "renew-before", 30*24*time.Hour, "how long before its end it is made anew")
+	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
+	flags.StringVar(&metricsBind, "metrics-bind-address", ":8080", "address to serve /metrics on")
+	flags.StringVar(&healthBind, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
+	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	return command
+}
+
+func certsTrustCommand() *cobra.Command {
+	var (
+		secret, configuration, kubeconfig string
+		timeout                           time.Duration
+		level                             slog.LevelVar
+	)
+	command := &cobra.Command{
+		Use:   "trust",
+		Short: "Have the webhook configurations trust the CA of the Secret",
+		Args:  cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			namespace, name, err := namespaced("secret", secret)
+			if err != nil {
+				return err
+			}
+			if configuration == "" {
+				return errors.New("--webhook-configuration is missing: the name of the webhook configurations")
+			}
+			client, err := apiClient(kubeconfig)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(command.Context(), timeout)
+			defer cancel()
+			return certs.Trust(ctx, client, namespace, name, configuration, logger(command.ErrOrStderr(), &level))
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&secret, "secret", "", "NAMESPACE/NAME of the Secret; needed")
+	flags.StringVar(&configuration, "webhook-configuration", "", "name of the mutating and of the validating webhook configuration; needed")
+	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
+	flags.DurationVar(&timeout, "timeout", 2*time.Minute, "how long to wait for the CA")
+	return command
+}
+
+// namespaced reads a flag of the form NAMESPACE/NAME.
+func namespaced(flag, value string) (namespace, name string, err error) {
+	namespace, name, found := strings.Cut(value, "/")
+	if !found || namespace == "" || name == "" {
+		return "", "", fmt.Errorf("--%s is %q; it must be NAMESPACE/NAME", flag, value)
+	}
+	return namespace, name, nil
+}
+
+func apiClient(kubeconfig string) (kubernetes.Interface, error) {
+	config, err := restConfig(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config.UserAgent = "spark-vitals/" + version
+	return kubernetes.NewForConfig(config)
+}
+
+// keep, and tell of it, until the context ends.
+func keep(ctx context.Context, k *certs.Keeper, metricsBind, healthBind string) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(k.Expiry())
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !k.Kept() {
+			http.Error(w, "the Secret does not hold a certificate yet", http.StatusServiceUnavailable)
+		}
+	})
+	metrics := http.NewServeMux()
+	metrics.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	tasks, running := errgroup.WithContext(ctx)
+	for flag, e := range map[string]struct {
+		address string
+		handler http.Handler
+	}{"metrics-bind-address": {metricsBind, metrics}, "health-probe-bind-address": {healthBind, mux}} {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.address)
+		if err != nil {
+			return fmt.Errorf("listening on --%s: %w", flag, err)
+		}
+		server := &http.Server{Handler: e.handler, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+		context.AfterFunc(running, func() { _ = server.Close() })
+		tasks.Go(func() error {
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	tasks.Go(func() error { k.Keep(running); return nil })
+	return tasks.Wait()
+}

@@ -1,0 +1,301 @@
+package chart
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+)
+
+// A guarded cluster, and everybody who may come by.
+type guarded struct {
+	namespace                                string
+	tenant, driver, kubelet, recorder, admin kubernetes.Interface
+}
+
+func guard(t *testing.T, name string, values map[string]any) guarded {
+	t.Helper()
+	install(t, name, values)
+	g := guarded{namespace: namespace(t, name+"-team"), admin: admin}
+	for _, role := range []string{"system:aggregate-to-edit", "system:aggregate-to-view"} { // of which a controller makes "edit"
+		allow(t, g.namespace, role, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: "User", Name: "tenant"})
+		allow(t, g.namespace, role, rbacv1.Subject{Kind: "ServiceAccount", Name: "spark", Namespace: g.namespace})
+	}
+	allow(t, g.namespace, "system:node", rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: "Group", Name: "system:nodes"})
+	g.tenant = as(t, "tenant")
+	g.kubelet = as(t, "system:node:node", "system:nodes")
+	g.driver = withToken(t, g.namespace, "spark")
+	g.recorder = withToken(t, name, name+"-spark-vitals-recorder")
+	pod := newPod(t, g.namespace, nil)
+	// Policies come into force one by one, some moments after they are made.
+	for kind, text := range map[string]string{"records": `{"metadata":{"annotations":{"spark-vitals.io/state":"KILLED"}}}`, "stamps": `{"metadata":{"annotations":{"spark-vitals.io/injected":"{}"}}}`} {
+		until(t, "the guard of "+kind, func(ctx context.Context) error { return refused(patch(ctx, g.tenant, pod, text)) })
+	}
+	until(t, "the guard of accounts", func(ctx context.Context) error {
+		return refused(patch(ctx, g.recorder, pod, `{"metadata":{"labels":{"a":"b"}}}`, "status"))
+	})
+	return g
+}
+
+// refused is nil for an error of a guard.
+func refused(err error) error {
+	if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "ValidatingAdmissionPolicy") {
+		return nil
+	}
+	return fmt.Errorf("not refused by a guard: %w", err)
+}
+
+const dead = `{"metadata":{"annotations":{"spark-vitals.io/state":"KILLED","spark-vitals.io/reason":"DriverOOMKilled","spark-vitals.io/released":null}}}`
+
+// What each may do to a pod that has a record and stamps. The record was there
+// before the pod was made, as in a restored copy.
+func TestGuards(t *testing.T) {
+	g := guard(t, "guards", nil)
+	const (
+		record   = `{"metadata":{"annotations":{"spark-vitals.io/message":"all is well"}}}`
+		noRecord = `{"metadata":{"annotations":{"spark-vitals.io/state":null}}}`
+		stamp    = `{"metadata":{"annotations":{"spark-vitals.io/memory-limit":"1Gi"}}}`
+		noStamp  = `{"metadata":{"annotations":{"spark-vitals.io/injected":null}}}`
+		setting  = `{"metadata":{"annotations":{"spark-vitals.io/rule":"gentle"}}}`
+		other    = `{"metadata":{"annotations":{"example.com/a":"b"}}}`
+		label    = `{"metadata":{"labels":{"a":"b"}}}`
+		phase    = `{"status":{"phase":"Failed"}}`
+	)
+	for _, test := range []struct {
+		who                string
+		client             kubernetes.Interface
+		what, text, within string
+		allowed            bool
+	}{
+		{"tenant", g.tenant, "writes a record", record, "", false},
+		{"tenant", g.tenant, "removes a record", noRecord, "", false},
+		{"tenant", g.tenant, "writes a stamp", stamp, "", false},
+		{"tenant", g.tenant, "removes a stamp", noStamp, "", false},
+		{"tenant", g.tenant, "writes a setting", setting, "", true},
+		{"tenant", g.tenant, "writes a label", label, "", true},
+		{"tenant", g.tenant, "writes another annotation", other, "", true},
+		{"driver", g.driver, "writes a record", record, "", false},
+		{"driver", g.driver, "writes a stamp", stamp, "", false},
+		{"driver", g.driver, "writes a label", label, "", true},
+		{"kubelet", g.kubelet, "writes a record", record, "status", false},
+		{"kubelet", g.kubelet, "writes a stamp", stamp, "status", false},
+		{"kubelet", g.kubelet, "writes a status", phase, "status", true},
+		{"recorder", g.recorder, "writes a record", dead, "status", true},
+		{"recorder", g.recorder, "removes a record", noRecord, "status", true},
+		{"recorder", g.recorder, "writes a stamp", stamp, "status", false},
+		{"recorder", g.recorder, "writes a setting", setting, "status", false},
+		{"recorder", g.recorder, "writes another annotation", other, "status", false},
+		{"recorder", g.recorder, "removes another annotation", `{"metadata":{"annotations":{"example.com/mine":null}}}`, "status", false},
+		{"recorder", g.recorder, "writes a label", label, "status", false},
+		{"recorder", g.recorder, "removes a label", `{"metadata":{"labels":{"app":null}}}`, "status", false},
+		{"recorder", g.recorder, "writes a finalizer", `{"metadata":{"finalizers":["example.com/a"]}}`, "status", false},
+		{"recorder", g.recorder, "writes an owner", `{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"a","uid":"b"}]}}`, "status", false},
+		{"recorder", g.recorder, "writes a phase", phase, "status", false},
+		{"recorder", g.recorder, "writes a condition", `{"status":{"conditions":[{"type":"Ready","status":"True"}]}}`, "status", false},
+		{"recorder", g.recorder, "writes an address", `{"status":{"podIP":"10.0.0.1","podIPs":[{"ip":"10.0.0.1"}]}}`, "status", false},
+		{"admin", g.admin, "clears a wrong record", noRecord, "", true},
+		{"admin", g.admin, "writes a stamp", stamp, "", false},
+	} {
+		t.Run(test.who+" "+test.what, func(t *testing.T) {
+			pod := newPod(t, g.namespace, map[string]string{annotations.State: "FAILED", annotations.Injected: "{}", "example.com/mine": "stays"})
+			err := patch(t.Context(), test.client, pod, test.text, strings.Fields(test.within)...)
+			if test.allowed && err != nil {
+				t.Error(err)
+			}
+			if !test.allowed {
+				if err := refused(err); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	// The recorder has no other way to a pod at all.
+	pod := newPod(t, g.namespace, nil)
+	for what, err := range map[string]error{
+		"patch pods":  patch(t.Context(), g.recorder, pod, dead),
+		"delete pods": g.recorder.CoreV1().Pods(g.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}),
+		"create pods": func() error {
+			_, err := g.recorder.CoreV1().Pods(g.namespace).Create(t.Context(), pod, metav1.CreateOptions{})
+			return err
+		}(),
+	} {
+		if !apierrors.IsForbidden(err) {
+			t.Errorf("the recorder may %s: %v", what, err)
+		}
+	}
+}
+
+// A Binding's annotations become the pod's. It is told in the audit log first;
+// refusing it is for those who choose it.
+func TestGuardOfBindings(t *testing.T) {
+	g := guard(t, "bind", map[string]any{"guards": map[string]any{"bindingActions": []any{"Deny"}}})
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}
+	if _, err := admin.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	scheduler := as(t, "system:kube-scheduler")
+	bind := func(ctx context.Context, with map[string]string, legacy bool) error {
+		pod := newPod(t, g.namespace, nil)
+		binding := &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Namespace: g.namespace, Name: pod.Name, Annotations: with}, Target: corev1.ObjectReference{Kind: "Node", Name: "node"}}
+		if legacy {
+			return scheduler.CoreV1().RESTClient().Post().Namespace(g.namespace).Resource("bindings").Body(binding).Do(ctx).Error()
+		}
+		return scheduler.CoreV1().Pods(g.namespace).Bind(ctx, binding, metav1.CreateOptions{})
+	}
+	until(t, "the guard of bindings", func(ctx context.Context) error {
+		return refused(bind(ctx, map[string]string{annotations.State: "KILLED"}, false))
+	})
+	for _, legacy := range []bool{false, true} {
+		for key, allowed := range map[string]bool{annotations.Reason: false, annotations.MemoryLimit: false, "example.com/topology": true, "": true} {
+			with := map[string]string{key: "value"}
+			if key == "" {
+				with = nil
+			}
+			if err := bind(t.Context(), with, legacy); allowed != (err == nil) || !allowed && refused(err) != nil {
+				t.Errorf("Binding with %q (legacy %v): %v", key, legacy, err)
+			}
+		}
+	}
+}
+
+// Nobody else notices the guards: nothing is refused, no expression fails, and
+// thousands of status writes are not slowed to speak of.
+func TestNobodyElseNotices(t *testing.T) {
+	g := guard(t, "quiet", nil)
+	ctx := t.Context()
+	t.Run("captured pods and restored copies", func(t *testing.T) {
+		for _, review := range captured.Reviews() {
+			if !strings.Contains(review.Name, "driver") && !strings.Contains(review.Name, "executor") || strings.Contains(review.Name, "-service") || strings.Contains(review.Name, "configmap") {
+				continue
+			}
+			pod, err := cluster.CapturedPod(review, g.namespace)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pod.Name, pod.GenerateName, pod.ResourceVersion, pod.UID = "", "copy-", "", ""
+			pod.Annotations = map[string]string{annotations.State: "KILLED", annotations.OOM: "{}", annotations.Injected: "{}"}
+			made, err := g.tenant.CoreV1().Pods(g.namespace).Create(ctx, pod, metav1.CreateOptions{})
+			if err != nil {
+				t.Errorf("%s: %v", review.Name, err)
+				continue
+			}
+			if err := patch(ctx, g.kubelet, made, `{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}`, "status"); err != nil {
+				t.Errorf("%s: status: %v", review.Name, err)
+			}
+			update := made.DeepCopy()
+			update.ResourceVersion, update.Labels["restored"] = "", "true"
+			if _, err := g.tenant.CoreV1().Pods(g.namespace).Update(ctx, update, metav1.UpdateOptions{}); err != nil {
+				t.Errorf("%s: update: %v", review.Name, err)
+			}
+		}
+	})
+	t.Run("evictions and deletions", func(t *testing.T) {
+		for _, with := range []map[string]string{nil, {}, {annotations.State: "KILLED"}} {
+			pod := newPod(t, g.namespace, with)
+			eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: g.namespace, Name: pod.Name}}
+			if err := admin.PolicyV1().Evictions(g.namespace).Evict(ctx, eviction); err != nil {
+				t.Error(err)
+			}
+			pod = newPod(t, g.namespace, with)
+			if err := g.tenant.CoreV1().Pods(g.namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	t.Run("ten thousand status writes", func(t *testing.T) {
+		writes := 10_000
+		if testing.Short() {
+			writes = 500
+		}
+		statusWrites(t, g, writes)
+	})
+	for _, metric := range []string{"apiserver_admission_match_condition_evaluation_errors_total"} {
+		if n := apiMetric(t, metric, func(map[string]string) bool { return true }); n > 0 {
+			t.Errorf("%s is %v", metric, n)
+		}
+	}
+	failed := apiMetric(t, "apiserver_validating_admission_policy_check_total", func(labels map[string]string) bool {
+		return labels["error_type"] != "" && labels["error_type"] != "no_error"
+	})
+	if failed > 0 {
+		t.Errorf("%v evaluations of guards failed", failed)
+	}
+}
+
+// statusWrites of pods with and without annotations, as kubelets do.
+func statusWrites(t *testing.T, g guarded, writes int) {
+	t.Helper()
+	var pods []*corev1.Pod
+	for i := range 50 {
+		with := map[string]string{}
+		for j := range i {
+			with[fmt.Sprintf("example.com/%d", j)] = strings.Repeat("x", 100)
+		}
+		if i%5 == 0 {
+			with[annotations.Injected], with[annotations.State] = "{}", "KILLED"
+		}
+		if i%7 == 0 {
+			with = nil
+		}
+		pods = append(pods, newPod(t, g.namespace, with))
+	}
+	var done atomic.Int64
+	var workers sync.WaitGroup
+	begun := time.Now()
+	for range 8 {
+		workers.Go(func() {
+			for n := done.Add(1); n <= int64(writes); n = done.Add(1) {
+				text := fmt.Sprintf(`{"status":{"message":"write %d"}}`, n)
+				if err := patch(t.Context(), g.kubelet, pods[rand.N(len(pods))], text, "status"); err != nil {
+					t.Errorf("write %d: %v", n, err)
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	evaluations := apiMetric(t, "apiserver_admission_match_condition_evaluation_seconds", func(map[string]string) bool { return true })
+	t.Logf("%d status writes in %s; the API server spent %.3f ms on match conditions in each", writes, time.Since(begun).Round(time.Millisecond), evaluations/float64(writes)*1000)
+}
+
+// apiMetric is the sum of a metric of the API server; of a histogram, its sum.
+func apiMetric(t *testing.T, name string, with func(labels map[string]string) bool) (sum float64) {
+	t.Helper()
+	text, err := admin.Discovery().RESTClient().Get().AbsPath("/metrics").Do(t.Context()).Raw()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(string(text)))
+	if err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	for _, m := range families[name].GetMetric() {
+		labels := map[string]string{}
+		for _, l := range m.GetLabel() {
+			labels[l.GetName()] = l.GetValue()
+		}
+		if with(labels) {
+			sum += m.GetCounter().GetValue() + m.GetHistogram().GetSampleSum()
+		}
+	}
+	return sum
+}

@@ -1,0 +1,228 @@
+package chart
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/restmapper"
+
+	"github.com/spark-vitals/spark-vitals/e2e/helm"
+)
+
+// What the chart becomes, the API server takes: each object of each golden,
+// hooks too, with no unknown field.
+func TestServerTakesEveryObject(t *testing.T) {
+	for _, name := range []string{"spark-vitals", "spark-vitals-check", "team-a", "team-b", "kyuubi"} {
+		namespace(t, name)
+	}
+	for _, account := range []string{"spark-vitals-check", "spark-vitals-recorder"} {
+		_, err := admin.CoreV1().ServiceAccounts("spark-vitals").Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err := dynamic.NewForConfig(controlPlane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mapper := kinds(t)
+	for _, g := range goldens(t) {
+		if g.part("error") != nil {
+			continue
+		}
+		rendered, err := helm.Render(g.values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range objects(t, rendered.Objects+rendered.Hooks) {
+			mapping, err := mapper.RESTMapping(o.GroupVersionKind().GroupKind(), o.GroupVersionKind().Version)
+			if meta.IsNoMatchError(err) && (strings.HasPrefix(o.GetAPIVersion(), "cert-manager.io/") || strings.HasPrefix(o.GetAPIVersion(), "monitoring.coreos.com/")) {
+				continue // of somebody else's CRD
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", g.name, err)
+			}
+			resource := dynamic.ResourceInterface(client.Resource(mapping.Resource))
+			if o.GetNamespace() == "" { // Helm knows the release's
+				o.SetNamespace("spark-vitals")
+			}
+			if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+				resource = client.Resource(mapping.Resource).Namespace(o.GetNamespace())
+			} else {
+				o.SetNamespace("")
+			}
+			data, err := o.MarshalJSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = resource.Patch(t.Context(), o.GetName(), types.ApplyPatchType, data, metav1.PatchOptions{
+				FieldManager: "test", Force: new(true), DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict,
+			})
+			if err != nil {
+				t.Errorf("%s: %s %s: %v", g.name, o.GetKind(), o.GetName(), err)
+			}
+		}
+	}
+}
+
+func kinds(t *testing.T) meta.RESTMapper {
+	t.Helper()
+	client, err := discovery.NewDiscoveryClientForConfig(controlPlane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, err := restmapper.GetAPIGroupResources(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return restmapper.NewDiscoveryRESTMapper(groups)
+}
+
+func objects(t *testing.T, documents string) (all []*unstructured.Unstructured) {
+	t.Helper()
+	decoder := yaml.NewYAMLOrJSONDecoder(strings.NewReader(documents), 1<<20)
+	for {
+		o := &unstructured.Unstructured{}
+		err := decoder.Decode(&o.Object)
+		switch {
+		case errors.Is(err, io.EOF):
+			return all
+		case err != nil:
+			t.Fatal(err)
+		case len(o.Object) > 0:
+			all = append(all, o)
+		}
+	}
+}
+
+// install the chart without hooks, for the time of a test. There are no nodes,
+// so nothing of it runs.
+func install(t *testing.T, name string, values map[string]any) *helm.Helm {
+	t.Helper()
+	h, err := helm.New(controlPlane.Kubeconfig, name, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.NoHooks = true
+	if err := h.Install(t.Context(), values); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Uninstall(); err != nil && !strings.Contains(err.Error(), "not found") {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// leftovers are objects of a release, of any kind. Endpoints and the like go
+// with their owners, which takes a controller that is not there.
+func leftovers(ctx context.Context, t *testing.T, release string) (left []string) {
+	t.Helper()
+	client, err := dynamic.NewForConfig(controlPlane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists, err := discovery.NewDiscoveryClientForConfigOrDie(controlPlane.Config).ServerPreferredResources()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range lists {
+		group, err := schema.ParseGroupVersion(list.GroupVersion)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range list.APIResources {
+			if !strings.Contains(fmt.Sprint(r.Verbs), "list") {
+				continue
+			}
+			found, err := client.Resource(group.WithResource(r.Name)).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=" + release})
+			if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range found.Items {
+				left = append(left, r.Name+"/"+o.GetName())
+			}
+		}
+	}
+	return left
+}
+
+// Through install, upgrade, rollback and uninstall the certificate and the trust
+// in it stay as they are, and in the end nothing is left.
+func TestLifeOfARelease(t *testing.T) {
+	h := install(t, "life", nil)
+	ctx := t.Context()
+	secrets := admin.CoreV1().Secrets("life")
+	secret, err := secrets.Get(ctx, "life-spark-vitals-certs", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret.Data = map[string][]byte{"ca.crt": []byte("CA"), "tls.crt": []byte("certificate")}
+	if _, err := secrets.Update(ctx, secret, metav1.UpdateOptions{FieldManager: "keeper"}); err != nil {
+		t.Fatal(err)
+	}
+	trust(t, "life", "life-spark-vitals")
+	for what, change := range map[string]func() error{
+		"upgrade":  func() error { return h.Upgrade(ctx, map[string]any{"policy": "ruleSet: gentle"}) },
+		"rollback": h.Rollback,
+	} {
+		if err := change(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		secret, err := secrets.Get(ctx, "life-spark-vitals-certs", metav1.GetOptions{})
+		if err != nil || string(secret.Data["tls.crt"]) != "certificate" {
+			t.Errorf("after the %s the Secret holds %v, %v", what, secret.Data, err)
+		}
+		for _, bundle := range bundles(t, "life-spark-vitals") {
+			if string(bundle) != "CA" {
+				t.Errorf("after the %s a caBundle is %q", what, bundle)
+			}
+		}
+	}
+	if err := h.Uninstall(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "nothing is left", func(ctx context.Context) error {
+		if left := leftovers(ctx, t, "life"); len(left) > 0 {
+			return fmt.Errorf("left: %v", left)
+		}
+		return nil
+	})
+}
+
+func bundles(t *testing.T, configuration string) (all [][]byte) {
+	t.Helper()
+	m, err := admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), configuration, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), configuration, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range m.Webhooks {
+		all = append(all, w.ClientConfig.CABundle)
+	}
+	for _, w := range v.Webhooks {
+		all = append(all, w.ClientConfig.CABundle)
+	}
+	return all
+}

@@ -1,0 +1,149 @@
+package chart
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+)
+
+var (
+	controlPlane *cluster.ControlPlane
+	admin        kubernetes.Interface
+)
+
+func TestMain(m *testing.M) {
+	if err := withCluster(m); err != nil {
+		panic(err)
+	}
+}
+
+func withCluster(m *testing.M) error {
+	dir, err := os.MkdirTemp("", "spark-vitals-chart-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if controlPlane, err = cluster.StartControlPlane(context.Background(), dir, os.Stderr); err != nil {
+		return err
+	}
+	defer controlPlane.Stop()
+	if admin, err = kubernetes.NewForConfig(controlPlane.Config); err != nil {
+		return err
+	}
+	m.Run()
+	return nil
+}
+
+// as is a client of somebody else.
+func as(t *testing.T, user string, groups ...string) kubernetes.Interface {
+	t.Helper()
+	config := rest.CopyConfig(controlPlane.Config)
+	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: append(groups, "system:authenticated")}
+	return clientOf(t, config)
+}
+
+// withToken is a client with a service account's own token and nothing else.
+func withToken(t *testing.T, namespace, account string) kubernetes.Interface {
+	t.Helper()
+	config, err := cluster.LoadConfig(tokenKubeconfig(t, namespace, account))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return clientOf(t, config)
+}
+
+// tokenKubeconfig is a file by which a process is that service account.
+func tokenKubeconfig(t *testing.T, namespace, account string) string {
+	t.Helper()
+	token, err := admin.CoreV1().ServiceAccounts(namespace).CreateToken(t.Context(), account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := clientcmdapi.NewConfig()
+	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: controlPlane.Config.Host, CertificateAuthorityData: controlPlane.Authority.PEM}
+	config.AuthInfos["account"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
+	config.Contexts["e2e"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "account"}
+	config.CurrentContext = "e2e"
+	file := t.TempDir() + "/kubeconfig"
+	if err := clientcmd.WriteToFile(*config, file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func clientOf(t *testing.T, config *rest.Config) kubernetes.Interface {
+	t.Helper()
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// namespace is a new one.
+func namespace(t *testing.T, name string) string {
+	t.Helper()
+	if err := controlPlane.Namespace(t.Context(), name, nil); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// allow binds a ClusterRole to a subject, in a namespace.
+func allow(t *testing.T, namespace, role string, subject rbacv1.Subject) {
+	t.Helper()
+	binding := &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+		Subjects:   []rbacv1.Subject{subject},
+	}
+	if _, err := admin.RbacV1().RoleBindings(namespace).Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newPod(t *testing.T, namespace string, annotations map[string]string) *corev1.Pod {
+	t.Helper()
+	pod, err := admin.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "pod-", Labels: map[string]string{"app": "test"}, Annotations: annotations},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "none"}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pod
+}
+
+// patch a pod, or its status.
+func patch(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, text string, subresource ...string) error {
+	_, err := client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, []byte(text), metav1.PatchOptions{}, subresource...)
+	return err
+}
+
+// until a condition holds; the last error is told.
+func until(t *testing.T, what string, condition func(context.Context) error) {
+	t.Helper()
+	var last error
+	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		last = condition(ctx)
+		return last == nil, nil
+	})
+	if err != nil {
+		t.Fatal(fmt.Errorf("%s: %w: %w", what, err, last))
+	}
+}

@@ -1,0 +1,141 @@
+// Package chart tests the Helm chart: what it becomes, that a real API server
+// takes it, and that its guards and certificates do what they are for.
+package chart
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+	"sigs.k8s.io/yaml"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/policy"
+)
+
+var update = flag.Bool("update", false, "write the wanted parts of the golden files anew")
+
+// Each file of testdata/render is a sentence, values, and what the chart becomes
+// with them: the parts "objects", "hooks" and "notes" as far as the file has
+// them, or "error".
+func TestRender(t *testing.T) {
+	for _, g := range goldens(t) {
+		t.Run(g.name, func(t *testing.T) {
+			rendered, err := helm.Render(g.values)
+			got := map[string]string{"objects": rendered.Objects, "hooks": rendered.Hooks, "notes": rendered.Notes, "error": ""}
+			if err != nil {
+				got["error"] = err.Error() + "\n"
+			}
+			if err != nil && g.part("error") == nil {
+				t.Fatal(err)
+			}
+			for i, file := range g.archive.Files {
+				if file.Name == "values.yaml" {
+					continue
+				}
+				if *update {
+					g.archive.Files[i].Data = []byte(got[file.Name])
+				} else if diff := cmp.Diff(string(file.Data), got[file.Name]); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", file.Name, diff)
+				}
+			}
+			if *update {
+				if err := os.WriteFile(g.file, txtar.Format(g.archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+type golden struct {
+	name, file string
+	archive    *txtar.Archive
+	values     map[string]any
+}
+
+func (g golden) part(name string) []byte {
+	for _, f := range g.archive.Files {
+		if f.Name == name {
+			return f.Data
+		}
+	}
+	return nil
+}
+
+func goldens(t *testing.T) (all []golden) {
+	t.Helper()
+	files, err := filepath.Glob("testdata/render/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden files: %v", err)
+	}
+	for _, file := range files {
+		g := golden{name: strings.TrimSuffix(filepath.Base(file), ".txtar"), file: file}
+		if g.archive, err = txtar.ParseFile(file); err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.UnmarshalStrict(g.part("values.yaml"), &g.values); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		all = append(all, g)
+	}
+	return all
+}
+
+// The values hold the ready-made default policy to the letter, comments too.
+func TestPolicyIsTheDefault(t *testing.T) {
+	c, err := helm.Chart()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := policy.RuleSetYAML("default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), c.Values["policy"]); diff != "" {
+		t.Errorf("values.yaml, policy (-policy/rulesets/default.yaml +values.yaml):\n%s", diff)
+	}
+}
+
+// The guards name each key of the contract.
+func TestGuardsNameEveryKey(t *testing.T) {
+	rendered, err := helm.Render(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, keys := range map[string][]string{"records": annotations.Record, "stamps": annotations.Stamps} {
+		list := "['" + strings.Join(keys, "', '") + "']"
+		if !strings.Contains(rendered.Objects, list) {
+			t.Errorf("no guard of the %s %s", kind, list)
+		}
+	}
+}
+
+// The README is made from the comments of the values: none is missing there.
+func TestREADMENamesEveryValue(t *testing.T) {
+	root, err := cluster.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile(filepath.Join(root, "charts", "spark-vitals", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := os.ReadFile(filepath.Join(root, "charts", "spark-vitals", "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := bytes.Count(values, []byte("# -- "))
+	_, table, _ := bytes.Cut(readme, []byte("## Values"))
+	rows := bytes.Count(table, []byte("\n| ")) - 1 // without the head
+	if rows != documented {
+		t.Errorf("the README has %d values and values.yaml %d; run make chart", rows, documented)
+	}
+}
