@@ -3,6 +3,7 @@ package chart
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"testing"
 	"time"
@@ -10,11 +11,13 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -24,6 +27,7 @@ import (
 var (
 	controlPlane *cluster.ControlPlane
 	admin        kubernetes.Interface
+	mapper       meta.RESTMapper
 )
 
 func TestMain(m *testing.M) {
@@ -45,6 +49,11 @@ func withCluster(m *testing.M) error {
 	if admin, err = kubernetes.NewForConfig(controlPlane.Config); err != nil {
 		return err
 	}
+	groups, err := restmapper.GetAPIGroupResources(admin.Discovery())
+	if err != nil {
+		return err
+	}
+	mapper = restmapper.NewDiscoveryRESTMapper(groups)
 	m.Run()
 	return nil
 }
@@ -98,10 +107,26 @@ func clientOf(t *testing.T, config *rest.Config) kubernetes.Interface {
 // namespace is a new one.
 func namespace(t *testing.T, name string) string {
 	t.Helper()
-	if err := controlPlane.Namespace(t.Context(), name, nil); err != nil {
+	return namespaceWith(t, name, nil)
+}
+
+func namespaceWith(t *testing.T, name string, labels map[string]string) string {
+	t.Helper()
+	if err := controlPlane.Namespace(t.Context(), name, labels); err != nil {
 		t.Fatal(err)
 	}
 	return name
+}
+
+// freeAddress of loopback, where nobody listens now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
 }
 
 // allow binds a ClusterRole to a subject, in a namespace.
