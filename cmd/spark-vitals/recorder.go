@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
 	"github.com/spark-vitals/spark-vitals/recorder"
@@ -54,20 +53,6 @@ Two replicas lose nothing when one of them is away, and write nothing twice.`,
 	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
 	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
 	return command
-}
-
-// restConfig of a kubeconfig; "" is the pod's service account.
-func restConfig(kubeconfig string) (config *rest.Config, err error) {
-	if kubeconfig == "" {
-		if config, err = rest.InClusterConfig(); err != nil {
-			return nil, fmt.Errorf("using the pod's service account, as --kubeconfig is not set: %w", err)
-		}
-		return config, nil
-	}
-	if config, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
-		return nil, fmt.Errorf("reading --kubeconfig: %w", err)
-	}
-	return config, nil
 }
 
 // recorderClient limits no calls by itself: how many are under way at a time is

@@ -1,0 +1,148 @@
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+	certutil "k8s.io/client-go/util/cert"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// What is asked for is a driver of Spark's to the webhook.
+func TestDriverIsSparks(t *testing.T) {
+	if pod, err := spark.PodOf(driver()); err != nil || pod.Role != spark.Driver {
+		t.Errorf("%+v, %v", pod, err)
+	}
+}
+
+func TestInjected(t *testing.T) {
+	client := fake.NewClientset()
+	client.PrependReactor("create", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		create := a.(clienttesting.CreateActionImpl)
+		if len(create.CreateOptions.DryRun) == 0 {
+			t.Error("a pod would be made")
+		}
+		pod := create.Object.(*corev1.Pod).DeepCopy()
+		pod.Annotations = map[string]string{annotations.Injected: "{}"}
+		return true, pod, nil
+	})
+	if stamp, err := Injection(t.Context(), client, "check", "spark-vitals"); err != nil || stamp != "{}" {
+		t.Errorf("%q, %v", stamp, err)
+	}
+}
+
+// Each usual cause is told from the others.
+func TestWhyNot(t *testing.T) {
+	ca, key, err := certutil.GenerateSelfSignedCertKey("webhook.spark-vitals.svc", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(ca, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anotherCA, _, err := certutil.GenerateSelfSignedCertKey("webhook.spark-vitals.svc", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	server.StartTLS()
+	defer server.Close()
+	for name, test := range map[string]struct {
+		objects []runtime.Object
+		want    string
+	}{
+		"no registration": {nil, "there is no mutating webhook configuration spark-vitals"},
+		"no entry":        {[]runtime.Object{&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "spark-vitals"}}}, "has no entry for pods"},
+		"no CA":           {[]runtime.Object{registration(nil)}, "the caBundle of the webhook configuration is empty"},
+		"no webhook":      {[]runtime.Object{registration(ca)}, "no webhook is ready"},
+		"not ready":       {[]runtime.Object{registration(ca), slice(t, server.Listener.Addr(), false)}, "no webhook is ready"},
+		"another CA":      {[]runtime.Object{registration(anotherCA), slice(t, server.Listener.Addr(), true)}, "its certificate is not one that the API server trusts"},
+		"broken CA":       {[]runtime.Object{registration([]byte("CA")), slice(t, server.Listener.Addr(), true)}, "holds no certificate"},
+		"refused":         {[]runtime.Object{registration(ca), slice(t, closed(t), true)}, "connection refused"},
+		"a firewall":      {[]runtime.Object{registration(ca), slice(t, server.Listener.Addr(), true)}, "webhook.hostNetwork=true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := why(context.Background(), fake.NewClientset(test.objects...), "spark-vitals")
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("want %q, got: %v", test.want, err)
+			}
+		})
+	}
+}
+
+// registration of the Service spark-vitals/webhook.
+func registration(ca []byte) *admissionregistrationv1.MutatingWebhookConfiguration {
+	entry := func(resource, mode string) admissionregistrationv1.MutatingWebhook {
+		return admissionregistrationv1.MutatingWebhook{
+			Rules:             []admissionregistrationv1.RuleWithOperations{{Rule: admissionregistrationv1.Rule{Resources: []string{resource}}}},
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{annotations.Inject: mode}},
+			ClientConfig:      admissionregistrationv1.WebhookClientConfig{CABundle: ca, Service: &admissionregistrationv1.ServiceReference{Namespace: "spark-vitals", Name: "webhook"}},
+		}
+	}
+	return &admissionregistrationv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "spark-vitals"},
+		Webhooks:   []admissionregistrationv1.MutatingWebhook{entry("services", "enabled"), entry("pods", "audit"), entry("pods", "enabled")},
+	}
+}
+
+func slice(t *testing.T, address net.Addr, ready bool) *discoveryv1.EndpointSlice {
+	t.Helper()
+	host, text, err := net.SplitHostPort(address.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "spark-vitals", Name: "webhook-1", Labels: map[string]string{discoveryv1.LabelServiceName: "webhook"}},
+		Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{host}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
+		Ports:      []discoveryv1.EndpointPort{{Port: new(int32(port))}},
+	}
+}
+
+func closed(t *testing.T) net.Addr {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr()
+}
+
+// A record is asked about as it is written: all keys, on the status.
+func TestRecord(t *testing.T) {
+	client := fake.NewClientset(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b"}})
+	if err := Record(t.Context(), client, "a", "b"); err != nil {
+		t.Fatal(err)
+	}
+	patch := client.Actions()[0].(clienttesting.PatchActionImpl)
+	if patch.Subresource != "status" || len(patch.PatchOptions.DryRun) != 1 || !strings.Contains(string(patch.Patch), annotations.OOM) {
+		t.Errorf("%+v", patch)
+	}
+	if err := Record(t.Context(), client, "a", "c"); err == nil || !strings.HasPrefix(err.Error(), "writing a record: ") {
+		t.Error(err)
+	}
+}

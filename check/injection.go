@@ -1,0 +1,149 @@
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// patience with what is only seconds old: a namespace has its default service
+// account, and the API server knows labels, roles and registrations, by and by.
+const patience = 20 * time.Second
+
+// Injection asks the API server for a Spark driver's pod in a namespace that is
+// opted in, and returns what the webhook wrote on it. The error says why it
+// wrote nothing, as far as that can be found out.
+func Injection(ctx context.Context, client kubernetes.Interface, namespace, configuration string) (stamp string, err error) {
+	_ = wait.PollUntilContextTimeout(ctx, time.Second, patience, true, func(ctx context.Context) (bool, error) {
+		var pod *corev1.Pod
+		pod, err = client.CoreV1().Pods(namespace).Create(ctx, driver(), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err == nil {
+			stamp = pod.Annotations[annotations.Injected]
+		}
+		return stamp != "", nil
+	})
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("asking for a pod in the namespace %s: %w", namespace, err)
+	case stamp == "":
+		return "", fmt.Errorf("a Spark pod in the namespace %s got no probes: %w", namespace, why(ctx, client, configuration))
+	}
+	return stamp, nil
+}
+
+// driver is the least that is a driver of Spark's.
+func driver() *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: "spark-vitals-check-",
+			Labels:       map[string]string{spark.RoleLabel: string(spark.Driver), spark.ApplicationLabel: "spark-vitals-check"},
+		},
+		Spec: corev1.PodSpec{
+			RestartPolicy:   corev1.RestartPolicyNever,
+			SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), RunAsUser: new(int64(185)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			Containers: []corev1.Container{{
+				Name: spark.DriverContainer, Image: "none", Args: []string{"driver"},
+				Ports:           []corev1.ContainerPort{{Name: "driver-rpc-port", ContainerPort: 7078}, {Name: "spark-ui", ContainerPort: 4040}},
+				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
+			}},
+		},
+	}
+}
+
+// why nothing was injected: what the API server does before it calls the
+// webhook, one after the other.
+func why(ctx context.Context, client kubernetes.Interface, configuration string) error {
+	registered, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, configuration, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("there is no mutating webhook configuration %s; somebody deleted it, as one does to stop everything; \"helm upgrade\" brings it back", configuration)
+	}
+	if err != nil {
+		return err
+	}
+	for _, w := range registered.Webhooks {
+		if w.Rules[0].Resources[0] != "pods" || w.NamespaceSelector.MatchLabels[annotations.Inject] != "enabled" {
+			continue
+		}
+		return unreachable(ctx, client, w.ClientConfig)
+	}
+	return fmt.Errorf("the mutating webhook configuration %s has no entry for pods; \"helm upgrade\" writes it anew", configuration)
+}
+
+// unreachable says why the API server does not get an answer from a webhook.
+func unreachable(ctx context.Context, client kubernetes.Interface, config admissionregistrationv1.WebhookClientConfig) error {
+	if len(config.CABundle) == 0 {
+		return errors.New("the caBundle of the webhook configuration is empty, so the API server does not trust the webhook. With self-kept certificates a hook writes it (\"helm upgrade\" runs it again), with cert-manager its cainjector")
+	}
+	service := config.Service
+	if service == nil {
+		return fmt.Errorf("the webhook configuration names the URL %s, not a Service of the chart's", *config.URL)
+	}
+	addresses, err := ready(ctx, client, service.Namespace, service.Name)
+	if err != nil {
+		return err
+	}
+	if len(addresses) == 0 {
+		return fmt.Errorf("no webhook is ready: kubectl -n %s get pods", service.Namespace)
+	}
+	host := fmt.Sprintf("%s.%s.svc", service.Name, service.Namespace)
+	for _, address := range addresses {
+		if err := handshake(ctx, address, host, config.CABundle); err != nil {
+			return fmt.Errorf("the webhook at %s, asked from this pod: %w", address, err)
+		}
+	}
+	return fmt.Errorf("the webhooks at %v answer this pod, with a certificate that the API server trusts, so it is the way from the API server to them: "+
+		"a firewall that lets the control plane reach nodes on few ports (webhook.port), or a control plane that reaches no pods (webhook.hostNetwork=true), or a NetworkPolicy", addresses)
+}
+
+// ready addresses behind a Service.
+func ready(ctx context.Context, client kubernetes.Interface, namespace, name string) (addresses []string, err error) {
+	slices, err := client.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + name})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range slices.Items {
+		for _, e := range s.Endpoints {
+			if e.Conditions.Ready == nil || *e.Conditions.Ready {
+				for _, p := range s.Ports {
+					addresses = append(addresses, net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*p.Port))))
+				}
+			}
+		}
+	}
+	return addresses, nil
+}
+
+func handshake(ctx context.Context, address, host string, ca []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		return errors.New("the caBundle of the webhook configuration holds no certificate")
+	}
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: host, MinVersion: tls.VersionTLS13}}
+	connection, err := dialer.DialContext(ctx, "tcp", address)
+	var untrusted *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &untrusted):
+		return fmt.Errorf("its certificate is not one that the API server trusts: %w; \"helm upgrade\" writes the caBundle anew", err)
+	case err != nil:
+		return err
+	}
+	return connection.Close()
+}

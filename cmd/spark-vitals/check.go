@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/spark-vitals/spark-vitals/check"
+)
+
+// What "helm test" runs.
+func checkCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "check",
+		Short: "Tell whether spark-vitals works on this cluster, and if not, why",
+		Long: `Tell whether spark-vitals works on this cluster, and if not, which of the usual
+causes it is. Nothing is made: the API server is asked by dry runs.`,
+	}
+	command.AddCommand(checkInjectionCommand(), checkRecordCommand())
+	return command
+}
+
+const checkTimeout = time.Minute
+
+func checkInjectionCommand() *cobra.Command {
+	var namespace, configuration, kubeconfig string
+	command := &cobra.Command{
+		Use:   "injection",
+		Short: "Ask for a Spark pod in a namespace that is opted in",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := apiClient(kubeconfig)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(c.Context(), checkTimeout)
+			defer cancel()
+			stamp, err := check.Injection(ctx, client, namespace, configuration)
+			if err == nil {
+				fmt.Fprintln(c.OutOrStdout(), "injected:", stamp)
+			}
+			return err
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&namespace, "namespace", "default", "a namespace with the label spark-vitals.io/inject=enabled")
+	flags.StringVar(&configuration, "webhook-configuration", "spark-vitals", "name of the mutating webhook configuration")
+	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
+	return command
+}
+
+func checkRecordCommand() *cobra.Command {
+	var kubeconfig string
+	command := &cobra.Command{
+		Use:   "record",
+		Short: "Ask whether a record may be written, on this very pod",
+		Long:  `Ask whether a record may be written, on the pod that POD_NAMESPACE and POD_NAME name.`,
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			namespace, pod := os.Getenv("POD_NAMESPACE"), os.Getenv("POD_NAME")
+			if namespace == "" || pod == "" {
+				return errors.New("POD_NAMESPACE and POD_NAME are missing: the pod to ask about")
+			}
+			client, err := apiClient(kubeconfig)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(c.Context(), checkTimeout)
+			defer cancel()
+			if err := check.Record(ctx, client, namespace, pod); err != nil {
+				return err
+			}
+			fmt.Fprintln(c.OutOrStdout(), "records may be written")
+			return nil
+		},
+	}
+	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
+	return command
+}
