@@ -1,6 +1,7 @@
 # "make" prints the targets. Everything else is in the Go code.
 export CGO_ENABLED = 0
 STORIES = cd e2e && go test -count=1 -timeout=4h -v -run 'Test/^($(or $(STORY),.*))$$$$' ./stories
+VERSION ?= $(shell git describe --tags --always --dirty)
 TOOL = go tool -modfile=$(CURDIR)/tools/go.mod
 
 help: ## print the targets
@@ -8,6 +9,9 @@ help: ## print the targets
 
 build: ## build bin/spark-vitals
 	go build -trimpath -o bin/spark-vitals ./cmd/spark-vitals
+
+image: ## build the image for amd64 and arm64 into bin/image, and lists of what is linked in; no docker
+	cd e2e && go run ./release $(VERSION) $(CURDIR)/bin/image
 
 demo: ## show what is injected into real Spark's pods, on a real API server
 	cd e2e && go run ./demo
@@ -22,7 +26,7 @@ unit: ## the tests that need no cluster
 	go test ./...
 
 apiserver: ## the tests on a real API server, which is built first, and on a real ZooKeeper
-	cd e2e && go run ./setup build && go test -p 1 -timeout=30m ./apiserver ./failing ./recording ./releaser
+	cd e2e && go run ./setup build && go test -p 1 -timeout=30m ./apiserver ./chart ./failing ./recording ./releaser
 
 e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one, CLUSTER=existing for that of KUBECONFIG
 	$(STORIES) -args $(if $(STORY),-all) $(if $(filter existing,$(CLUSTER)),-existing)
@@ -48,9 +52,11 @@ bench: ## measure, and write docs/performance.md
 golden: ## write the wanted part of the golden files anew; read the difference
 	go test ./oom ./patches ./policy ./gateway/kyuubi -update
 	UPDATE=1 go test ./cmd/...
+	cd e2e && go test ./chart -run 'TestRender|TestPlain' -update
+	$(TOOL) helm-docs -c charts
 
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help build demo test lint unit apiserver e2e e2e-all cluster cluster-down fuzz bench golden clean
+.PHONY: help build image demo test lint unit apiserver e2e e2e-all cluster cluster-down fuzz bench golden clean
 .DEFAULT_GOAL = help

@@ -7,6 +7,7 @@ go 1.26.0
 replace github.com/spark-vitals/spark-vitals => ../
 
 require (
+	github.com/CycloneDX/cyclonedx-go v0.12.0
 	github.com/go-logr/logr v1.4.4
 	github.com/go-zookeeper/zk v1.0.4
 	github.com/google/go-cmp v0.7.0

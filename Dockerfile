@@ -1,0 +1,13 @@
+# For those who have docker; "make image" needs none.
+FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+ARG TARGETOS TARGETARCH VERSION=development
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags="-s -w -X main.version=$VERSION" -o /spark-vitals ./cmd/spark-vitals
+
+FROM scratch
+COPY --from=build /spark-vitals /spark-vitals
+USER 65532:65532
+ENTRYPOINT ["/spark-vitals"]
