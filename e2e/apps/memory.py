@@ -24,7 +24,7 @@ print("CONTEXT", flush=True)
 
 def fill(until_free, chunk):
     """Holds memory until only so many bytes are free."""
-    held = jvm.java.util.ArrayList()
+    held = jvm.java.util.ArrayDeque()
     runtime = jvm.java.lang.Runtime.getRuntime()
     while runtime.maxMemory() - runtime.totalMemory() + runtime.freeMemory() > until_free:
         held.add(jvm.java.nio.ByteBuffer.allocate(chunk))
@@ -46,7 +46,8 @@ if what == "gc":
                 jvm.java.nio.ByteBuffer.allocate(1 << 20)
         except Exception as e:
             print("OOM", type(e).__name__, flush=True)
-            held.subList(0, 4).clear()
+            for _ in range(4):
+                held.poll()
     share = (collecting() - collected) / (time.time() - began)
     held.clear()
     print("GC %.0f %% of the time" % (100 * share), flush=True)

@@ -95,7 +95,7 @@ var sickStories = []sick{
 	},
 	{
 		story: story{
-			name: "zombie-driver-exit", why: "the same with exitOnOutOfMemoryError", ci: newest,
+			name: "zombie-driver-exit", why: "the same with exitOnOutOfMemoryError",
 			app: app{file: "memory.py", args: []string{"zombie", "600"}, driver: shortGrace,
 				conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")},
 		},
