@@ -50,6 +50,7 @@ func (c *connections) of(endpoint string) func(net.Conn, http.ConnState) {
 		case http.StateClosed: // also after it was refused
 			open.Dec()
 			n.Add(-1)
+		default:
 		}
 	}
 }

@@ -231,7 +231,7 @@ func TestNoRoom(t *testing.T) {
 		review := func(length int) (status int) {
 			var taken places
 			defer taken.leave()
-			r := httptest.NewRequest("POST", "/mutate", strings.NewReader(strings.Repeat("{", length)))
+			r := httptest.NewRequest(http.MethodPost, "/mutate", strings.NewReader(strings.Repeat("{", length)))
 			r.Header.Set("Content-Type", "application/json")
 			_, status, _ = s.read(r, &taken)
 			return status
