@@ -14,6 +14,9 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/go-logr/logr"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
 
@@ -28,6 +31,7 @@ var benchmarks = []struct {
 
 func main() {
 	flag.Parse()
+	ctrllog.SetLogger(logr.Discard())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, flag.Args())
 	stop()
