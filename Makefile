@@ -31,8 +31,8 @@ apiserver: ## the tests on a real API server, which is built first, and on a rea
 e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one, CLUSTER=existing for that of KUBECONFIG
 	$(STORIES) -args $(if $(STORY),-all) $(if $(filter existing,$(CLUSTER)),-existing)
 
-e2e-all: ## all stories, on all versions of Spark; more than an hour
-	$(STORIES) -args -all
+e2e-all: ## all stories, on all versions of Spark, written to docs/stories.md; two hours
+	$(STORIES) -args -all -write $(CURDIR)/docs/stories.md
 
 cluster: ## a whole cluster with real Spark's images, which stays
 	cd e2e && go run ./setup up

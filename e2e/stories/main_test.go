@@ -20,6 +20,7 @@ var (
 	theLab    *lab.Lab
 	artifacts string // where failures leave what they saw
 	keepLab   = flag.Bool("keep", false, "leave the cluster running")
+	write     = flag.String("write", "", "the page whose table gets what was seen")
 	existing  = flag.Bool("existing", false, "run on the cluster of KUBECONFIG, and install spark-vitals there meanwhile")
 )
 
@@ -59,6 +60,12 @@ func tell(ctx context.Context, m *testing.M) (code int) {
 	}
 	code = m.Run()
 	fmt.Fprint(os.Stdout, theTable)
+	if *write != "" {
+		if err := theTable.writeInto(*write); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	if told.Load() == 0 {
 		fmt.Fprintln(os.Stderr, "no story has this name")
 		return 1

@@ -2,6 +2,9 @@ package stories
 
 import (
 	"fmt"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,12 +18,20 @@ import (
 // table is what the stories saw, a row each.
 type table struct {
 	mu   sync.Mutex
-	rows []string
+	rows []row
 }
+
+// row of the table: what it is about, and what was seen.
+type row struct {
+	story, version, with string
+	seen                 [5]string // result, length, Warning Events, status writes, and what else
+}
+
+func (r row) cells() []string { return append([]string{r.story, r.version, r.with}, r.seen[:]...) }
 
 var theTable = &table{}
 
-const heading = "STORY\tSPARK\t\tRESULT\tLENGTH\tWARNING EVENTS\tSTATUS WRITES\tSEEN"
+var heading = row{"STORY", "SPARK", "", [5]string{"RESULT", "LENGTH", "WARNING EVENTS", "STATUS WRITES", "SEEN"}}
 
 func (t *table) String() string {
 	t.mu.Lock()
@@ -31,9 +42,8 @@ func (t *table) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nWith and without spark-vitals, on %s. Events and writes are those of all pods of the application.\n", theLab.Machine())
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, heading)
-	for _, row := range t.rows {
-		fmt.Fprintln(w, row)
+	for _, row := range append([]row{heading}, t.rows...) {
+		fmt.Fprintln(w, strings.Join(row.cells(), "\t"))
 	}
 	w.Flush()
 	return b.String()
@@ -53,7 +63,32 @@ func (t *table) add(test *testing.T, story string, r *run, seen string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	test.Logf("%s: %s, %s, %d Warning Events, %d status writes; %s", with, result, o.length.Round(time.Second), o.warnings, o.writes, seen)
-	t.rows = append(t.rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s", story, r.Version, with, result, o.length.Round(time.Second), o.warnings, o.writes, seen))
+	length := ""
+	if o.length > 0 {
+		length = seconds(o.length)
+	}
+	t.rows = append(t.rows, row{story, r.Version, with, [5]string{result, length, strconv.Itoa(o.warnings), strconv.Itoa(o.writes), seen}})
+}
+
+// writeInto a page of the project: a row of the same story, version and side is
+// replaced, others stay.
+func (t *table) writeInto(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	for _, row := range t.rows {
+		cells := row.cells()
+		line := "| " + strings.ReplaceAll(strings.Join(cells, " | "), "  ", " ") + " |"
+		key := "| " + strings.Join(cells[:3], " | ") + " |"
+		if i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, key) }); i >= 0 {
+			lines[i] = line
+		} else {
+			lines = append(lines, line)
+		}
+	}
+	return os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o644)
 }
 
 // outcome is what became of a run.
