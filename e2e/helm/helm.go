@@ -18,6 +18,7 @@ import (
 	"helm.sh/helm/v4/pkg/kube"
 	releaser "helm.sh/helm/v4/pkg/release"
 	release "helm.sh/helm/v4/pkg/release/v1"
+	"helm.sh/helm/v4/pkg/storage/driver"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
@@ -81,6 +82,18 @@ func (h *Helm) Upgrade(ctx context.Context, values map[string]any) error {
 	upgrade.Namespace, upgrade.DisableHooks, upgrade.WaitStrategy, upgrade.Timeout = h.namespace, h.NoHooks, h.wait(), h.Timeout
 	_, err := upgrade.RunWithContext(ctx, h.release, h.chart, values)
 	return err
+}
+
+// Apply is "helm upgrade --install --wait --create-namespace".
+func (h *Helm) Apply(ctx context.Context, values map[string]any) error {
+	_, err := action.NewHistory(h.config).Run(h.release)
+	if errors.Is(err, driver.ErrReleaseNotFound) {
+		return h.Install(ctx, values)
+	}
+	if err != nil {
+		return err
+	}
+	return h.Upgrade(ctx, values)
 }
 
 // Rollback is "helm rollback --wait" to the revision before.

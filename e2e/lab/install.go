@@ -3,20 +3,15 @@ package lab
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"crypto/x509/pkix"
-	_ "embed"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"text/template"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -24,13 +19,10 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/e2e/helm"
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
-	"github.com/spark-vitals/spark-vitals/recorder"
 )
-
-//go:embed install.yaml
-var installYAML string
 
 // Namespace of spark-vitals while stories run. A real installation has another.
 const Namespace = "spark-vitals-e2e"
@@ -55,19 +47,36 @@ func (l *Lab) Install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	manifests, err := l.manifests(ctx, id)
+	rules, err := fastPolicy()
 	if err != nil {
-		return fmt.Errorf("installing spark-vitals: %w", err)
-	}
-	if err := l.Kubectl(ctx, manifests, "apply", "-f", "-"); err != nil {
 		return err
 	}
-	for _, deployment := range []string{"webhook", "recorder"} {
-		if err := l.Kubectl(ctx, nil, "-n", Namespace, "rollout", "status", "deployment/"+deployment, "--timeout=2m"); err != nil {
-			return err
-		}
+	release, err := l.release()
+	if err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(l.Config)
+	if err != nil {
+		return err
+	}
+	home := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace, Labels: map[string]string{ownLabel: "true"}}}
+	if _, err := client.CoreV1().Namespaces().Create(ctx, home, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	if err := release.Apply(ctx, map[string]any{
+		"policy": string(rules),
+		"image":  map[string]any{"registry": "localhost/e2e", "tag": "development", "pullPolicy": "Never"},
+		// An image of the same name is another one after each change.
+		"podAnnotations": map[string]any{"e2e/image": id[:16]},
+	}); err != nil {
+		return fmt.Errorf("installing the chart: %w", err)
 	}
 	return l.serves(ctx)
+}
+
+// release of the chart, as "helm install" makes it.
+func (l *Lab) release() (*helm.Helm, error) {
+	return helm.New(l.Kubeconfig, Namespace, "spark-vitals")
 }
 
 // alone: beside a real installation the stories would try that one, and change
@@ -82,11 +91,8 @@ func (l *Lab) alone(ctx context.Context) error {
 		return fmt.Errorf("looking for an installation of spark-vitals: %w", err)
 	}
 	for _, c := range registered.Items {
-		if c.Name == Namespace {
-			continue
-		}
 		for _, webhook := range c.Webhooks {
-			if strings.Contains(webhook.Name, "spark-vitals.io") {
+			if service := webhook.ClientConfig.Service; strings.Contains(webhook.Name, "spark-vitals.io") && (service == nil || service.Namespace != Namespace) {
 				return fmt.Errorf("the cluster has an installation of spark-vitals (MutatingWebhookConfiguration %s); the stories need one without", c.Name)
 			}
 		}
@@ -120,10 +126,11 @@ func (l *Lab) serves(ctx context.Context) error {
 
 // Uninstall removes what Install has made.
 func (l *Lab) Uninstall(ctx context.Context) error {
-	return errors.Join(
-		l.Kubectl(ctx, nil, "delete", "mutatingwebhookconfigurations,clusterrolebindings", "-l", "e2e=true"),
-		l.RemoveNamespace(ctx, Namespace),
-	)
+	release, err := l.release()
+	if err != nil {
+		return err
+	}
+	return errors.Join(release.Uninstall(), l.RemoveNamespace(ctx, Namespace))
 }
 
 func (l *Lab) ownImage(ctx context.Context) (image.Image, error) {
@@ -132,75 +139,6 @@ func (l *Lab) ownImage(ctx context.Context) (image.Image, error) {
 		return image.Image{}, err
 	}
 	return l.Store.Static(ownImage, binary)
-}
-
-func (l *Lab) manifests(ctx context.Context, imageID string) ([]byte, error) {
-	certs, err := l.certs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rules, err := fastPolicy()
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	err = template.Must(template.New("install").Parse(installYAML)).Execute(&out, map[string]any{
-		"Namespace": Namespace, "Certs": certs, "CA": certs["ca.crt"],
-		"Image": ownImage, "ImageID": imageID[:16], "Mutating": registrations,
-		"RecorderRole": string(recorder.Role), "RecorderRoles": []string{"spark-vitals-recorder", "spark-vitals-recorder-configmaps"},
-		"Policy": string(rules), "PolicyID": fmt.Sprintf("%x", sha256.Sum256(rules))[:10],
-	})
-	return out.Bytes(), err
-}
-
-// certs are those that the cluster has, else new ones, in base64: the webhook of
-// an earlier run goes on while stories run.
-func (l *Lab) certs(ctx context.Context) (map[string]string, error) {
-	files := map[string]string{}
-	client, err := kubernetes.NewForConfig(l.Config)
-	if err != nil {
-		return nil, err
-	}
-	secret, err := client.CoreV1().Secrets(Namespace).Get(ctx, "webhook-certs", metav1.GetOptions{})
-	if err == nil {
-		for name, data := range secret.Data {
-			files[name] = base64.StdEncoding.EncodeToString(data)
-		}
-		return files, nil
-	}
-	if !apierrors.IsNotFound(err) {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "spark-vitals-certs-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	authority, err := cluster.NewAuthority("spark-vitals")
-	if err != nil {
-		return nil, err
-	}
-	if err := authority.Issue(dir, "tls", pkix.Name{CommonName: "webhook"}, "webhook."+Namespace+".svc"); err != nil {
-		return nil, err
-	}
-	files["ca.crt"] = base64.StdEncoding.EncodeToString(authority.PEM)
-	for _, name := range []string{"tls.crt", "tls.key"} {
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			return nil, err
-		}
-		files[name] = base64.StdEncoding.EncodeToString(data)
-	}
-	return files, nil
-}
-
-type registration struct{ Resource, Mode, Path, Objects string }
-
-var registrations = []registration{
-	{"pods", "enabled", "/mutate", "{key: spark-role, operator: In, values: [driver, executor]}"},
-	{"pods", "audit", "/audit", "{key: spark-role, operator: In, values: [driver, executor]}"},
-	{"services", "enabled", "/mutate", "{key: spark-app-selector, operator: Exists}"},
-	{"services", "audit", "/audit", "{key: spark-app-selector, operator: Exists}"},
 }
 
 // Kubectl runs kubectl on the cluster.
