@@ -124,6 +124,15 @@ func (l *Lab) serves(ctx context.Context) error {
 	})
 }
 
+// TestInstallation is "helm test", and what its pods say.
+func (l *Lab) TestInstallation() (logs string, err error) {
+	release, err := l.release()
+	if err != nil {
+		return "", err
+	}
+	return release.Test()
+}
+
 // Uninstall removes what Install has made.
 func (l *Lab) Uninstall(ctx context.Context) error {
 	release, err := l.release()
