@@ -1,6 +1,7 @@
 package oom
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -195,8 +196,8 @@ func (e *ending) probed() bool {
 // spark.kubernetes.driver.annotateExitException, since Spark 4.1.
 const ExitException = "spark.exit-exception"
 
-// OutOfMemoryError is how the JVM names every want of memory.
-const OutOfMemoryError = "java.lang.OutOfMemoryError"
+// outOfMemoryError is how the JVM names every want of memory.
+const outOfMemoryError = "java.lang.OutOfMemoryError"
 
 // outOfMemory is what the JVM said it ran out of, as it says it; "" where it
 // did not end of that. A termination message is the end of a log, so a healthy
@@ -205,17 +206,32 @@ func (e *ending) outOfMemory() string {
 	if !e.sparks() || e.code() <= 0 || e.signalled() && e.code() != 134 {
 		return ""
 	}
-	texts := []string{e.terminated.Message}
-	if !e.earlier {
-		texts = append(texts, e.Annotations[ExitException])
+	line := JVMSays(e.Role, e.terminated.Message)
+	if line == "" && !e.earlier {
+		line = JVMSays(e.Role, e.Annotations[ExitException])
 	}
-	for _, text := range texts {
-		if i := strings.LastIndex(text, OutOfMemoryError); i >= 0 {
-			line, _, _ := strings.Cut(text[i:], "\n")
-			return line
-		}
+	return line
+}
+
+// executors speak where a driver tells how they failed: "Job aborted due to
+// stage failure: ... Lost task 0.3 in stage 0.0 (TID 3) (10.0.0.7 executor 4): ".
+var executors = regexp.MustCompile(`Lost task|stage failure|Job aborted|Driver stacktrace|executor \S+\):|executor\.Executor\$TaskRunner`)
+
+// JVMSays is the line of a text in which the JVM of a pod of this role says that
+// it ran out of memory, "" where it does not say that of itself.
+func JVMSays(role spark.Role, text string) string {
+	i := strings.LastIndex(text, outOfMemoryError)
+	if i < 0 {
+		return ""
 	}
-	return ""
+	const last = "Terminating due to " // -XX:+ExitOnOutOfMemoryError's, and Crash...'s
+	if j := strings.LastIndex(text, last+outOfMemoryError); j >= 0 {
+		i = j + len(last)
+	} else if role == spark.Driver && (executors.MatchString(text[:i]) || strings.Contains(text[i:], "executor.Executor$TaskRunner")) {
+		return ""
+	}
+	line, _, _ := strings.Cut(text[i:], "\n")
+	return line
 }
 
 // beyondHeap: what no larger heap would cure. HotSpot's words.

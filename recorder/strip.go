@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -24,6 +25,7 @@ func strip(object any) (any, error) {
 	if pod, err := spark.PodOf(p); err == nil {
 		sparks = pod.Container().Name
 	}
+	role := spark.Role(p.Labels[spark.RoleLabel])
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: p.Name, Namespace: p.Namespace, UID: p.UID, ResourceVersion: p.ResourceVersion,
@@ -39,8 +41,8 @@ func strip(object any) (any, error) {
 		Status: corev1.PodStatus{
 			Phase: p.Status.Phase, Reason: p.Status.Reason, Message: p.Status.Message,
 			Conditions:            stripConditions(p.Status.Conditions),
-			InitContainerStatuses: stripStatuses(p.Status.InitContainerStatuses),
-			ContainerStatuses:     stripStatuses(p.Status.ContainerStatuses),
+			InitContainerStatuses: stripStatuses(role, p.Status.InitContainerStatuses),
+			ContainerStatuses:     stripStatuses(role, p.Status.ContainerStatuses),
 		},
 	}, nil
 }
@@ -54,19 +56,15 @@ func stripAnnotations(all map[string]string) map[string]string {
 		case key == annotations.Injected:
 			kept[key] = "" // that it is there is enough
 		case key == oom.ExitException:
-			kept[key] = stripText(value)
+			kept[key] = cmp.Or(stripText(spark.Driver, value), "not of memory") // that it is there is said, too
 		}
 	}
 	return kept
 }
 
 // stripText keeps of a long text what the JVM says it ran out of.
-func stripText(text string) string {
-	i := strings.LastIndex(text, oom.OutOfMemoryError)
-	if i < 0 {
-		return ""
-	}
-	line, _, _ := strings.Cut(text[i:], "\n")
+func stripText(role spark.Role, text string) string {
+	line := oom.JVMSays(role, text)
 	return strings.Clone(line[:min(len(line), 256)])
 }
 
@@ -140,19 +138,19 @@ func stripConditions(all []corev1.PodCondition) (kept []corev1.PodCondition) {
 	return kept
 }
 
-func stripStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
+func stripStatuses(role spark.Role, all []corev1.ContainerStatus) []corev1.ContainerStatus {
 	kept := make([]corev1.ContainerStatus, len(all))
 	for i, s := range all {
 		kept[i] = corev1.ContainerStatus{Name: s.Name, RestartCount: s.RestartCount}
-		kept[i].State.Terminated = stripTermination(s.State.Terminated)
-		kept[i].LastTerminationState.Terminated = stripTermination(s.LastTerminationState.Terminated)
+		kept[i].State.Terminated = stripTermination(role, s.State.Terminated)
+		kept[i].LastTerminationState.Terminated = stripTermination(role, s.LastTerminationState.Terminated)
 	}
 	return kept
 }
 
-func stripTermination(t *corev1.ContainerStateTerminated) *corev1.ContainerStateTerminated {
+func stripTermination(role spark.Role, t *corev1.ContainerStateTerminated) *corev1.ContainerStateTerminated {
 	if t == nil {
 		return nil
 	}
-	return &corev1.ContainerStateTerminated{ExitCode: t.ExitCode, Reason: t.Reason, FinishedAt: t.FinishedAt, Message: stripText(t.Message)}
+	return &corev1.ContainerStateTerminated{ExitCode: t.ExitCode, Reason: t.Reason, FinishedAt: t.FinishedAt, Message: stripText(role, t.Message)}
 }
