@@ -39,15 +39,23 @@ const (
 	JVM    Language = "JVM"
 	Python Language = "Python"
 	R      Language = "R"
+	// Unknown is that of a server which runs what its users send, and of a pod
+	// that does not show it. Spark divides its memory as the JVM's.
+	Unknown Language = ""
 )
 
-// Language of the driver's program. An executor does not show it; JVM is said.
+// Language of the driver's program. Executors do not show it.
 func (p Pod) Language() Language {
 	switch p.MainClass() {
 	case "org.apache.spark.deploy.PythonRunner":
 		return Python
 	case "org.apache.spark.deploy.RRunner":
 		return R
+	case "", // an executor, or a driver that spark-submit did not make
+		"org.apache.livy.rsc.driver.RSCDriverBootstrapper",
+		"org.apache.kyuubi.engine.spark.SparkSQLEngine",
+		"org.apache.spark.sql.connect.service.SparkConnectServer":
+		return Unknown
 	}
 	return JVM
 }

@@ -56,7 +56,7 @@ const (
 // in whole MiB. It returns 0 where no heap gives that limit.
 func driverHeap(limit int64, language Language) int64 {
 	total, tenths := limit/mib, int64(1)
-	if language != JVM {
+	if language == Python || language == R {
 		tenths = 4
 	}
 	heap := total - minOverhead

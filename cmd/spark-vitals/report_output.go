@@ -55,7 +55,7 @@ func printReport(out io.Writer, all []reported) error {
 		fmt.Fprintln(out, printable(title)+red(out, printable(r.State)))
 		table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		for _, d := range r.Record.Deaths {
-			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", printable(who(d)), d.Cause, times(d.Count), lastOf(&r.Record, d))
+			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", printable(who(d)), printable(string(d.Cause)), times(d.Count), lastOf(&r.Record, d))
 		}
 		if err := table.Flush(); err != nil {
 			return err
