@@ -40,6 +40,11 @@ func (c Cause) IsOOM() bool {
 	return slices.Contains([]Cause{OOMKilled, HeapOOM, JavaOOM, ChildOOMKilled}, c)
 }
 
+// exits tells whether only a container that ran can end of the cause.
+func (c Cause) exits() bool {
+	return c.IsOOM() || c == Hung || c == Killed
+}
+
 // provisional causes are corrected when the kubelet, or Spark, says more.
 func (c Cause) provisional() bool { return c == Killed || c == Failed }
 
@@ -50,6 +55,7 @@ const none Cause = ""
 const (
 	exitHeap    = 52 // SparkExitCode.OOM
 	exitSIGKILL = 128 + 9
+	exitSIGTERM = 128 + 15
 	exitSignals = 128
 	exitMax     = 128 + 64
 )
@@ -86,8 +92,9 @@ var causes = []struct {
 	{Evicted, evicted("")},
 	// The runtime says OOMKilled once the kernel has killed any process of the
 	// container, and goes on saying so: only 137 means that the container's own
-	// process was the one.
-	{OOMKilled, func(e *ending) bool { return e.reason("OOMKilled") && e.code() == exitSIGKILL }},
+	// process was the one; unless that was killed when the grace of a deletion
+	// was over.
+	{OOMKilled, func(e *ending) bool { return e.reason("OOMKilled") && e.code() == exitSIGKILL && !e.outstayed() }},
 	// Before the words of the JVM, because a program can survive an
 	// OutOfMemoryError, log it, and end otherwise.
 	{HeapOOM, func(e *ending) bool { return e.outOfMemory() != "" && !e.beyondHeap() }},
@@ -99,11 +106,13 @@ var causes = []struct {
 	{ChildOOMKilled, func(e *ending) bool { return e.reason("OOMKilled") }},
 	// A sidecar's or an init container's other ends are none of ours.
 	{none, func(e *ending) bool { return !e.sparks() }},
-	{Disrupted, func(e *ending) bool { return e.Role == spark.Driver && e.disrupted() }},
+	{Disrupted, func(e *ending) bool { return e.Role == spark.Driver && (e.disrupted() || e.lost() && !e.deleted()) }},
 	{none, func(e *ending) bool { return e.disrupted() || e.lost() || e.deleted() }},
 	// The kubelet leaves no sign of it in the status (exit 143 or 137, reason
 	// Error): the probe stands in the pod, and its Killing event says the rest.
-	{Hung, func(e *ending) bool { return e.killing && e.probed() && e.signalled() }},
+	{Hung, func(e *ending) bool {
+		return e.killing && e.probed() && (e.code() == exitSIGTERM || e.code() == exitSIGKILL)
+	}},
 	{Killed, func(e *ending) bool { return e.code() == exitSIGKILL || e.Role == spark.Driver && e.signalled() }},
 	// Spark's executors end with 143 and 1 when their driver is done with them.
 	{none, func(e *ending) bool { return e.Role == spark.Executor }},
@@ -186,6 +195,14 @@ func (e *ending) deleted() bool {
 	}
 	asked := e.DeletionTimestamp.Unix() - *grace
 	return e.terminated.FinishedAt.Unix() >= asked
+}
+
+// outstayed: it ended when the grace of its pod's deletion was over, which
+// deletionTimestamp says.
+func (e *ending) outstayed() bool {
+	grace := e.DeletionGracePeriodSeconds
+	return !e.earlier && e.DeletionTimestamp != nil && grace != nil && *grace > 0 &&
+		e.terminated.FinishedAt.Unix() >= e.DeletionTimestamp.Unix()
 }
 
 func (e *ending) probed() bool {

@@ -32,6 +32,9 @@ type Termination struct {
 	// Said is what the kubelet, the JVM or the pod's condition says, on one
 	// line and shortened. A stranger may have written it.
 	Said string `json:"said,omitempty"`
+	// LimitReached says that the kernel has killed a process of the container
+	// besides.
+	LimitReached bool `json:"limitReached,omitempty"`
 
 	// Memory of Spark's container in MiB; 0 is not known. Estimated is about
 	// the heap, see [spark.Memory].
@@ -74,7 +77,7 @@ func Terminations(evidence Evidence) []Termination {
 				name, found = "", s.State.Terminated != nil || pod.Status.Phase != corev1.PodFailed
 			}
 			if s.LastTerminationState.Terminated != nil {
-				add(ending{container: name, terminated: s.LastTerminationState.Terminated, earlier: true}, max(s.RestartCount-1, 0))
+				add(ending{container: name, terminated: s.LastTerminationState.Terminated, earlier: true}, lastRun(&s))
 			}
 			if s.State.Terminated != nil {
 				add(ending{container: name, terminated: s.State.Terminated}, s.RestartCount)
@@ -87,10 +90,21 @@ func Terminations(evidence Evidence) []Termination {
 	return all
 }
 
+// lastRun is the number of the run that lastState is about: the one before, or
+// the newest itself while that waits to be restarted (CrashLoopBackOff), when
+// the kubelet has copied state to lastState and counted nothing yet.
+func lastRun(s *corev1.ContainerStatus) int32 {
+	if last := s.LastTerminationState.Terminated; last.ContainerID != "" && last.ContainerID == s.ContainerID {
+		return s.RestartCount
+	}
+	return max(s.RestartCount-1, 0)
+}
+
 func (e *ending) termination(cause Cause, restarts int32) Termination {
 	t := Termination{
 		Role: e.Role, Container: e.container, Pod: e.Name, Cause: cause,
 		At: e.at(), Said: e.said(cause),
+		LimitReached: cause == HeapOOM && e.reason("OOMKilled"),
 	}
 	t.Set, t.Number = e.identity(restarts)
 	if e.terminated != nil {
@@ -164,6 +178,9 @@ func (e *ending) said(cause Cause) string {
 			if c.Type == corev1.DisruptionTarget && e.Status.Reason == "" {
 				said = c.Reason + " " + c.Message
 			}
+		}
+		if strings.TrimSpace(said) == "" && e.lost() {
+			said = "its node or the kubelet lost it: " + e.terminated.Reason
 		}
 	case OOMKilled, ChildOOMKilled, Killed, Hung:
 	default:
