@@ -1,9 +1,12 @@
 package oom
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -97,8 +100,10 @@ func (a adviser) sentences(howMany string) string {
 		return a.who() + " was ended by the platform" + a.quote() + ". It is no fault of the application."
 	case Failed:
 		return a.failed()
-	default:
+	case Rejected, EvictedMemory, EvictedStorage, EvictedInodes, EvictedPIDs, EvictedEmptyDir, EvictedPodStorage, EvictedContainerStorage, Evicted:
 		return a.evicted(howMany)
+	default: // of a later version
+		return join(a.who()+" ended: "+string(a.Cause)+a.quote()+".", howMany)
 	}
 }
 
@@ -124,7 +129,11 @@ func (a adviser) ofLimit() string {
 		return ""
 	}
 	what := "native and off-heap memory"
-	if a.language != spark.JVM {
+	switch a.language {
+	case spark.JVM:
+	case spark.Unknown:
+		what = "native and off-heap memory, and Python if it is used"
+	default:
 		what = string(a.language) + ", " + what
 	}
 	switch {
@@ -139,8 +148,11 @@ func (a adviser) ofLimit() string {
 func (a adviser) rest() int64 { return a.LimitMiB - a.HeapMiB }
 
 func (a adviser) mostOften() string {
-	if a.language == spark.JVM {
+	switch a.language {
+	case spark.JVM:
 		return ""
+	case spark.Unknown:
+		return ", most often a Python worker if there are any,"
 	}
 	return ", most often a " + string(a.language) + " worker,"
 }
@@ -156,6 +168,8 @@ func (a adviser) oomKilled(fact, howMany string) string {
 	switch a.language {
 	case spark.JVM:
 		inference += ", most often for off-heap buffers, thread stacks or native libraries."
+	case spark.Unknown:
+		inference += ", most often for Python's processes, or without these for off-heap buffers, thread stacks or native libraries; which it was cannot be told."
 	default:
 		process := " workers"
 		if a.Role == spark.Driver {
@@ -174,7 +188,9 @@ func (a adviser) raiseOverhead() string {
 	case a.limitIsOthers():
 		return fmt.Sprintf("The limit was not set by Spark, which asked for %d MiB: raise that limit to %d MiB", a.RequestMiB, roundUp(a.LimitMiB+a.LimitMiB/4, 100)) + a.fewerCores("; or ") + "."
 	case a.HeapMiB == 0 || a.Estimated:
-		return fmt.Sprintf("Raise %s by %s.", name, memory(roundUp(max(a.LimitMiB/4, 384), 128))) + a.where()
+		return fmt.Sprintf("Raise %s by %s.", name, a.quarter()) + a.where()
+	case a.Role == spark.Executor && a.rest() > a.HeapMiB:
+		return fmt.Sprintf("Raise %s by %s, unless spark.memory.offHeap.size or spark.executor.pyspark.memory makes up the rest: then that one", name, a.quarter()) + a.fewerCores("; or ") + "." + a.where()
 	}
 	now := memory(a.rest())
 	if a.Role == spark.Executor {
@@ -182,6 +198,8 @@ func (a adviser) raiseOverhead() string {
 	}
 	return fmt.Sprintf("Set %s=%s (now %s)", name, memory(moreOverhead(a.rest())), now) + a.fewerCores("; or ") + "." + a.where()
 }
+
+func (a adviser) quarter() string { return memory(roundUp(max(a.LimitMiB/4, 384), 128)) }
 
 // limitIsOthers: Spark makes request and limit equal.
 func (a adviser) limitIsOthers() bool { return a.RequestMiB > 0 && a.RequestMiB < a.LimitMiB }
@@ -205,20 +223,27 @@ func (a adviser) heapOOM(howMany string) string {
 		size += fmt.Sprintf("; limit %d MiB", a.LimitMiB)
 	}
 	fact := fmt.Sprintf("%s ran out of Java heap (%s).", a.who(), size)
+	if a.Said == "" {
+		fact = fmt.Sprintf("%s ended with exit code %d, Spark's for any OutOfMemoryError of the JVM: most often its heap (%s); of what cannot be told.", a.who(), exitHeap, size)
+	}
+	limit := "The container's limit was not reached: memoryOverhead will not help."
+	if a.LimitReached {
+		limit = "The kernel has killed a process at the container's limit besides, so memoryOverhead may be too small as well."
+	}
 	remedy := "Raise " + a.name("memory")
 	if heap := a.heapAtMost(); heap > 0 {
 		remedy = fmt.Sprintf("Set %s=%s", a.name("memory"), memory(moreHeapThan(a.HeapMiB, heap)))
 	}
 	if a.Role == spark.Driver {
 		collect := "collect()"
-		if a.language == spark.Python {
+		if a.language == spark.Python || a.language == spark.Unknown {
 			collect += " or toPandas()"
 		}
 		remedy += ", or write the result instead of " + collect
 	} else {
 		remedy += a.fewerCores("; or ")
 	}
-	return join(fact, howMany, "The container's limit was not reached: memoryOverhead will not help.", remedy+"."+a.where())
+	return join(fact, howMany, limit, remedy+"."+a.where())
 }
 
 // heapAtMost is what the heap can be at most.
@@ -253,9 +278,19 @@ func (a adviser) hung() string {
 	}
 	remedy := "Was it only slow, set the annotation spark-vitals.io/liveness=false."
 	if a.Role == spark.Driver && probe != nil {
-		remedy = fmt.Sprintf("Was it only slow, set the annotation spark-vitals.io/liveness.failureThreshold=%d.", 2*int64(probe.FailureThreshold))
+		remedy = fmt.Sprintf("Was it only slow, raise the probe's failureThreshold to %d.", 2*int64(probe.FailureThreshold))
+		if SetsLiveness(a.driver.Annotations[annotations.Injected]) {
+			remedy = fmt.Sprintf("Was it only slow, set the annotation spark-vitals.io/liveness.failureThreshold=%d.", 2*int64(probe.FailureThreshold))
+		}
 	}
 	return join(fact, "Why it did not answer is not known; its last log lines may tell.", remedy)
+}
+
+// SetsLiveness tells whether the stamp annotations.Injected says that the webhook
+// set the liveness probe.
+func SetsLiveness(stamp string) bool {
+	var injected struct{ Set []string }
+	return json.Unmarshal([]byte(stamp), &injected) == nil && slices.Contains(injected.Set, "livenessProbe")
 }
 
 func (a adviser) killed(howMany string) string {

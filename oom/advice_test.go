@@ -19,6 +19,7 @@ import (
 var (
 	mainClasses = []struct{ language, class string }{
 		{"JVM", "com.acme.Main"}, {"Python", "org.apache.spark.deploy.PythonRunner"}, {"R", "org.apache.spark.deploy.RRunner"},
+		{"Connect", "org.apache.spark.sql.connect.service.SparkConnectServer"},
 	}
 	submitters = []struct{ name, label, value string }{
 		{name: "spark-submit"},
@@ -36,6 +37,9 @@ var (
 		{"estimated heap", func(t *oom.Termination) { t.Estimated = true }},
 		{"unknown heap", func(t *oom.Termination) { t.HeapMiB = 0 }},
 		{"no limit", func(t *oom.Termination) { t.LimitMiB, t.HeapMiB = 0, 0 }},
+		{"more beside the heap than in it", func(t *oom.Termination) { t.LimitMiB = 26 << 10 }},
+		{"limit reached as well", func(t *oom.Termination) { t.LimitReached = true }},
+		{"the JVM's words", func(t *oom.Termination) { t.Said = "java.lang.OutOfMemoryError: Java heap space" }},
 		{"limit by others", func(t *oom.Termination) { t.RequestMiB = 4096 }},
 		{"one core", func(t *oom.Termination) { t.Cores = 1 }},
 		{"resource profile", func(t *oom.Termination) { t.Profile = "2" }},
@@ -106,6 +110,9 @@ func advice(cause oom.Cause, role spark.Role, change func(*oom.Termination), dri
 	}
 	if role == spark.Driver {
 		termination.Set, termination.Number, termination.Pod, termination.Cores = "driver", 0, "etl-driver", 0
+		if cause == oom.HeapOOM { // which a driver's exit code does not tell
+			termination.Said = "java.lang.OutOfMemoryError: Java heap space"
+		}
 	}
 	change(&termination)
 	var record oom.Record

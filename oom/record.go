@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -51,16 +52,17 @@ type Deaths struct {
 
 // Read the record from a driver's annotations. Without one it is empty; an
 // annotation that is not as [Record.Annotations] writes it is an error, and a
-// stranger's doing.
+// stranger's doing. Fields and causes of a later version are none.
 func Read(from map[string]string) (Record, error) {
 	text, ok := from[annotations.OOM]
 	if !ok {
 		return Record{}, nil
 	}
-	decoder := json.NewDecoder(strings.NewReader(text))
-	decoder.DisallowUnknownFields()
+	if len(text) > MaxBytes {
+		return Record{}, fmt.Errorf("annotation %s: it has %d bytes, and at most %d are written", annotations.OOM, len(text), MaxBytes)
+	}
 	var r Record
-	if err := decoder.Decode(&r); err != nil {
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return Record{}, fmt.Errorf("annotation %s: %w", annotations.OOM, err)
 	}
 	if err := r.check(); err != nil {
@@ -74,9 +76,41 @@ func (r *Record) check() error {
 		if d.Count < 1 {
 			return fmt.Errorf("deaths: the count of %s is %d", d.Cause, d.Count)
 		}
+		if err := check(d.Role, d.Cause); err != nil {
+			return fmt.Errorf("deaths: %w", err)
+		}
 	}
 	if len(r.Details) > MaxDetails {
 		return fmt.Errorf("details: there are %d, and at most %d are written", len(r.Details), MaxDetails)
+	}
+	for i := range r.Details {
+		if err := r.Details[i].check(); err != nil {
+			return fmt.Errorf("details: %w", err)
+		}
+	}
+	if r.Driver != nil {
+		if err := r.Driver.check(); err != nil {
+			return fmt.Errorf("driver: %w", err)
+		}
+	}
+	return nil
+}
+
+func (t *Termination) check() error {
+	if t.ExitCode == nil && t.Cause.exits() {
+		return fmt.Errorf("exitCode is missing, and there is none without it of cause %s", t.Cause)
+	}
+	return check(t.Role, t.Cause)
+}
+
+var cause = regexp.MustCompile(`^[A-Z][A-Za-z]{0,39}$`)
+
+func check(role spark.Role, c Cause) error {
+	if role != spark.Driver && role != spark.Executor {
+		return fmt.Errorf("role %q is neither driver nor executor", role)
+	}
+	if !cause.MatchString(string(c)) {
+		return fmt.Errorf("cause %q is not a word such as OOMKilled", c)
 	}
 	return nil
 }
@@ -128,6 +162,9 @@ func (r *Record) own() {
 }
 
 func (r *Record) add(t *Termination) bool {
+	if r.unknowable(t) {
+		return false
+	}
 	if change(r.Counted, t, (*Set).Has) {
 		if t.Cause.provisional() || !change(r.Provisional, t, (*Set).Has) {
 			return false
@@ -145,6 +182,32 @@ func (r *Record) add(t *Termination) bool {
 	}
 	r.keep(t)
 	return true
+}
+
+// others is the set that says that sets were given up to save room: since then
+// nothing is counted of a container that has no set, for it may have been.
+const others = "others"
+
+func (r *Record) unknowable(t *Termination) bool {
+	_, known := r.Counted[t.Set]
+	_, given := r.Counted[others]
+	return given && !known && !indispensable(t.Set)
+}
+
+func indispensable(set string) bool { return set == "driver" || set == "executors" || set == others }
+
+// Holds tells whether the termination stands in the record with this cause, as
+// far as its details still say.
+func (r *Record) Holds(t *Termination) bool {
+	for i := range r.Details {
+		if r.Details[i].same(t) {
+			return r.Details[i].Cause == t.Cause
+		}
+	}
+	if r.Driver != nil && r.Driver.same(t) {
+		return r.Driver.Cause == t.Cause
+	}
+	return !t.Cause.provisional() && t.Cause != Hung && change(r.Counted, t, (*Set).Has)
 }
 
 func add(s *Set, n int64) bool    { s.Add(n); return true }
@@ -204,9 +267,11 @@ func (r *Record) keep(t *Termination) {
 }
 
 // encode the record in at most so many bytes. What is given up is told least:
-// details, the oldest first; then the lowest gaps in the sets, after which
-// executors of these numbers are taken as counted; then containers that are not
-// Spark's, and pods of executors without a number.
+// details, the oldest first; then which of the lowest numbers are provisional,
+// after which their cause stands; then the lowest gaps in the sets, after which
+// executors of these numbers are taken as counted; then the sets of containers
+// that are not Spark's, and of executors without a number, after which no more
+// of these are counted.
 func (r Record) encode(limit int) string {
 	r.own()
 	for {
@@ -237,26 +302,26 @@ func (r Record) json() string {
 	return strings.TrimSpace(text.String())
 }
 
-// shorten the sets by something, if there is something.
+// shorten the sets by something, if there is something; an eighth at a time
+// comes to the same, sooner.
 func (r *Record) shorten() bool {
-	longest := ""
-	for _, key := range slices.Sorted(maps.Keys(r.Counted)) {
-		if len(r.Counted[key].spans) > max(1, len(r.Counted[longest].spans)) {
-			longest = key
-		}
+	if key, set := longest(r.Provisional); len(set.spans) > 1 {
+		set.spans = set.spans[max(1, len(set.spans)/8):]
+		r.Provisional[key] = set
+		return true
 	}
-	if set, ok := r.Counted[longest]; ok {
-		// an eighth at a time: it comes to the same, sooner
+	if key, set := longest(r.Counted); len(set.spans) > 1 {
 		for range max(1, len(set.spans)/8) {
 			set.closeGap()
 		}
-		r.Counted[longest] = set
+		r.Counted[key] = set
 		return true
 	}
 	for _, key := range slices.Backward(slices.Sorted(maps.Keys(r.Counted))) {
-		if key != "driver" && key != "executors" {
+		if !indispensable(key) {
 			delete(r.Counted, key)
 			delete(r.Provisional, key)
+			r.Counted[others] = Set{[]span{{0, 0}}}
 			return true
 		}
 	}
@@ -265,4 +330,14 @@ func (r *Record) shorten() bool {
 		return true
 	}
 	return false
+}
+
+// longest of sets; of equally long ones the first by name.
+func longest(sets map[string]Set) (key string, longest Set) {
+	for _, k := range slices.Sorted(maps.Keys(sets)) {
+		if len(sets[k].spans) > len(longest.spans) {
+			key, longest = k, sets[k]
+		}
+	}
+	return key, longest
 }

@@ -2,6 +2,7 @@ package oom_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"regexp"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
@@ -106,13 +108,19 @@ func TestAddLeavesCopies(t *testing.T) {
 // However many die, and whatever strangers write into their statuses, the
 // annotations keep their size, can be read again, and count nobody twice.
 func TestRecordIsBounded(t *testing.T) {
+	for _, cause := range []oom.Cause{oom.OOMKilled, oom.Killed} {
+		t.Run(string(cause), func(t *testing.T) { testBounds(t, cause) })
+	}
+}
+
+func testBounds(t *testing.T, cause oom.Cause) {
 	driver := capturedPod(t, "spark-3.5.9/driver")
 	var record oom.Record
 	total := 0
 	for i := range 20000 {
 		code := int32(137)
 		d := oom.Termination{
-			Set: "executors", Number: int64(i * 3), Role: spark.Executor, Pod: strings.Repeat("x", 250), Cause: oom.OOMKilled, ExitCode: &code,
+			Set: "executors", Number: int64(i * 3), Role: spark.Executor, Pod: strings.Repeat("x", 250), Cause: cause, ExitCode: &code,
 			At: metav1.NewTime(time.Unix(int64(i), 0)), Said: strings.Repeat("<&>", 60),
 		}
 		if i%100 == 0 {
@@ -132,7 +140,7 @@ func TestRecordIsBounded(t *testing.T) {
 		if record, err = oom.Read(all); err != nil {
 			t.Fatal(err)
 		}
-		if len(record.Add(d)) > 0 && d.Set == "executors" {
+		if len(record.Add(d)) > 0 {
 			t.Fatalf("death %d is news when seen again", i)
 		}
 		if got := record.Count(spark.Executor); got > total {
@@ -209,12 +217,118 @@ func TestAdviceNeverLowers(t *testing.T) {
 func TestReadRefuses(t *testing.T) {
 	for _, text := range []string{
 		`nonsense`, `{"deaths":[{"role":"executor","cause":"OOMKilled","count":-3}]}`, `{"counted":{"executors":"5-1"}}`,
-		`{"counted":{"executors":"1-99999999999999999999"}}`, `{"counted":{"executors":"3,1"}}`, `{"unknown":1}`,
+		`{"counted":{"executors":"1-99999999999999999999"}}`, `{"counted":{"executors":"3,1"}}`,
+		`{"driver":{"role":"driver","cause":"ChildOOMKilled"}}`, `{"driver":{"role":"driver","cause":"Killed"}}`, `{"details":[{"cause":"OOMKilled","exitCode":137}]}`,
+		`{"deaths":[{"role":"executor","cause":"<b>","count":1}]}`, `{"details":[` + strings.Repeat(" ", oom.MaxBytes) + `]}`,
 	} {
 		if _, err := oom.Read(map[string]string{annotations.OOM: text}); err == nil || !strings.Contains(err.Error(), annotations.OOM) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
+}
+
+// What a later version wrote is read, its causes as words, and counted on.
+func TestReadsLaterVersions(t *testing.T) {
+	r, err := oom.Read(map[string]string{annotations.OOM: `{"new":1,"deaths":[{"role":"executor","cause":"CosmicRay","count":2}],"details":[{"set":"executors","number":1,"role":"executor","pod":"x","cause":"CosmicRay","at":"2026-11-21T08:34:51Z","new":1}],"counted":{"executors":"1-2"}}`})
+	if err != nil || r.Count(spark.Executor, "CosmicRay") != 2 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if text := r.Message(capturedPod(t, "spark-3.5.9/driver")); !strings.Contains(text, "CosmicRay") || strings.Contains(text, "evicted") {
+		t.Error(text)
+	}
+}
+
+// Whatever strangers write, it is refused or can be gone on with.
+func FuzzRead(f *testing.F) {
+	f.Add(`{"driver":{"set":"driver","role":"driver","cause":"ChildOOMKilled","exitCode":1},"details":[{"role":"executor","cause":"Killed","exitCode":137}],"deaths":[{"role":"executor","cause":"Killed","count":3}],"counted":{"executors":"0,2","":"1"},"provisional":{"executors":"5"}}`)
+	f.Add(`{"deaths":[{"role":"driver","cause":"Hung","count":1},{"role":"driver","cause":"Failed","count":9223372036854775807}],"executors":-4,"details":[{"number":-7,"role":"driver","cause":"Rejected"}]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		driver := capturedPod(t, "spark-3.5.9/driver")
+		r, err := oom.Read(map[string]string{annotations.OOM: text})
+		if err != nil {
+			return
+		}
+		code := int32(137)
+		for _, d := range []oom.Termination{
+			{Set: "executors", Number: 5, Role: spark.Executor, Cause: oom.OOMKilled, ExitCode: &code},
+			{Set: "driver", Role: spark.Driver, Cause: oom.Killed, ExitCode: &code},
+			{Set: "pod 1", Role: spark.Executor, Cause: oom.Killed, ExitCode: &code},
+		} {
+			r.State()
+			r.Annotations(driver, oom.Plenty)
+			r.Add(d)
+			r.Holds(&d)
+			if n := len(r.Annotations(driver, oom.Plenty)[annotations.OOM]); n > oom.MaxBytes {
+				t.Fatalf("%d bytes", n)
+			}
+		}
+	})
+}
+
+// kubelet runs one container again and again, and says of it what a kubelet
+// does; the number is what restartCount would be while that run was on.
+type kubelet struct {
+	status corev1.ContainerStatus
+	ends   map[time.Time]int64
+}
+
+func (k *kubelet) start(now time.Time) {
+	if k.status.State.Terminated != nil {
+		k.status.LastTerminationState = k.status.State
+	}
+	if k.status.ContainerID != "" {
+		k.status.RestartCount++
+	}
+	k.status.ContainerID = fmt.Sprintf("containerd://%d", now.Unix())
+	k.status.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+}
+
+func (k *kubelet) end(now time.Time) {
+	k.ends[now] = int64(k.status.RestartCount)
+	k.status.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled", FinishedAt: metav1.NewTime(now), ContainerID: k.status.ContainerID}}
+}
+
+func (k *kubelet) backOff() {
+	if k.status.State.Terminated != nil {
+		k.status.LastTerminationState = k.status.State
+	}
+	k.status.State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}
+}
+
+// A container that is restarted in place is counted once for each of its ends,
+// whichever of its statuses are seen.
+func TestRestartsInPlace(t *testing.T) {
+	p := capturedPod(t, "spark-4.1.4-statefulset/executor").Pod
+	rapid.Check(t, func(t *rapid.T) {
+		k := kubelet{status: corev1.ContainerStatus{Name: p.Spec.Containers[0].Name}, ends: map[time.Time]int64{}}
+		now := time.Unix(1795250000, 0)
+		seen := map[time.Time]bool{}
+		var record oom.Record
+		look := func() {
+			if !rapid.Bool().Draw(t, "seen") {
+				return
+			}
+			seeing := p.DeepCopy()
+			seeing.Status = corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{k.status}}
+			for _, d := range oom.Terminations(oom.Evidence{Pod: seeing}) {
+				if want := k.ends[d.At.Time]; d.Number != want {
+					t.Fatalf("the end of run %d is number %d", want, d.Number)
+				}
+				seen[d.At.Time] = true
+				record.Add(d)
+			}
+		}
+		for range rapid.IntRange(1, 6).Draw(t, "runs") {
+			for _, step := range []func(){func() { k.start(now) }, func() { k.end(now) }, k.backOff} {
+				now = now.Add(time.Second)
+				step()
+				look()
+			}
+		}
+		if n := record.Count(spark.Executor); n != len(seen) {
+			t.Fatalf("%d are counted, and %d were seen", n, len(seen))
+		}
+	})
 }
 
 func written(t *rapid.T, r oom.Record) oom.Record {

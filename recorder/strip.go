@@ -54,7 +54,10 @@ func stripAnnotations(all map[string]string) map[string]string {
 		case annotations.IsRecord(key), key == annotations.Inject:
 			kept[key] = value
 		case key == annotations.Injected:
-			kept[key] = "" // that it is there is enough
+			kept[key] = "" // that it is there is enough, but for one thing
+			if oom.SetsLiveness(value) {
+				kept[key] = `{"set":["livenessProbe"]}`
+			}
 		case key == oom.ExitException:
 			kept[key] = cmp.Or(stripText(spark.Driver, value), "not of memory") // that it is there is said, too
 		}
@@ -142,6 +145,9 @@ func stripStatuses(role spark.Role, all []corev1.ContainerStatus) []corev1.Conta
 	kept := make([]corev1.ContainerStatus, len(all))
 	for i, s := range all {
 		kept[i] = corev1.ContainerStatus{Name: s.Name, RestartCount: s.RestartCount}
+		if last := s.LastTerminationState.Terminated; last != nil && last.ContainerID == s.ContainerID {
+			kept[i].ContainerID = s.ContainerID
+		}
 		kept[i].State.Terminated = stripTermination(role, s.State.Terminated)
 		kept[i].LastTerminationState.Terminated = stripTermination(role, s.LastTerminationState.Terminated)
 	}
@@ -152,5 +158,5 @@ func stripTermination(role spark.Role, t *corev1.ContainerStateTerminated) *core
 	if t == nil {
 		return nil
 	}
-	return &corev1.ContainerStateTerminated{ExitCode: t.ExitCode, Reason: t.Reason, FinishedAt: t.FinishedAt, Message: stripText(role, t.Message)}
+	return &corev1.ContainerStateTerminated{ExitCode: t.ExitCode, Reason: t.Reason, FinishedAt: t.FinishedAt, ContainerID: t.ContainerID, Message: stripText(role, t.Message)}
 }
