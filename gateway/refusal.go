@@ -7,7 +7,7 @@ import "fmt"
 type Refusal struct { //nolint:errname // it is a refusal first, and reads so
 	Reason Reason
 	Remedy string // what to do, a sentence
-	Err    error  // what was answered; not nil
+	Err    error  // what was answered, for the log alone; not nil
 }
 
 // Reason of a refusal, one word, as Events have it.

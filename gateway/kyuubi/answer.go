@@ -2,9 +2,12 @@ package kyuubi
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"net/http"
 	"slices"
 	"strings"
@@ -22,7 +25,7 @@ var (
 // answer is what a Kyuubi server said, other than 200.
 type answer struct {
 	status  int
-	body    []byte // the first 4 KiB
+	body    []byte // the beginning
 	message string // of a JSON body {"message": "..."}
 }
 
@@ -43,6 +46,9 @@ type row struct {
 	err    error // of these, or else a refusal
 	reason gateway.Reason
 	remedy string
+	// said stands for the body, which may repeat the credentials: an unmatched
+	// scheme is answered with the whole header.
+	said string
 }
 
 func status(code int) func(answer) bool {
@@ -80,13 +86,15 @@ var answers = []row{
 		name:   "no scheme",
 		is:     status(http.StatusUnauthorized),
 		reason: gateway.CredentialsRefused,
-		remedy: "Kyuubi wants another kind of authentication: set servers.basic or servers.bearer.",
+		remedy: "Set the one of servers.basic and servers.bearer that Kyuubi's kyuubi.authentication takes; a Kyuubi that takes Kerberos alone cannot be served.",
+		said:   "no matching scheme",
 	},
 	{
 		name:   "wrong credentials",
 		is:     func(a answer) bool { return a.status == http.StatusForbidden && a.html() },
 		reason: gateway.CredentialsRefused,
 		remedy: wrongCredentials,
+		said:   "the login failed",
 	},
 	{
 		name:   "not an administrator",
@@ -111,26 +119,42 @@ var answers = []row{
 		is:     func(a answer) bool { return a.status == http.StatusOK && a.html() },
 		reason: gateway.WrongPath,
 		remedy: "Name Kyuubi's REST port in servers (kyuubi.frontend.rest.bind.port, 10099).",
+		said:   "a page",
 	},
 }
 
-// meaning of an answer that is not what was asked for.
-func (a answer) meaning() error {
-	said := fmt.Errorf("%d %s", a.status, a.summary())
+// meaning of an answer that is not what was asked for, without the secrets.
+func (a answer) meaning(secrets *strings.Replacer) error {
 	for _, r := range answers {
-		switch {
-		case !r.is(a):
-		case r.err != nil:
+		if !r.is(a) {
+			continue
+		}
+		said := fmt.Errorf("%d %s", a.status, cmp.Or(r.said, a.summary(secrets)))
+		if r.err != nil {
 			return fmt.Errorf("%w: %w", r.err, said)
-		default:
-			return &gateway.Refusal{Reason: r.reason, Remedy: r.remedy, Err: said}
+		}
+		return &gateway.Refusal{Reason: r.reason, Remedy: r.remedy, Err: said}
+	}
+	return fmt.Errorf("%d %s", a.status, a.summary(secrets))
+}
+
+// secretsOf an Authorization, in every form that an answer may repeat, to be
+// replaced by stars.
+func secretsOf(authorization string) *strings.Replacer {
+	var forms []string
+	_, token, _ := strings.Cut(authorization, " ")
+	plain, _ := base64.StdEncoding.DecodeString(token)
+	_, password, _ := strings.Cut(string(plain), ":")
+	for _, form := range []string{authorization, token, password} {
+		if form != "" {
+			forms = append(forms, form, "***", html.EscapeString(form), "***")
 		}
 	}
-	return said
+	return strings.NewReplacer(forms...)
 }
 
 // summary is the message, or the title of a page.
-func (a answer) summary() string {
+func (a answer) summary(secrets *strings.Replacer) string {
 	text := a.message
 	if text == "" {
 		text = string(a.body)
@@ -138,7 +162,8 @@ func (a answer) summary() string {
 			text, _, _ = strings.Cut(title, "</title>")
 		}
 	}
-	return strings.TrimSpace(text[:min(len(text), 300)])
+	text = secrets.Replace(text)
+	return strings.ToValidUTF8(strings.TrimSpace(text[:min(len(text), 300)]), "")
 }
 
 func newAnswer(status int, body []byte) answer {

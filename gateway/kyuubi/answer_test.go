@@ -2,6 +2,8 @@ package kyuubi
 
 import (
 	"errors"
+	"fmt"
+	"html"
 	"net/http"
 	"net/url"
 	"os"
@@ -91,6 +93,43 @@ func TestAnswers(t *testing.T) {
 	for _, r := range answers {
 		if !tested[r.name] && r.err == nil {
 			t.Errorf("no test for the row %q", r.name)
+		}
+	}
+}
+
+// Whatever a server repeats of the credentials is in no error's text, and so in
+// no Event and no log.
+func TestSecretsStay(t *testing.T) {
+	jwt := strings.Repeat("eyJ0", 4<<10)
+	for _, c := range []struct {
+		config  string
+		secrets []string
+	}{
+		{with(t, basic, map[string]string{"user": "ops", "password": "s3<&cret"}), []string{"s3<&cret", "s3&lt;&amp;cret", "b3BzOnMz"}},
+		{with(t, "bearer: {tokenFile: DIR/token}", map[string]string{"token": jwt}), []string{"eyJ0"}},
+	} {
+		for _, status := range []int{200, 302, 400, 401, 403, 404, 500, 503} {
+			for _, form := range []string{`{"message":"No auth scheme matched for %s"}`, `<html><title>No auth scheme matched for %s</title>`, `%s`} {
+				w := newWorld(t, c.config)
+				w.servers[0].Fail(func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+					_, password, _ := r.BasicAuth()
+					said := r.Header.Get("Authorization") + " " + password
+					if strings.HasPrefix(form, "<") {
+						said = html.EscapeString(said)
+					}
+					says(status, fmt.Sprintf(form, said))(w, r)
+					return nil
+				})
+				_, err := w.kyuubi.CloseSessions(t.Context(), deadEngine(t))
+				if err == nil {
+					t.Errorf("%d %s: no error", status, form)
+				}
+				for _, secret := range c.secrets {
+					if strings.Contains(fmt.Sprint(err), secret) {
+						t.Errorf("%d %s: %v", status, form, err)
+					}
+				}
+			}
 		}
 	}
 }

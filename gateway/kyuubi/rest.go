@@ -71,7 +71,7 @@ func (k *Kyuubi) restDeregister(ctx context.Context, e gateway.Engine, found []g
 	return collateral, nil
 }
 
-var deletedEngine = regexp.MustCompile(`refId=(\S+) is deleted successfully`)
+var deletedEngine = regexp.MustCompile(`refId=([\w-]+) is deleted successfully`)
 
 func (s server) deregister(ctx context.Context, e gateway.Engine, query url.Values, log *slog.Logger) (collateral []string, err error) {
 	asked := time.Now()

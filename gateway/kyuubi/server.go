@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
@@ -16,14 +17,15 @@ import (
 type server struct {
 	base          string // "http://10.244.0.7:10099"
 	client        *http.Client
-	authorization string // the header, "" for none
+	authorization string            // the header, "" for none
+	secrets       *strings.Replacer // takes it out of texts
 	refused       *credentialsRefused
 }
 
 // Bounds on what a server may send. A dead session is listed with some 10 KiB of
-// stack trace.
+// stack trace; a message that repeats a token must not end in the middle of it.
 const (
-	maxMessage = 4 << 10
+	maxMessage = 64 << 10
 	maxText    = 1 << 20
 	maxList    = 64 << 20
 )
@@ -47,7 +49,7 @@ type engine struct {
 // eachSession of the server's own calls use; sessionType is case-sensitive.
 func (s server) eachSession(ctx context.Context, use func(session)) error {
 	return s.call(ctx, http.MethodGet, "/admin/sessions?sessionType=INTERACTIVE", func(body io.Reader) error {
-		return decodeEach(body, use)
+		return decodeEach(body, s.secrets, use)
 	})
 }
 
@@ -57,7 +59,7 @@ func (s server) closeSession(ctx context.Context, identifier string) error {
 
 func (s server) engines(ctx context.Context, query url.Values) (engines []engine, err error) {
 	err = s.call(ctx, http.MethodGet, "/admin/engine?"+query.Encode(), func(body io.Reader) error {
-		return decodeEach(body, func(e engine) { engines = append(engines, e) })
+		return decodeEach(body, s.secrets, func(e engine) { engines = append(engines, e) })
 	})
 	return engines, err
 }
@@ -99,12 +101,12 @@ func (s server) exchange(ctx context.Context, method, address string, read func(
 	}
 	response, err := s.client.Do(request)
 	if err != nil { // it may have arrived
-		return fmt.Errorf("%w: %w", errUnsure, withoutURL(err))
+		return fmt.Errorf("%w: %s", errUnsure, s.secrets.Replace(withoutURL(err).Error()))
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(response.Body, maxMessage)) // what came of it will do
-		return s.refused.keep(s.authorization, newAnswer(response.StatusCode, body).meaning())
+		return s.refused.keep(s.authorization, newAnswer(response.StatusCode, body).meaning(s.secrets))
 	}
 	return read(response.Body)
 }
@@ -119,7 +121,7 @@ func withoutURL(err error) error {
 
 // decodeEach element of a JSON list, one after the other, so that the memory
 // needed is one element's.
-func decodeEach[T any](body io.Reader, use func(T)) error {
+func decodeEach[T any](body io.Reader, secrets *strings.Replacer, use func(T)) error {
 	limited := &io.LimitedReader{R: body, N: maxList}
 	first := &firstBytes{from: limited}
 	decoder := json.NewDecoder(first)
@@ -141,7 +143,7 @@ func decodeEach[T any](body io.Reader, use func(T)) error {
 	case err == nil:
 		return nil
 	case a.html():
-		return a.meaning()
+		return a.meaning(secrets)
 	case limited.N <= 0:
 		return fmt.Errorf("the answer is longer than %d MiB", maxList>>20)
 	}

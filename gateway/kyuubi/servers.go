@@ -40,7 +40,7 @@ func (k *Kyuubi) servers(ctx context.Context) (servers []server, done func(), er
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	for _, base := range bases {
-		servers = append(servers, server{base, client, authorization, &k.refused})
+		servers = append(servers, server{base, client, authorization, secretsOf(authorization), &k.refused})
 	}
 	return servers, done, nil
 }

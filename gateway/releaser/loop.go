@@ -128,7 +128,7 @@ func (l *loop) begin(ctx context.Context, k key, d *death) (*gateway.Release, er
 	if len(engine.Addresses) == 0 {
 		return nil, &gateway.Refusal{
 			Reason: gateway.NotProven, Err: errors.New("the pod has no address of its own"),
-			Remedy: "With hostNetwork an address shows nothing about whose the registration is; it has to expire.",
+			Remedy: "The pod has no address of its own, and with hostNetwork an address shows nothing about whose the registration is; it has to expire.",
 		}
 	}
 	if err := l.alone(ctx, k, engine); err != nil {
@@ -180,7 +180,7 @@ func (l *loop) alone(ctx context.Context, k key, e gateway.Engine) error {
 				if other.UID != k.UID {
 					return &gateway.Refusal{
 						Reason: gateway.NotProven, Err: fmt.Errorf("pod %s/%s carries the same labels %v", other.Namespace, other.Name, claim),
-						Remedy: "Somebody copied or forged them; which of the two the gateway means cannot be told, so its registration has to expire.",
+						Remedy: "Another pod carries the driver's labels, copied or forged; which of the two the gateway means cannot be told, so its registration has to expire.",
 					}
 				}
 			}

@@ -295,6 +295,9 @@ func TestRefused(t *testing.T) {
 		if !slices.Equal(w.events(), []string{"CredentialsRefused"}) || w.mark(pod) != "" {
 			t.Error(w.events(), w.mark(pod))
 		}
+		if text := w.eventTexts(); strings.Contains(text, "403") || !strings.Contains(text, "Correct the Secret.") {
+			t.Error(text)
+		}
 		if told := testutil.ToFloat64(w.loop.metrics.refusals); told != 1 {
 			t.Errorf("told %v times", told)
 		}

@@ -243,6 +243,18 @@ func (w *world) events() (reasons []string) {
 	return reasons
 }
 
+func (w *world) eventTexts() (texts string) {
+	w.t.Helper()
+	var list corev1.EventList
+	if err := w.api.List(w.t.Context(), &list); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, e := range list.Items {
+		texts += e.Message + "\n"
+	}
+	return texts
+}
+
 func (w *world) journal() map[string]string {
 	w.t.Helper()
 	kept := &corev1.ConfigMap{}

@@ -23,13 +23,15 @@ func (l *loop) tellRelease(ctx context.Context, r *gateway.Release) {
 	l.tell(ctx, key{r.Driver, r.UID}, kind, "EngineReleased", text)
 }
 
+// tellRefusal once. What was answered is for the operator, who reads the log; the
+// Event is for whoever may read the namespace.
 func (l *loop) tellRefusal(ctx context.Context, k key, d *death, refusal *gateway.Refusal) {
 	if !l.refuse(d, refusal.Reason) {
 		return
 	}
 	l.metrics.refused(refusal.Reason)
 	l.log.Error("release refused", "pod", k.NamespacedName, "reason", refusal.Reason, "error", refusal.Err, "remedy", refusal.Remedy)
-	l.tell(ctx, k, corev1.EventTypeWarning, string(refusal.Reason), fmt.Sprintf("%s keeps this dead engine: %v", l.gateway.Name(), refusal))
+	l.tell(ctx, k, corev1.EventTypeWarning, string(refusal.Reason), fmt.Sprintf("%s keeps this dead engine. %s", l.gateway.Name(), refusal.Remedy))
 }
 
 // Longest parts of an Event, in bytes, as the API server allows them.
