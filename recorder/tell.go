@@ -12,6 +12,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -112,11 +115,24 @@ func (r *recorder) event(ctx context.Context, about corev1.ObjectReference, pod 
 		Note:                note[:min(len(note), maxNote)],
 		Type:                corev1.EventTypeWarning,
 	}
-	_, err := r.Client.EventsV1().Events(about.Namespace).Create(ctx, event, metav1.CreateOptions{FieldManager: fieldManager})
+	tried := 0
+	err := retry.OnError(eventRetries, passes, func() error {
+		tried++
+		_, err := r.Client.EventsV1().Events(about.Namespace).Create(ctx, event, metav1.CreateOptions{FieldManager: fieldManager})
+		return err
+	})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		r.failed("event", err, "namespace", about.Namespace, "about", about.Name)
 	}
-	return !apierrors.IsAlreadyExists(err)
+	return !apierrors.IsAlreadyExists(err) || tried > 1 // then it may be our own, made by a call that seemed to fail
+}
+
+// eventRetries are few: the record is written, and the next one waits.
+var eventRetries = wait.Backoff{Steps: 4, Duration: 50 * time.Millisecond, Factor: 3, Jitter: .5}
+
+// passes tells whether the same call may succeed a moment later.
+func passes(err error) bool {
+	return apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsServiceUnavailable(err) || utilnet.IsConnectionRefused(err)
 }
 
 func reason(t *oom.Termination) string {

@@ -33,6 +33,7 @@ type ControlPlane struct {
 	token      string // with all rights
 	detached   bool
 	processes  []*process
+	recorder   string // its binary, once it is built
 }
 
 // settings of a control plane.

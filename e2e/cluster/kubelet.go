@@ -8,9 +8,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -41,7 +43,13 @@ func (k Kubelet) make(ctx context.Context, review, namespace, name string, chang
 	}
 	p.Name, p.GenerateName, p.Spec.NodeName = name, "", "node"
 	change(p)
-	if p, err = k.CoreV1().Pods(namespace).Create(ctx, p, metav1.CreateOptions{}); err != nil {
+	if p, err = k.CoreV1().Pods(namespace).Create(ctx, p, metav1.CreateOptions{}); apierrors.IsTimeout(err) { // it may be there
+		err = persistently(func() (err error) {
+			p, err = k.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+			return err
+		})
+	}
+	if err != nil {
 		return nil, fmt.Errorf("making %s: %w", name, err)
 	}
 	return k.status(ctx, p, corev1.PodRunning, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}})
@@ -62,7 +70,18 @@ func (k Kubelet) Fail(ctx context.Context, p *corev1.Pod) (*corev1.Pod, error) {
 
 // Remove deletes a pod at once, as the API server does with one that has ended.
 func (k Kubelet) Remove(ctx context.Context, p *corev1.Pod) error {
-	return k.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &p.UID}})
+	return persistently(func() error {
+		err := k.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &p.UID}})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return err
+	})
+}
+
+// persistently calls an API server that a busy machine makes slow.
+func persistently(call func() error) error {
+	return retry.OnError(retry.DefaultBackoff, func(err error) bool { return apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) }, call)
 }
 
 func (k Kubelet) status(ctx context.Context, p *corev1.Pod, phase corev1.PodPhase, state corev1.ContainerState) (*corev1.Pod, error) {
@@ -74,8 +93,11 @@ func (k Kubelet) status(ctx context.Context, p *corev1.Pod, phase corev1.PodPhas
 	if err != nil {
 		return nil, err
 	}
-	changed, err := k.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
-	if err != nil {
+	var changed *corev1.Pod
+	if err = persistently(func() (err error) {
+		changed, err = k.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
+		return err
+	}); err != nil {
 		return nil, fmt.Errorf("writing the status of %s: %w", p.Name, err)
 	}
 	return changed, nil

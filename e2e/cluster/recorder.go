@@ -93,9 +93,11 @@ type Recorder struct {
 // StartRecorder builds spark-vitals and runs its recorder beside the cluster,
 // until it has listed all pods.
 func (c *ControlPlane) StartRecorder(ctx context.Context, progress io.Writer, kubeconfig string, flags ...string) (*Recorder, error) {
-	binary, err := Build(ctx, "cmd/spark-vitals", "spark-vitals", progress)
-	if err != nil {
-		return nil, err
+	if c.recorder == "" { // once: asking Go whether it is up to date takes seconds
+		var err error
+		if c.recorder, err = Build(ctx, "cmd/spark-vitals", "spark-vitals", progress); err != nil {
+			return nil, err
+		}
 	}
 	ports, err := freePorts()
 	if err != nil {
@@ -105,7 +107,7 @@ func (c *ControlPlane) StartRecorder(ctx context.Context, progress io.Writer, ku
 	r := &Recorder{MetricsURL: "http://" + address(0) + "/metrics", healthURL: "http://" + address(1) + "/readyz"}
 	args := append([]string{"recorder", "--kubeconfig=" + kubeconfig, "--metrics-bind-address=" + address(0), "--health-probe-bind-address=" + address(1)}, flags...)
 	r.start = func() (*process, error) {
-		return start(c.Dir, fmt.Sprintf("recorder-%d", ports[0]), false, binary, args...)
+		return start(c.Dir, fmt.Sprintf("recorder-%d", ports[0]), false, c.recorder, args...)
 	}
 	return r, r.Start(ctx)
 }
