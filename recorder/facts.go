@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -44,17 +45,37 @@ func (f *fact) key() string {
 	return f.Set + " " + strconv.FormatInt(f.Number, 10)
 }
 
-// factsOf a pod, the doubtful ones last.
-func factsOf(pod *corev1.Pod) (facts []fact) {
+// factsOf a pod. Doubtful ones that are older than the Events that would prove
+// them are none.
+func factsOf(pod *corev1.Pod, now time.Time) (facts []fact) {
 	for _, t := range oom.Terminations(oom.Evidence{Pod: pod}) {
 		facts = append(facts, fact{Termination: t, pod: pod})
 	}
 	for _, t := range oom.Terminations(oom.Evidence{Pod: pod, Killing: true}) {
-		if t.Cause == oom.Hung {
+		if t.Cause == oom.Hung && now.Sub(t.At.Time) < oldest {
 			facts = append(facts, fact{Termination: t, pod: pod, doubtful: true})
 		}
 	}
 	return facts
+}
+
+func split(facts []fact) (certain, doubtful []fact) {
+	for _, f := range facts {
+		if f.doubtful {
+			doubtful = append(doubtful, f)
+		} else {
+			certain = append(certain, f)
+		}
+	}
+	return certain, doubtful
+}
+
+// latest of facts: of one termination the last that is known.
+func latest(facts []fact) (all []fact) {
+	for _, f := range facts {
+		all = append(slices.DeleteFunc(all, func(a fact) bool { return a.key() == f.key() && a.pod.UID == f.pod.UID }), f)
+	}
+	return all
 }
 
 // facts that wait to be written, by application. A fact stays until it is

@@ -12,6 +12,7 @@ type metrics struct {
 	lag           prometheus.Histogram
 	writes        *prometheus.CounterVec
 	errors        *prometheus.CounterVec
+	unseen        prometheus.Counter
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -31,14 +32,18 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		}),
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_record_writes_total",
-			Help: "Attempts to write a record on a driver, by outcome: written, conflict, full, gone, error.",
+			Help: "Attempts to write a record on a driver, by outcome: written, conflict, full, gone, refused (forbidden or found invalid), error.",
 		}, []string{"outcome"}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_recorder_errors_total",
-			Help: "Calls of the API server that failed, by what was called: record, driver, event, killing, configmap.",
+			Help: "Calls of the API server that failed, by what was called: record, driver, event, killing, configmap, watch; or panic, for a mistake of the recorder's own.",
 		}, []string{"call"}),
 	}
-	registry.MustRegister(m.deaths, m.withoutDriver, m.lag, m.writes, m.errors)
+	m.unseen = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "spark_vitals_ends_unseen_total",
+		Help: "Spark's pods that were gone when a watch that had broken off went on, and whose end was not seen.",
+	})
+	registry.MustRegister(m.deaths, m.withoutDriver, m.lag, m.writes, m.errors, m.unseen)
 	return m
 }
 

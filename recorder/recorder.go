@@ -9,12 +9,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
@@ -51,8 +54,22 @@ const (
 	driverWaitAtMost = 50 * time.Millisecond
 	// Between attempts at a driver.
 	firstRetry, lastRetry = 100 * time.Millisecond, 10 * time.Second
+	// Failures after which a death is told though it is not written.
+	patience = 8
+	// A write that was refused is tried again after.
+	refusedWait = 2 * time.Minute
+	// Old deaths, found at a first start or an opt-in, are written at this rate
+	// a second: each patch is news to all who watch drivers. The others look
+	// again within the wait.
+	backlogRate, backlogWait = 10, 20 * time.Second
+	// A namespace that opted in may be known a little later than its pods.
+	optInWait = 10 * time.Second
+	// For all calls of an attempt, and for one.
+	attemptTimeout, callTimeout = 30 * time.Second, 10 * time.Second
 	// For what is still to be written when the recorder ends.
 	finishTimeout = 10 * time.Second
+	// Watching that failed for so long makes the recorder unready.
+	maxBlind = 5 * time.Minute
 	// Deaths without a driver that are remembered.
 	maxTold = 8192
 )
@@ -65,31 +82,47 @@ type recorder struct {
 	pods       cache.SharedIndexInformer
 	namespaces cache.SharedIndexInformer
 	told       *lru.Cache
+	tellings   workqueue.TypedRateLimitingInterface[*telling]
+	backlog    *rate.Limiter
+	blind      outage
 	instance   string
 	now        func() time.Time
 }
 
 func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
 	r := &recorder{Config: c, metrics: newMetrics(registry), told: lru.New(maxTold), now: time.Now}
-	r.queue = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[application](firstRetry, lastRetry))
+	r.queue = workqueue.NewTypedRateLimitingQueue(retries[application]())
+	r.tellings = workqueue.NewTypedRateLimitingQueue(retries[*telling]())
+	r.backlog = rate.NewLimiter(backlogRate, backlogRate)
 	r.instance, _ = os.Hostname() // "" is refused by the API server
 	if r.instance == "" {
 		r.instance = fieldManager
 	}
+	r.instance = fmt.Sprintf("%.100s-%d", r.instance, os.Getpid())
 	r.pods = informers.NewSharedInformerFactoryWithOptions(c.Client, c.Reconcile, selecting(spark.RoleLabel+" in (driver,executor)")).Core().V1().Pods().Informer()
 	r.namespaces = informers.NewSharedInformerFactoryWithOptions(c.Client, 0, selecting(annotations.Inject+" in (enabled,audit)")).Core().V1().Namespaces().Informer()
 	_, err := r.pods.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    r.saw,
 		UpdateFunc: func(_, now any) { r.saw(now) },
-		DeleteFunc: r.saw,
+		DeleteFunc: r.gone,
 	})
+	_, inErr := r.namespaces.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: r.optsIn})
 	registry.MustRegister(newMissed(r.missedInjections), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "spark_vitals_deaths_waiting", Help: "Deaths that were seen and are not written yet.",
 	}, func() float64 { return float64(r.facts.count()) }))
-	return r, errors.Join(err,
+	return r, errors.Join(err, inErr,
 		r.pods.SetTransform(strip),
+		r.pods.SetWatchErrorHandlerWithContext(r.watchFailed),
 		r.pods.AddIndexers(cache.Indexers{byApplication: applicationIndex}),
 		r.namespaces.SetTransform(stripNamespace),
+	)
+}
+
+// retries slow down for each item by itself, and for all together.
+func retries[T comparable]() workqueue.TypedRateLimiter[T] {
+	return workqueue.NewTypedMaxOfRateLimiter(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[T](firstRetry, lastRetry),
+		&workqueue.TypedBucketRateLimiter[T]{Limiter: rate.NewLimiter(50, 500)},
 	)
 }
 
@@ -120,29 +153,53 @@ func (r *recorder) podsOf(app application) (pods []*corev1.Pod) {
 	return pods
 }
 
+// gone is a pod that was deleted. Where the watch broke off its end may not have
+// been seen, and never will.
+func (r *recorder) gone(object any) {
+	if last, ok := object.(cache.DeletedFinalStateUnknown); ok {
+		object = last.Obj
+		if p, ok := object.(*corev1.Pod); ok && len(factsOf(p, r.now())) == 0 && p.DeletionTimestamp == nil && (p.Status.Phase == corev1.PodRunning || p.Status.Phase == corev1.PodPending) {
+			r.metrics.unseen.Inc()
+			r.Log.Warn("a pod is gone whose end was not seen", "namespace", p.Namespace, "pod", p.Name)
+		}
+	}
+	r.saw(object)
+}
+
+// optsIn a namespace, with the pods that are there.
+func (r *recorder) optsIn(object any) {
+	if n, ok := object.(*corev1.Namespace); ok {
+		pods, _ := r.pods.GetIndexer().ByIndex(cache.NamespaceIndex, n.Name)
+		for _, p := range pods {
+			r.saw(p)
+		}
+	}
+}
+
 // saw a pod: as it was added, changed or deleted, or as it still is.
 func (r *recorder) saw(object any) {
-	if gone, ok := object.(cache.DeletedFinalStateUnknown); ok {
-		object = gone.Obj
-	}
 	p, ok := object.(*corev1.Pod)
-	if !ok || !r.Everywhere && !r.optedIn(p.Namespace) {
+	if !ok {
 		return
 	}
 	pod, err := spark.PodOf(p)
 	if err != nil {
 		return
 	}
-	facts := factsOf(p)
+	facts := factsOf(p, r.now())
+	wait := rand.N(driverWaitAtMost)
+	if pod.Role == spark.Executor {
+		wait = waitAtLeast + rand.N(waitAtMost-waitAtLeast)
+	}
+	if !r.Everywhere && !r.optedIn(p.Namespace) {
+		wait = optInWait // what is older is found by optsIn, if it is still there
+		facts = slices.DeleteFunc(facts, func(f fact) bool { return r.now().Sub(f.At.Time) > time.Minute })
+	}
 	if len(facts) == 0 {
 		return
 	}
 	app := applicationOf(pod)
 	r.facts.add(app, facts)
-	wait := rand.N(driverWaitAtMost)
-	if pod.Role == spark.Executor {
-		wait = waitAtLeast + rand.N(waitAtMost-waitAtLeast)
-	}
 	r.queue.AddAfter(app, wait)
 }
 
@@ -173,37 +230,58 @@ func (r *recorder) work(ctx context.Context) {
 		if shutdown {
 			return
 		}
-		if err := r.attempt(ctx, app); err != nil {
-			r.queue.AddRateLimited(app)
-		} else {
+		switch err := r.attempt(ctx, app); {
+		case err == nil:
 			r.queue.Forget(app)
+		case errors.Is(err, errBacklog):
+			r.queue.AddAfter(app, rand.N(backlogWait))
+		case errors.Is(err, errRefused):
+			r.queue.AddAfter(app, refusedWait+rand.N(refusedWait))
+		default:
+			r.queue.AddRateLimited(app)
 		}
 		r.queue.Done(app)
 	}
 }
 
-func (r *recorder) attempt(ctx context.Context, app application) error {
+func (r *recorder) attempt(ctx context.Context, app application) (err error) {
 	facts, done := r.facts.take(app)
 	defer done()
 	if len(facts) == 0 {
 		return nil
 	}
-	err := r.write(ctx, app, facts)
-	if err != nil {
-		r.facts.add(app, facts)
+	log := r.Log.With("namespace", app.namespace, "application", app.id, "deaths", len(facts))
+	defer func() {
+		if mistake := recover(); mistake != nil { // ours; no other application suffers
+			r.metrics.errors.WithLabelValues("panic").Inc()
+			log.Error("deaths are lost by a mistake of spark-vitals", "panic", mistake, "stack", string(debug.Stack()))
+			err = nil
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	if err = r.write(ctx, app, facts); err == nil {
+		return nil
+	}
+	r.facts.add(app, facts)
+	if !errors.Is(err, errBacklog) {
 		r.metrics.errors.WithLabelValues("record").Inc()
-		r.Log.Warn("deaths are not written yet", "namespace", app.namespace, "application", app.id, "deaths", len(facts), "error", err)
+		log.Warn("deaths are not written yet", "error", err)
 	}
 	return err
 }
 
 // finish writes what is left when the recorder is told to end.
 func (r *recorder) finish(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
-	defer cancel()
+	tasks := new(errgroup.Group)
+	tasks.SetLimit(workers)
 	for _, app := range r.facts.applications() {
-		_ = r.attempt(ctx, app) // is told
+		tasks.Go(func() error {
+			_ = r.attempt(ctx, app) // is told
+			return nil
+		})
 	}
+	_ = tasks.Wait()
 }
 
 // Run records until the context ends.
@@ -237,23 +315,32 @@ func (r *recorder) run(ctx context.Context) error {
 		return tasks.Wait()
 	}
 	r.Log.Info("recording", "everywhere", r.Everywhere, "pods", len(r.pods.GetIndexer().ListKeys()))
-	writing := context.WithoutCancel(ctx) // a patch under way is not taken back
+	// A patch under way is not taken back, for a while.
+	writing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	context.AfterFunc(ctx, func() { time.AfterFunc(finishTimeout, stop) })
+	telling := new(errgroup.Group)
 	for range workers {
 		tasks.Go(func() error { r.work(writing); return nil })
+		telling.Go(func() error { r.createEvents(writing); return nil })
 	}
 	<-ctx.Done()
 	r.queue.ShutDown()
 	err := tasks.Wait()
-	r.finish(ctx)
-	return err
+	r.finish(writing)
+	r.tellings.ShutDown()
+	return errors.Join(err, telling.Wait())
 }
 
 func (r *recorder) health() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !r.pods.HasSynced() {
+		switch {
+		case !r.pods.HasSynced():
 			http.Error(w, "Spark's pods are not listed yet", http.StatusServiceUnavailable)
+		case r.blind.lasts(r.now(), maxBlind):
+			http.Error(w, "Spark's pods cannot be watched", http.StatusServiceUnavailable)
 		}
 	})
 	return mux

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,9 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/util/retry"
 
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -22,117 +20,145 @@ import (
 
 const (
 	controller = "spark-vitals.io/recorder"
-	// Events live an hour. Older deaths without a driver are not told again:
-	// nothing else would say that they have been.
+	// Events live an hour.
 	oldest = time.Hour
 	// The API server's limit for an Event's note.
 	maxNote = 1024
 )
 
-// tell of deaths that now stand on their driver.
-func (r *recorder) tell(ctx context.Context, driver spark.Pod, record *oom.Record, facts []fact, news []oom.Termination) {
-	r.metrics.writes.WithLabelValues("written").Inc()
-	for i := range news {
-		t := &news[i]
-		r.metrics.lag.Observe(r.now().Sub(t.At.Time).Seconds())
-		pod := driver.Pod
-		for _, f := range facts {
-			if f.Set == t.Set && f.Number == t.Number {
-				pod = f.pod
-			}
-		}
-		if !r.first(reference(driver.Pod), pod, t) {
-			continue
-		}
-		text := record.Advice(t, driver)
+// telling is one Event that is to be told.
+type telling struct {
+	*eventsv1.Event
+	termination *oom.Termination
+	pod         *corev1.Pod // that died
+	driver      string      // "" without one
+	counts      bool        // whoever creates this Event counts the death
+	ambiguous   bool        // an attempt ended without an answer
+}
+
+// tell of deaths that stand on their driver, or cannot.
+func (r *recorder) tell(driver spark.Pod, record *oom.Record, facts []fact) {
+	for _, f := range facts {
+		text := record.Advice(&f.Termination, driver)
 		for _, owner := range sparkApplications(driver.Pod) {
-			r.event(ctx, owner, pod, t, text)
+			r.event(owner, f, text, telling{driver: driver.Name})
 		}
-		// It was told before where the driver has no room for the record.
-		if r.event(ctx, reference(driver.Pod), pod, t, text) {
-			r.count(t, pod, driver.Name, text)
-		}
+		r.event(reference(driver.Pod), f, text, telling{driver: driver.Name, counts: true})
 	}
 }
 
 // tellWithoutDriver of a death whose driver is gone, or is no pod of Spark's:
-// on the executor's owner, once.
-func (r *recorder) tellWithoutDriver(ctx context.Context, f fact) {
-	if r.now().Sub(f.At.Time) > oldest {
-		return
-	}
+// on the executor's owner.
+func (r *recorder) tellWithoutDriver(f fact) {
 	about := reference(f.pod)
 	if owner := metav1.GetControllerOf(f.pod); f.Role == spark.Executor && owner != nil {
 		about = corev1.ObjectReference{APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: f.pod.Namespace, Name: owner.Name, UID: owner.UID}
 	}
 	pod, err := spark.PodOf(f.pod)
-	if err != nil || !r.first(about, f.pod, &f.Termination) {
+	if err != nil {
 		return
 	}
 	var record oom.Record
 	record.Add(f.Termination)
-	text := record.Advice(&f.Termination, pod)
-	if fresh := r.event(ctx, about, f.pod, &f.Termination, text); fresh {
-		r.metrics.withoutDriver.WithLabelValues(f.pod.Namespace).Inc()
-		r.count(&f.Termination, f.pod, "", text)
-	}
+	r.event(about, f, record.Advice(&f.Termination, pod), telling{counts: true})
 }
 
-// first tells whether this replica has not told of it yet.
-func (r *recorder) first(about corev1.ObjectReference, pod *corev1.Pod, t *oom.Termination) bool {
-	name := eventName(about, pod, t)
-	_, told := r.told.Get(name)
+// event about an object, unless this replica told it or is about to. Its name
+// follows from what happened, so that of all replicas one tells it.
+func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t telling) {
+	name := eventName(about, f.pod, &f.Termination)
+	if _, told := r.told.Get(name); told {
+		return
+	}
 	r.told.Add(name, struct{}{})
-	return !told
-}
-
-// count a death and write it as one line of the log.
-func (r *recorder) count(t *oom.Termination, pod *corev1.Pod, driver, text string) {
-	r.metrics.deaths.WithLabelValues(pod.Namespace, string(t.Role), string(t.Cause)).Inc()
-	attributes := []any{
-		"namespace", pod.Namespace, "application", pod.Labels[spark.ApplicationLabel], "driver", driver, "pod", t.Pod, "uid", pod.UID, "role", t.Role,
-		"container", t.Container, "cause", t.Cause, "at", t.At.UTC().Format(time.RFC3339), "limitMiB", t.LimitMiB, "heapMiB", t.HeapMiB, "heapEstimated", t.Estimated, "message", text,
-	}
-	if t.ExitCode != nil {
-		attributes = append(attributes, "exitCode", *t.ExitCode)
-	}
-	r.Log.Info("death", attributes...)
-}
-
-// event about an object. Its name follows from what happened, so that nobody
-// tells it twice: fresh is false where it was told before.
-func (r *recorder) event(ctx context.Context, about corev1.ObjectReference, pod *corev1.Pod, t *oom.Termination, note string) (fresh bool) {
-	related := reference(pod)
-	event := &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace, Name: eventName(about, pod, t)},
+	related := reference(f.pod)
+	t.termination, t.pod = &f.Termination, f.pod
+	t.Event = &eventsv1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace, Name: name},
 		EventTime:           metav1.NewMicroTime(r.now()),
 		ReportingController: controller,
 		ReportingInstance:   r.instance,
 		Action:              "Record",
-		Reason:              reason(t),
+		Reason:              reason(&f.Termination),
 		Regarding:           about,
 		Related:             &related,
 		Note:                note[:min(len(note), maxNote)],
 		Type:                corev1.EventTypeWarning,
 	}
-	tried := 0
-	err := retry.OnError(eventRetries, passes, func() error {
-		tried++
-		_, err := r.Client.EventsV1().Events(about.Namespace).Create(ctx, event, metav1.CreateOptions{FieldManager: fieldManager})
-		return err
-	})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		r.failed("event", err, "namespace", about.Namespace, "about", about.Name)
-	}
-	return !apierrors.IsAlreadyExists(err) || tried > 1 // then it may be our own, made by a call that seemed to fail
+	r.tellings.Add(&t)
 }
 
-// eventRetries are few: the record is written, and the next one waits.
-var eventRetries = wait.Backoff{Steps: 4, Duration: 50 * time.Millisecond, Factor: 3, Jitter: .5}
+// createEvents until the queue is shut down. They have a queue of their own, so
+// that no record waits for them.
+func (r *recorder) createEvents(ctx context.Context) {
+	for {
+		t, shutdown := r.tellings.Get()
+		if shutdown {
+			return
+		}
+		if err := r.create(ctx, t); err != nil {
+			r.failed("event", err, "namespace", t.Namespace, "about", t.Regarding.Name, "death", t.Note)
+			r.tellings.AddRateLimited(t)
+		} else {
+			r.tellings.Forget(t)
+		}
+		r.tellings.Done(t)
+	}
+}
 
-// passes tells whether the same call may succeed a moment later.
-func passes(err error) bool {
-	return apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsServiceUnavailable(err) || utilnet.IsConnectionRefused(err)
+// create the Event of a death, and count the death if nobody has. An error means
+// that it may succeed later.
+func (r *recorder) create(ctx context.Context, t *telling) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := r.Client.EventsV1().Events(t.Namespace).Create(ctx, t.Event, metav1.CreateOptions{FieldManager: fieldManager})
+	switch {
+	case err == nil:
+	case apierrors.IsAlreadyExists(err):
+		ours, err := t.ambiguous && t.counts, error(nil)
+		if ours {
+			ours, err = r.created(ctx, t)
+		}
+		if !ours {
+			return err
+		}
+	case !final(err) && r.now().Sub(t.termination.At.Time) < oldest:
+		t.ambiguous = true
+		return err
+	default: // refused for good: the death is counted and logged all the same
+		r.failed("event", err, "namespace", t.Namespace, "about", t.Regarding.Name)
+	}
+	if !t.counts {
+		return nil
+	}
+	if t.driver == "" {
+		r.metrics.withoutDriver.WithLabelValues(t.pod.Namespace).Inc()
+	}
+	r.count(t)
+	return nil
+}
+
+// created tells whether it was this replica that created the Event.
+func (r *recorder) created(ctx context.Context, t *telling) (bool, error) {
+	list, err := r.Client.CoreV1().Events(t.Namespace).List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", t.Name).String()})
+	if err != nil {
+		return false, err
+	}
+	return len(list.Items) > 0 && list.Items[0].ReportingInstance == r.instance, nil
+}
+
+// count a death and write it as one line of the log.
+func (r *recorder) count(told *telling) {
+	t, pod := told.termination, told.pod
+	r.metrics.deaths.WithLabelValues(pod.Namespace, string(t.Role), string(t.Cause)).Inc()
+	attributes := []any{
+		"namespace", pod.Namespace, "application", pod.Labels[spark.ApplicationLabel], "driver", told.driver, "pod", t.Pod, "uid", pod.UID, "role", t.Role,
+		"container", t.Container, "cause", t.Cause, "at", t.At.UTC().Format(time.RFC3339), "limitMiB", t.LimitMiB, "heapMiB", t.HeapMiB, "heapEstimated", t.Estimated, "message", told.Note,
+	}
+	if t.ExitCode != nil {
+		attributes = append(attributes, "exitCode", *t.ExitCode)
+	}
+	r.Log.Info("death", attributes...)
 }
 
 func reason(t *oom.Termination) string {
@@ -162,27 +188,40 @@ func sparkApplications(driver *corev1.Pod) (all []corev1.ObjectReference) {
 	return all
 }
 
-// killing tells whether the kubelet told of stopping the container: by a Normal
-// Event that has a budget of its own, so it comes through.
-func (r *recorder) killing(ctx context.Context, f fact) bool {
-	list, err := r.Client.CoreV1().Events(f.pod.Namespace).List(ctx, metav1.ListOptions{
-		FieldSelector: fields.Set{"involvedObject.uid": string(f.pod.UID), "reason": "Killing"}.String(),
-	})
+// killings are the Events by which a kubelet told of stopping containers: Normal
+// ones that have a budget of their own, so they come through.
+func (r *recorder) killings(ctx context.Context, doubtful []fact) []corev1.Event {
+	if len(doubtful) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	one := doubtful[0].pod
+	selector := fields.Set{"reason": "Killing", "involvedObject.kind": "Pod"}
+	if !slices.ContainsFunc(doubtful, func(f fact) bool { return f.pod.UID != one.UID }) {
+		selector["involvedObject.uid"] = string(one.UID)
+	}
+	list, err := r.Client.CoreV1().Events(one.Namespace).List(ctx, metav1.ListOptions{FieldSelector: selector.String()})
 	if err != nil {
-		r.failed("killing", err, "namespace", f.pod.Namespace, "pod", f.pod.Name)
+		r.failed("killing", err, "namespace", one.Namespace, "pod", one.Name)
+		return nil
+	}
+	return list.Items
+}
+
+// provenBy an Event: it is about Spark's container, and from just before its
+// end; of an earlier run of a container that restarts in place it would be older.
+func (f fact) provenBy(e corev1.Event) bool {
+	pod, err := spark.PodOf(f.pod)
+	if err != nil || e.InvolvedObject.UID != pod.UID || e.InvolvedObject.FieldPath != "spec.containers{"+pod.Container().Name+"}" {
 		return false
 	}
 	grace := 30 * time.Second
-	if seconds := f.pod.Spec.TerminationGracePeriodSeconds; seconds != nil {
+	if seconds := pod.Spec.TerminationGracePeriodSeconds; seconds != nil {
 		grace = time.Duration(*seconds) * time.Second
 	}
-	for _, e := range list.Items {
-		// Of an earlier run of a container that restarts in place it would be older.
-		if f.At.Sub(e.LastTimestamp.Time) <= grace+time.Minute {
-			return true
-		}
-	}
-	return false
+	early := f.At.Sub(e.LastTimestamp.Time)
+	return early >= -time.Second && early <= grace+time.Minute
 }
 
 func (r *recorder) failed(call string, err error, attributes ...any) {

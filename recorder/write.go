@@ -26,28 +26,100 @@ const (
 	attempts = 5
 )
 
-// errGone: the driver is no longer there, or is another one of its name.
-var errGone = errors.New("the driver is gone")
+var (
+	// errGone: the driver is no longer there, or is another one of its name.
+	errGone = errors.New("the driver is gone")
+	// errRefused: somebody does not allow the write, and hardly will soon.
+	errRefused = errors.New("the write is refused")
+	// errBacklog: the deaths are old ones, and others are being written.
+	errBacklog = errors.New("old deaths wait for each other")
+)
 
 // write facts on the driver of their application, or tell of them without it.
-// An error means that they are to be written again.
+// An error means that they are to be written again. They are told of once they
+// stand there, or if that takes long; whoever tells first counts.
 func (r *recorder) write(ctx context.Context, app application, facts []fact) error {
+	if !r.Everywhere && !r.optedIn(app.namespace) {
+		return nil
+	}
 	// One watch tells of all pods in their order, so the cache knew the driver
 	// before its executors died.
 	driver := app.among(r.podsOf(app))
 	if driver.Pod != nil && !r.records(driver) {
 		return nil
 	}
-	facts = r.settle(ctx, driver, facts)
+	before := r.read(driver)
+	if news := r.news(before, facts); len(news) > 0 && !slices.ContainsFunc(news, r.recent) && !r.backlog.Allow() {
+		return errBacklog
+	}
+	r.measure(ctx, before, facts)
+	certain, doubtful := split(facts)
+	record, err := before, errGone
 	if driver.Pod != nil {
-		if err := r.writeOn(ctx, driver, facts); !errors.Is(err, errGone) {
-			return err
+		record, err = r.writeOn(ctx, &driver, certain)
+	}
+	if err == nil || errors.Is(err, errGone) {
+		if proven := r.proven(ctx, record, doubtful); len(proven) > 0 {
+			certain = append(certain, proven...)
+			if err == nil {
+				record, err = r.writeOn(ctx, &driver, proven)
+			}
 		}
 	}
-	for _, f := range facts {
-		r.tellWithoutDriver(ctx, f)
+	certain = slices.DeleteFunc(latest(certain), func(f fact) bool {
+		return !r.recent(f) || len(r.news(before, []fact{f})) == 0 && !record.Holds(&f.Termination)
+	})
+	switch {
+	case errors.Is(err, errGone):
+		for _, f := range certain {
+			r.tellWithoutDriver(f)
+		}
+		return nil
+	case err == nil, errors.Is(err, errRefused), r.queue.NumRequeues(app) >= patience:
+		r.tell(driver, &record, certain)
 	}
-	return nil
+	return err
+}
+
+// news are the facts that do not stand in the record.
+func (r *recorder) news(record oom.Record, facts []fact) (news []fact) {
+	for _, f := range facts {
+		if after := record; len(after.Add(f.Termination)) > 0 {
+			news = append(news, f)
+		}
+	}
+	return news
+}
+
+// recent deaths are told. Events live an hour: of older deaths nothing would say
+// that they have been told.
+func (r *recorder) recent(f fact) bool { return r.now().Sub(f.At.Time) < oldest }
+
+// measure what is only estimated, of facts that are news.
+func (r *recorder) measure(ctx context.Context, record oom.Record, facts []fact) {
+	for i := range facts {
+		if f := &facts[i]; r.ReadConfigMaps && f.Estimated && f.Role == spark.Driver && len(r.news(record, facts[i:i+1])) > 0 {
+			f.SetHeap(r.heap(ctx, f.pod))
+		}
+	}
+}
+
+// proven are the doubtful facts that hold: they stand in the record, or the
+// kubelet told of stopping the container.
+func (r *recorder) proven(ctx context.Context, record oom.Record, doubtful []fact) (all []fact) {
+	for _, f := range doubtful {
+		if record.Holds(&f.Termination) {
+			all = append(all, f)
+		}
+	}
+	news := r.news(record, doubtful)
+	killings := r.killings(ctx, news)
+	for _, f := range news {
+		if slices.ContainsFunc(killings, f.provenBy) {
+			all = append(all, f)
+		}
+	}
+	return all
 }
 
 func (r *recorder) records(driver spark.Pod) bool {
@@ -69,27 +141,6 @@ func (a application) among(pods []*corev1.Pod) (driver spark.Pod) {
 	return driver
 }
 
-// settle what is doubtful and what is only estimated, of facts that are news. Of
-// one termination the last that is known remains.
-func (r *recorder) settle(ctx context.Context, driver spark.Pod, facts []fact) (settled []fact) {
-	record := r.read(driver)
-	for _, f := range facts {
-		before := record
-		if len(record.Add(f.Termination)) == 0 {
-			continue
-		}
-		if f.doubtful && !r.killing(ctx, f) {
-			record = before
-			continue
-		}
-		if r.ReadConfigMaps && f.Estimated && f.Role == spark.Driver {
-			f.SetHeap(r.heap(ctx, f.pod))
-		}
-		settled = append(slices.DeleteFunc(settled, func(s fact) bool { return s.key() == f.key() }), f)
-	}
-	return settled
-}
-
 // read the record of a driver. What a stranger wrote there is not kept.
 func (r *recorder) read(driver spark.Pod) oom.Record {
 	if driver.Pod == nil {
@@ -102,37 +153,53 @@ func (r *recorder) read(driver spark.Pod) oom.Record {
 	return record
 }
 
-// writeOn a driver all facts that do not stand there yet, in one patch.
-func (r *recorder) writeOn(ctx context.Context, driver spark.Pod, facts []fact) (err error) {
+// writeOn a driver all facts that do not stand there yet, in one patch. The
+// driver is then as it was written; the record is what stands there, or what
+// could not be written.
+func (r *recorder) writeOn(ctx context.Context, driver *spark.Pod, facts []fact) (record oom.Record, err error) {
 	room := oom.Plenty
 	for range attempts {
-		record := r.read(driver)
+		record = r.read(*driver)
 		news := record.Add(terminations(facts)...)
-		if len(news) == 0 && driver.Annotations[annotations.State] == string(record.State()) {
-			return nil
+		if driver.Annotations[annotations.State] != "" { // true, or a stranger's: the pod decides
+			record.Add(oom.Terminations(oom.Evidence{Pod: driver.Pod})...)
 		}
-		r.sawExecutors(&record, driver)
-		all := record.Annotations(driver, room)
-		if err = r.patch(ctx, driver, all); err == nil {
-			if _, ok := all[annotations.OOM]; !ok {
-				r.Log.Warn("the user's annotations leave no room for the record", "namespace", driver.Namespace, "driver", driver.Name)
-			}
-			r.tell(ctx, driver, &record, facts, news)
-			return nil
+		if len(news) == 0 && driver.Annotations[annotations.State] == string(record.State()) {
+			return record, nil
+		}
+		r.sawExecutors(&record, *driver)
+		var written spark.Pod
+		if written, err = r.patch(ctx, *driver, record.Annotations(*driver, room)); err == nil {
+			*driver = written
+			r.wrote(news)
+			return record, nil
 		}
 		outcome := outcomeOf(err)
 		r.metrics.writes.WithLabelValues(outcome).Inc()
-		if outcome == "gone" {
-			return errGone
+		switch outcome {
+		case "gone":
+			return record, errGone
+		case "refused":
+			return record, fmt.Errorf("writing the record of %s/%s: %w: %w", driver.Namespace, driver.Name, errRefused, err)
+		case "error":
+			return record, fmt.Errorf("writing the record of %s/%s: %w", driver.Namespace, driver.Name, err)
 		}
-		if outcome == "error" {
-			return fmt.Errorf("writing the record of %s/%s: %w", driver.Namespace, driver.Name, err)
+		live, left, err := r.live(ctx, *driver)
+		if err != nil {
+			return record, err
 		}
-		if driver, room, err = r.live(ctx, driver); err != nil {
-			return err
+		*driver, room = live, left
+	}
+	return record, fmt.Errorf("writing the record of %s/%s: others changed the pod %d times meanwhile", driver.Namespace, driver.Name, attempts)
+}
+
+func (r *recorder) wrote(news []oom.Termination) {
+	r.metrics.writes.WithLabelValues("written").Inc()
+	for _, t := range news {
+		if lag := r.now().Sub(t.At.Time); lag < oldest {
+			r.metrics.lag.Observe(lag.Seconds())
 		}
 	}
-	return fmt.Errorf("writing the record of %s/%s: others changed the pod %d times meanwhile", driver.Namespace, driver.Name, attempts)
 }
 
 func terminations(facts []fact) (all []oom.Termination) {
@@ -151,17 +218,44 @@ func (r *recorder) sawExecutors(record *oom.Record, driver spark.Pod) {
 	}
 }
 
+// written are the annotations that the recorder writes.
+var written = []string{annotations.State, annotations.Reason, annotations.Message, annotations.OOM}
+
 // patch the driver's annotations, by its status: that right does not reach its
-// spec. UID and resourceVersion make sure that it is the pod that was read.
-func (r *recorder) patch(ctx context.Context, driver spark.Pod, all map[string]string) error {
+// spec. UID and resourceVersion make sure that it is the pod that was read. What
+// is no longer true, or has no room, is removed.
+func (r *recorder) patch(ctx context.Context, driver spark.Pod, all map[string]string) (spark.Pod, error) {
+	change := map[string]any{}
+	for _, key := range written {
+		if value, ok := all[key]; ok {
+			change[key] = value
+		} else if _, stands := driver.Annotations[key]; stands {
+			change[key] = nil
+		}
+	}
+	if _, ok := all[annotations.OOM]; !ok {
+		r.Log.Warn("the user's annotations leave no room for the record", "namespace", driver.Namespace, "driver", driver.Name)
+	}
 	body, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid": driver.UID, "resourceVersion": driver.ResourceVersion, "annotations": all,
+		"uid": driver.UID, "resourceVersion": driver.ResourceVersion, "annotations": change,
 	}})
 	if err != nil {
-		return err
+		return driver, err
 	}
-	_, err = r.Client.CoreV1().Pods(driver.Namespace).Patch(ctx, driver.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, "status")
-	return err
+	p, err := r.Client.CoreV1().Pods(driver.Namespace).Patch(ctx, driver.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, "status")
+	if err != nil {
+		return driver, err
+	}
+	return stripped(p)
+}
+
+// stripped is a pod as the cache would hold it.
+func stripped(p *corev1.Pod) (spark.Pod, error) {
+	object, err := strip(p)
+	if err != nil {
+		return spark.Pod{}, err
+	}
+	return spark.PodOf(object.(*corev1.Pod))
 }
 
 func outcomeOf(err error) string {
@@ -174,8 +268,15 @@ func outcomeOf(err error) string {
 		return "gone"
 	case hasCause(err, "metadata.annotations"):
 		return "full"
+	case final(err):
+		return "refused"
 	}
 	return "error"
+}
+
+// final errors are those that trying again soon does not cure.
+func final(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsNotFound(err)
 }
 
 // hasCause tells whether the API server found a field invalid.
@@ -198,11 +299,11 @@ func (r *recorder) live(ctx context.Context, driver spark.Pod) (spark.Pod, int, 
 	}
 	room := maxAnnotations
 	for key, value := range p.Annotations {
-		if !annotations.IsRecord(key) {
+		if !slices.Contains(written, key) {
 			room -= len(key) + len(value)
 		}
 	}
-	pod, err := spark.PodOf(p)
+	pod, err := stripped(p)
 	if err != nil {
 		return spark.Pod{}, 0, errGone
 	}

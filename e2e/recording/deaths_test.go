@@ -1,6 +1,7 @@
 package recording
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,29 +85,34 @@ func TestCorrection(t *testing.T) {
 	counted(t, d, oom.Killed, 0)
 }
 
-// A driver with a liveness probe that ends with 137: the kubelet's Event decides.
+// A driver with a liveness probe that ends with 137: the kubelet's Event about
+// Spark's container decides.
 func TestHung(t *testing.T) {
 	namespace := site(t, "enabled")
 	start(t)
-	for name, told := range map[string]bool{"frozen": true, "killed": false} {
+	for name, container := range map[string]string{"frozen": "spark-kubernetes-driver", "sidecar": "proxy", "killed": ""} {
 		p := driver(t, namespace, name)
 		remove(t, p)
 		p.ResourceVersion, p.UID, p.Status = "", "", corev1.PodStatus{}
 		p.Spec.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"x"}}}, PeriodSeconds: 30, FailureThreshold: 20}
 		p = must(kubelet.CoreV1().Pods(namespace).Create(t.Context(), p, metav1.CreateOptions{}))(t)
-		if told {
+		if container != "" {
 			killing := &corev1.Event{
 				ObjectMeta:     metav1.ObjectMeta{Namespace: namespace, GenerateName: "killing-"},
-				InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: name, UID: p.UID},
-				Reason:         "Killing", Message: "Stopping container spark-kubernetes-driver", LastTimestamp: metav1.Now(), Type: "Normal",
+				InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: name, UID: p.UID, FieldPath: "spec.containers{" + container + "}"},
+				Reason:         "Killing", Message: "Stopping container " + container, LastTimestamp: metav1.Now(), Type: "Normal",
 			}
 			must(kubelet.CoreV1().Events(namespace).Create(t.Context(), killing, metav1.CreateOptions{}))(t)
 		}
 		die(t, p, "Error", 137)
-		want := map[bool]string{true: "DriverHung", false: "DriverKilled"}[told]
-		eventually(t, want, func() bool { return live(t, p).Annotations[annotations.State] != "" })
+		want := map[bool]string{true: "DriverHung", false: "DriverKilled"}[name == "frozen"]
+		// it is Killed until the Event is known, and told once it is
+		eventually(t, want, func() bool {
+			return slices.ContainsFunc(events(t, namespace, want), func(e eventsv1.Event) bool { return e.Regarding.UID == p.UID })
+		})
 		if got := live(t, p).Annotations; got[annotations.Reason] != want {
 			t.Errorf("%s: %v", name, got)
 		}
+		remove(t, p)
 	}
 }

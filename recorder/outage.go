@@ -1,0 +1,41 @@
+package recorder
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/tools/cache"
+)
+
+// outage of the watch. A reflector tells of failures only, and tries again at
+// least every minute: a failure long after the last one is the first of another
+// outage.
+type outage struct {
+	mutex       sync.Mutex
+	since, last time.Time
+}
+
+const outageGap = 2 * time.Minute
+
+func (o *outage) failed(now time.Time) {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	if now.Sub(o.last) > outageGap {
+		o.since = now
+	}
+	o.last = now
+}
+
+// lasts tells whether it has been going on for so long.
+func (o *outage) lasts(now time.Time, long time.Duration) bool {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	return now.Sub(o.last) <= outageGap && now.Sub(o.since) >= long
+}
+
+func (r *recorder) watchFailed(ctx context.Context, reflector *cache.Reflector, err error) {
+	r.metrics.errors.WithLabelValues("watch").Inc()
+	r.blind.failed(r.now())
+	cache.DefaultWatchErrorHandler(ctx, reflector, err)
+}

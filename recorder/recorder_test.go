@@ -1,0 +1,437 @@
+package recorder
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/tools/txtar"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/client-go/kubernetes/fake"
+	kubetesting "k8s.io/client-go/testing"
+	"sigs.k8s.io/yaml"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// Stripped or not, the same is said of every pod in oom's golden files.
+func TestStripTakesNothingThatIsRead(t *testing.T) {
+	paths, err := filepath.Glob("../oom/testdata/causes/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatal(paths, err)
+	}
+	said := func(p *corev1.Pod) any {
+		driver, err := spark.PodOf(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var record oom.Record
+		all := oom.Terminations(oom.Evidence{Pod: p, Killing: true})
+		record.Add(all...)
+		return []any{all, record.Annotations(driver, oom.Plenty)}
+	}
+	for _, path := range paths {
+		p := golden(t, path)
+		once, _ := strip(p)
+		twice, _ := strip(once)
+		if d := cmp.Diff(said(p), said(once.(*corev1.Pod))); d != "" {
+			t.Errorf("%s (-whole +stripped):\n%s", path, d)
+		}
+		if d := cmp.Diff(once, twice); d != "" {
+			t.Errorf("%s (-stripped +again):\n%s", path, d)
+		}
+	}
+}
+
+func golden(t *testing.T, path string) *corev1.Pod {
+	t.Helper()
+	file, err := txtar.ParseFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := map[string]string{}
+	for _, f := range file.Files {
+		parts[f.Name] = string(f.Data)
+	}
+	object := captured.Named(strings.TrimSpace(parts["captured"])).Object()
+	for _, change := range []string{parts["tweak.yaml"], "status:\n  " + strings.ReplaceAll(parts["status.yaml"], "\n", "\n  ")} {
+		patch, err := yaml.YAMLToJSON([]byte(change))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(patch) == "null" {
+			continue
+		}
+		if object, err = strategicpatch.StrategicMergePatch(object, patch, corev1.Pod{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := &corev1.Pod{}
+	if err := json.Unmarshal(object, p); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+var now = time.Date(2026, 11, 21, 8, 40, 0, 0, time.UTC)
+
+// dead is a driver that was killed five minutes before now.
+func dead(t *testing.T, reason string) *corev1.Pod {
+	t.Helper()
+	p := golden(t, "../oom/testdata/causes/hung-driver.txtar")
+	p.Name, p.Namespace, p.UID, p.ResourceVersion = "etl", "spark", "u-1", "1"
+	end := p.Status.ContainerStatuses[0].State.Terminated
+	end.Reason, end.FinishedAt = reason, metav1.NewTime(now.Add(-5*time.Minute))
+	return p
+}
+
+type site struct {
+	*recorder
+	*fake.Clientset
+}
+
+// recording is a recorder that knows a pod, has no informers running, and whose
+// queues the test serves.
+func recording(t *testing.T, p *corev1.Pod, others ...runtime.Object) *site {
+	t.Helper()
+	client := fake.NewClientset(append(others, p)...)
+	r, err := newRecorder(Config{Client: client, Everywhere: true, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.now = func() time.Time { return now }
+	t.Cleanup(func() { r.queue.ShutDown(); r.tellings.ShutDown() })
+	s := &site{r, client}
+	s.see(t, p)
+	return s
+}
+
+// see the pod as a watch would tell of it.
+func (s *site) see(t *testing.T, p *corev1.Pod) {
+	t.Helper()
+	object, _ := strip(p)
+	if err := s.pods.GetIndexer().Add(object); err != nil {
+		t.Fatal(err)
+	}
+	s.saw(object)
+}
+
+func (s *site) work(t *testing.T) error {
+	t.Helper()
+	var errs []error
+	for _, app := range s.facts.applications() {
+		errs = append(errs, s.attempt(t.Context(), app))
+	}
+	return errors.Join(errs...)
+}
+
+// tellAll that waits to be told, each once.
+func (s *site) tellAll(t *testing.T) (again int) {
+	t.Helper()
+	for range s.tellings.Len() {
+		next, _ := s.tellings.Get()
+		s.tellings.Done(next)
+		if s.create(t.Context(), next) != nil {
+			s.tellings.Add(next)
+			again++
+		}
+	}
+	return again
+}
+
+func (s *site) driver(t *testing.T) *corev1.Pod {
+	t.Helper()
+	p, err := s.CoreV1().Pods("spark").Get(t.Context(), "etl", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (s *site) events(t *testing.T) (all []eventsv1.Event) {
+	t.Helper()
+	list, err := s.EventsV1().Events("spark").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.Items
+}
+
+func (s *site) want(t *testing.T, reason string, events int, deaths float64) {
+	t.Helper()
+	p := s.driver(t)
+	if p.Annotations[annotations.Reason] != reason {
+		t.Errorf("reason is %q, want %q", p.Annotations[annotations.Reason], reason)
+	}
+	if got := s.events(t); len(got) != events {
+		t.Errorf("%d Events, want %d", len(got), events)
+	}
+	total := 0.0
+	for _, cause := range []oom.Cause{oom.OOMKilled, oom.Killed, oom.Hung} {
+		total += testutil.ToFloat64(s.metrics.deaths.WithLabelValues("spark", "driver", string(cause)))
+	}
+	if total != deaths {
+		t.Errorf("%v deaths are counted, want %v", total, deaths)
+	}
+}
+
+// refuse calls of a kind with an error, so often; the call is done before where
+// only its answer is to be lost.
+func (s *site) refuse(verb, resource string, err error, times int, done func(kubetesting.Action)) {
+	s.PrependReactor(verb, resource, func(action kubetesting.Action) (bool, runtime.Object, error) {
+		if times--; times < 0 {
+			return false, nil, nil
+		}
+		if done != nil {
+			done(action)
+		}
+		return true, nil, err
+	})
+}
+
+var (
+	forbidden = apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "etl", errors.New("no"))
+	timeout   = apierrors.NewTimeoutError("no answer", 0)
+)
+
+func TestDeathIsWrittenAndTold(t *testing.T) {
+	s := recording(t, dead(t, "OOMKilled"))
+	if err := s.work(t); err != nil {
+		t.Fatal(err)
+	}
+	s.tellAll(t)
+	s.want(t, "DriverOOMKilled", 1, 1)
+	s.see(t, s.driver(t))
+	if err := s.work(t); err != nil {
+		t.Fatal(err)
+	}
+	s.tellAll(t)
+	s.want(t, "DriverOOMKilled", 1, 1)
+}
+
+// Only the kubelet's Event about Spark's own container, just before its end,
+// makes a suspected OOM a failed probe.
+func TestKillingOfASidecar(t *testing.T) {
+	for name, test := range map[string]struct {
+		container string
+		before    time.Duration
+		want      string
+	}{
+		"its own":       {"spark-kubernetes-driver", 30 * time.Second, "DriverHung"},
+		"a sidecar's":   {"proxy", time.Second, "DriverKilled"},
+		"after the end": {"spark-kubernetes-driver", -2 * time.Second, "DriverKilled"},
+		"an old one":    {"spark-kubernetes-driver", 3 * time.Minute, "DriverKilled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := dead(t, "Error")
+			s := recording(t, p, &corev1.Event{
+				ObjectMeta:     metav1.ObjectMeta{Namespace: "spark", Name: "killing"},
+				InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "spark", Name: "etl", UID: p.UID, FieldPath: "spec.containers{" + test.container + "}"},
+				Reason:         "Killing", LastTimestamp: metav1.NewTime(p.Status.ContainerStatuses[0].State.Terminated.FinishedAt.Add(-test.before)),
+			})
+			if err := s.work(t); err != nil {
+				t.Fatal(err)
+			}
+			s.tellAll(t)
+			s.want(t, test.want, 1, 1)
+		})
+	}
+}
+
+// What died before a first start stands on its driver and is no news.
+func TestOldDeathsAreNotTold(t *testing.T) {
+	p := dead(t, "OOMKilled")
+	p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(now.Add(-2 * time.Hour))
+	s := recording(t, p)
+	for s.backlog.Allow() { // all of its rate is taken
+	}
+	if err := s.work(t); !errors.Is(err, errBacklog) {
+		t.Fatal(err)
+	}
+	s.backlog.SetBurst(1000)
+	s.backlog.SetLimitAt(time.Now().Add(time.Hour), 1000)
+	if err := s.work(t); err != nil && !errors.Is(err, errBacklog) {
+		t.Fatal(err)
+	}
+	s.tellAll(t)
+	s.want(t, "DriverOOMKilled", 0, 0)
+}
+
+// A write that is refused, or fails for long, silences nothing, and is tried on.
+func TestRefusedWritesAreTold(t *testing.T) {
+	s := recording(t, dead(t, "OOMKilled"))
+	s.refuse("patch", "pods", forbidden, 1, nil)
+	if err := s.work(t); !errors.Is(err, errRefused) {
+		t.Fatal(err)
+	}
+	s.tellAll(t)
+	s.want(t, "", 1, 1)
+	if err := s.work(t); err != nil {
+		t.Fatal(err)
+	}
+	s.tellAll(t)
+	s.want(t, "DriverOOMKilled", 1, 1)
+}
+
+// A write that was done and never answered is told.
+func TestUnansweredWrite(t *testing.T) {
+	p := dead(t, "OOMKilled")
+	s := recording(t, p)
+	s.refuse("patch", "pods", timeout, 1, func(action kubetesting.Action) {
+		if _, err := s.Tracker().Get(action.GetResource(), "spark", "etl"); err != nil {
+			t.Error(err)
+		}
+		var record oom.Record
+		record.Add(oom.Terminations(oom.Evidence{Pod: p})...)
+		driver, _ := spark.PodOf(p)
+		p.Annotations = record.Annotations(driver, oom.Plenty)
+		if err := s.Tracker().Update(action.GetResource(), p, "spark"); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.work(t); err == nil {
+		t.Fatal("the answer was not lost")
+	}
+	s.tellAll(t)
+	s.want(t, "DriverOOMKilled", 0, 0)
+	object, _ := strip(s.driver(t))
+	if err := s.pods.GetIndexer().Update(object); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.work(t); err != nil {
+		t.Fatal(err)
+	}
+	s.tellAll(t)
+	s.want(t, "DriverOOMKilled", 1, 1)
+}
+
+// An Event is tried until it stands or is refused for good; the death is counted
+// once whatever the answers.
+func TestEventsAreTriedAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		err    error
+		done   bool
+		again  int
+		events int
+	}{
+		"not done":         {timeout, false, 1, 1},
+		"done, unanswered": {timeout, true, 1, 1},
+		"refused":          {forbidden, false, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := recording(t, dead(t, "OOMKilled"))
+			if err := s.work(t); err != nil {
+				t.Fatal(err)
+			}
+			s.refuse("create", "events", test.err, 1, func(action kubetesting.Action) {
+				if !test.done {
+					return
+				}
+				created := action.(kubetesting.CreateAction).GetObject().(*eventsv1.Event)
+				core := &corev1.Event{ObjectMeta: created.ObjectMeta, ReportingInstance: created.ReportingInstance}
+				for resource, object := range map[string]runtime.Object{"events.k8s.io": created, "": core} {
+					if err := s.Tracker().Create(schema.GroupVersionResource{Group: resource, Version: "v1", Resource: "events"}, object, "spark"); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			if again := s.tellAll(t); again != test.again {
+				t.Errorf("%d are to be told again", again)
+			}
+			s.tellAll(t)
+			s.want(t, "DriverOOMKilled", test.events, 1)
+		})
+	}
+}
+
+// A forged state on a driver that lives is removed, and a true one stands.
+func TestForgedState(t *testing.T) {
+	for reason, state := range map[string]string{"": "", "OOMKilled": "KILLED"} {
+		p := dead(t, reason)
+		p.Annotations = map[string]string{annotations.State: "KILLED", annotations.Released: "x"}
+		if reason == "" {
+			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+		}
+		s := recording(t, p)
+		driver, err := stripped(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.writeOn(t.Context(), &driver, nil); err != nil {
+			t.Fatal(err)
+		}
+		got := s.driver(t)
+		if got.Annotations[annotations.State] != state || got.Annotations[annotations.Released] != "x" {
+			t.Errorf("%s: %v", reason, got.Annotations)
+		}
+	}
+}
+
+// A mistake of ours is told, and ends neither the recorder nor other records.
+func TestPanic(t *testing.T) {
+	s := recording(t, dead(t, "OOMKilled"))
+	s.PrependReactor("patch", "pods", func(kubetesting.Action) (bool, runtime.Object, error) { panic("a mistake") })
+	if err := s.work(t); err != nil {
+		t.Fatal(err)
+	}
+	if n := testutil.ToFloat64(s.metrics.errors.WithLabelValues("panic")); n != 1 {
+		t.Errorf("%v mistakes are counted", n)
+	}
+}
+
+// A namespace that opts in brings the deaths that are there.
+func TestOptIn(t *testing.T) {
+	s := recording(t, dead(t, "OOMKilled"))
+	s.facts.take(applicationOf(spark.Pod{Pod: dead(t, ""), Role: spark.Driver}))
+	s.Everywhere = false
+	s.see(t, dead(t, "OOMKilled"))
+	if n := s.facts.count(); n != 1 { // the one that was taken
+		t.Fatalf("%d facts of where nobody opted in", n)
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "spark"}}
+	if err := s.namespaces.GetIndexer().Add(namespace); err != nil {
+		t.Fatal(err)
+	}
+	s.optsIn(namespace)
+	if err := s.work(t); err != nil {
+		t.Fatal(err)
+	}
+	s.tellAll(t)
+	s.want(t, "DriverOOMKilled", 1, 1)
+}
+
+func TestOutage(t *testing.T) {
+	var o outage
+	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
+	for m := range 5 {
+		o.failed(at(m))
+		if o.lasts(at(m), maxBlind) {
+			t.Errorf("it lasts after %d minutes", m)
+		}
+	}
+	o.failed(at(5))
+	if !o.lasts(at(5), maxBlind) || o.lasts(at(8), maxBlind) {
+		t.Error("it lasts too short or too long")
+	}
+	if o.failed(at(60)); o.lasts(at(60), maxBlind) {
+		t.Error("another outage is taken for the same")
+	}
+}
+
