@@ -153,8 +153,9 @@ func (a adviser) mostOften() string {
 		return ""
 	case spark.Unknown:
 		return ", most often a Python worker if there are any,"
+	default:
+		return ", most often a " + string(a.language) + " worker,"
 	}
-	return ", most often a " + string(a.language) + " worker,"
 }
 
 func (a adviser) oomKilled(fact, howMany string) string {
@@ -186,17 +187,17 @@ func (a adviser) raiseOverhead() string {
 	name := a.name("memoryOverhead")
 	switch {
 	case a.limitIsOthers():
-		return fmt.Sprintf("The limit was not set by Spark, which asked for %d MiB: raise that limit to %d MiB", a.RequestMiB, roundUp(a.LimitMiB+a.LimitMiB/4, 100)) + a.fewerCores("; or ") + "."
+		return fmt.Sprintf("The limit was not set by Spark, which asked for %d MiB: raise that limit to %d MiB", a.RequestMiB, roundUp(a.LimitMiB+a.LimitMiB/4, 100)) + a.fewerCores() + "."
 	case a.HeapMiB == 0 || a.Estimated:
 		return fmt.Sprintf("Raise %s by %s.", name, a.quarter()) + a.where()
 	case a.Role == spark.Executor && a.rest() > a.HeapMiB:
-		return fmt.Sprintf("Raise %s by %s, unless spark.memory.offHeap.size or spark.executor.pyspark.memory makes up the rest: then that one", name, a.quarter()) + a.fewerCores("; or ") + "." + a.where()
+		return fmt.Sprintf("Raise %s by %s, unless spark.memory.offHeap.size or spark.executor.pyspark.memory makes up the rest: then that one", name, a.quarter()) + a.fewerCores() + "." + a.where()
 	}
 	now := memory(a.rest())
 	if a.Role == spark.Executor {
 		now += " at most" // with spark.memory.offHeap.size and spark.executor.pyspark.memory, which the pod does not tell apart
 	}
-	return fmt.Sprintf("Set %s=%s (now %s)", name, memory(moreOverhead(a.rest())), now) + a.fewerCores("; or ") + "." + a.where()
+	return fmt.Sprintf("Set %s=%s (now %s)", name, memory(moreOverhead(a.rest())), now) + a.fewerCores() + "." + a.where()
 }
 
 func (a adviser) quarter() string { return memory(roundUp(max(a.LimitMiB/4, 384), 128)) }
@@ -204,11 +205,11 @@ func (a adviser) quarter() string { return memory(roundUp(max(a.LimitMiB/4, 384)
 // limitIsOthers: Spark makes request and limit equal.
 func (a adviser) limitIsOthers() bool { return a.RequestMiB > 0 && a.RequestMiB < a.LimitMiB }
 
-func (a adviser) fewerCores(or string) string {
+func (a adviser) fewerCores() string {
 	if a.Cores < 2 {
 		return ""
 	}
-	return fmt.Sprintf("%s%s %d -> %d, so that fewer tasks share it", or, a.name("cores"), a.Cores, a.Cores/2)
+	return fmt.Sprintf("; or %s %d -> %d, so that fewer tasks share it", a.name("cores"), a.Cores, a.Cores/2)
 }
 
 func (a adviser) heapOOM(howMany string) string {
@@ -241,7 +242,7 @@ func (a adviser) heapOOM(howMany string) string {
 		}
 		remedy += ", or write the result instead of " + collect
 	} else {
-		remedy += a.fewerCores("; or ")
+		remedy += a.fewerCores()
 	}
 	return join(fact, howMany, limit, remedy+"."+a.where())
 }

@@ -27,11 +27,11 @@ func (o *outage) failed(now time.Time) {
 	o.last = now
 }
 
-// lasts tells whether it has been going on for so long.
-func (o *outage) lasts(now time.Time, long time.Duration) bool {
+// lasts tells whether it has been going on for maxBlind.
+func (o *outage) lasts(now time.Time) bool {
 	o.mutex.Lock()
 	defer o.mutex.Unlock()
-	return now.Sub(o.last) <= outageGap && now.Sub(o.since) >= long
+	return now.Sub(o.last) <= outageGap && now.Sub(o.since) >= maxBlind
 }
 
 func (r *recorder) watchFailed(ctx context.Context, reflector *cache.Reflector, err error) {

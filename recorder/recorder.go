@@ -339,7 +339,7 @@ func (r *recorder) health() http.Handler {
 		switch {
 		case !r.pods.HasSynced():
 			http.Error(w, "Spark's pods are not listed yet", http.StatusServiceUnavailable)
-		case r.blind.lasts(r.now(), maxBlind):
+		case r.blind.lasts(r.now()):
 			http.Error(w, "Spark's pods cannot be watched", http.StatusServiceUnavailable)
 		}
 	})

@@ -3,7 +3,6 @@ package recorder
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -112,7 +111,7 @@ type site struct {
 func recording(t *testing.T, p *corev1.Pod, others ...runtime.Object) *site {
 	t.Helper()
 	client := fake.NewClientset(append(others, p)...)
-	r, err := newRecorder(Config{Client: client, Everywhere: true, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, prometheus.NewRegistry())
+	r, err := newRecorder(Config{Client: client, Everywhere: true, Log: slog.New(slog.DiscardHandler)}, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -422,16 +421,15 @@ func TestOutage(t *testing.T) {
 	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 	for m := range 5 {
 		o.failed(at(m))
-		if o.lasts(at(m), maxBlind) {
+		if o.lasts(at(m)) {
 			t.Errorf("it lasts after %d minutes", m)
 		}
 	}
 	o.failed(at(5))
-	if !o.lasts(at(5), maxBlind) || o.lasts(at(8), maxBlind) {
+	if !o.lasts(at(5)) || o.lasts(at(8)) {
 		t.Error("it lasts too short or too long")
 	}
-	if o.failed(at(60)); o.lasts(at(60), maxBlind) {
+	if o.failed(at(60)); o.lasts(at(60)) {
 		t.Error("another outage is taken for the same")
 	}
 }
-
