@@ -71,12 +71,12 @@ found out.`,
 			if err != nil {
 				return err
 			}
-			if follow {
-				return watchReport(c.Context(), c.OutOrStdout(), client, namespace)
-			}
 			list, err := client.CoreV1().Pods(namespace).List(c.Context(), metav1.ListOptions{LabelSelector: drivers})
 			if err != nil {
 				return fmt.Errorf("listing Spark's drivers: %w", err)
+			}
+			if follow { // what cannot be listed would be tried for ever in silence
+				return watchReport(c.Context(), c.OutOrStdout(), client, namespace)
 			}
 			return report(c.OutOrStdout(), deathsOf(list.Items), show)
 		},
