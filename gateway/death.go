@@ -10,28 +10,53 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
+// Death of a driver.
+type Death struct {
+	At time.Time `json:"at"` // whole seconds
+	// Estimated: the kubelet did not report when; At is the latest that the pod's
+	// conditions show.
+	Estimated bool `json:"estimated,omitempty"`
+}
+
+// clocks of the kubelet, of the API server and of a gateway differ by less.
+const clocks = 2 * time.Second
+
 // DeathOf tells when a driver ended without success: Spark's container is
 // terminated in the pod's status with an exit code other than 0. The phase does
 // not count; it turns one to two seconds later. dead is false
 //   - while the container runs, whatever the pod's phase or annotations say. A
 //     node that is lost reports nothing, and its driver may go on serving;
+//   - where the container may be started again, which Spark never asks for;
 //   - after a success, which removes its registration itself;
 //   - when the pod was being deleted before the container ended: somebody ended
-//     the driver on purpose.
-//
-// A pod that is deleted within the second of its death counts as dead first:
-// both times are whole seconds.
-func DeathOf(driver spark.Pod) (at time.Time, dead bool) {
-	name := driver.Container().Name
-	i := slices.IndexFunc(driver.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == name })
-	if i < 0 {
-		return time.Time{}, false
+//     the driver on purpose. Times are whole seconds of two clocks, so a
+//     deletion right before the death is taken for one after it.
+func DeathOf(driver spark.Pod) (d Death, dead bool) {
+	container := driver.Container()
+	i := slices.IndexFunc(driver.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == container.Name })
+	if i < 0 || driver.Spec.RestartPolicy != corev1.RestartPolicyNever || container.RestartPolicy != nil || len(container.RestartPolicyRules) > 0 {
+		return d, false
 	}
 	ended := driver.Status.ContainerStatuses[i].State.Terminated
-	if ended == nil || ended.ExitCode == 0 || deletion(driver.Pod).Before(ended.FinishedAt.Time) {
-		return time.Time{}, false
+	if ended == nil || ended.ExitCode == 0 {
+		return d, false
 	}
-	return ended.FinishedAt.Time, true
+	d = Death{At: ended.FinishedAt.Time}
+	if d.At.IsZero() { // ContainerStatusUnknown
+		d = Death{At: lastChange(driver.Pod), Estimated: true}
+	}
+	return d, !deletion(driver.Pod).Before(d.At.Add(-clocks))
+}
+
+// lastChange of a pod's conditions, or its creation.
+func lastChange(pod *corev1.Pod) time.Time {
+	at := pod.CreationTimestamp
+	for _, c := range pod.Status.Conditions {
+		if c.LastTransitionTime.After(at.Time) {
+			at = c.LastTransitionTime
+		}
+	}
+	return at.Time
 }
 
 var never = time.Unix(1<<40, 0)
@@ -49,14 +74,14 @@ func deletion(pod *corev1.Pod) time.Time {
 	return pod.DeletionTimestamp.Add(-grace)
 }
 
-// Due tells whether a driver is to be released, and when it died. The hand-over
-// is the record's state, which the recorder writes; the proof is [DeathOf]. A
-// pod that is gone can no longer be given a record, so there its status alone
-// decides. What has the mark [annotations.Released] is done.
-func Due(driver spark.Pod, gone bool) (died time.Time, due bool) {
-	died, dead := DeathOf(driver)
-	_, released := driver.Annotations[annotations.Released]
-	return died, dead && !released && (gone || driver.Annotations[annotations.State] != "")
+// Due tells whether a driver is to be released by an instance of a gateway, and
+// when it died. The hand-over is the record's state, which the recorder writes;
+// the proof is [DeathOf]. A pod that is gone can no longer be given a record, so
+// there its status alone decides. What has its mark is done; see [Mark.Settles].
+func Due(driver spark.Pod, gone bool, gateway, instance string) (d Death, due bool) {
+	d, dead := DeathOf(driver)
+	settled := MarkOf(driver.Pod).Settles(gateway, instance, d)
+	return d, dead && !settled && (gone || driver.Annotations[annotations.State] != "")
 }
 
 // Addresses are the pod's own, from its status; none where it shares its node's,

@@ -30,6 +30,9 @@ import (
 type Gateway interface {
 	// Name of the gateway, one lower-case word.
 	Name() string
+	// Instance of the gateway: what tells its registrations from those of another
+	// of that name.
+	Instance() string
 	// Label whose value is the [Engine]'s Reference; every driver that the
 	// gateway launches carries it.
 	Label() string
@@ -40,12 +43,13 @@ type Gateway interface {
 	// the proof that the dead pod was this engine. None means that it is not
 	// registered, or not any more.
 	Registrations(context.Context, Engine) ([]Registration, error)
-	// Deregister removes registrations that were found before. Others that had
-	// to go with them are returned: healthy engines, which should not happen.
-	Deregister(context.Context, Engine, []Registration) (collateral []string, err error)
-	// CloseSessions closes the engine's sessions on every server, and says how
-	// many, whether or not there is an error too.
-	CloseSessions(context.Context, Engine) (closed int, err error)
+	// Deregister removes the registrations that were found, or says [ErrForeign].
+	// Others that had to go with them are returned: healthy engines, which should
+	// not happen.
+	Deregister(context.Context, *Release) (collateral []string, err error)
+	// CloseSessions closes the engine's sessions on every server that the release
+	// has not finished. What came of it is told of each; an error is of none.
+	CloseSessions(context.Context, *Release) ([]Closed, error)
 	// Configuration is a digest of what the gateway reads anew from files. When
 	// it changes, what was refused is tried again.
 	Configuration() string
@@ -55,8 +59,18 @@ type Gateway interface {
 type Engine struct {
 	Reference   string   `json:"reference"`      // the gateway's own key; for Kyuubi the handle of the session that launched it
 	Application string   `json:"application"`    // Spark's id, the label spark-app-selector
+	Namespace   string   `json:"namespace"`      // of the pod
 	Addresses   []string `json:"addresses"`      // of the pod alone, from its status
 	User        string   `json:"user,omitempty"` // whose engine it may be; says only where to look first
+}
+
+// Closed is what came of one server.
+type Closed struct {
+	Server   string // its name, which it keeps as long as its sessions
+	Sessions int    // that were closed, whether or not there is an error
+	// Unreachable: nothing was heard of it.
+	Unreachable bool
+	Err         error // it may have sessions left
 }
 
 // Registration is a place where the gateway keeps an engine, in the gateway's own

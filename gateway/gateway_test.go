@@ -31,7 +31,15 @@ func TestDue(t *testing.T) {
 	}{
 		"OOMKilled, phase still Running": {func(*corev1.Pod) {}, true, true},
 		"without a record":               {func(p *corev1.Pod) { p.Annotations = nil }, false, true},
-		"released already":               {func(p *corev1.Pod) { p.Annotations[annotations.Released] = "{}" }, false, false},
+		"released already":               {marked(gateway.Mark{Gateway: "kyuubi", At: died, Registration: gateway.Deregistered}), false, false},
+		"not registered here":            {marked(gateway.Mark{Gateway: "kyuubi", At: died, Registration: gateway.NotRegistered, Instances: []string{"/other", "/kyuubi"}}), false, false},
+		"not registered elsewhere":       {marked(gateway.Mark{Gateway: "kyuubi", At: died, Registration: gateway.NotRegistered, Instances: []string{"/other"}}), true, true},
+		"released by another gateway":    {marked(gateway.Mark{Gateway: "livy", At: died, Registration: gateway.Deregistered}), true, true},
+		"marked before it died":          {marked(gateway.Mark{Gateway: "kyuubi", At: died.Add(-time.Minute), Registration: gateway.Deregistered}), true, true},
+		"a mark of no sense":             {func(p *corev1.Pod) { p.Annotations[annotations.Released] = "yes" }, true, true},
+		"may start again":                {func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyOnFailure }, false, false},
+		"its container may start again":  {func(p *corev1.Pod) { p.Spec.Containers[0].RestartPolicy = new(corev1.ContainerRestartPolicyNever) }, false, false},
+		"with rules to start again":      {func(p *corev1.Pod) { p.Spec.Containers[0].RestartPolicyRules = make([]corev1.ContainerRestartRule, 1) }, false, false},
 		"ended by itself":                {func(p *corev1.Pod) { ended(p).ExitCode, ended(p).Reason = 1, "Error" }, true, true},
 		"ended by its liveness probe":    {func(p *corev1.Pod) { ended(p).Reason = "Error" }, true, true},
 		"succeeded":                      {func(p *corev1.Pod) { ended(p).ExitCode = 0 }, false, false},
@@ -41,7 +49,8 @@ func TestDue(t *testing.T) {
 		}, false, false},
 		"evicted before it started": {func(p *corev1.Pod) { p.Status.Phase, p.Status.ContainerStatuses = corev1.PodFailed, nil }, false, false},
 		"only a sidecar died":       {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].Name = "sidecar" }, false, false},
-		"deleted before it died":    {func(p *corev1.Pod) { deleted(p, died.Add(-time.Second)) }, false, false},
+		"deleted before it died":    {func(p *corev1.Pod) { deleted(p, died.Add(-3*time.Second)) }, false, false},
+		"deleted, clocks differ":    {func(p *corev1.Pod) { deleted(p, died.Add(-time.Second)) }, true, true},
 		"deleted as it died":        {func(p *corev1.Pod) { deleted(p, died) }, true, true},
 		"died, then deleted":        {func(p *corev1.Pod) { deleted(p, died.Add(20*time.Second)) }, true, true},
 	} {
@@ -53,10 +62,28 @@ func TestDue(t *testing.T) {
 			t.Fatal(err)
 		}
 		for gone, want := range map[bool]bool{false: c.due, true: c.gone} {
-			if at, due := gateway.Due(driver, gone); due != want || due && !at.Equal(died) {
-				t.Errorf("%s (gone: %t): %s %t", name, gone, at, due)
+			if at, due := gateway.Due(driver, gone, "kyuubi", "/kyuubi"); due != want || due && !at.At.Equal(died) {
+				t.Errorf("%s (gone: %t): %v %t", name, gone, at, due)
 			}
 		}
+	}
+}
+
+func marked(m gateway.Mark) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Annotations[annotations.Released] = m.String() }
+}
+
+// Of an evicted pod the kubelet may not know when it ended.
+func TestDeathWithoutTime(t *testing.T) {
+	pod := kyuubitest.DriverOOMKilled()
+	ended(pod).FinishedAt, ended(pod).Reason = metav1.Time{}, "ContainerStatusUnknown"
+	pod.Status.Conditions = []corev1.PodCondition{{LastTransitionTime: metav1.NewTime(died)}, {LastTransitionTime: metav1.NewTime(died.Add(-time.Hour))}}
+	driver, err := spark.PodOf(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, dead := gateway.DeathOf(driver); !dead || !d.At.Equal(died) || !d.Estimated {
+		t.Error(d, dead)
 	}
 }
 

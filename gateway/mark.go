@@ -2,22 +2,47 @@ package gateway
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
 )
 
 // Mark is the value of the annotation [annotations.Released], as JSON: the
 // gateway has forgotten the engine, or never knew it. It is written last, so a
 // driver with it needs nothing more.
 type Mark struct {
-	Gateway string    `json:"gateway"`
-	At      time.Time `json:"at"` // whole seconds
-	// Registration is Deregistered or NotRegistered.
-	Registration Outcome `json:"registration"`
+	Gateway      string    `json:"gateway"`
+	At           time.Time `json:"at"` // whole seconds
+	Registration Outcome   `json:"registration"`
 	// Sessions that were closed.
 	Sessions int `json:"sessions"`
 	// Collateral are other engines that were deregistered too, by their
 	// references; only Kyuubi's REST way can do that.
 	Collateral []string `json:"collateral,omitempty"`
+	// GivenUp are servers that could not be reached for minutes; what sessions
+	// they have is not known.
+	GivenUp []string `json:"givenUp,omitempty"`
+	// Instances of the gateway that looked for a registration; for Kyuubi the root
+	// and namespace of its engines. Another may still find one.
+	Instances []string `json:"instances,omitempty"`
+}
+
+// MarkOf a pod; nothing where it has none that can be read.
+func MarkOf(pod *corev1.Pod) (m Mark) {
+	if json.Unmarshal([]byte(pod.Annotations[annotations.Released]), &m) != nil {
+		return Mark{}
+	}
+	return m
+}
+
+// Settles tells whether an instance of a gateway has nothing left to do about a
+// death. A mark from before the death is a forged one.
+func (m Mark) Settles(gateway, instance string, d Death) bool {
+	return m.Gateway == gateway && !m.At.Before(d.At.Add(-clocks)) &&
+		(m.Registration == Deregistered || slices.Contains(m.Instances, instance))
 }
 
 // Outcome of a release.
@@ -30,6 +55,9 @@ const (
 	// registered, or its registration had expired already. Without it there is
 	// no proof whose the sessions are, so none is closed.
 	NotRegistered Outcome = "not-registered"
+	// Unproven: it could not be shown in time whose the registration is, and it
+	// has expired by now. No session was closed, or not all.
+	Unproven Outcome = "unproven"
 )
 
 // String is the mark as the annotation has it.

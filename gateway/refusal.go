@@ -1,6 +1,9 @@
 package gateway
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Refusal is an error that another try does not cure: somebody has to change the
 // configuration, of ours or of the gateway's.
@@ -26,3 +29,23 @@ func (r *Refusal) Error() string { return fmt.Sprintf("%v. %s", r.Err, r.Remedy)
 
 // Unwrap returns what was answered.
 func (r *Refusal) Unwrap() error { return r.Err }
+
+// RefusalOf an error: one that is a refusal through and through. What is joined
+// of a refusal and something else is worth another try.
+func RefusalOf(err error) (refusal *Refusal) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // each level is looked at
+		for _, e := range joined.Unwrap() {
+			if refusal = RefusalOf(e); refusal == nil {
+				return nil
+			}
+		}
+		return refusal
+	}
+	if refusal, ok := err.(*Refusal); ok { //nolint:errorlint // as above
+		return refusal
+	}
+	if err = errors.Unwrap(err); err == nil {
+		return nil
+	}
+	return RefusalOf(err)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -16,7 +17,7 @@ type Release struct {
 	Driver types.NamespacedName `json:"driver"`
 	UID    types.UID            `json:"uid"`
 	Engine Engine               `json:"engine"`
-	Died   time.Time            `json:"died"`
+	Death  Death                `json:"death"`
 	// Found are the registrations that proved it; none until they are found.
 	Found []Registration `json:"found,omitempty"`
 	// Pending steps, the next first.
@@ -24,6 +25,11 @@ type Release struct {
 	// Sessions closed so far.
 	Sessions   int      `json:"sessions,omitempty"`
 	Collateral []string `json:"collateral,omitempty"`
+	// Finished servers have no session of the engine any more, or were GivenUp.
+	Finished []string `json:"finished,omitempty"`
+	GivenUp  []string `json:"givenUp,omitempty"`
+
+	unreachable map[string]time.Time // servers, and since when
 }
 
 // Step of a release.
@@ -44,27 +50,70 @@ var Steps = []Step{Prove, Deregister, CloseSessions}
 // there is nothing to remove and no proof to close sessions by.
 var ErrNotRegistered = errors.New("the engine is not registered")
 
+// ErrForeign says that what was found is no registration of the engine by the
+// gateway's configuration of now: it has to be proven again.
+var ErrForeign = errors.New("the registration is none of the engine's here; the configuration may have changed")
+
+// maxFound bounds a release in the journal. An engine registers once.
+const maxFound = 16
+
 // Next does the next step; there must be one. After an error it is still to be
 // done, and what was achieved is counted.
 func (r *Release) Next(ctx context.Context, g Gateway) (err error) {
-	switch r.Pending[0] {
+	step := r.Pending[0]
+	switch step {
 	case Prove:
 		r.Found, err = g.Registrations(ctx, r.Engine)
-		if err == nil && len(r.Found) == 0 {
+		switch {
+		case err == nil && len(r.Found) == 0:
 			err = ErrNotRegistered
+		case len(r.Found) > maxFound:
+			err = &Refusal{Reason: NotProven, Err: fmt.Errorf("%d registrations carry the driver's keys", len(r.Found)), Remedy: "An engine registers once; these are forged, and have to expire."}
+			r.Found = nil
 		}
 	case Deregister:
 		var collateral []string
-		collateral, err = g.Deregister(ctx, r.Engine, r.Found)
+		collateral, err = g.Deregister(ctx, r)
 		r.Collateral = append(r.Collateral, collateral...)
+		if errors.Is(err, ErrForeign) {
+			r.Found, r.Pending = nil, slices.Clone(Steps)
+		}
 	case CloseSessions:
-		var closed int
-		closed, err = g.CloseSessions(ctx, r.Engine)
-		r.Sessions += closed
+		err = r.closeSessions(ctx, g)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", r.Pending[0], err)
+		return fmt.Errorf("%s: %w", step, err)
 	}
 	r.Pending = r.Pending[1:]
 	return nil
+}
+
+// patience with a server that cannot be reached. One that has gone has taken its
+// sessions along.
+const patience = 5 * time.Minute
+
+// closeSessions on the servers that are not finished.
+func (r *Release) closeSessions(ctx context.Context, g Gateway) error {
+	servers, err := g.CloseSessions(ctx, r)
+	errs := []error{err}
+	since := map[string]time.Time{}
+	for _, s := range servers {
+		r.Sessions += s.Sessions
+		if s.Unreachable {
+			since[s.Server] = time.Now()
+			if first, known := r.unreachable[s.Server]; known {
+				since[s.Server] = first
+			}
+		}
+		switch {
+		case s.Err == nil:
+			r.Finished = append(r.Finished, s.Server)
+		case s.Unreachable && time.Since(since[s.Server]) >= patience:
+			r.Finished, r.GivenUp = append(r.Finished, s.Server), append(r.GivenUp, s.Server)
+		default:
+			errs = append(errs, s.Err)
+		}
+	}
+	r.unreachable = since
+	return errors.Join(errs...)
 }

@@ -73,7 +73,7 @@ func TestExactAmongMany(t *testing.T) {
 			t.Fatalf("%q, %v, want %s", found, err, node)
 		}
 		for range 2 { // again is as good
-			if _, err := k.Deregister(t.Context(), e, found); err != nil {
+			if _, err := k.Deregister(t.Context(), &gateway.Release{Engine: e, Found: found}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -120,7 +120,7 @@ func TestDigest(t *testing.T) {
 			t.Errorf("%q: %q, %v", text, found, err)
 		}
 		if want == "" {
-			if _, err := k.Deregister(t.Context(), e, found); err != nil {
+			if _, err := k.Deregister(t.Context(), &gateway.Release{Engine: e, Found: found}); err != nil {
 				t.Error(err)
 			}
 		}

@@ -172,6 +172,11 @@ func newEngine(t *testing.T, tweak ...func(*corev1.Pod)) *engine {
 	for _, f := range tweak {
 		f(e.pod)
 	}
+	for i, variable := range e.pod.Spec.Containers[0].Env {
+		if variable.Name == "SPARK_APPLICATION_ID" {
+			e.pod.Spec.Containers[0].Env[i].Value = e.pod.Labels["spark-app-selector"]
+		}
+	}
 	var err error
 	if e.pod, err = api.CoreV1().Pods(e.pod.Namespace).Create(t.Context(), e.pod, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -183,6 +188,11 @@ func newEngine(t *testing.T, tweak ...func(*corev1.Pod)) *engine {
 
 func (e *engine) updateStatus() {
 	e.t.Helper()
+	for i, variable := range e.pod.Spec.Containers[0].Env {
+		if variable.Name == "SPARK_APPLICATION_ID" {
+			e.pod.Spec.Containers[0].Env[i].Value = e.pod.Labels["spark-app-selector"]
+		}
+	}
 	var err error
 	if e.pod, err = api.CoreV1().Pods(e.pod.Namespace).UpdateStatus(e.t.Context(), e.pod, metav1.UpdateOptions{}); err != nil {
 		e.t.Fatal(err)

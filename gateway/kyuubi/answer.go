@@ -20,6 +20,8 @@ var (
 	errNoSession = errors.New("no such session on this server")
 	// errUnsure: the call may have done what it was to do; asking again tells.
 	errUnsure = errors.New("asked, and no clear answer")
+	// errUnreachable: nobody was asked.
+	errUnreachable = errors.New("cannot be reached")
 )
 
 // answer is what a Kyuubi server said, other than 200.

@@ -81,7 +81,10 @@ func TestAnswers(t *testing.T) {
 		} else {
 			w.servers[1].Fail(func(w http.ResponseWriter, r *http.Request) http.ResponseWriter { c.said(w, r); return nil })
 		}
-		_, err := w.release(t, e)
+		r, err := w.release(t, e)
+		if c.want == gateway.CredentialsRefused { // only twice
+			err = r.Next(t.Context(), w.kyuubi)
+		}
 		refusal := &gateway.Refusal{}
 		if errors.As(err, &refusal); err == nil || refusal.Reason != c.want || (c.want != "") != (refusal.Remedy != "") {
 			t.Errorf("%s: %q, want %q", c.row, err, c.want)
@@ -120,7 +123,7 @@ func TestSecretsStay(t *testing.T) {
 					says(status, fmt.Sprintf(form, said))(w, r)
 					return nil
 				})
-				_, err := w.kyuubi.CloseSessions(t.Context(), deadEngine(t))
+				err := w.close(t, deadEngine(t))
 				if err == nil {
 					t.Errorf("%d %s: no error", status, form)
 				}
@@ -193,7 +196,7 @@ func doneAndHung(s *kyuubitest.Server) kyuubitest.Fault {
 	}
 }
 
-// A password that was refused is not sent again for ten minutes, or until it
+// A password that was refused twice is not sent again for ten minutes, or until it
 // changes.
 func TestRefusedCredentialsRest(t *testing.T) {
 	e := deadEngine(t)
@@ -207,15 +210,18 @@ func TestRefusedCredentialsRest(t *testing.T) {
 		}
 		refused := func() {
 			t.Helper()
-			refusal := &gateway.Refusal{}
-			if _, err := w.kyuubi.CloseSessions(t.Context(), e); !errors.As(err, &refusal) || refusal.Reason != gateway.CredentialsRefused {
-				t.Error(err)
+			refusal := gateway.RefusalOf(w.close(t, e))
+			if refusal == nil || refusal.Reason != gateway.CredentialsRefused {
+				t.Error(refusal)
 			}
+		}
+		if err := w.close(t, e); err == nil || gateway.RefusalOf(err) != nil {
+			t.Errorf("the first time: %v", err)
 		}
 		refused()
 		first := calls.Load()
 		refused()
-		if calls.Load() != first || first == 0 || first > 2 {
+		if calls.Load() != first || first != 4 {
 			t.Errorf("%d calls with a wrong password, %d more", first, calls.Load()-first)
 		}
 		time.Sleep(rest)
@@ -230,7 +236,7 @@ func TestRefusedCredentialsRest(t *testing.T) {
 		if w.kyuubi.Configuration() == before {
 			t.Error("the change of the password does not show")
 		}
-		if _, err := w.kyuubi.CloseSessions(t.Context(), e); err != nil {
+		if err := w.close(t, e); err != nil {
 			t.Error(err)
 		}
 	})
@@ -245,7 +251,7 @@ func TestEndlessAnswer(t *testing.T) {
 			return &http.Response{StatusCode: http.StatusOK, Body: &endless{`[`, `{"identifier":"a","exception":"` + pad + `"},`}, Request: r}, nil
 		}), func() {}, nil
 	}
-	if _, err := w.kyuubi.CloseSessions(t.Context(), deadEngine(t)); err == nil || !strings.Contains(err.Error(), "longer than 64 MiB") {
+	if err := w.close(t, deadEngine(t)); err == nil || !strings.Contains(err.Error(), "longer than 64 MiB") {
 		t.Error(err)
 	}
 }
@@ -294,7 +300,7 @@ func TestRESTParameters(t *testing.T) {
 					deletes = append(deletes, r.URL.Query())
 				}
 				for name, values := range r.URL.Query() {
-					if values[0] == "" || !slices.Contains([]string{"type", "sharelevel", "proxyUser", "subdomain"}, name) {
+					if values[0] == "" || !slices.Contains([]string{"type", "sharelevel", "proxyUser", "hive.server2.proxy.user", "subdomain"}, name) {
 						t.Errorf("%s %s", r.Method, r.URL.RawQuery)
 					}
 				}
@@ -302,7 +308,7 @@ func TestRESTParameters(t *testing.T) {
 			return answer
 		})
 	}
-	if _, err := w.release(t, e); err != nil || len(deletes) != 1 || len(deletes[0]) != 4 {
+	if _, err := w.release(t, e); err != nil || len(deletes) != 1 || len(deletes[0]) != 5 {
 		t.Errorf("%v, %v", err, deletes)
 	}
 }

@@ -60,6 +60,9 @@ type Servers struct {
 	TLS     *TLS     `json:"tls"`
 	Basic   *Basic   `json:"basic"`
 	Bearer  *Bearer  `json:"bearer"`
+	// Insecure allows credentials without TLS to the servers of a Service: to
+	// whatever pod has the labels that it selects.
+	Insecure bool `json:"insecure"`
 	// TimeoutSeconds for each call; 5 by default.
 	TimeoutSeconds int32 `json:"timeoutSeconds"`
 }
@@ -188,6 +191,9 @@ func (s *Servers) check(at *field.Path) (errs field.ErrorList) {
 		if len(validation.IsValidPortNum(int(service.Port))) > 0 {
 			errs = append(errs, field.Invalid(at.Child("service", "port"), service.Port, "must be 1 to 65535"))
 		}
+	}
+	if s.Service != nil && s.TLS == nil && (s.Basic != nil || s.Bearer != nil) && !s.Insecure {
+		errs = append(errs, field.Required(at.Child("tls"), "whoever makes a pod that the Service selects is sent the credentials; set tls, or insecure: true where nobody else may make pods there"))
 	}
 	for i, text := range s.URLs {
 		if problem := s.urlProblem(text); problem != "" { // the text may hold a password

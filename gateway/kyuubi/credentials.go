@@ -2,20 +2,28 @@ package kyuubi
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// credentialsRefused remembers the Authorization that was refused last. It rests
-// for a while, because a directory server may lock the account after a few wrong
-// passwords, but not for ever: a directory server that is away refuses too.
+// credentialsRefused remembers what each server refused. A server whose directory
+// is away refuses too, so the first time in a row is a failure like others. After
+// the second the credentials rest there for a while, because a directory may lock
+// the account after a few wrong passwords.
 type credentialsRefused struct {
-	now           func() time.Time
-	lock          sync.Mutex
-	authorization string
-	until         time.Time
+	now     func() time.Time
+	lock    sync.Mutex
+	refused map[credentials]refused
+}
+
+type credentials struct{ base, authorization string }
+
+type refused struct {
+	times int
+	until time.Time
 }
 
 const rest = 10 * time.Minute
@@ -23,22 +31,32 @@ const rest = 10 * time.Minute
 var errResting = errors.New("these credentials were refused, and rest")
 
 // before a call: whether it may be made.
-func (c *credentialsRefused) before(authorization string) error {
+func (c *credentialsRefused) before(base, authorization string) error {
 	c.lock.Lock()
 	defer c.lock.Unlock()
-	if c.authorization != authorization || !c.now().Before(c.until) {
+	if !c.now().Before(c.refused[credentials{base, authorization}].until) {
 		return nil
 	}
 	return &gateway.Refusal{Reason: gateway.CredentialsRefused, Err: errResting, Remedy: wrongCredentials}
 }
 
 // keep in mind what a call came to, and return it.
-func (c *credentialsRefused) keep(authorization string, err error) error {
+func (c *credentialsRefused) keep(base, authorization string, err error) error {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	key := credentials{base, authorization}
 	refusal := (*gateway.Refusal)(nil)
-	if errors.As(err, &refusal) && refusal.Reason == gateway.CredentialsRefused {
-		c.lock.Lock()
-		defer c.lock.Unlock()
-		c.authorization, c.until = authorization, c.now().Add(rest)
+	if !errors.As(err, &refusal) || refusal.Reason != gateway.CredentialsRefused {
+		delete(c.refused, key)
+		return err
 	}
-	return err
+	if c.refused == nil {
+		c.refused = map[credentials]refused{}
+	}
+	if times := c.refused[key].times + 1; times > 1 || authorization == "" {
+		c.refused[key] = refused{times, c.now().Add(rest)}
+		return err
+	}
+	c.refused[key] = refused{times: 1}
+	return fmt.Errorf("asked once more: %w", refusal.Err)
 }

@@ -1,6 +1,8 @@
 package kyuubi
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"net/netip"
 	"slices"
 	"strings"
@@ -20,14 +22,18 @@ const engineClass = "org.apache.kyuubi.engine.spark.SparkSQLEngine"
 // engineType is the only one whose engines are Spark drivers.
 const engineType = "SPARK_SQL"
 
+// engineOf a driver. Labels can be changed after its death; the id in its
+// environment cannot, so they must agree.
 func engineOf(driver spark.Pod) (e gateway.Engine, ok bool) {
 	e = gateway.Engine{
 		Reference:   driver.Labels[tagLabel],
 		Application: driver.Application(),
+		Namespace:   driver.Namespace,
 		Addresses:   gateway.Addresses(driver.Pod),
 		User:        userOf(driver),
 	}
-	return e, e.Reference != "" && e.Application != "" && driver.MainClass() == engineClass
+	given, _ := driver.Env("SPARK_APPLICATION_ID")
+	return e, e.Reference != "" && e.Application != "" && e.Application == given && driver.MainClass() == engineClass
 }
 
 // userOf is the user, group or account in whose space the engine registers, as
@@ -56,12 +62,33 @@ func attributesOf(node string) attributes {
 	return a
 }
 
-// registers tells whether they are those of the engine: both keys and the
-// address. An empty key matches nothing.
+// registers tells whether they are those of the engine: both keys, the address,
+// and the namespace where it is given. An empty key matches nothing.
 func (a attributes) registers(e gateway.Engine) bool {
-	return e.Reference != "" && a["refId"] == e.Reference &&
-		e.Application != "" && a["kyuubi.engine.id"] == e.Application &&
+	return e.Reference != "" && a["refId"] == e.Reference && a.hasApplication(e) && a.mayRunIn(e.Namespace) &&
 		slices.ContainsFunc(e.Addresses, func(own string) bool { return sameAddress(a["serverUri"], own) })
+}
+
+func (a attributes) hasApplication(e gateway.Engine) bool {
+	return e.Application != "" && a["kyuubi.engine.id"] == e.Application
+}
+
+// mayRunIn a namespace: addresses are given to other pods again, also in
+// namespaces that we do not watch. Kyuubi before 1.8 does not say where.
+func (a attributes) mayRunIn(namespace string) bool {
+	said, given := a["kyuubi.engine.appMgrInfo"]
+	if !given {
+		return true
+	}
+	var manager struct {
+		KubernetesInfo struct{ Namespace string }
+	}
+	text, err := base64.StdEncoding.DecodeString(said)
+	if err != nil || json.Unmarshal(text, &manager) != nil {
+		return false
+	}
+	where := manager.KubernetesInfo.Namespace
+	return where == "" || where == namespace
 }
 
 func sameAddress(serverURI, own string) bool {

@@ -12,10 +12,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-zookeeper/zk"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
@@ -33,40 +35,86 @@ type exact struct {
 	config ZooKeeper
 	spaces *regexp.Regexp
 	dial   func(context.Context) (tree, error)
+	lookup func(ctx context.Context, host string) (addresses []string, err error)
+	// reads of the whole tree, one at a time: whoever waits shares it.
+	reads    singleflight.Group
+	overruns atomic.Int32 // reads in a row that took too long
 }
 
 func newExact(c ZooKeeper) *exact {
-	x := &exact{config: c}
+	x := &exact{config: c, lookup: net.DefaultResolver.LookupHost}
 	x.spaces = regexp.MustCompile(`^` + regexp.QuoteMeta(c.Namespace) + `_[^_]+_(CONNECTION|USER|GROUP|SERVER|SERVER_LOCAL)_` + engineType + `$`)
 	x.dial = x.connect
 	return x
 }
 
-// registrations looks first in the spaces of the user that the pod names, and
-// then in all. What a pod says is only a hint, and its ConfigMap, which names
-// the space, is not even read.
+// registrations of an engine. The whole tree is read: neither what a pod says of
+// its user nor its ConfigMap is believed, and who else claims its application
+// must be known.
 func (x *exact) registrations(ctx context.Context, e gateway.Engine) (found []gateway.Registration, err error) {
-	err = x.with(ctx, func(ctx context.Context, t tree) error {
-		if isName(e.User) {
-			found, err = x.search(ctx, t, e, func(string) ([]string, error) { return []string{e.User}, nil })
+	nodes, err := x.read(ctx)
+	for _, node := range nodes {
+		if attributesOf(path.Base(node)).registers(e) {
+			found = append(found, gateway.Registration(node))
 		}
-		if err == nil && len(found) == 0 {
-			found, err = x.search(ctx, t, e, func(space string) ([]string, error) { return childrenIfAny(t, space) })
-		}
+	}
+	if len(found) == 0 || err != nil {
+		return nil, err
+	}
+	slices.Sort(found)
+	return found, rivals(nodes, e)
+}
+
+// noRivals says that no other engine claims the application: sessions name their
+// engine by it alone, and whoever submits a driver can choose it.
+func (x *exact) noRivals(ctx context.Context, e gateway.Engine) error {
+	nodes, err := x.read(ctx)
+	if err != nil {
 		return err
-	})
-	return found, err
+	}
+	return rivals(nodes, e)
 }
 
-// isName tells whether a text can be one step of a path.
-func isName(text string) bool {
-	return text != "" && text != "." && text != ".." && !strings.Contains(text, "/")
+func rivals(nodes []string, e gateway.Engine) error {
+	for _, node := range nodes {
+		if a := attributesOf(path.Base(node)); a.hasApplication(e) && !a.registers(e) {
+			return &gateway.Refusal{
+				Reason: gateway.NotProven, Err: fmt.Errorf("%s has the same kyuubi.engine.id", node),
+				Remedy: "Another engine has the same application id, so their sessions cannot be told apart; leave spark.app.id to Spark.",
+			}
+		}
+	}
+	return nil
 }
 
-func (x *exact) deregister(ctx context.Context, found []gateway.Registration) error {
+// place of a registration: the level and user of its space. ok is false for what
+// is none of the engine's below our root.
+func (x *exact) place(r gateway.Registration, e gateway.Engine) (level, user string, ok bool) {
+	below, ok := strings.CutPrefix(string(r), strings.TrimSuffix(x.config.Root, "/")+"/")
+	steps := strings.Split(below, "/")
+	if !ok || len(steps) != 4 || path.Clean(string(r)) != string(r) || !attributesOf(steps[3]).registers(e) {
+		return "", "", false
+	}
+	space := x.spaces.FindStringSubmatch(steps[0])
+	if space == nil {
+		return "", "", false
+	}
+	return space[1], steps[1], true
+}
+
+func (x *exact) deregister(ctx context.Context, r *gateway.Release) error {
+	for _, found := range r.Found {
+		if _, _, ok := x.place(found, r.Engine); !ok {
+			return gateway.ErrForeign
+		}
+	}
 	return x.with(ctx, func(_ context.Context, t tree) error {
-		for _, node := range found {
-			if err := t.Delete(string(node)); err != nil && !errors.Is(err, zk.ErrNoNode) {
+		for _, node := range r.Found {
+			err := t.Delete(string(node))
+			if errors.Is(err, zk.ErrNotEmpty) {
+				return &gateway.Refusal{Reason: gateway.NotProven, Err: fmt.Errorf("deleting %s: %w", node, err), Remedy: "No engine's node has others below it; look at it in ZooKeeper."}
+			}
+			if err != nil && !errors.Is(err, zk.ErrNoNode) {
 				return fmt.Errorf("deleting %s: %w", node, err)
 			}
 		}
@@ -74,83 +122,88 @@ func (x *exact) deregister(ctx context.Context, found []gateway.Registration) er
 	})
 }
 
-const parallelReads = 16
+const (
+	parallelReads = 16
+	maxOverruns   = 3
+)
 
-// search the spaces of some users. Spaces come and go while it reads: what is
-// not there any more holds no engine.
-func (x *exact) search(ctx context.Context, t tree, e gateway.Engine, usersOf func(space string) ([]string, error)) (found []gateway.Registration, err error) {
-	spaces, err := t.Children(x.config.Root)
+// read the paths of all engines.
+func (x *exact) read(ctx context.Context) ([]string, error) {
+	nodes, err, _ := x.reads.Do("", func() (any, error) {
+		var nodes []string
+		err := x.with(context.WithoutCancel(ctx), func(ctx context.Context, t tree) (err error) {
+			nodes, err = x.engines(ctx, t)
+			if err == nil || ctx.Err() == nil {
+				x.overruns.Store(0)
+			} else if x.overruns.Add(1) >= maxOverruns {
+				err = &gateway.Refusal{
+					Reason: gateway.NotProven, Err: fmt.Errorf("reading the engines took more than %s", seconds(x.config.TimeoutSeconds)),
+					Remedy: "The tree is too large, or ZooKeeper too slow: raise zookeeper.timeoutSeconds.",
+				}
+			}
+			return err
+		})
+		return nodes, err
+	})
+	return nodes.([]string), err
+}
+
+// engines of all spaces. They come and go while it reads: what is not there any
+// more holds no engine.
+func (x *exact) engines(ctx context.Context, t tree) (found []string, err error) {
+	children, err := t.Children(x.config.Root)
 	if errors.Is(err, zk.ErrNoNode) {
-		return nil, &gateway.Refusal{
-			Reason: gateway.WrongPath, Err: fmt.Errorf("ZooKeeper has no node %s", x.config.Root),
-			Remedy: "Set zookeeper.root to the path behind the servers in Kyuubi's kyuubi.ha.addresses.",
-		}
+		return nil, x.wrongPath(fmt.Errorf("ZooKeeper has no node %s", x.config.Root))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", x.config.Root, err)
 	}
-	var lock sync.Mutex
-	reads, reading := errgroup.WithContext(ctx)
-	reads.SetLimit(parallelReads)
+	spaces := slices.DeleteFunc(slices.Clone(children), func(child string) bool { return !x.spaces.MatchString(child) })
+	if len(spaces) == 0 && !slices.Contains(children, x.config.Namespace) { // Kyuubi's servers register there
+		return nil, x.wrongPath(fmt.Errorf("below %s there is nothing of the namespace %s, but %.300q", x.config.Root, x.config.Namespace, children[:min(len(children), 10)]))
+	}
 	for _, space := range spaces {
-		level := x.spaces.FindStringSubmatch(space)
-		if level == nil {
-			continue
-		}
-		users, err := usersOf(path.Join(x.config.Root, space))
-		if err != nil {
-			return nil, errors.Join(err, reads.Wait())
-		}
-		for _, user := range users {
-			reads.Go(func() error {
-				if err := reading.Err(); err != nil { // no partial answer is taken for a whole one
-					return err
-				}
-				nodes, err := nodesOf(t, path.Join(x.config.Root, space, user), level[1], e)
-				lock.Lock()
-				defer lock.Unlock()
-				found = append(found, nodes...)
-				return err
-			})
-		}
+		found = append(found, path.Join(x.config.Root, space))
 	}
-	err = reads.Wait()
-	slices.Sort(found)
-	return found, err
-}
-
-// nodesOf an engine, in the subdomains of a user. An engine of the share level
-// CONNECTION has a subdomain to itself, named by its reference.
-func nodesOf(t tree, user, level string, e gateway.Engine) (found []gateway.Registration, err error) {
-	subdomains := []string{e.Reference}
-	if level != "CONNECTION" {
-		if subdomains, err = childrenIfAny(t, user); err != nil {
+	for range 3 { // users, subdomains, engines
+		if found, err = childrenOf(ctx, t, found); err != nil {
 			return nil, err
-		}
-	}
-	for _, subdomain := range subdomains {
-		nodes, err := childrenIfAny(t, path.Join(user, subdomain))
-		if err != nil {
-			return nil, err
-		}
-		for _, node := range nodes {
-			if attributesOf(node).registers(e) {
-				found = append(found, gateway.Registration(path.Join(user, subdomain)+"/"+node))
-			}
 		}
 	}
 	return found, nil
 }
 
-func childrenIfAny(t tree, path string) ([]string, error) {
-	children, err := t.Children(path)
-	if errors.Is(err, zk.ErrNoNode) || errors.Is(err, zk.ErrInvalidPath) { // a forged reference may be no valid name
-		return nil, nil
+func (x *exact) wrongPath(err error) error {
+	return &gateway.Refusal{
+		Reason: gateway.WrongPath, Err: err,
+		Remedy: "Set zookeeper.root to the path behind the servers in Kyuubi's kyuubi.ha.addresses, and zookeeper.namespace to kyuubi.ha.namespace.",
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
+}
+
+// childrenOf all parents, those that are there.
+func childrenOf(ctx context.Context, t tree, parents []string) (found []string, err error) {
+	var lock sync.Mutex
+	reads, reading := errgroup.WithContext(ctx)
+	reads.SetLimit(parallelReads)
+	for _, parent := range parents {
+		reads.Go(func() error {
+			if err := reading.Err(); err != nil { // no partial answer is taken for a whole one
+				return err
+			}
+			children, err := t.Children(parent)
+			if err != nil && !errors.Is(err, zk.ErrNoNode) {
+				return fmt.Errorf("reading %s: %w", parent, err)
+			}
+			lock.Lock()
+			defer lock.Unlock()
+			for _, child := range children {
+				found = append(found, parent+"/"+child)
+			}
+			return nil
+		})
 	}
-	return children, nil
+	err = reads.Wait()
+	return found, err
 }
 
 // with a connection of its own, which ends with the time limit: deaths are rare,
@@ -164,8 +217,8 @@ func (x *exact) with(ctx context.Context, use func(context.Context, tree) error)
 		err = use(ctx, t)
 	}
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, gateway.RefusalOf(err) != nil:
+		return err
 	case errors.Is(err, zk.ErrNoAuth):
 		return &gateway.Refusal{
 			Reason: gateway.RightsMissing, Err: fmt.Errorf("ZooKeeper: %w", err),
@@ -190,6 +243,10 @@ func (x *exact) connect(ctx context.Context) (tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading zookeeper.digestFile: %w", err)
 	}
+	servers, err := x.addresses(ctx)
+	if err != nil {
+		return nil, err
+	}
 	dial := func(network, address string, limit time.Duration) (net.Conn, error) {
 		connection, err := (&net.Dialer{Timeout: limit}).DialContext(ctx, network, address)
 		if err == nil { // the client has no time limit on an answer
@@ -198,7 +255,7 @@ func (x *exact) connect(ctx context.Context) (tree, error) {
 		return connection, err
 	}
 	// Ephemeral nodes of ours there are none, so the session's length only bounds how soon a dead server is noticed.
-	conn, _, err := zk.Connect(x.config.Servers, seconds(x.config.TimeoutSeconds),
+	conn, _, err := zk.Connect(servers, seconds(x.config.TimeoutSeconds),
 		zk.WithDialer(dial), zk.WithLogger(log.New(io.Discard, "", 0)), zk.WithLogInfo(false), zk.WithMaxBufferSize(maxNames))
 	if err != nil {
 		return nil, err
@@ -216,6 +273,35 @@ func (x *exact) connect(ctx context.Context) (tree, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// addresses of the servers whose names are known now. The client itself fails at
+// the first name that is not, such as that of a server that is being replaced.
+func (x *exact) addresses(ctx context.Context) (known []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, seconds(x.config.TimeoutSeconds)/2)
+	defer cancel()
+	var (
+		lookups sync.WaitGroup
+		found   = make([][]string, len(x.config.Servers))
+		errs    = make([]error, len(x.config.Servers))
+	)
+	for i, server := range x.config.Servers {
+		lookups.Go(func() {
+			host, port, err := net.SplitHostPort(server)
+			if err == nil {
+				found[i], err = x.lookup(ctx, host)
+			}
+			for n, address := range found[i] {
+				found[i][n] = net.JoinHostPort(address, port)
+			}
+			errs[i] = err
+		})
+	}
+	lookups.Wait()
+	if known = slices.Concat(found...); len(known) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	return known, nil
 }
 
 type zooKeeper struct {

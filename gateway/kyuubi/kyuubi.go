@@ -4,6 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"path"
+	"strings"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -38,6 +41,17 @@ func New(c *Config, slices client.Reader, log *slog.Logger) *Kyuubi {
 // Name is "kyuubi".
 func (k *Kyuubi) Name() string { return "kyuubi" }
 
+// Instance is where its engines register: "/kyuubi".
+func (k *Kyuubi) Instance() string {
+	if k.exact != nil {
+		return path.Join(k.config.ZooKeeper.Root, k.config.ZooKeeper.Namespace)
+	}
+	if s := k.config.Servers.Service; s != nil {
+		return "service " + s.Namespace + "/" + s.Name
+	}
+	return strings.Join(k.config.Servers.URLs, " ")
+}
+
 // Label is "kyuubi-unique-tag".
 func (k *Kyuubi) Label() string { return tagLabel }
 
@@ -53,14 +67,38 @@ func (k *Kyuubi) Registrations(ctx context.Context, e gateway.Engine) ([]gateway
 }
 
 // Deregister an engine. Only the way rest can have collateral.
-func (k *Kyuubi) Deregister(ctx context.Context, e gateway.Engine, found []gateway.Registration) ([]string, error) {
+func (k *Kyuubi) Deregister(ctx context.Context, r *gateway.Release) ([]string, error) {
 	if k.exact != nil {
-		return nil, k.exact.deregister(ctx, found)
+		return nil, k.exact.deregister(ctx, r)
 	}
-	return k.restDeregister(ctx, e, found)
+	return k.restDeregister(ctx, r)
 }
 
-// CloseSessions of an engine on every server.
-func (k *Kyuubi) CloseSessions(ctx context.Context, e gateway.Engine) (int, error) {
-	return k.closeSessions(ctx, e)
+// CloseSessions of an engine on every server, unless another engine has its
+// application id; only ZooKeeper shows that.
+func (k *Kyuubi) CloseSessions(ctx context.Context, r *gateway.Release) ([]gateway.Closed, error) {
+	if k.exact != nil {
+		if err := k.exact.noRivals(ctx, r.Engine); err != nil {
+			return nil, err
+		}
+	}
+	return k.closeSessions(ctx, r)
+}
+
+// owner of the engine's sessions, where its spaces are one user's; "" for a
+// group's or the server's.
+func (k *Kyuubi) owner(r *gateway.Release) (owner string) {
+	for i, found := range r.Found {
+		var level, user string
+		if k.exact != nil {
+			level, user, _ = k.exact.place(found, r.Engine)
+		} else if query, err := url.ParseQuery(string(found)); err == nil {
+			level, user = query.Get("sharelevel"), query.Get("proxyUser")
+		}
+		if level != "USER" && level != "CONNECTION" || i > 0 && user != owner {
+			return ""
+		}
+		owner = user
+	}
+	return owner
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
@@ -38,6 +39,9 @@ func newWorld(t testing.TB, config string) *world {
 		t.Fatal(err)
 	}
 	w := &world{tree: &kyuubitest.Tree{}}
+	if _, err := w.tree.Register("/kyuubi/serverUri=kyuubi-0:10009;sequence="); err != nil { // Kyuubi's own
+		t.Fatal(err)
+	}
 	groups := map[string]string{"alice": "analysts", "bob": "analysts"}
 	for range 2 {
 		w.servers = append(w.servers, &kyuubitest.Server{Registry: w.tree, GroupOf: groups})
@@ -58,8 +62,12 @@ func (w *world) register(t testing.TB, space kyuubitest.Space, e gateway.Engine)
 	if err != nil {
 		t.Fatal(err)
 	}
+	user := "alice"
+	if space.Level == "USER" || space.Level == "CONNECTION" {
+		user = space.User
+	}
 	for i, s := range w.servers {
-		s.Open(kyuubitest.Session{Identifier: handle(e, i), User: "alice", SessionType: "INTERACTIVE", EngineID: e.Application})
+		s.Open(kyuubitest.Session{Identifier: handle(e, i), User: user, SessionType: "INTERACTIVE", EngineID: e.Application})
 	}
 	return node
 }
@@ -77,9 +85,9 @@ func (w *world) die(e gateway.Engine) {
 
 // sessions of an engine that are open on all servers.
 func (w *world) sessions(e gateway.Engine) (n int) {
-	for _, s := range w.servers {
+	for i, s := range w.servers {
 		for _, session := range s.Sessions() {
-			if session.EngineID == e.Application {
+			if session.Identifier == handle(e, i) {
 				n++
 			}
 		}
@@ -90,13 +98,26 @@ func (w *world) sessions(e gateway.Engine) (n int) {
 // release an engine, all steps.
 func (w *world) release(t testing.TB, e gateway.Engine) (gateway.Release, error) {
 	t.Helper()
-	r := gateway.Release{Engine: e, Pending: gateway.Steps}
+	r := released(e)
 	for len(r.Pending) > 0 {
 		if err := r.Next(t.Context(), w.kyuubi); err != nil {
 			return r, err
 		}
 	}
 	return r, nil
+}
+
+// released begins the release of an engine that died an hour ago.
+func released(e gateway.Engine) gateway.Release {
+	return gateway.Release{Engine: e, Death: gateway.Death{At: time.Now().Add(-time.Hour)}, Pending: gateway.Steps}
+}
+
+// close sessions, as the last step does.
+func (w *world) close(t testing.TB, e gateway.Engine) error {
+	t.Helper()
+	r := released(e)
+	r.Pending = []gateway.Step{gateway.CloseSessions}
+	return r.Next(t.Context(), w.kyuubi)
 }
 
 // deadEngine is that of the recorded driver.

@@ -1,14 +1,19 @@
 package kyuubi
 
 import (
+	"context"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 var ways = map[string]string{"exact": exactConfig, "rest": restConfig}
@@ -88,10 +93,10 @@ func TestForgedKeys(t *testing.T) {
 				}
 				// Were there proof after all, sessions without an engine would be left alone.
 				forged.Application = own.Application
-				if _, err := w.kyuubi.CloseSessions(t.Context(), forged); err != nil {
+				if err := w.close(t, forged); err != nil {
 					t.Error(err)
 				}
-				if _, err := w.kyuubi.CloseSessions(t.Context(), gateway.Engine{}); err != nil {
+				if err := w.close(t, gateway.Engine{}); err != nil {
 					t.Error(err)
 				}
 				if len(w.tree.Deleted()) > 0 || w.sessions(healthy) != 2 || len(w.servers[0].Sessions()) != 2 {
@@ -136,7 +141,7 @@ func TestCollateral(t *testing.T) {
 	e := deadEngine(t)
 	w := newWorld(t, restConfig)
 	w.register(t, usersSpace, e)
-	r := gateway.Release{Engine: e, Pending: gateway.Steps}
+	r := released(e)
 	if err := r.Next(t.Context(), w.kyuubi); err != nil {
 		t.Fatal(err)
 	}
@@ -151,4 +156,197 @@ func TestCollateral(t *testing.T) {
 	if err := r.Next(t.Context(), w.kyuubi); err != nil || !slices.Equal(r.Collateral, []string{healthy.Reference}) {
 		t.Errorf("%v, collateral %q", err, r.Collateral)
 	}
+}
+
+// Sessions name their engine by its application alone, and whoever submits a
+// driver can choose that: with another engine of the same one nothing is done.
+func TestSharedApplication(t *testing.T) {
+	e := deadEngine(t)
+	rival := healthy
+	rival.Application = e.Application
+	for _, before := range []bool{true, false} { // it is registered before the proof, or after the removal
+		w := newWorld(t, exactConfig)
+		w.register(t, usersSpace, e)
+		if before {
+			w.register(t, usersSpace, rival)
+		}
+		r := released(e)
+		var err error
+		for err == nil && len(r.Pending) > 0 {
+			if !before && r.Pending[0] == gateway.CloseSessions {
+				w.register(t, usersSpace, rival)
+			}
+			err = r.Next(t.Context(), w.kyuubi)
+		}
+		if refusal := gateway.RefusalOf(err); refusal == nil || refusal.Reason != gateway.NotProven || w.sessions(rival) != 2 || before == (len(w.tree.Deleted()) > 0) {
+			t.Errorf("before: %t: %v, deleted %q", before, err, w.tree.Deleted())
+		}
+	}
+}
+
+// Sessions of somebody else, or begun after the death, are another engine's.
+func TestOthersSessions(t *testing.T) {
+	e := deadEngine(t)
+	for way, config := range ways {
+		w := newWorld(t, config)
+		w.register(t, usersSpace, e)
+		r := released(e)
+		for _, other := range []kyuubitest.Session{
+			{Identifier: "bobs", User: "bob"}, {Identifier: "later", User: "alice", CreateTime: r.Death.At.Add(2 * slack).UnixMilli()},
+		} {
+			other.EngineID, other.SessionType = e.Application, "INTERACTIVE"
+			w.servers[0].Open(other)
+		}
+		for len(r.Pending) > 0 {
+			if err := r.Next(t.Context(), w.kyuubi); err != nil {
+				t.Fatal(way, err)
+			}
+		}
+		if left := w.servers[0].Sessions(); len(left) != 2 || w.sessions(e) != 0 {
+			t.Errorf("%s: %v", way, left)
+		}
+	}
+}
+
+// The namespace that Kyuubi wrote must be the pod's.
+func TestAnotherNamespace(t *testing.T) {
+	for info, want := range map[string]bool{
+		`{"resourceManager":"k8s://https://192.0.2.2:16443","kubernetesInfo":{"context":null,"namespace":"kyuubi"}}`: true,
+		`{"kubernetesInfo":{"namespace":"strangers"}}`:                                                               false,
+		`{"kubernetesInfo":{}}`: true,
+		`{`:                     false,
+	} {
+		e := deadEngine(t)
+		a := attributes{"refId": e.Reference, "kyuubi.engine.id": e.Application, "serverUri": e.Addresses[0] + ":1", "kyuubi.engine.appMgrInfo": base64.StdEncoding.EncodeToString([]byte(info))}
+		if a.registers(e) != want {
+			t.Errorf("%s: %t", info, !want)
+		}
+	}
+}
+
+// A label that was changed is not that of the driver's environment.
+func TestRelabelled(t *testing.T) {
+	pod := kyuubitest.DriverOOMKilled()
+	pod.Labels[spark.ApplicationLabel] = healthy.Application
+	driver, err := spark.PodOf(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := engineOf(driver); ok {
+		t.Error("taken for an engine of the label's application")
+	}
+}
+
+// A registration that the configuration does not cover is not removed, but
+// proven again.
+func TestForeignRegistration(t *testing.T) {
+	e := deadEngine(t)
+	for way, config := range ways {
+		w := newWorld(t, config)
+		node := w.register(t, usersSpace, e)
+		other := w.register(t, usersSpace, healthy)
+		for _, foreign := range []string{other, "/root" + node, "/elsewhere" + node[strings.LastIndex(node, "/"):], "type=SPARK_SQL"} {
+			r := released(e)
+			r.Found, r.Pending = []gateway.Registration{gateway.Registration(foreign)}, gateway.Steps[1:]
+			if err := r.Next(t.Context(), w.kyuubi); way == "exact" && !errors.Is(err, gateway.ErrForeign) || way == "rest" && err == nil {
+				t.Errorf("%s, %s: %v", way, foreign, err)
+			}
+			if len(w.tree.Deleted()) > 0 {
+				t.Errorf("%s, %s: deleted", way, foreign)
+			}
+		}
+	}
+}
+
+// A root or namespace where no Kyuubi is is told, with what is there.
+func TestWrongNamespace(t *testing.T) {
+	w := newWorld(t, strings.Replace(exactConfig, `"zookeeper:2181"]`, `"zookeeper:2181"], namespace: other`, 1))
+	w.register(t, usersSpace, deadEngine(t))
+	_, err := w.release(t, deadEngine(t))
+	if refusal := gateway.RefusalOf(err); refusal == nil || refusal.Reason != gateway.WrongPath || !strings.Contains(err.Error(), "kyuubi_1.12.0_USER_SPARK_SQL") {
+		t.Error(err)
+	}
+}
+
+// Names of ZooKeeper's servers that are not known stop nothing while one is.
+func TestUnknownNames(t *testing.T) {
+	c, err := ParseConfig([]byte(strings.Replace(exactConfig, `"zookeeper:2181"`, `"gone:2181", "zookeeper:2182", "other:2181"`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := newExact(*c.ZooKeeper)
+	known := map[string][]string{"zookeeper": {"10.0.0.1", "fd00::1"}}
+	x.lookup = func(_ context.Context, host string) ([]string, error) {
+		if known[host] == nil {
+			return nil, errors.New("no such host " + host)
+		}
+		return slices.Clone(known[host]), nil
+	}
+	if got, err := x.addresses(t.Context()); err != nil || !slices.Equal(got, []string{"10.0.0.1:2182", "[fd00::1]:2182"}) {
+		t.Errorf("%q, %v", got, err)
+	}
+	known = nil
+	if _, err := x.addresses(t.Context()); err == nil || !strings.Contains(err.Error(), "gone") || !strings.Contains(err.Error(), "other") {
+		t.Error(err)
+	}
+}
+
+// A server that cannot be reached is given up after some minutes; the others are
+// not asked again.
+func TestServerGone(t *testing.T) {
+	e := deadEngine(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, exactConfig)
+		w.register(t, usersSpace, e)
+		delete(w.hosts, "kyuubi-1")
+		asked := 0
+		w.servers[0].Fail(func(answer http.ResponseWriter, r *http.Request) http.ResponseWriter {
+			if r.Method == http.MethodGet {
+				asked++
+			}
+			return answer
+		})
+		r, err := w.release(t, e)
+		for begun := time.Now(); err != nil; err = r.Next(t.Context(), w.kyuubi) {
+			if time.Since(begun) > 6*time.Minute {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		if asked != 1 || !slices.Equal(r.GivenUp, []string{"http://kyuubi-1"}) || len(w.servers[0].Sessions()) > 0 {
+			t.Errorf("asked %d times, given up %q", asked, r.GivenUp)
+		}
+	})
+}
+
+// An empty list is not the end of an engine right after its death, and later
+// only when two say it.
+func TestRESTAbsent(t *testing.T) {
+	e := deadEngine(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, restConfig)
+		w.register(t, usersSpace, e)
+		r := released(e)
+		r.Death.At = time.Now()
+		if err := r.Next(t.Context(), w.kyuubi); err != nil {
+			t.Fatal(err)
+		}
+		empty := func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+			if strings.HasSuffix(r.URL.Path, "/engine") {
+				says(200, "[]")(w, r)
+				return nil
+			}
+			return w
+		}
+		w.servers[0].Fail(empty)
+		w.servers[1].Fail(empty)
+		if err := r.Next(t.Context(), w.kyuubi); !errors.Is(err, errAbsent) {
+			t.Error(err)
+		}
+		time.Sleep(2 * expiry)
+		w.servers[1].Fail(nil)
+		if err := r.Next(t.Context(), w.kyuubi); err != nil || len(w.tree.Deleted()) != 1 {
+			t.Errorf("%v, deleted %q", err, w.tree.Deleted())
+		}
+	})
 }

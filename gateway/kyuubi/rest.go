@@ -3,12 +3,12 @@ package kyuubi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
@@ -33,19 +33,20 @@ func (k *Kyuubi) restRegistrations(ctx context.Context, e gateway.Engine) ([]gat
 
 func (s server) registrations(ctx context.Context, e gateway.Engine, users []string) (found []gateway.Registration, err error) {
 	for _, user := range users {
-		for _, level := range levels {
-			query := url.Values{"type": {engineType}, "sharelevel": {level}, "proxyUser": {user}}
-			engines, err := s.engines(ctx, query)
+		for _, space := range spacesOf(user, e) {
+			engines, err := s.engines(ctx, space)
 			if err != nil {
 				return nil, err
 			}
 			for _, registered := range engines {
 				if registered.Attributes.registers(e) {
-					query.Set("subdomain", registered.Subdomain)
-					found = append(found, gateway.Registration(query.Encode()))
+					space.Set("subdomain", registered.Subdomain)
+					found = append(found, gateway.Registration(space.Encode()))
 				}
 			}
 		}
+		slices.Sort(found)
+		found = slices.Compact(found)
 		if len(found) > 0 {
 			break
 		}
@@ -55,14 +56,57 @@ func (s server) registrations(ctx context.Context, e gateway.Engine, users []str
 
 var errShared = errors.New("healthy engines are registered in the same space, and the way rest cannot remove one alone; waiting for the dead one to expire")
 
-// restDeregister checks, and deletes then.
-func (k *Kyuubi) restDeregister(ctx context.Context, e gateway.Engine, found []gateway.Registration) (collateral []string, err error) {
-	for _, registration := range found {
+// spacesOf a user where the engine may be. The subdomain is sent first: left out
+// it means all of them, or on some servers the one of their configuration.
+func spacesOf(user string, e gateway.Engine) (spaces []url.Values) {
+	for _, level := range levels {
+		subdomains := []string{"default", ""}
+		if level == "CONNECTION" {
+			subdomains[0] = e.Reference
+		}
+		for _, subdomain := range subdomains {
+			space := url.Values{"type": {engineType}, "sharelevel": {level}, "proxyUser": {user}, "hive.server2.proxy.user": {user}}
+			if subdomain != "" {
+				space.Set("subdomain", subdomain)
+			}
+			spaces = append(spaces, space)
+		}
+	}
+	return spaces
+}
+
+// expiry is after which time a dead engine may be missing in a list; a server
+// that cannot ask ZooKeeper gives an empty one, too.
+const expiry = time.Minute
+
+var errAbsent = errors.New("the dead engine is not listed; it may be gone, or ZooKeeper away: asked once more")
+
+// restDeregister checks, and deletes then. An engine is gone when two servers
+// say so, or one twice, and it may be.
+func (k *Kyuubi) restDeregister(ctx context.Context, r *gateway.Release) (collateral []string, err error) {
+	for _, registration := range r.Found {
 		query, err := url.ParseQuery(string(registration))
 		if err != nil || query.Get("subdomain") == "" {
-			return collateral, fmt.Errorf("registration %q is not one of the way rest: the configuration has changed in the middle of a release", registration)
+			return collateral, gateway.ErrForeign
 		}
-		others, err := anyServer(ctx, k, func(s server) ([]string, error) { return s.deregister(ctx, e, query, k.log) })
+		absent := 0
+		ask := func(s server) ([]string, error) {
+			others, err := s.deregister(ctx, r.Engine, query, k.log)
+			if errors.Is(err, errAbsent) {
+				if absent++; absent > 1 && time.Since(r.Death.At) > expiry {
+					return nil, nil
+				}
+			}
+			return others, err
+		}
+		others, err := anyServer(ctx, k, ask)
+		if errors.Is(err, errAbsent) && absent == 1 {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+			others, err = anyServer(ctx, k, ask)
+		}
 		collateral = append(collateral, others...)
 		if err != nil {
 			return collateral, err
@@ -82,7 +126,7 @@ func (s server) deregister(ctx context.Context, e gateway.Engine, query url.Valu
 	dead := func(r engine) bool { return r.Attributes.registers(e) }
 	switch {
 	case !slices.ContainsFunc(engines, dead):
-		return nil, nil // gone already
+		return nil, errAbsent
 	case slices.ContainsFunc(engines, func(r engine) bool { return !dead(r) }):
 		return nil, errShared
 	}
@@ -94,6 +138,11 @@ func (s server) deregister(ctx context.Context, e gateway.Engine, query url.Valu
 	}
 	log.Info("deleted by the way rest", "space", query.Encode(), "window", time.Since(asked), "collateral", collateral)
 	return collateral, err
+}
+
+// isName tells whether a text can be one step of a path.
+func isName(text string) bool {
+	return text != "" && text != "." && text != ".." && !strings.Contains(text, "/")
 }
 
 const maxUsers = 4 // one is enough where they share a group
@@ -113,7 +162,7 @@ func (k *Kyuubi) usersOf(ctx context.Context, e gateway.Engine) (users []string,
 	}
 	defer done()
 	for _, s := range servers {
-		err = errors.Join(err, s.eachSession(ctx, func(found session) {
+		err = errors.Join(err, s.eachSession(ctx, "", func(found session) {
 			if found.EngineID == e.Application {
 				add(found.User)
 			}
@@ -134,9 +183,12 @@ func anyServer[T any](ctx context.Context, k *Kyuubi, ask func(server) ([]T, err
 	}
 	rand.Shuffle(len(servers), func(i, j int) { servers[i], servers[j] = servers[j], servers[i] })
 	for _, s := range servers {
-		if result, err = ask(s); err == nil || errors.As(err, new(*gateway.Refusal)) || errors.Is(err, errShared) {
-			break
+		some, e := ask(s)
+		result = append(result, some...)
+		if e == nil || errors.Is(e, errShared) {
+			return result, e
 		}
+		err = errors.Join(err, e)
 	}
 	return result, err
 }

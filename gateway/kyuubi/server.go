@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -15,6 +16,8 @@ import (
 
 // server is one Kyuubi server's REST API, for the time of one release.
 type server struct {
+	name          string // of its pod, or else its base
+	unready       bool   // it may be starting
 	base          string // "http://10.244.0.7:10099"
 	client        *http.Client
 	authorization string            // the header, "" for none
@@ -36,6 +39,7 @@ type session struct {
 	User        string `json:"user"`
 	SessionType string `json:"sessionType"` // "" before Kyuubi 1.10
 	EngineID    string `json:"engineId"`    // "" while there is no engine
+	CreateTime  int64  `json:"createTime"`  // milliseconds since 1970
 }
 
 // engine that a server knows of, as ZooKeeper has it.
@@ -46,9 +50,14 @@ type engine struct {
 	Attributes attributes `json:"attributes"`
 }
 
-// eachSession of the server's own calls use; sessionType is case-sensitive.
-func (s server) eachSession(ctx context.Context, use func(session)) error {
-	return s.call(ctx, http.MethodGet, "/admin/sessions?sessionType=INTERACTIVE", func(body io.Reader) error {
+// eachSession of the server's own, of one user or, with "", of all, calls use;
+// sessionType is case-sensitive.
+func (s server) eachSession(ctx context.Context, user string, use func(session)) error {
+	query := url.Values{"sessionType": {"INTERACTIVE"}}
+	if user != "" && !strings.Contains(user, ",") { // of which Kyuubi makes a list
+		query.Set("users", user)
+	}
+	return s.call(ctx, http.MethodGet, "/admin/sessions?"+query.Encode(), func(body io.Reader) error {
 		return decodeEach(body, s.secrets, use)
 	})
 }
@@ -78,7 +87,13 @@ func (s server) deleteEngines(ctx context.Context, query url.Values) (text strin
 // call a server. read is given the body of an answer 200.
 func (s server) call(ctx context.Context, method, path string, read func(io.Reader) error) error {
 	err := s.exchange(ctx, method, s.base+"/api/v1"+path, read)
-	if refusal := (*gateway.Refusal)(nil); errors.As(err, &refusal) {
+	refusal := (*gateway.Refusal)(nil)
+	errors.As(err, &refusal)
+	switch {
+	case refusal == nil:
+	case s.unready && refusal.Reason == gateway.WrongPath:
+		err = fmt.Errorf("it may be starting: %w", refusal.Err)
+	default:
 		refusal.Err = fmt.Errorf("%s %s: %w", method, s.base, refusal.Err)
 		return refusal
 	}
@@ -93,21 +108,25 @@ func (s server) exchange(ctx context.Context, method, address string, read func(
 	if err != nil {
 		return err
 	}
-	if err := s.refused.before(s.authorization); err != nil {
+	if err := s.refused.before(s.base, s.authorization); err != nil {
 		return err
 	}
 	if s.authorization != "" {
 		request.Header.Set("Authorization", s.authorization)
 	}
 	response, err := s.client.Do(request)
+	if dialled := (*net.OpError)(nil); errors.As(err, &dialled) && dialled.Op == "dial" {
+		return fmt.Errorf("%w: %w", errUnreachable, dialled)
+	}
 	if err != nil { // it may have arrived
 		return fmt.Errorf("%w: %s", errUnsure, s.secrets.Replace(withoutURL(err).Error()))
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(response.Body, maxMessage)) // what came of it will do
-		return s.refused.keep(s.authorization, newAnswer(response.StatusCode, body).meaning(s.secrets))
+		return s.refused.keep(s.base, s.authorization, newAnswer(response.StatusCode, body).meaning(s.secrets))
 	}
+	_ = s.refused.keep(s.base, s.authorization, nil)
 	return read(response.Body)
 }
 

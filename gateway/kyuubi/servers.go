@@ -1,6 +1,7 @@
 package kyuubi
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -22,7 +23,7 @@ import (
 // servers as they are now, with the credentials as they are now; done closes the
 // connections. Nothing is kept between releases.
 func (k *Kyuubi) servers(ctx context.Context) (servers []server, done func(), err error) {
-	bases, err := k.bases(ctx)
+	servers, err = k.bases(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -39,24 +40,29 @@ func (k *Kyuubi) servers(ctx context.Context) (servers []server, done func(), er
 		Timeout:       seconds(k.config.Servers.TimeoutSeconds),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	for _, base := range bases {
-		servers = append(servers, server{base, client, authorization, secretsOf(authorization), &k.refused})
+	for i := range servers {
+		s := &servers[i]
+		s.client, s.authorization, s.secrets, s.refused = client, authorization, secretsOf(authorization), &k.refused
 	}
 	return servers, done, nil
 }
 
-// bases of the servers' addresses. Endpoints that are not ready are servers too:
-// they have sessions.
-func (k *Kyuubi) bases(ctx context.Context) (bases []string, err error) {
+// managed by Kubernetes' own controller; anybody else's slice may name any address.
+const managed = "endpointslice-controller.k8s.io"
+
+// bases of the servers: names and addresses alone. Endpoints that are not ready
+// are servers too: they have sessions. What ends and does not serve is none.
+func (k *Kyuubi) bases(ctx context.Context) (servers []server, err error) {
 	service := k.config.Servers.Service
 	if service == nil {
 		for _, url := range k.config.Servers.URLs {
-			bases = append(bases, strings.TrimSuffix(url, "/"))
+			base := strings.TrimSuffix(url, "/")
+			servers = append(servers, server{name: base, base: base})
 		}
-		return bases, nil
+		return servers, nil
 	}
 	var list discoveryv1.EndpointSliceList
-	if err := k.slices.List(ctx, &list, client.InNamespace(service.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: service.Name}); err != nil {
+	if err := k.slices.List(ctx, &list, client.InNamespace(service.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: service.Name, discoveryv1.LabelManagedBy: managed}); err != nil {
 		return nil, fmt.Errorf("listing the servers of Service %s/%s: %w", service.Namespace, service.Name, err)
 	}
 	scheme := "http://"
@@ -65,18 +71,25 @@ func (k *Kyuubi) bases(ctx context.Context) (bases []string, err error) {
 	}
 	for _, slice := range list.Items {
 		for _, endpoint := range slice.Endpoints {
-			if len(endpoint.Addresses) > 0 { // the first; the others mean the same
-				bases = append(bases, scheme+net.JoinHostPort(endpoint.Addresses[0], strconv.Itoa(int(service.Port))))
+			pod, is := endpoint.TargetRef, endpoint.Conditions
+			ended := is.Terminating != nil && *is.Terminating && is.Serving != nil && !*is.Serving
+			if slice.AddressType == discoveryv1.AddressTypeFQDN || pod == nil || pod.Kind != "Pod" || pod.Namespace != service.Namespace || ended || len(endpoint.Addresses) == 0 {
+				continue
 			}
+			servers = append(servers, server{ // the first address; the others mean the same
+				name:    pod.Name + " " + string(pod.UID),
+				base:    scheme + net.JoinHostPort(endpoint.Addresses[0], strconv.Itoa(int(service.Port))),
+				unready: is.Ready != nil && !*is.Ready,
+			})
 		}
 	}
-	slices.Sort(bases)
-	return slices.Compact(bases), nil
+	slices.SortFunc(servers, func(a, b server) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.base, b.base)) })
+	return slices.CompactFunc(servers, func(a, b server) bool { return a.name == b.name }), nil // one address of each will do
 }
 
 func (s Servers) transport() (http.RoundTripper, func(), error) {
 	t := &http.Transport{ // no proxy: credentials go to the servers alone
-		DialContext:            (&net.Dialer{Timeout: seconds(s.TimeoutSeconds)}).DialContext,
+		DialContext:            (&net.Dialer{Timeout: seconds(s.TimeoutSeconds) / 2}).DialContext, // within that of the call, so that it shows
 		TLSHandshakeTimeout:    seconds(s.TimeoutSeconds),
 		MaxResponseHeaderBytes: 64 << 10,
 	}

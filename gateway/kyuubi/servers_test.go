@@ -3,6 +3,7 @@ package kyuubi
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -12,25 +13,34 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
+	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
 )
 
 func slice(namespace, name, service string, addresses ...string) client.Object {
-	s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: service}}}
+	s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: service, discoveryv1.LabelManagedBy: managed}}, AddressType: discoveryv1.AddressTypeIPv4}
 	for i, address := range addresses {
-		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: new(i == 0)}})
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: new(i == 0)},
+			TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: "pod-" + address}})
 	}
 	return s
 }
 
 // All servers of the Service, ready or not, once each, and no other's.
 func TestServersOfService(t *testing.T) {
-	api := fake.NewClientBuilder().WithObjects(
+	byHand := slice("kyuubi", "hand", "kyuubi", "10.0.0.5").(*discoveryv1.EndpointSlice)
+	byHand.Labels[discoveryv1.LabelManagedBy] = "me"
+	strange := slice("kyuubi", "strange", "kyuubi", "10.0.0.6", "10.0.0.7", "10.0.0.8").(*discoveryv1.EndpointSlice)
+	strange.Endpoints[0].TargetRef = nil
+	strange.Endpoints[1].TargetRef.Namespace = "strangers"
+	strange.Endpoints[2].Conditions = discoveryv1.EndpointConditions{Terminating: new(true), Serving: new(false)}
+	api := fake.NewClientBuilder().WithObjects(byHand, strange,
 		slice("kyuubi", "a", "kyuubi", "10.0.0.2", "10.0.0.1"), slice("kyuubi", "b", "kyuubi", "10.0.0.1", "fd00::1"),
 		slice("kyuubi", "c", "other", "10.0.0.3"), slice("strangers", "d", "kyuubi", "10.0.0.4"),
 	).Build()
@@ -42,7 +52,11 @@ servers: {service: {namespace: kyuubi, name: kyuubi}, tls: {serverName: kyuubi}}
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := New(c, api, slog.New(slog.DiscardHandler)).bases(t.Context())
+	servers, err := New(c, api, slog.New(slog.DiscardHandler)).bases(t.Context())
+	var got []string
+	for _, s := range servers {
+		got = append(got, s.base)
+	}
 	if want := []string{"https://10.0.0.1:10099", "https://10.0.0.2:10099", "https://[fd00::1]:10099"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -79,7 +93,10 @@ servers: {urls: ["` + served.URL + `"], tls: {caFile: ` + ca + `, serverName: ` 
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(config, nil, slog.New(slog.DiscardHandler)).CloseSessions(t.Context(), healthy)
+		closed, err := New(config, nil, slog.New(slog.DiscardHandler)).closeSessions(t.Context(), &gateway.Release{Engine: healthy})
+		for _, c := range closed {
+			err = errors.Join(err, c.Err)
+		}
 		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -106,7 +123,7 @@ func TestCredentialsStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Servers.URLs = c.Servers.URLs[:1]
-	if _, err := New(c, nil, slog.New(slog.DiscardHandler)).CloseSessions(t.Context(), healthy); err == nil {
+	if closed, err := New(c, nil, slog.New(slog.DiscardHandler)).closeSessions(t.Context(), &gateway.Release{Engine: healthy}); err != nil || closed[0].Err == nil {
 		t.Error("a redirect was taken for an answer")
 	}
 }

@@ -2,6 +2,7 @@ package releaser
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,11 +31,15 @@ func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
 }
 
 func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
-	if _, died, due := l.due(pod, gone); !due || time.Since(died) > longAgo {
+	if _, death, due := l.due(pod, gone); !due || time.Since(death.At) > longAgo {
 		return
 	}
 	k := key{client.ObjectKeyFromObject(pod), pod.UID}
 	l.lock.Lock()
+	if _, done := l.done[k]; done {
+		l.lock.Unlock()
+		return
+	}
 	d, known := l.deaths[k]
 	if !known {
 		d = newDeath()
@@ -53,7 +58,7 @@ func newDeath() *death {
 
 // resume what an earlier process has begun, and look at the configuration.
 func (l *loop) resume(ctx context.Context, q queue) error {
-	begun, err := l.journal.read(ctx, l.log)
+	begun, err := l.journal.read(ctx, l.namespaces, l.log)
 	if err != nil {
 		return err
 	}
@@ -64,7 +69,7 @@ func (l *loop) resume(ctx context.Context, q queue) error {
 		if l.deaths[k] == nil {
 			l.deaths[k] = newDeath()
 		}
-		l.deaths[k].release = r
+		l.deaths[k].release, l.deaths[k].written = r, true
 		q.Add(k)
 	}
 	go l.retryWhenChanged(ctx, q)
@@ -108,6 +113,14 @@ func (l *loop) forget(k key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	delete(l.deaths, k)
+}
+
+// settle notes what is done, as long as it could be due again.
+func (l *loop) settle(k key) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	maps.DeleteFunc(l.done, func(_ key, at time.Time) bool { return time.Since(at) > longAgo })
+	l.done[k] = time.Now()
 }
 
 // refuse notes a refusal, and says whether it is news.

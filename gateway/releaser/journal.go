@@ -24,9 +24,15 @@ type journal struct {
 	name types.NamespacedName
 }
 
+// maxEntry leaves room for others in the 1 MiB of a ConfigMap.
+const maxEntry = 8 << 10
+
 // write down a release, before its first change.
 func (j journal) write(ctx context.Context, uid types.UID, r *gateway.Release) error {
 	text, err := json.Marshal(r)
+	if err == nil && len(text) > maxEntry {
+		err = fmt.Errorf("an entry of %d bytes", len(text))
+	}
 	if err != nil {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
@@ -43,11 +49,8 @@ func (j journal) write(ctx context.Context, uid types.UID, r *gateway.Release) e
 	return nil
 }
 
-// remove a release, if it was written down.
+// remove a release; there may be none.
 func (j journal) remove(ctx context.Context, uid types.UID, r *gateway.Release) error {
-	if len(r.Found) == 0 {
-		return nil
-	}
 	err := j.api.Patch(ctx, j.object(), mergePatch(map[string]any{"data": map[string]any{string(uid): nil}}))
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("writing the journal: %w", err)
@@ -56,7 +59,7 @@ func (j journal) remove(ctx context.Context, uid types.UID, r *gateway.Release) 
 }
 
 // read what is written down. An entry that is none of ours is told and left.
-func (j journal) read(ctx context.Context, log *slog.Logger) (begun []*gateway.Release, err error) {
+func (j journal) read(ctx context.Context, namespaces []string, log *slog.Logger) (begun []*gateway.Release, err error) {
 	kept := j.object()
 	if err := j.api.Get(ctx, j.name, kept); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -67,14 +70,21 @@ func (j journal) read(ctx context.Context, log *slog.Logger) (begun []*gateway.R
 	for uid, text := range kept.Data {
 		r := &gateway.Release{}
 		err := json.Unmarshal([]byte(text), r)
-		known := func(s gateway.Step) bool { return slices.Contains(gateway.Steps, s) }
-		if err != nil || string(r.UID) != uid || len(r.Found) == 0 || slices.ContainsFunc(r.Pending, func(s gateway.Step) bool { return !known(s) }) {
+		if err != nil || string(r.UID) != uid || !proven(r, namespaces) {
 			log.Error("the journal has an entry that cannot be read", "configMap", j.name, "key", uid, "error", err)
 			continue
 		}
 		begun = append(begun, r)
 	}
 	return begun, nil
+}
+
+// proven tells whether a release is one that the journal may hold: of a driver
+// where engines live, with its keys and its proof, and in the middle.
+func proven(r *gateway.Release, namespaces []string) bool {
+	n, e := len(r.Pending), r.Engine
+	return slices.Contains(namespaces, r.Driver.Namespace) && e.Reference != "" && e.Application != "" && len(e.Addresses) > 0 &&
+		len(r.Found) > 0 && n < len(gateway.Steps) && slices.Equal(r.Pending, gateway.Steps[len(gateway.Steps)-n:])
 }
 
 func (j journal) object() *corev1.ConfigMap {

@@ -34,7 +34,14 @@ type death struct {
 	release *gateway.Release // nil until it has begun
 	pause   wait.Backoff
 	looked  bool           // once for a registration, in vain
+	tried   bool           // and not done
+	written bool           // the release, to the journal
 	refused gateway.Reason // as it was told; "" when it is not refused
+}
+
+// unproven tells whether there is no proof yet, or none any more.
+func (d *death) unproven() bool {
+	return d.release == nil || len(d.release.Found) == 0
 }
 
 type loop struct {
@@ -45,15 +52,19 @@ type loop struct {
 	metrics    *metrics
 	log        *slog.Logger
 
+	retries chan struct{} // a place for each that may be under way
+
 	lock   sync.Mutex
 	deaths map[key]*death
+	done   map[key]time.Time // by this process, so that a mark that is taken away starts nothing
 }
 
 func newLoop(c Config, api client.Client) *loop {
 	l := &loop{
 		gateway: c.Gateway(api), namespaces: c.Namespaces, api: api, log: c.Log,
 		journal: journal{api: api, name: types.NamespacedName{Namespace: c.Namespace, Name: name}},
-		deaths:  map[key]*death{},
+		retries: make(chan struct{}, workers/2),
+		deaths:  map[key]*death{}, done: map[key]time.Time{},
 	}
 	l.metrics = newMetrics(l.gateway.Name(), l.pending)
 	return l
@@ -65,8 +76,28 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	if d == nil {
 		return reconcile.Result{}, nil
 	}
+	if d.tried { // deaths that are new go before
+		select {
+		case l.retries <- struct{}{}:
+			defer func() { <-l.retries }()
+		default:
+			return reconcile.Result{RequeueAfter: wait.Jitter(firstPause, 1)}, nil
+		}
+	}
 	err := l.advance(ctx, k, d)
-	refusal := (*gateway.Refusal)(nil)
+	refusal := gateway.RefusalOf(err)
+	if r := d.release; err != nil && r != nil && over(r, refusal) {
+		if refusal != nil {
+			l.tellRefusal(ctx, k, d, refusal)
+		}
+		l.log.Warn("release given up", "pod", k.NamespacedName, "error", err)
+		err = l.finish(ctx, k, d, gateway.Unproven)
+		refusal = nil
+	}
+	if d.unproven() && l.seen(d) != nil { // the next try begins with the pod
+		d.release = nil
+	}
+	d.tried = true
 	switch {
 	case err == nil:
 		l.forget(k)
@@ -74,7 +105,7 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	case errors.Is(err, gateway.ErrNotRegistered): // it may be on its way, or a server could not see it
 		d.looked = true
 		return reconcile.Result{RequeueAfter: secondLook}, nil
-	case errors.As(err, &refusal):
+	case refusal != nil:
 		l.tellRefusal(ctx, k, d, refusal)
 		return reconcile.Result{RequeueAfter: wait.Jitter(refusedPause, 0.1)}, nil
 	}
@@ -84,68 +115,96 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	return reconcile.Result{RequeueAfter: pause}, nil
 }
 
+// over tells whether a release is to end without success: what cannot be proven
+// has expired by now, and nothing is tried for ever.
+func over(r *gateway.Release, refusal *gateway.Refusal) bool {
+	age := time.Since(r.Death.At)
+	return age > longAgo || refusal != nil && refusal.Reason == gateway.NotProven && age > expired
+}
+
 // advance does all that is left; without an error it is done, or need not be.
 func (l *loop) advance(ctx context.Context, k key, d *death) error {
 	if d.release == nil {
-		release, err := l.begin(ctx, k, d)
-		if release == nil || err != nil {
+		if due, err := l.begin(ctx, k, d); !due || err != nil {
 			return err
 		}
-		d.release = release
 	}
 	for r := d.release; len(r.Pending) > 0; {
-		step := r.Pending[0]
-		err := r.Next(ctx, l.gateway)
-		if errors.Is(err, gateway.ErrNotRegistered) {
-			d.release = nil // the next look is at the pod again
-			if d.looked {
-				return l.finish(ctx, k, r, gateway.NotRegistered)
+		if step := r.Pending[0]; step != gateway.Prove {
+			if dead, err := l.still(ctx, k, d); err != nil {
+				return err
+			} else if !dead {
+				l.log.Error("the driver runs again, and is left alone", "pod", k.NamespacedName)
+				return l.journal.remove(ctx, k.UID, r)
 			}
+			if !d.written { // nothing is removed without a trace
+				if err := l.journal.write(ctx, k.UID, r); err != nil {
+					return err
+				}
+				d.written = true
+			}
+		} else {
+			d.written = false
+		}
+		err := r.Next(ctx, l.gateway)
+		if errors.Is(err, gateway.ErrNotRegistered) && (d.looked || l.seen(d) == nil) {
+			return l.finish(ctx, k, d, gateway.NotRegistered)
 		}
 		if err != nil {
 			return err
 		}
-		if step == gateway.Prove {
-			if err := l.journal.write(ctx, k.UID, r); err != nil {
-				d.release = nil // prove it again: nothing is removed without a trace
-				return err
-			}
-		}
 	}
-	return l.finish(ctx, k, d.release, gateway.Deregistered)
+	return l.finish(ctx, k, d, gateway.Deregistered)
 }
 
-// begin reads the pod anew and starts its release; nil where none is due.
-func (l *loop) begin(ctx context.Context, k key, d *death) (*gateway.Release, error) {
+// still tells whether the proof holds right before something is removed: the
+// driver is dead, or gone, and alone with its keys.
+func (l *loop) still(ctx context.Context, k key, d *death) (dead bool, err error) {
 	pod, gone, err := l.look(ctx, k, d)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	engine, died, due := l.due(pod, gone)
+	if !gone {
+		driver, err := spark.PodOf(pod)
+		if err != nil {
+			return false, nil //nolint:nilerr // it is no driver any more
+		}
+		if _, dead := gateway.DeathOf(driver); !dead {
+			return false, nil
+		}
+	}
+	return true, l.alone(ctx, k, d.release.Engine)
+}
+
+// begin reads the pod anew and starts its release; it may not be due any more.
+func (l *loop) begin(ctx context.Context, k key, d *death) (due bool, err error) {
+	pod, gone, err := l.look(ctx, k, d)
+	if err != nil {
+		return false, err
+	}
+	engine, death, due := l.due(pod, gone)
 	if !due {
-		return nil, nil
+		return false, nil
 	}
+	d.release = &gateway.Release{Driver: k.NamespacedName, UID: k.UID, Engine: engine, Death: death, Pending: slices.Clone(gateway.Steps)}
 	if len(engine.Addresses) == 0 {
-		return nil, &gateway.Refusal{
+		return true, &gateway.Refusal{
 			Reason: gateway.NotProven, Err: errors.New("the pod has no address of its own"),
 			Remedy: "The pod has no address of its own, and with hostNetwork an address shows nothing about whose the registration is; it has to expire.",
 		}
 	}
-	if err := l.alone(ctx, k, engine); err != nil {
-		return nil, err
-	}
-	return &gateway.Release{Driver: k.NamespacedName, UID: k.UID, Engine: engine, Died: died, Pending: slices.Clone(gateway.Steps)}, nil
+	return true, l.alone(ctx, k, engine)
 }
 
 // due tells whether a pod is a dead engine of the gateway that is to be released.
-func (l *loop) due(pod *corev1.Pod, gone bool) (e gateway.Engine, died time.Time, due bool) {
+func (l *loop) due(pod *corev1.Pod, gone bool) (e gateway.Engine, d gateway.Death, due bool) {
 	driver, err := spark.PodOf(pod)
 	if err != nil || driver.Role != spark.Driver || !slices.Contains(l.namespaces, pod.Namespace) {
-		return e, died, false
+		return e, d, false
 	}
 	e, ours := l.gateway.Engine(driver)
-	died, due = gateway.Due(driver, gone)
-	return e, died, due && ours
+	d, due = gateway.Due(driver, gone, l.gateway.Name(), l.gateway.Instance())
+	return e, d, due && ours
 }
 
 // look at the pod as it is now, or as it was seen last where it is gone.
@@ -173,7 +232,12 @@ func (l *loop) alone(ctx context.Context, k key, e gateway.Engine) error {
 		for _, claim := range claims {
 			others := &metav1.PartialObjectMetadataList{}
 			others.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
-			if err := l.api.List(ctx, others, client.InNamespace(namespace), claim, client.Limit(2)); err != nil {
+			if err := l.api.List(ctx, others, client.InNamespace(namespace), claim, client.Limit(2)); apierrors.IsForbidden(err) {
+				return &gateway.Refusal{
+					Reason: gateway.RightsMissing, Err: err,
+					Remedy: "The releaser may not list the pods of the namespace " + namespace + ": bind its role there, as for each of namespaces.",
+				}
+			} else if err != nil {
 				return fmt.Errorf("looking for other pods with the driver's labels: %w", err)
 			}
 			for _, other := range others.Items {
@@ -191,8 +255,17 @@ func (l *loop) alone(ctx context.Context, k key, e gateway.Engine) error {
 
 // finish tells of a release and marks the driver, so that it is not done again.
 // The journal's entry goes last: until then a new process finishes in its place.
-func (l *loop) finish(ctx context.Context, k key, r *gateway.Release, outcome gateway.Outcome) error {
-	mark := gateway.Mark{Gateway: l.gateway.Name(), At: time.Now(), Registration: outcome, Sessions: r.Sessions, Collateral: r.Collateral}
+func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outcome) error {
+	r := d.release
+	mark := gateway.Mark{
+		Gateway: l.gateway.Name(), At: time.Now(), Registration: outcome, Sessions: r.Sessions,
+		Collateral: r.Collateral, GivenUp: r.GivenUp, Instances: []string{l.gateway.Instance()},
+	}
+	if pod := l.seen(d); pod != nil { // what other instances looked for, too
+		mark.Instances = append(mark.Instances, gateway.MarkOf(pod).Instances...)
+		slices.Sort(mark.Instances)
+		mark.Instances = slices.Compact(mark.Instances)
+	}
 	if outcome == gateway.Deregistered {
 		l.tellRelease(ctx, r)
 	}
@@ -202,10 +275,11 @@ func (l *loop) finish(ctx context.Context, k key, r *gateway.Release, outcome ga
 	if err := l.journal.remove(ctx, k.UID, r); err != nil {
 		return err
 	}
-	took := time.Since(r.Died)
-	l.metrics.released(mark, took)
+	took := time.Since(r.Death.At)
+	l.metrics.released(mark, r.Death)
+	l.settle(k)
 	l.log.Info("released", "pod", k.NamespacedName, "uid", k.UID, "application", r.Engine.Application,
-		"registration", outcome, "sessions", r.Sessions, "collateral", r.Collateral, "afterDeath", took)
+		"registration", outcome, "sessions", r.Sessions, "collateral", r.Collateral, "givenUp", r.GivenUp, "afterDeath", took)
 	return nil
 }
 
@@ -216,8 +290,17 @@ func (l *loop) mark(ctx context.Context, k key, m gateway.Mark) error {
 			"uid":         k.UID, // of another pod of that name: 422
 			"annotations": map[string]string{annotations.Released: m.String()},
 		}}))
-	if err == nil || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) {
+	if err == nil || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) && ofUID(err) {
 		return nil
 	}
 	return fmt.Errorf("marking the driver: %w", err)
+}
+
+// ofUID tells whether what is invalid is the UID: it is another pod's.
+func ofUID(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || status.Status().Details == nil {
+		return false
+	}
+	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Field == "metadata.uid" })
 }

@@ -182,7 +182,9 @@ func TestNothingIsDialled(t *testing.T) {
 		"died long ago": {pod: func(p *corev1.Pod) {
 			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-2 * longAgo))
 		}},
-		"released already": {pod: func(p *corev1.Pod) { p.Annotations[annotations.Released] = "{}" }},
+		"released already": {pod: func(p *corev1.Pod) {
+			p.Annotations[annotations.Released] = gateway.Mark{Gateway: "simple", At: time.Now(), Registration: gateway.Deregistered}.String()
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := dead()
@@ -319,11 +321,71 @@ func TestRefused(t *testing.T) {
 func TestJournalOfStrangers(t *testing.T) {
 	w := newWorld(t, &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "spark-vitals", Name: name},
-		Data:       map[string]string{"a": "{", "b": `{"uid":"c","found":["node"]}`, "d": `{"uid":"d","pending":["close-sessions"]}`, "e": `{"uid":"e","found":["node"],"pending":["kill"]}`},
+		Data: map[string]string{"a": "{", "b": `{"uid":"c","found":["node"]}`, "d": `{"uid":"d","pending":["close-sessions"]}`, "e": `{"uid":"e","found":["node"],"pending":["kill"]}`,
+			"f": `{"uid":"f","driver":{"Namespace":"spark","Name":"f"},"engine":{"reference":"r","application":"a","addresses":["10.0.0.1"]},"pending":["prove"]}`,
+			"g": `{"uid":"g","driver":{"Namespace":"spark","Name":"g"},"engine":{"reference":"r","application":"a","addresses":["10.0.0.1"]},"found":["node"],"pending":["prove","deregister","close-sessions"]}`,
+			"h": `{"uid":"h","driver":{"Namespace":"strangers","Name":"h"},"engine":{"reference":"r","application":"a","addresses":["10.0.0.1"]},"found":["node"],"pending":["close-sessions"]}`,
+			"i": `{"uid":"i","driver":{"Namespace":"spark","Name":"i"},"engine":{"reference":"","application":"a","addresses":["10.0.0.1"]},"found":["node"],"pending":["close-sessions"]}`},
 	})
 	w.resume()
 	w.work(0)
-	if len(w.gateway.calls) > 0 || len(w.journal()) != 4 {
+	if len(w.gateway.calls) > 0 || len(w.journal()) != 8 {
 		t.Error(w.gateway.calls, w.journal())
 	}
+}
+
+// The proof is renewed before each change: a driver that runs again meanwhile, or
+// is not alone with its keys any more, is left alone.
+func TestProofIsRenewed(t *testing.T) {
+	for name, change := range map[string]func(*world, *corev1.Pod){
+		"it runs again": func(w *world, pod *corev1.Pod) {
+			pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+			if err := w.api.Status().Update(w.t.Context(), pod); err != nil {
+				w.t.Fatal(err)
+			}
+		},
+		"another has its keys": func(w *world, pod *corev1.Pod) {
+			pod.Name, pod.UID, pod.ResourceVersion = "another", "another", ""
+			if err := w.api.Create(w.t.Context(), pod); err != nil {
+				w.t.Fatal(err)
+			}
+		},
+	} {
+		for _, call := range []string{"registrations", "deregister"} {
+			t.Run(name+" after "+call, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					pod := dead()
+					w := newWorld(t, pod)
+					w.gateway.before = func() {
+						if len(w.gateway.calls) == map[string]int{"registrations": 0, "deregister": 1}[call] {
+							now := &corev1.Pod{}
+							if err := w.api.Get(t.Context(), client.ObjectKeyFromObject(pod), now); err != nil {
+								t.Fatal(err)
+							}
+							change(w, now)
+						}
+					}
+					w.see(pod, false)
+					w.work(time.Minute)
+					if w.gateway.sessions != 3 || w.gateway.registered != (call == "registrations") {
+						t.Errorf("%v, %v", w.gateway.calls, w.gateway.order)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What cannot be proven ends when it has expired, with a mark.
+func TestUnproven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pod := dead()
+		pod.Spec.HostNetwork = true
+		w := newWorld(t, pod)
+		w.see(pod, false)
+		w.work(time.Hour)
+		if !strings.Contains(w.mark(pod), `"unproven"`) || len(w.loop.deaths) > 0 || !slices.Equal(w.events(), []string{"NotProven"}) {
+			t.Errorf("%q, %v", w.mark(pod), w.events())
+		}
+	})
 }

@@ -40,8 +40,9 @@ type simple struct {
 	before        func()   // each call
 }
 
-func (*simple) Name() string  { return "simple" }
-func (*simple) Label() string { return tagLabel }
+func (*simple) Name() string     { return "simple" }
+func (*simple) Instance() string { return "here" }
+func (*simple) Label() string    { return tagLabel }
 
 func (*simple) Engine(d spark.Pod) (gateway.Engine, bool) {
 	e := gateway.Engine{Reference: d.Labels[tagLabel], Application: d.Application(), Addresses: gateway.Addresses(d.Pod)}
@@ -65,14 +66,14 @@ func (s *simple) Registrations(context.Context, gateway.Engine) ([]gateway.Regis
 	return []gateway.Registration{"node"}, nil
 }
 
-func (s *simple) Deregister(_ context.Context, _ gateway.Engine, found []gateway.Registration) ([]string, error) {
+func (s *simple) Deregister(_ context.Context, r *gateway.Release) ([]string, error) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	if err := s.call("deregister"); err != nil {
 		return nil, err
 	}
-	if len(found) != 1 || found[0] != "node" {
-		return nil, fmt.Errorf("asked to remove %q", found)
+	if len(r.Found) != 1 || r.Found[0] != "node" {
+		return nil, fmt.Errorf("asked to remove %q", r.Found)
 	}
 	if s.registered {
 		s.order = append(s.order, "registration")
@@ -81,18 +82,18 @@ func (s *simple) Deregister(_ context.Context, _ gateway.Engine, found []gateway
 	return nil, nil
 }
 
-func (s *simple) CloseSessions(context.Context, gateway.Engine) (int, error) {
+func (s *simple) CloseSessions(context.Context, *gateway.Release) ([]gateway.Closed, error) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	if err := s.call("close"); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if s.sessions > 0 {
 		s.order = append(s.order, "sessions")
 	}
 	n := s.sessions
 	s.sessions = 0
-	return n, nil
+	return []gateway.Closed{{Server: "server", Sessions: n}}, nil
 }
 
 func (s *simple) Configuration() string {

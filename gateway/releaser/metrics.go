@@ -30,7 +30,7 @@ func newMetrics(gatewayName string, pending func() (all, refused float64)) *metr
 	return &metrics{
 		releases: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_releases_total", ConstLabels: labels,
-			Help: "Dead engines that are done with, by what became of their registration: deregistered or not-registered.",
+			Help: "Dead engines that are done with, by what became of their registration: deregistered, not-registered or unproven.",
 		}, []string{"registration"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_release_refusals_total", ConstLabels: labels,
@@ -60,11 +60,11 @@ func (m *metrics) failed() { m.failures.Inc() }
 
 func (m *metrics) refused(reason gateway.Reason) { m.refusals.WithLabelValues(string(reason)).Inc() }
 
-func (m *metrics) released(mark gateway.Mark, took time.Duration) {
+func (m *metrics) released(mark gateway.Mark, death gateway.Death) {
 	m.releases.WithLabelValues(string(mark.Registration)).Inc()
 	m.sessions.Add(float64(mark.Sessions))
 	m.others.Add(float64(len(mark.Collateral)))
-	if mark.Registration == gateway.Deregistered {
-		m.seconds.Observe(took.Seconds())
+	if mark.Registration == gateway.Deregistered && !death.Estimated {
+		m.seconds.Observe(time.Since(death.At).Seconds())
 	}
 }

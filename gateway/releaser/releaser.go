@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -55,6 +56,9 @@ func Run(ctx context.Context, c Config) error {
 	direct, err := client.New(c.API, client.Options{Scheme: clientgoscheme.Scheme})
 	if err != nil {
 		return fmt.Errorf("starting the releaser: %w", err)
+	}
+	if slices.Contains(c.Namespaces, c.Namespace) {
+		return fmt.Errorf("the releaser runs in %s, where engines run too: whoever submits them there could write its journal; give it a namespace of its own", c.Namespace)
 	}
 	l := newLoop(c, direct)
 	engines, err := selector(l.gateway.Label())
@@ -114,6 +118,7 @@ const (
 	firstPause   = 250 * time.Millisecond
 	longestPause = 10 * time.Second
 	refusedPause = 10 * time.Minute
+	expired      = 10 * time.Minute // by when a dead engine's registration has
 	secondLook   = time.Second      // for a registration that was not there
 	filesPause   = 10 * time.Second // between two looks at the configuration
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,9 @@ import (
 
 func (l *loop) tellRelease(ctx context.Context, r *gateway.Release) {
 	kind, text := corev1.EventTypeNormal, fmt.Sprintf("%s has forgotten this engine: its registration is removed and %d of its sessions are closed. The next connection starts a new one.", l.gateway.Name(), r.Sessions)
+	if len(r.GivenUp) > 0 {
+		text += fmt.Sprintf(" %d servers cannot be reached, and were not asked.", len(r.GivenUp))
+	}
 	if len(r.Collateral) > 0 {
 		kind = corev1.EventTypeWarning
 		text += fmt.Sprintf(" Engines that were registered in the same moment were removed too: %v.", r.Collateral)
@@ -51,7 +55,7 @@ func (l *loop) tell(ctx context.Context, k key, kind, reason, text string) {
 		InvolvedObject:      corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: k.Namespace, Name: k.Name, UID: k.UID},
 		Type:                kind,
 		Reason:              reason,
-		Message:             text[:min(len(text), maxEventMessage)],
+		Message:             strings.ToValidUTF8(text[:min(len(text), maxEventMessage)], ""),
 		Source:              corev1.EventSource{Component: name},
 		ReportingController: "spark-vitals.io/releaser",
 		FirstTimestamp:      now,

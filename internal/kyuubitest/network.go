@@ -3,8 +3,10 @@ package kyuubitest
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"syscall"
 )
 
 // Network carries calls to servers by their host, without sockets: much faster,
@@ -15,7 +17,7 @@ type Network map[string]*Server
 func (n Network) RoundTrip(r *http.Request) (response *http.Response, err error) {
 	server, ok := n[r.URL.Host]
 	if !ok {
-		return nil, fmt.Errorf("dial tcp %s: connect: connection refused", r.URL.Host)
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("%s: %w", r.URL.Host, syscall.ECONNREFUSED)}
 	}
 	defer func() {
 		if p := recover(); p != nil {
