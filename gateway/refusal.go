@@ -33,7 +33,7 @@ func (r *Refusal) Unwrap() error { return r.Err }
 // RefusalOf an error: one that is a refusal through and through. What is joined
 // of a refusal and something else is worth another try.
 func RefusalOf(err error) (refusal *Refusal) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // each level is looked at
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
 			if refusal = RefusalOf(e); refusal == nil {
 				return nil

@@ -345,11 +345,11 @@ func (b *recorderBench) describe(d *document, without, with *measured) {
 	d.say("%d pods watched; %d executors a second die for %s, each deleted a second later.", b.Pods, b.Rate, b.Duration)
 	row := func(what string, show func(*measured) string) { d.row(what, show(without), show(with)) }
 	d.table("", "no recorder", fmt.Sprintf("%d recorders", b.Replicas))
-	row("deaths", func(m *measured) string { return fmt.Sprint(m.deaths) })
+	row("deaths", func(m *measured) string { return strconv.Itoa(m.deaths) })
 	row("status write, p50 / p99", func(m *measured) string { return quantiles(m.writes) })
 	row("API server, CPU", func(m *measured) string { return fmt.Sprintf("%.1f s", m.apiserver) })
 	row("from status write to record, p50 / p99", func(m *measured) string { return quantiles(m.lags) })
-	row("not recorded", func(m *measured) string { return fmt.Sprint(m.lost) })
+	row("not recorded", func(m *measured) string { return strconv.Itoa(m.lost) })
 	for _, name := range []string{"patch pods/status", "get pods", "create events"} {
 		row("calls a death, "+name, func(m *measured) string { return fmt.Sprintf("%.2f", m.calls[name]/float64(m.deaths)) })
 	}

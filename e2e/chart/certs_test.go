@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"flag"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -80,7 +80,7 @@ func TestRenewalsInterruptNothing(t *testing.T) {
 	create := func(ctx context.Context) error {
 		made, err := admin.CoreV1().Pods(site).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		if err == nil && made.Annotations[annotations.Injected] == "" {
-			err = fmt.Errorf("nothing was injected")
+			err = errors.New("nothing was injected")
 		}
 		return err
 	}
@@ -246,7 +246,7 @@ func TestPlainManifests(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				text += "---\n" + string(data)
+				text = strings.Join([]string{text, "---\n", string(data)}, "")
 			}
 		}
 		file := filepath.Join(root, "certs", "manifests", mode+".yaml")

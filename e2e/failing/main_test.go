@@ -102,7 +102,7 @@ type stream struct {
 	failed              error
 }
 
-func (s site) creating(t *testing.T, workers int) *stream {
+func (s site) creating(t *testing.T) *stream {
 	c := &stream{stop: make(chan struct{})}
 	for range workers {
 		c.workers.Go(func() {

@@ -36,7 +36,7 @@ func TestRollout(t *testing.T) {
 	}
 	s := register(t, "rollout", b.url)
 	s.seen(t)
-	before, pods := failedOpen(t), s.creating(t, workers)
+	before, pods := failedOpen(t), s.creating(t)
 	for range 2 {
 		for i := range old {
 			pods.more(t, 20)
@@ -60,7 +60,7 @@ func TestKill(t *testing.T) {
 	b.add(start(t))
 	s := register(t, "kill", b.url)
 	s.seen(t)
-	pods := s.creating(t, workers)
+	pods := s.creating(t)
 	pods.more(t, 50)
 	doomed.Kill()
 	pods.more(t, 50)
@@ -77,7 +77,7 @@ func TestCertificates(t *testing.T) {
 	w := start(t, "--cert-dir="+dir)
 	s := register(t, "certificates", w.URL)
 	s.seen(t)
-	before, pods := failedOpen(t), s.creating(t, workers)
+	before, pods := failedOpen(t), s.creating(t)
 	for generation := 1; generation <= 2; generation++ {
 		pods.more(t, 20)
 		exchange(t, dir, generation)
@@ -135,7 +135,7 @@ func TestIdle(t *testing.T) {
 	s.seen(t)
 	before := failedOpen(t)
 	for round := range *idle {
-		pods := s.creating(t, workers)
+		pods := s.creating(t)
 		pods.more(t, 20)
 		if missed := pods.end(t); missed > 0 || failedOpen(t) != before {
 			t.Errorf("round %d: %d pods were not injected", round, missed)

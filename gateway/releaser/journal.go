@@ -50,7 +50,7 @@ func (j journal) write(ctx context.Context, uid types.UID, r *gateway.Release) e
 }
 
 // remove a release; there may be none.
-func (j journal) remove(ctx context.Context, uid types.UID, r *gateway.Release) error {
+func (j journal) remove(ctx context.Context, uid types.UID) error {
 	err := j.api.Patch(ctx, j.object(), mergePatch(map[string]any{"data": map[string]any{string(uid): nil}}))
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("writing the journal: %w", err)

@@ -135,7 +135,7 @@ func (l *loop) advance(ctx context.Context, k key, d *death) error {
 				return err
 			} else if !dead {
 				l.log.Error("the driver runs again, and is left alone", "pod", k.NamespacedName)
-				return l.journal.remove(ctx, k.UID, r)
+				return l.journal.remove(ctx, k.UID)
 			}
 			if !d.written { // nothing is removed without a trace
 				if err := l.journal.write(ctx, k.UID, r); err != nil {
@@ -272,7 +272,7 @@ func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outc
 	if err := l.mark(ctx, k, mark); err != nil {
 		return err
 	}
-	if err := l.journal.remove(ctx, k.UID, r); err != nil {
+	if err := l.journal.remove(ctx, k.UID); err != nil {
 		return err
 	}
 	took := time.Since(r.Death.At)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -244,16 +245,17 @@ func (w *world) events() (reasons []string) {
 	return reasons
 }
 
-func (w *world) eventTexts() (texts string) {
+func (w *world) eventTexts() string {
 	w.t.Helper()
 	var list corev1.EventList
 	if err := w.api.List(w.t.Context(), &list); err != nil {
 		w.t.Fatal(err)
 	}
+	var texts strings.Builder
 	for _, e := range list.Items {
-		texts += e.Message + "\n"
+		texts.WriteString(e.Message + "\n")
 	}
-	return texts
+	return texts.String()
 }
 
 func (w *world) journal() map[string]string {
