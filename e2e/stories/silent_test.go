@@ -24,8 +24,8 @@ func TestSilent(t *testing.T) {
 		wait.Wait()
 		ours := 0
 		for _, role := range []string{"driver", "executor"} {
-			usual := kinds(without.logOf(t, role))
-			for kind, n := range kinds(with.logOf(t, role)) {
+			usual := without.kinds(without.logOf(t, role))
+			for kind, n := range with.kinds(with.logOf(t, role)) {
 				if usual[kind] > 0 || version == oldest && role == "driver" && atStart.MatchString(kind) {
 					continue
 				}
@@ -49,12 +49,12 @@ var atStart = regexp.MustCompile(`No executor found for`)
 
 func total(log string) int { return strings.Count(log, "\n") }
 
-var varying = regexp.MustCompile(`[0-9a-f]{8,}|[0-9.,:/]*[0-9][0-9.,:/]*`)
+var varying = regexp.MustCompile(`[0-9a-f]{4,}(-[0-9a-f]{4,})+|@[0-9a-f]+|[0-9a-f]{8,}|[0-9.,:/]*[0-9][0-9.,:/]*`)
 
-// kinds of log lines, whatever their numbers, and how many there are.
-func kinds(log string) map[string]int {
+// kinds of log lines, whatever their numbers and names, and how many there are.
+func (r *run) kinds(log string) map[string]int {
 	n := map[string]int{}
-	for line := range strings.Lines(log) {
+	for line := range strings.Lines(strings.ReplaceAll(log, r.Namespace, "NAMESPACE")) {
 		n[varying.ReplaceAllString(strings.TrimSpace(line), "#")]++
 	}
 	return n
