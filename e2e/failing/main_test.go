@@ -92,10 +92,13 @@ func (s site) seen(t *testing.T) {
 	})
 }
 
-// A stream creates pods without pause, by some workers, until it is stopped.
+// workers that create pods at a time.
+const workers = 4
+
+// A stream creates pods without pause until it is stopped.
 type stream struct {
-	stop    chan struct{}
-	workers sync.WaitGroup
+	stop  chan struct{}
+	ended sync.WaitGroup
 
 	mu                  sync.Mutex
 	created, uninjected int
@@ -105,7 +108,7 @@ type stream struct {
 func (s site) creating(t *testing.T) *stream {
 	c := &stream{stop: make(chan struct{})}
 	for range workers {
-		c.workers.Go(func() {
+		c.ended.Go(func() {
 			for {
 				select {
 				case <-c.stop:
@@ -147,7 +150,7 @@ func (c *stream) more(t *testing.T, n int) {
 func (c *stream) end(t *testing.T) (uninjected int) {
 	t.Helper()
 	close(c.stop)
-	c.workers.Wait()
+	c.ended.Wait()
 	if c.failed != nil {
 		t.Errorf("a pod was not created: %v", c.failed)
 	}

@@ -14,8 +14,6 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
 
-const workers = 4
-
 func start(t *testing.T, flags ...string) *cluster.Webhook {
 	t.Helper()
 	w, err := controlPlane.StartWebhook(t.Context(), os.Stderr, append([]string{"--shutdown-delay=3s"}, flags...)...)
