@@ -25,10 +25,11 @@ const (
 	MemoryHeap     = Prefix + "memory-heap"     // of the JVM: "512Mi"
 	MemoryOverhead = Prefix + "memory-overhead" // what the limit leaves beside the heap: "384Mi"
 	MemorySource   = Prefix + "memory-source"   // where the heap is known from: "pod" or "estimated"
+	LogStallAfter  = Prefix + "log-stall-after" // on drivers that are watched: how long the log may be silent, "30m"
 )
 
 // Stamps are all keys that only the webhook writes.
-var Stamps = []string{Injected, Warnings, MemoryLimit, MemoryHeap, MemoryOverhead, MemorySource}
+var Stamps = []string{Injected, Warnings, MemoryLimit, MemoryHeap, MemoryOverhead, MemorySource, LogStallAfter}
 
 // The record of a driver: written while it runs and after its death, by the
 // recorder, the stall watch and the releaser, never at creation.

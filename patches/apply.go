@@ -20,6 +20,7 @@ var all = []struct {
 	{"blockmanager", blockManagerPort},
 	{"terminationmessage", fallbackToLogsOnError},
 	{"exitonoom", exitOnOutOfMemoryError},
+	{"logstall", logStall},
 	{"probes", probes},
 }
 

@@ -22,6 +22,7 @@
 //	  publishNotReadyAddresses: true    # drivers: on the driver's Service
 //	  fallbackToLogsOnError: true       # terminationMessagePolicy
 //	  exitOnOutOfMemoryError: true      # drivers: -XX:+ExitOnOutOfMemoryError
+//	  logStall: {after: 30m}            # drivers: report a log that is silent for longer
 //	  acceptUnreadyDriver: true         # drivers: allow probes that cost it its DNS name
 //	  acceptEarlyEnd: true              # allow probes that end what may be healthy
 //

@@ -182,6 +182,9 @@ func (r *Rule) checkSwitches(at *field.Path) (errs field.ErrorList) {
 	if ports := r.BlockManagerPort; ports != nil {
 		errs = append(errs, ports.check(at.Child("blockManagerPort"))...)
 	}
+	if r.LogStall != nil {
+		errs = append(errs, r.LogStall.check(at.Child("logStall"))...)
+	}
 	return errs
 }
 

@@ -28,6 +28,7 @@ type Rule struct {
 	PublishNotReadyAddresses bool       `json:"publishNotReadyAddresses,omitempty"`
 	FallbackToLogsOnError    bool       `json:"fallbackToLogsOnError,omitempty"`
 	ExitOnOutOfMemoryError   bool       `json:"exitOnOutOfMemoryError,omitempty"`
+	LogStall                 *LogStall  `json:"logStall,omitempty"`
 
 	// AcceptUnreadyDriver lets a driver's readiness or startup probe be so slow
 	// that the driver loses its DNS name, and its executors with it.

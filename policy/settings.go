@@ -94,6 +94,17 @@ var toggles = []toggle{
 	flag("publishNotReadyAddresses", driverService, func(r *Rule) *bool { return &r.PublishNotReadyAddresses }),
 	flag("fallbackToLogsOnError", anyPod, func(r *Rule) *bool { return &r.FallbackToLogsOnError }),
 	flag("exitOnOutOfMemoryError", driverPod, func(r *Rule) *bool { return &r.ExitOnOutOfMemoryError }),
+	{
+		name: "logStall", of: driverPod,
+		on: func(r *Rule) bool { return r.LogStall != nil },
+		set: func(r *Rule, on bool) {
+			if !on {
+				r.LogStall = nil
+			} else if r.LogStall == nil {
+				r.LogStall = &LogStall{After: defaultLogStall}
+			}
+		},
+	},
 }
 
 // apply changes the rule by the settings among the annotations of an object. A
@@ -132,9 +143,11 @@ func (r *Rule) set(setting, value string, on object) (kind WarningKind, problem 
 		return SettingUnused, "a Service has no probes"
 	case isProbe && dotted:
 		return r.setNumber(ProbeName(name), number, value)
+	case name == "logStall" && dotted:
+		return r.setLogStall(number, value, on)
 	case !isProbe && i < 0:
 		return SettingIgnored, "there is no such setting; there are " + names(ProbeNames, func(n ProbeName) string { return string(n) + "[.<field>]" }) +
-			", " + names(toggles, func(t toggle) string { return t.name })
+			", " + names(toggles, func(t toggle) string { return t.name }) + ", logStall.after"
 	case value != "true" && value != "false":
 		return SettingIgnored, `must be "true" or "false"`
 	case isProbe:

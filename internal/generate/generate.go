@@ -40,6 +40,7 @@ rules:
   publishNotReadyAddresses: true
   fallbackToLogsOnError: true
   exitOnOutOfMemoryError: true
+  logStall: {after: 30m}
 - name: all
   match: {role: executor}
   acceptEarlyEnd: true
@@ -103,12 +104,12 @@ func settings(t *rapid.T) map[string]string {
 	}
 	keys := []string{
 		"inject", "rule", "startup", "readiness", "liveness", "blockManagerPort", "exitOnOutOfMemoryError", "fallbackToLogsOnError",
-		"liveness.periodSeconds", "readiness.successThreshold", "startup.initialDelaySeconds", "liveness.terminationGracePeriodSeconds", "typo",
+		"liveness.periodSeconds", "readiness.successThreshold", "startup.initialDelaySeconds", "liveness.terminationGracePeriodSeconds", "logStall", "logStall.after", "typo",
 	}
 	for _, key := range append(append([]string{}, annotations.Stamps...), annotations.Record...) {
 		keys = append(keys, strings.TrimPrefix(key, annotations.Prefix))
 	}
-	values := rapid.SampledFrom([]string{"true", "false", "disabled", "audit", "ui", "strict", "all", "0", "1", "30", "-1", "99999999999", "", "\x00\n\"", strings.Repeat("x", 500)})
+	values := rapid.SampledFrom([]string{"true", "false", "disabled", "audit", "ui", "strict", "all", "0", "1", "30", "45m", "-1", "99999999999", "", "\x00\n\"", strings.Repeat("x", 500)})
 	m := map[string]string{"example.com/own": "stands"}
 	for key, value := range rapid.MapOfN(rapid.SampledFrom(keys), values, 0, 6).Draw(t, "settings") {
 		m[annotations.Prefix+key] = value
