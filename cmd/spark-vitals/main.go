@@ -35,7 +35,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(webhookCommand(), recorderCommand(), releaserCommand(), certsCommand(), checkCommand(), reportCommand(), previewCommand(), policyCommand(), versionCommand())
+	root.AddCommand(webhookCommand(), recorderCommand(), releaserCommand(), stallwatchCommand(), certsCommand(), checkCommand(), reportCommand(), previewCommand(), policyCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)

@@ -97,7 +97,7 @@ func ownNamespace(flag string) (string, error) {
 	}
 	text, err := os.ReadFile(namespaceFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", errors.New("--namespace is missing: outside a cluster, say where the lease and the journal are kept")
+		return "", errors.New("--namespace is missing: outside a cluster, say where the lease is kept")
 	}
 	return strings.TrimSpace(string(text)), err
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
+	"github.com/spark-vitals/spark-vitals/stall"
 )
 
 func reportCommand() *cobra.Command {
@@ -35,15 +36,16 @@ func reportCommand() *cobra.Command {
 	)
 	command := &cobra.Command{
 		Use:   "report",
-		Short: "List what died, of what, how often, and what to do",
+		Short: "List what died, of what, how often, and what to do; and what is stalled",
 		Long: `List the Spark drivers that have a record of deaths: their own and those of
-their executors, of what, how often, and what to do about it. It reads what the
-recorder has written on them, from the cluster or from files.
+their executors, of what, how often, and what to do about it; and those whose log
+is silent for too long. It reads what the recorder and the stall watch have
+written on them, from the cluster or from files.
 
 As a kubectl plugin it is "kubectl spark-vitals report", when the program is also
 installed under the name kubectl-spark_vitals.
 
-Exit status: 0 when nothing died; 2 when something did; 1 when it could not be
+Exit status: 0 when nothing died or is stalled; 2 when something did or is; 1 when it could not be
 found out.`,
 		Example: `  spark-vitals report -n spark
   spark-vitals report -A -o json
@@ -135,6 +137,8 @@ type reported struct {
 	Reason      string     `json:"reason,omitempty"`
 	Message     string     `json:"message,omitempty"`
 	Record      oom.Record `json:"record"`
+	// Stalled is what the stall watch reported last.
+	Stalled *stall.Mark `json:"stalled,omitempty"`
 	// Unreadable says why there is no record, where there should be one.
 	Unreadable string `json:"unreadable,omitempty"`
 }
@@ -155,21 +159,38 @@ func deathsOf(pods []corev1.Pod) (all []reported) {
 
 func reportOf(p *corev1.Pod) (reported, bool) {
 	record, err := oom.Read(p.Annotations)
+	stalled, problem := stalledOf(p)
+	err = errors.Join(err, problem)
 	r := reported{
 		Namespace: p.Namespace, Driver: p.Name, UID: string(p.UID),
 		Application: p.Labels[spark.ApplicationLabel], Version: p.Labels[spark.VersionLabel],
 		State: p.Annotations[annotations.State], Reason: p.Annotations[annotations.Reason], Message: p.Annotations[annotations.Message],
-		Record: record,
+		Record: record, Stalled: stalled,
 	}
 	if err != nil {
 		r.Unreadable = err.Error()
 	}
-	return r, p.Labels[spark.RoleLabel] == string(spark.Driver) && (!record.IsZero() || r.State != "" || err != nil)
+	return r, p.Labels[spark.RoleLabel] == string(spark.Driver) && (!record.IsZero() || r.State != "" || stalled != nil || err != nil)
 }
 
-// at is when something of it died last.
+func stalledOf(p *corev1.Pod) (*stall.Mark, error) {
+	text, ok := p.Annotations[annotations.Stalled]
+	if !ok {
+		return nil, nil
+	}
+	mark, err := stall.ParseMark(text)
+	if err != nil {
+		return nil, fmt.Errorf("annotation %s: %w", annotations.Stalled, err)
+	}
+	return mark, nil
+}
+
+// at is when something of it died last, or was found to be stalled.
 func (r *reported) at() (last time.Time) {
-	if r.Record.Driver != nil {
+	if r.Stalled != nil {
+		last = r.Stalled.Found
+	}
+	if r.Record.Driver != nil && r.Record.Driver.At.After(last) {
 		last = r.Record.Driver.At.Time
 	}
 	for _, d := range r.Record.Details {
@@ -219,7 +240,7 @@ func watchReport(ctx context.Context, out io.Writer, client kubernetes.Interface
 			}
 			return nil
 		case r := <-changed:
-			text := strings.Join([]string{r.State, r.Reason, r.Message, fmt.Sprint(r.Record.Deaths)}, "\n")
+			text := strings.Join([]string{r.State, r.Reason, r.Message, fmt.Sprint(r.Record.Deaths), r.stalled()}, "\n")
 			if told[r.UID] == text {
 				continue
 			}

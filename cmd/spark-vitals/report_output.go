@@ -60,6 +60,9 @@ func printReport(out io.Writer, all []reported) error {
 		if err := table.Flush(); err != nil {
 			return err
 		}
+		if text := r.stalled(); text != "" {
+			fmt.Fprintln(out, " ", printable(text))
+		}
 		if r.Unreadable != "" {
 			fmt.Fprintln(out, " ", printable(r.Unreadable))
 		}
@@ -68,6 +71,14 @@ func printReport(out io.Writer, all []reported) error {
 		}
 	}
 	return nil
+}
+
+// stalled is what the mark says; "" without one.
+func (r *reported) stalled() string {
+	if r.Stalled == nil {
+		return ""
+	}
+	return fmt.Sprintf("stalled (%s): %s", r.Stalled.Confidence, r.Stalled.Message)
 }
 
 func who(d oom.Deaths) string {

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+	apiconfig "sigs.k8s.io/controller-runtime/pkg/client/config"
+
+	"github.com/spark-vitals/spark-vitals/stall/watch"
+)
+
+func stallwatchCommand() *cobra.Command {
+	var (
+		c     watch.Config
+		level slog.LevelVar
+	)
+	command := &cobra.Command{
+		Use:   "stallwatch",
+		Short: "Report drivers whose log is silent for too long",
+		Long: `Report running drivers whose log is silent for longer than their rule says
+(logStall): on the driver, as an Event and as a metric, with what else is seen of
+it and how sure that is. Nothing is ended. A driver that writes again is no longer
+reported.
+
+The webhook stamps on each driver how long its log may be silent; without the
+webhook nothing is watched. Of several replicas one works.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) (err error) {
+			if c.CallsPerSecond < 1 {
+				return fmt.Errorf("--calls-per-second is %g; it must be 1 or more", c.CallsPerSecond)
+			}
+			c.Log = logger(command.ErrOrStderr(), &level)
+			klog.SetSlogLogger(c.Log) // client-go's
+			if c.Namespace, err = ownNamespace(c.Namespace); err != nil {
+				return err
+			}
+			if c.API, err = apiconfig.GetConfig(); err != nil {
+				return fmt.Errorf("finding the API server: %w", err)
+			}
+			return watch.Run(command.Context(), c)
+		},
+	}
+	flags := command.Flags()
+	flags.StringSliceVar(&c.Namespaces, "namespaces", nil, "watch drivers of these namespaces only")
+	flags.StringVar(&c.Namespace, "namespace", "", "where the lease is kept; the pod's own namespace by default")
+	flags.Float32Var(&c.CallsPerSecond, "calls-per-second", 10, "of the API server, at most")
+	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
+	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
+	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	return command
+}

@@ -1,0 +1,94 @@
+package stall
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// UI is how a driver's UI behaves when it is asked.
+type UI string
+
+// What it does.
+const (
+	Answers      UI = "answers"
+	Refuses      UI = "refuses" // it is off, or stopped: fine
+	IsSilent     UI = "silent"  // it accepts a connection and says nothing
+	NotReachable UI = ""        // or not asked: nothing is known
+)
+
+// Evidence is what is seen of a silent driver besides its silence. What is not
+// known is absent.
+type Evidence struct {
+	LastLine  time.Time `json:"lastLine,omitzero"` // by the node's clock
+	Thread    string    `json:"thread,omitempty"`  // that died
+	Error     string    `json:"error,omitempty"`   // that it died of
+	Stopped   bool      `json:"stopped,omitempty"` // the SparkContext
+	UI        UI        `json:"ui,omitempty"`
+	Executors *int      `json:"executors,omitempty"` // that run
+	CPU       *int64    `json:"cpuMillicores,omitempty"`
+}
+
+// Confidence is how sure it is that a silent driver hangs.
+type Confidence string
+
+// From the most to the least.
+const (
+	Sure   Confidence = "sure"
+	Likely Confidence = "likely"
+	Unsure Confidence = "unsure"
+)
+
+// Judge says how sure it is. Executors and CPU decide nothing: a driver that
+// waits has both or neither.
+func Judge(e Evidence) Confidence {
+	signs := 0
+	for _, sign := range []bool{e.Thread != "", e.Stopped, e.UI == IsSilent} {
+		if sign {
+			signs++
+		}
+	}
+	switch {
+	case needed(e.Thread), signs > 1:
+		return Sure
+	case signs == 1:
+		return Likely
+	}
+	return Unsure
+}
+
+// describe for people, in one line of less than 1 KiB.
+func (m *Mark) describe() string {
+	say := []string{fmt.Sprintf("The driver's log is silent since %s.", m.Since.Format(time.RFC3339))}
+	add := func(when bool, format string, args ...any) {
+		if when {
+			say = append(say, fmt.Sprintf(format, args...))
+		}
+	}
+	e := &m.Evidence
+	cause := ""
+	if e.Error != "" {
+		cause = " of " + e.Error
+	}
+	add(needed(e.Thread), "Its thread %s died%s, and Spark runs no job without it.", e.Thread, cause)
+	add(e.Thread != "" && !needed(e.Thread), "Its thread %s died%s.", e.Thread, cause)
+	add(e.Stopped, "Its SparkContext has stopped and the JVM goes on: the program is at work without Spark, or a thread that is no daemon keeps it.")
+	add(e.UI == Answers, "Its UI answers.")
+	add(e.UI == Refuses, "Its UI is off or has stopped.")
+	add(e.UI == IsSilent, "Its UI accepts a connection and says nothing.")
+	if e.Executors != nil {
+		add(true, "%d executors run.", *e.Executors)
+	}
+	if e.CPU != nil {
+		add(true, "It uses %d millicores.", *e.CPU)
+	}
+	switch m.Confidence {
+	case Sure:
+		add(true, "It hangs.")
+	case Likely:
+		add(true, "It is likely that it hangs.")
+	default:
+		add(true, `Whether it hangs cannot be told: a healthy driver whose log level is WARN, that waits for a long task or has nothing to do is as silent. A thread dump tells (jstack, or the UI's page Executors). If it is fine, set spark.kubernetes.driver.annotation.spark-vitals.io/logStall.after higher, or logStall to "false".`)
+	}
+	return strings.Join(say, " ")
+}

@@ -1,0 +1,113 @@
+package stall_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spark-vitals/spark-vitals/stall"
+)
+
+func TestReadTail(t *testing.T) {
+	const stamp = "2026-11-21T12:00:00.123456789Z "
+	for name, c := range map[string]struct {
+		log  string
+		want stall.Tail
+	}{
+		"empty":         {"", stall.Tail{}},
+		"a line":        {stamp + "26/11/21 INFO x\n", stall.Tail{}},
+		"no newline":    {stamp + "x", stall.Tail{}},
+		"an empty line": {stamp + "\n", stall.Tail{}},
+		"goes on":       {stamp + "x\nnot a time\n", stall.Tail{}},
+		"the scheduler": {stamp + `Exception in thread "dag-scheduler-event-loop" java.lang.OutOfMemoryError: Java heap space` + "\n" + stamp + "\tat x\n",
+			stall.Tail{Thread: "dag-scheduler-event-loop", Error: "java.lang.OutOfMemoryError"}},
+		"no memory for its stack": {stamp + `Exception: java.lang.OutOfMemoryError thrown from the UncaughtExceptionHandler in thread "dag-scheduler-event-loop"`,
+			stall.Tail{Thread: "dag-scheduler-event-loop", Error: "java.lang.OutOfMemoryError"}},
+		"Spark's own word": {stamp + "ERROR SparkUncaughtExceptionHandler: Uncaught exception in thread Thread[#57,broadcast-exchange-0,5,main]", stall.Tail{Thread: "broadcast-exchange-0"}},
+		"the needed one of two": {stamp + `Exception in thread "JobGenerator" java.lang.StackOverflowError` + "\n" + stamp + `Exception in thread "Thread-9" x.Y`,
+			stall.Tail{Thread: "JobGenerator", Error: "java.lang.StackOverflowError"}},
+		"stopped":       {stamp + "INFO SparkContext: Successfully stopped SparkContext\n", stall.Tail{Stopped: true}},
+		"and anew":      {stamp + "Successfully stopped SparkContext\n" + stamp + "INFO SparkContext: Running Spark version 4.3.0\n", stall.Tail{}},
+		"a wild thread": {stamp + "Exception in thread \"\x1b[2J<b>\" x.Y", stall.Tail{}},
+	} {
+		if c.log != "" {
+			c.want.Last = time.Date(2026, 11, 21, 12, 0, 0, 123456789, time.UTC)
+		}
+		if got, err := stall.ReadTail(c.log); got != c.want || err != nil {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	if _, err := stall.ReadTail("an error of the runtime\n"); err == nil {
+		t.Error("a log without times is read as empty")
+	}
+}
+
+func TestJudge(t *testing.T) {
+	three, idle := 3, int64(2)
+	for name, c := range map[string]struct {
+		e    stall.Evidence
+		want stall.Confidence
+		says string
+	}{
+		"nothing but silence":      {stall.Evidence{}, stall.Unsure, "whose log level is WARN"},
+		"healthy as far as we see": {stall.Evidence{UI: stall.Answers, Executors: &three, CPU: &idle}, stall.Unsure, "Its UI answers. 3 executors run. It uses 2 millicores."},
+		"its scheduler died":       {stall.Evidence{Thread: "dag-scheduler-event-loop", Error: "java.lang.OutOfMemoryError", UI: stall.Answers}, stall.Sure, "dag-scheduler-event-loop died of java.lang.OutOfMemoryError, and Spark runs no job without it"},
+		"another thread died":      {stall.Evidence{Thread: "Thread-9"}, stall.Likely, "Its thread Thread-9 died."},
+		"a UI that is silent":      {stall.Evidence{UI: stall.IsSilent}, stall.Likely, "accepts a connection and says nothing"},
+		"stopped, and goes on":     {stall.Evidence{Stopped: true, UI: stall.Refuses}, stall.Likely, "a thread that is no daemon"},
+		"two signs":                {stall.Evidence{Thread: "main", UI: stall.IsSilent}, stall.Sure, "It hangs."},
+	} {
+		mark := stall.NewMark(noon, noon.Add(time.Hour), c.e)
+		if mark.Confidence != c.want || !strings.Contains(mark.Message, c.says) {
+			t.Errorf("%s: %s: %s", name, mark.Confidence, mark.Message)
+		}
+		back, err := stall.ParseMark(mark.String())
+		if err != nil || back.String() != mark.String() || !back.Is(noon.Add(time.Millisecond)) || back.Is(noon.Add(time.Second)) {
+			t.Errorf("%s: read back as %v, %v", name, back, err)
+		}
+	}
+}
+
+// However long what the log names is, the Event's message is not cut.
+func TestMarkIsShort(t *testing.T) {
+	thread, class := strings.Repeat("t", 80), strings.Repeat("E", 100)
+	n, cpu := 1<<30, int64(1)<<40
+	mark := stall.NewMark(noon, noon, stall.Evidence{LastLine: noon, Thread: thread, Error: class, Stopped: true, UI: stall.IsSilent, Executors: &n, CPU: &cpu})
+	if len(mark.Message) > 1024 || len(mark.String()) > 2048 || !json.Valid([]byte(mark.String())) {
+		t.Errorf("%d and %d bytes", len(mark.Message), len(mark.String()))
+	}
+	if unsure := stall.NewMark(noon, noon, stall.Evidence{UI: stall.Answers, Executors: &n, CPU: &cpu}); len(unsure.Message) > 1024 {
+		t.Errorf("%d bytes", len(unsure.Message))
+	}
+}
+
+func TestCrowd(t *testing.T) {
+	many := func(namespace string, suspects, others int) (all []stall.Watched) {
+		for i := range suspects + others {
+			all = append(all, stall.Watched{Namespace: namespace, Suspect: i < suspects})
+		}
+		return all
+	}
+	var one []stall.Watched // driver a namespace
+	for _, namespace := range []string{"b", "c", "d", "e", "f"} {
+		one = append(one, many(namespace, 1, 0)...)
+	}
+	for name, c := range map[string]struct {
+		all  []stall.Watched
+		want bool
+	}{
+		"one":                             {many("a", 1, 0), false},
+		"four of four":                    {many("a", 4, 0), false},
+		"five of nine":                    {many("a", 5, 4), true},
+		"five of ten":                     {many("a", 5, 5), false},
+		"a stranger's thousand":           {append(many("stranger", 1000, 0), many("a", 1, 0)...), false},
+		"five of eight namespaces":        {slices.Concat(one, many("a", 0, 1), many("g", 0, 1), many("h", 0, 1)), true},
+		"five of ten and more namespaces": {slices.Concat(one, many("a", 0, 1), many("g", 0, 1), many("h", 0, 1), many("i", 0, 1), many("j", 0, 1)), false},
+	} {
+		if got := stall.Crowd(slices.Values(c.all), "a"); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

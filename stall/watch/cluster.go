@@ -1,0 +1,179 @@
+package watch
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/spark"
+	"github.com/spark-vitals/spark-vitals/stall"
+)
+
+// cluster is the world: the API server, and through it the kubelets.
+type cluster struct {
+	api  client.Client
+	logs kubernetes.Interface // the former knows no logs
+	log  *slog.Logger
+}
+
+// newCluster bounds the calls of both clients together.
+func newCluster(c Config) (*cluster, error) {
+	config := rest.CopyConfig(c.API)
+	config.QPS, config.Burst = c.CallsPerSecond, max(1, int(c.CallsPerSecond))
+	config.RateLimiter = limiter(config)
+	api, err := client.New(config, client.Options{Scheme: clientgoscheme.Scheme})
+	if err != nil {
+		return nil, err
+	}
+	logs, err := kubernetes.NewForConfig(config)
+	return &cluster{api: api, logs: logs, log: c.Log}, err
+}
+
+const (
+	answersWithin = 10 * time.Second
+	maxTail       = 2 << 20 // bytes; a line of a container's log file has 16 KiB at most
+)
+
+// Tail is world's.
+func (c *cluster) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error) {
+	ctx, cancel := context.WithTimeout(ctx, answersWithin)
+	defer cancel()
+	stream, err := c.logs.CoreV1().Pods(of.Namespace).GetLogs(of.Name, &corev1.PodLogOptions{
+		Container: of.Container().Name, TailLines: &lines, Timestamps: true,
+	}).Stream(ctx)
+	if err != nil {
+		return stall.Tail{}, err
+	}
+	defer stream.Close()
+	text, err := io.ReadAll(io.LimitReader(stream, maxTail))
+	if err == nil && len(text) == maxTail {
+		err = errors.New("the last lines are too long")
+	}
+	if err != nil {
+		return stall.Tail{}, err
+	}
+	return stall.ReadTail(string(text))
+}
+
+// Evidence is world's.
+func (c *cluster) Evidence(ctx context.Context, of spark.Pod) (e stall.Evidence) {
+	ctx, cancel := context.WithTimeout(ctx, 2*answersWithin)
+	defer cancel()
+	if address, ok := uiOf(of); ok {
+		e.UI = askUI(ctx, address, answersWithin)
+	}
+	if n, err := c.executors(ctx, of); err == nil {
+		e.Executors = &n
+	}
+	if n, err := c.millicores(ctx, of); err == nil {
+		e.CPU = &n
+	} else if !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
+		c.log.Debug("asking the metrics API", "error", err)
+	}
+	return e
+}
+
+// executors of the driver's application that run.
+func (c *cluster) executors(ctx context.Context, of spark.Pod) (int, error) {
+	application := of.Labels[spark.ApplicationLabel]
+	if application == "" {
+		return 0, errors.New("the driver names no application")
+	}
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
+	err := c.api.List(ctx, list, client.InNamespace(of.Namespace),
+		client.MatchingLabels{spark.RoleLabel: string(spark.Executor), spark.ApplicationLabel: application},
+		client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("status.phase", string(corev1.PodRunning))},
+		&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}}) // out of the API server's cache
+	return len(list.Items), err
+}
+
+// millicores that Spark's container uses, where the metrics API is served.
+func (c *cluster) millicores(ctx context.Context, of spark.Pod) (int64, error) {
+	usage := &unstructured.Unstructured{}
+	usage.SetGroupVersionKind(schema.GroupVersionKind{Group: "metrics.k8s.io", Version: "v1beta1", Kind: "PodMetrics"})
+	if err := c.api.Get(ctx, client.ObjectKeyFromObject(of.Pod), usage); err != nil {
+		return 0, err
+	}
+	containers, _, _ := unstructured.NestedSlice(usage.Object, "containers")
+	for _, each := range containers {
+		container, _ := each.(map[string]any)
+		cpu, _, _ := unstructured.NestedString(container, "usage", "cpu")
+		if container["name"] == of.Container().Name {
+			q, err := resource.ParseQuantity(cpu)
+			return q.MilliValue(), err
+		}
+	}
+	return 0, errors.New("the container is not measured")
+}
+
+// Mark is world's. It is written by the status, which cannot change what a pod runs.
+func (c *cluster) Mark(ctx context.Context, k key, mark *stall.Mark) error {
+	var value any // null removes it
+	if mark != nil {
+		value = mark.String()
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid":         k.UID, // of another pod of that name: 422
+		"annotations": map[string]any{annotations.Stalled: value},
+	}})
+	if err != nil {
+		return err
+	}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: k.Namespace, Name: k.Name}}
+	err = c.api.Status().Patch(ctx, pod, client.RawPatch("application/merge-patch+json", patch))
+	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) {
+		return nil
+	}
+	return err
+}
+
+const (
+	normal  = corev1.EventTypeNormal
+	warning = corev1.EventTypeWarning
+	// Longest parts of an Event, in bytes, as the API server allows them.
+	maxEventName    = 253
+	maxEventMessage = 1024
+)
+
+// Tell is world's, by an Event whose name follows from what is told. That it
+// cannot be told stops nothing.
+func (c *cluster) Tell(ctx context.Context, about key, since time.Time, kind, reason, text string) {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d", about.UID, reason, since.Unix()))
+	suffix := fmt.Sprintf(".%x", sum[:8])
+	now := metav1.NewTime(time.Now())
+	err := c.api.Create(ctx, &corev1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace, Name: about.Name[:min(len(about.Name), maxEventName-len(suffix))] + suffix},
+		InvolvedObject:      corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: about.Namespace, Name: about.Name, UID: about.UID},
+		Type:                kind,
+		Reason:              reason,
+		Message:             text[:min(len(text), maxEventMessage)],
+		Source:              corev1.EventSource{Component: name},
+		ReportingController: "spark-vitals.io/stallwatch",
+		FirstTimestamp:      now,
+		LastTimestamp:       now,
+		Count:               1,
+	})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		c.log.Warn("an Event could not be written", "pod", about.NamespacedName, "reason", reason, "error", err)
+	}
+}

@@ -1,0 +1,143 @@
+package watch
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
+	"github.com/spark-vitals/spark-vitals/stall"
+)
+
+// key of a driver: a pod of that name may come again, this one cannot.
+type key struct {
+	types.NamespacedName
+	types.UID
+}
+
+// driver that is watched.
+type driver struct {
+	spark.Pod
+	started time.Time // its container
+	track   *stall.Track
+	mark    *stall.Mark // as it stands on the pod
+	held    bool        // it looks stalled, and too many others do
+	failed  bool        // its log could not be read the last time
+}
+
+type queue = workqueue.TypedRateLimitingInterface[key]
+
+func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
+	return handler.TypedFuncs[*corev1.Pod, key]{
+		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Pod], q queue) { l.see(e.Object, q) },
+		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Pod], q queue) { l.see(e.ObjectNew, q) },
+		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], _ queue) { l.forget(keyOf(e.Object)) },
+	}
+}
+
+func keyOf(pod *corev1.Pod) key { return key{client.ObjectKeyFromObject(pod), pod.UID} }
+
+// see a pod. One that is watched already is only begun anew with its container.
+func (l *loop) see(p *corev1.Pod, q interface{ Add(key) }) {
+	k := keyOf(p)
+	pod, after, started := l.wanted(p)
+	if started.IsZero() {
+		l.forget(k)
+		return
+	}
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	d, known := l.drivers[k]
+	if !known {
+		d = &driver{}
+		l.drivers[k] = d
+		if text, ok := p.Annotations[annotations.Stalled]; ok {
+			if d.mark, _ = stall.ParseMark(text); d.mark == nil {
+				d.mark = &stall.Mark{} // not ours: goes like ours when the driver talks
+			}
+		}
+	}
+	d.Pod = pod
+	if !started.Equal(d.started) || d.track.After != after {
+		d.started, d.track = started, stall.NewTrack(after, stall.Behind(p), started, time.Now())
+		q.Add(k)
+	}
+}
+
+func (l *loop) forget(k key) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	delete(l.drivers, k)
+}
+
+// wanted drivers run, and bear the webhook's stamp. started is zero for others.
+func (l *loop) wanted(p *corev1.Pod) (pod spark.Pod, after time.Duration, started time.Time) {
+	text, stamped := p.Annotations[annotations.LogStallAfter]
+	pod, err := spark.PodOf(p)
+	if !stamped || err != nil || pod.Role != spark.Driver || p.DeletionTimestamp != nil {
+		return pod, 0, started
+	}
+	if after, err = policy.ParseLogStall(text); err != nil {
+		l.log.Debug("a stamp that the webhook did not write", "pod", client.ObjectKeyFromObject(p), "error", err)
+		return pod, 0, started
+	}
+	for _, s := range p.Status.ContainerStatuses {
+		if s.Name == pod.Container().Name && s.State.Running != nil {
+			started = s.State.Running.StartedAt.Time
+		}
+	}
+	return pod, after, started
+}
+
+// strip takes everything from a driver's pod that is not read here, so that the
+// drivers of a cluster fit into memory. It is a cache.TransformFunc.
+func strip(object any) (any, error) {
+	p, ok := object.(*corev1.Pod)
+	if !ok {
+		return object, nil
+	}
+	stripped := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: p.Name, Namespace: p.Namespace, UID: p.UID, ResourceVersion: p.ResourceVersion, DeletionTimestamp: p.DeletionTimestamp,
+			Labels: map[string]string{}, Annotations: map[string]string{},
+		},
+		Spec:   corev1.PodSpec{HostNetwork: p.Spec.HostNetwork},
+		Status: corev1.PodStatus{Phase: p.Status.Phase, PodIP: p.Status.PodIP, HostIP: p.Status.HostIP, StartTime: p.Status.StartTime},
+	}
+	keep(stripped.Labels, p.Labels, spark.RoleLabel, spark.ApplicationLabel)
+	keep(stripped.Annotations, p.Annotations, annotations.LogStallAfter, annotations.Stalled)
+	pod, err := spark.PodOf(p)
+	if err != nil {
+		return stripped, nil //nolint:nilerr // it is none of Spark's, and not read
+	}
+	c := pod.Container()
+	// The name alone may not show that it is Spark's; here it is the only one.
+	stripped.Spec.Containers = []corev1.Container{{Name: c.Name, Ports: c.Ports, Args: []string{string(pod.Role)}}}
+	for _, s := range p.Status.ContainerStatuses {
+		if s.Name == c.Name {
+			stripped.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: s.Name, State: corev1.ContainerState{Running: s.State.Running}}}
+		}
+	}
+	if i := slices.IndexFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled }); i >= 0 {
+		stripped.Status.Conditions = p.Status.Conditions[i : i+1 : i+1]
+	}
+	return stripped, nil
+}
+
+func keep(in, of map[string]string, keys ...string) {
+	for _, key := range keys {
+		if value, ok := of[key]; ok {
+			in[key] = value
+		}
+	}
+}

@@ -1,0 +1,174 @@
+package watch
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/spark-vitals/spark-vitals/spark"
+	"github.com/spark-vitals/spark-vitals/stall"
+)
+
+// world is whom the loop asks and tells. An error says that nothing is known.
+type world interface {
+	// Tail is the last lines of a log.
+	Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error)
+	// Evidence besides the log; what cannot be known is left out.
+	Evidence(context.Context, spark.Pod) stall.Evidence
+	// Mark a driver, or take the mark away where it is nil. That the driver is
+	// gone is no error.
+	Mark(context.Context, key, *stall.Mark) error
+	// Tell of a driver. Telling the same of the same time again tells nothing.
+	Tell(ctx context.Context, about key, since time.Time, kind, reason, text string)
+}
+
+type loop struct {
+	world   world
+	metrics *metrics
+	log     *slog.Logger
+
+	lock    sync.Mutex // held for no call
+	drivers map[key]*driver
+	crowded map[string]bool // namespaces, as it was told
+}
+
+func newLoop(w world, log *slog.Logger) *loop {
+	l := &loop{world: w, log: log, drivers: map[key]*driver{}, crowded: map[string]bool{}}
+	l.metrics = newMetrics(l.count)
+	return l
+}
+
+// lately is how long a driver that was reported counts as one of a crowd.
+const lately = 15 * time.Minute
+
+// lastLines are read for what they say.
+const lastLines = 50
+
+// Reconcile looks at a driver's log when it is due, and says when it is next.
+func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
+	l.lock.Lock()
+	d := l.drivers[k]
+	if d == nil {
+		l.lock.Unlock()
+		return reconcile.Result{}, nil
+	}
+	pod, track := d.Pod, d.track
+	wait := time.Until(track.Due())
+	l.lock.Unlock()
+	if wait > 0 {
+		return reconcile.Result{RequeueAfter: wait}, nil
+	}
+	l.metrics.late.Observe(-wait.Seconds())
+	tail, err := l.world.Tail(ctx, pod, 1)
+	switch verdict := l.saw(k, d, track, tail, err); verdict {
+	case stall.Talks:
+		l.talks(ctx, k, d)
+	case stall.Stalled:
+		l.stalled(ctx, k, d, pod, track)
+	}
+	// Not at once, so that a call that takes no time is no reason to spin.
+	return reconcile.Result{RequeueAfter: max(time.Until(l.due(track)), time.Millisecond)}, nil
+}
+
+func (l *loop) due(t *stall.Track) time.Time {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	return t.Due()
+}
+
+func (l *loop) saw(k key, d *driver, t *stall.Track, tail stall.Tail, err error) stall.Verdict {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	now := time.Now()
+	if err != nil {
+		t.Failed(now)
+		if !d.failed {
+			l.log.Warn("a driver's log cannot be read; whether it is silent is not known", "pod", k.NamespacedName, "error", err)
+		}
+		d.failed = true
+		l.metrics.looks.WithLabelValues("unknown").Inc()
+		return stall.Unclear
+	}
+	d.failed = false
+	verdict := t.Saw(now, tail.Last)
+	if verdict != stall.Stalled {
+		d.held = false
+	}
+	l.metrics.looks.WithLabelValues(outcomes[verdict]).Inc()
+	return verdict
+}
+
+var outcomes = map[stall.Verdict]string{stall.Unclear: "empty", stall.Talks: "talks", stall.Silent: "silent", stall.Stalled: "stalled"}
+
+// stalled: it is marked, unless so many are that the watch suspects itself. What
+// cannot be written is tried again at the next look.
+func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, t *stall.Track) {
+	mark, since := d.mark, t.Heard()
+	if l.hold(k, d) {
+		if mark != nil && time.Since(mark.Found) < lately && l.mark(ctx, k, d, nil) {
+			l.world.Tell(ctx, k, mark.Since, normal, "StallWithdrawn", "Too many drivers fell silent at once: more likely the fault is outside of them.")
+		}
+		return
+	}
+	if mark.Is(since) {
+		return
+	}
+	evidence := l.world.Evidence(ctx, pod)
+	tail, err := l.world.Tail(ctx, pod, lastLines)
+	if err != nil {
+		return // and asked again
+	}
+	evidence.LastLine, evidence.Thread, evidence.Error, evidence.Stopped = tail.Last, tail.Thread, tail.Error, tail.Stopped
+	mark = stall.NewMark(since, time.Now(), evidence)
+	if l.mark(ctx, k, d, mark) {
+		l.metrics.stalls.WithLabelValues(k.Namespace, string(mark.Confidence)).Inc()
+		l.log.Info("stalled", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since, "confidence", mark.Confidence, "message", mark.Message)
+		l.world.Tell(ctx, k, mark.Since, warning, "DriverStalled", mark.Message)
+	}
+}
+
+func (l *loop) talks(ctx context.Context, k key, d *driver) {
+	mark := d.mark
+	if mark != nil && l.mark(ctx, k, d, nil) {
+		l.log.Info("talks again", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since)
+		l.world.Tell(ctx, k, mark.Since, normal, "DriverTalksAgain", "The driver's log goes on: it is no longer reported as stalled.")
+	}
+}
+
+// mark a driver, or unmark it with nil.
+func (l *loop) mark(ctx context.Context, k key, d *driver, mark *stall.Mark) bool {
+	if err := l.world.Mark(ctx, k, mark); err != nil {
+		l.log.Warn("a driver's mark could not be written, to be tried again", "pod", k.NamespacedName, "error", err)
+		return false
+	}
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	d.mark = mark
+	return true
+}
+
+// hold tells whether so many look stalled that none of them is marked.
+func (l *loop) hold(k key, d *driver) bool {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	d.held = stall.Crowd(func(yield func(stall.Watched) bool) {
+		for k, d := range l.drivers {
+			suspect := d.track.IsSilent() && (d.mark == nil || time.Since(d.mark.Found) < lately)
+			if !yield(stall.Watched{Namespace: k.Namespace, Suspect: suspect}) {
+				return
+			}
+		}
+	}, k.Namespace)
+	if d.held != l.crowded[k.Namespace] {
+		l.crowded[k.Namespace] = d.held
+		if d.held {
+			l.log.Error("too many drivers look stalled at once, so none of them is marked: their logs may not arrive, a service that they all need may be away, or their log level may be WARN", "namespace", k.Namespace)
+		} else {
+			l.log.Info("no longer too many drivers look stalled at once", "namespace", k.Namespace)
+		}
+	}
+	return d.held
+}

@@ -1,0 +1,377 @@
+package watch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/spark"
+	"github.com/spark-vitals/spark-vitals/stall"
+)
+
+const after = 30 * time.Minute
+
+// play is a world of drivers that write a line each minute until they are told to
+// be silent. It runs by the bubble's clock.
+type play struct {
+	*loop
+	t        *testing.T
+	began    time.Time
+	lock     sync.Mutex
+	silent   map[string]time.Time // since when
+	fails    map[string]error
+	marks    map[string]*stall.Mark
+	told     []string
+	asked    map[string]int
+	evidence stall.Evidence
+	thread   string
+	queued   []key
+	next     map[key]time.Time
+}
+
+func newPlay(t *testing.T) *play {
+	p := &play{t: t, began: time.Now(), silent: map[string]time.Time{}, fails: map[string]error{}, marks: map[string]*stall.Mark{}, asked: map[string]int{}, next: map[key]time.Time{}}
+	p.loop = newLoop(p, slog.New(slog.DiscardHandler))
+	return p
+}
+
+func (p *play) Tail(_ context.Context, of spark.Pod, _ int64) (stall.Tail, error) {
+	p.asked[of.Name]++
+	last := time.Now().Truncate(time.Minute)
+	if since, ok := p.silent[of.Name]; ok {
+		last = since
+	}
+	return stall.Tail{Last: last, Thread: p.thread}, p.fails[of.Name]
+}
+
+func (p *play) Evidence(context.Context, spark.Pod) stall.Evidence { return p.evidence }
+
+func (p *play) Mark(_ context.Context, k key, m *stall.Mark) error {
+	if err := p.fails["mark"]; err != nil {
+		return err
+	}
+	p.marks[k.Name] = m
+	return nil
+}
+
+func (p *play) Tell(_ context.Context, about key, _ time.Time, _, reason, _ string) {
+	p.told = append(p.told, about.Name+" "+reason)
+}
+
+func (p *play) Add(k key) { p.next[k] = time.Now() }
+
+// run the loop for a time, as its queue does.
+func (p *play) run(d time.Duration) {
+	p.t.Helper()
+	for end := time.Now().Add(d); ; {
+		var first key
+		at := end
+		for k, due := range p.next {
+			if due.Before(at) {
+				first, at = k, due
+			}
+		}
+		time.Sleep(time.Until(at))
+		if !at.Before(end) {
+			return
+		}
+		result, err := p.Reconcile(p.t.Context(), first)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		delete(p.next, first)
+		if result.RequeueAfter > 0 {
+			p.next[first] = time.Now().Add(result.RequeueAfter)
+		}
+	}
+}
+
+func podOf(review captured.Review) *corev1.Pod {
+	pod := &corev1.Pod{}
+	if err := json.Unmarshal(review.Object(), pod); err != nil {
+		panic(err)
+	}
+	return pod
+}
+
+// driverPod of Spark's that has just started.
+func driverPod(name string) *corev1.Pod {
+	pod := podOf(captured.Named("spark-4.1.4/driver"))
+	pod.Name, pod.Namespace, pod.UID = name, "spark", types.UID(name)
+	pod.Annotations = map[string]string{annotations.LogStallAfter: after.String()}
+	p, err := spark.PodOf(pod)
+	if err != nil {
+		panic(err)
+	}
+	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.1.2.3", HostIP: "10.9.9.9", ContainerStatuses: []corev1.ContainerStatus{
+		{Name: p.Container().Name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(time.Now())}}},
+	}}
+	return pod
+}
+
+func (p *play) start(names ...string) {
+	for _, name := range names {
+		p.see(driverPod(name), p)
+	}
+}
+
+func (p *play) silence(names ...string) {
+	for _, name := range names {
+		p.silent[name] = time.Now()
+	}
+}
+
+func (p *play) marked() (names []string) {
+	for name, mark := range p.marks {
+		if mark != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func bubble(t *testing.T, f func(*play)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(newPlay(t)) })
+}
+
+func TestReported(t *testing.T) {
+	bubble(t, func(p *play) {
+		p.thread = "dag-scheduler-event-loop"
+		p.start("quiet", "lively")
+		p.run(5 * time.Minute)
+		p.silence("quiet")
+		p.run(after)
+		if len(p.marks) > 0 {
+			t.Errorf("marked after %s", after)
+		}
+		p.run(after / 2)
+		if got := p.marked(); !slices.Equal(got, []string{"quiet"}) || p.marks["quiet"].Confidence != stall.Sure {
+			t.Fatalf("marked are %v, %v", got, p.marks["quiet"])
+		}
+		p.run(3 * time.Hour)
+		if !slices.Equal(p.told, []string{"quiet DriverStalled"}) {
+			t.Errorf("told %q", p.told)
+		}
+		if n := p.asked["lively"]; n > 8 {
+			t.Errorf("a driver that writes was asked %d times in four hours", n)
+		}
+		delete(p.silent, "quiet")
+		p.run(10 * time.Minute)
+		if got := p.marked(); len(got) > 0 || !slices.Equal(p.told, []string{"quiet DriverStalled", "quiet DriverTalksAgain"}) {
+			t.Errorf("it talks again: marked are %v, told %q", got, p.told)
+		}
+	})
+}
+
+func TestUnknownIsNotSilent(t *testing.T) {
+	bubble(t, func(p *play) {
+		p.start("away")
+		p.fails["away"] = errors.New("the kubelet does not answer")
+		p.silence("away")
+		p.run(5 * time.Hour)
+		if len(p.marked()) > 0 || p.count().unknown != 1 {
+			t.Errorf("marked are %v, unknown %d", p.marked(), p.count().unknown)
+		}
+		delete(p.fails, "away")
+		p.run(time.Hour)
+		if len(p.marked()) != 1 || p.count().unknown != 0 {
+			t.Errorf("marked are %v, unknown %d", p.marked(), p.count().unknown)
+		}
+	})
+}
+
+// What cannot be written is written later, once.
+func TestMarkIsTriedAgain(t *testing.T) {
+	bubble(t, func(p *play) {
+		p.start("quiet")
+		p.silence("quiet")
+		p.fails["mark"] = errors.New("no API server")
+		p.run(2 * time.Hour)
+		if len(p.told) > 0 {
+			t.Errorf("told %q of what is not marked", p.told)
+		}
+		delete(p.fails, "mark")
+		p.run(time.Hour)
+		if len(p.marked()) != 1 || len(p.told) != 1 {
+			t.Errorf("marked are %v, told %q", p.marked(), p.told)
+		}
+	})
+}
+
+func TestSuspectsItself(t *testing.T) {
+	bubble(t, func(p *play) {
+		var all []string
+		for i := range 9 {
+			all = append(all, fmt.Sprint("driver-", i))
+		}
+		p.start(all...)
+		p.run(7 * time.Minute)
+		p.silence(all[:6]...)
+		p.run(5 * time.Hour)
+		if got := p.marked(); len(got) > 0 || p.count().held["spark"] != 6 || !p.crowded["spark"] {
+			t.Fatalf("marked are %v, held %v", got, p.count().held)
+		}
+		for _, name := range all[:3] { // logs arrive again; three hang after all
+			delete(p.silent, name)
+		}
+		p.run(time.Hour)
+		if got := p.marked(); !slices.Equal(got, all[3:6]) || p.crowded["spark"] {
+			t.Errorf("marked are %v", got)
+		}
+	})
+}
+
+// Those that were told before the others fell silent are withdrawn.
+func TestWithdrawn(t *testing.T) {
+	bubble(t, func(p *play) {
+		p.start("a", "b", "c", "d", "e")
+		p.silence("a")
+		p.run(5 * time.Minute)
+		p.silence("b", "c", "d", "e")
+		p.run(4 * time.Hour)
+		if got := p.marked(); len(got) > 0 || !slices.Contains(p.told, "a StallWithdrawn") {
+			t.Errorf("marked are %v, told %q", got, p.told)
+		}
+	})
+}
+
+func TestRestarts(t *testing.T) {
+	bubble(t, func(p *play) {
+		p.start("quiet", "again")
+		p.silence("quiet", "again")
+		p.run(time.Hour)
+		if len(p.marked()) != 2 {
+			t.Fatalf("marked are %v", p.marked())
+		}
+		p.run(20 * time.Minute)
+		// The container: its log begins anew.
+		delete(p.silent, "again")
+		p.see(driverPod("again"), p)
+		// The watch: it finds the mark on the pod and tells nothing twice.
+		q := newPlay(t)
+		q.silent = p.silent
+		q.marks["quiet"] = p.marks["quiet"]
+		pod := driverPod("quiet")
+		pod.Annotations[annotations.Stalled] = p.marks["quiet"].String()
+		pod.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(p.began)
+		q.see(pod, q)
+		q.run(time.Hour)
+		if len(q.told) > 0 || len(q.marked()) != 1 {
+			t.Errorf("told anew: %q", q.told)
+		}
+		p.run(time.Hour)
+		if got := p.marked(); !slices.Equal(got, []string{"quiet"}) {
+			t.Errorf("marked are %v", got)
+		}
+	})
+}
+
+func TestWanted(t *testing.T) {
+	bubble(t, func(p *play) {
+		for name, change := range map[string]func(*corev1.Pod){
+			"no stamp":     func(pod *corev1.Pod) { pod.Annotations = nil },
+			"a forged one": func(pod *corev1.Pod) { pod.Annotations[annotations.LogStallAfter] = "1ms" },
+			"executor":     func(pod *corev1.Pod) { pod.Labels[spark.RoleLabel] = "executor" },
+			"not running":  func(pod *corev1.Pod) { pod.Status.ContainerStatuses[0].State.Running = nil },
+			"deleted":      func(pod *corev1.Pod) { now := metav1.Now(); pod.DeletionTimestamp = &now },
+		} {
+			p.start("d")
+			pod := driverPod("d")
+			change(pod)
+			if p.see(pod, p); len(p.drivers) > 0 {
+				t.Errorf("%s: watched", name)
+			}
+		}
+	})
+}
+
+// What is stripped of a pod is not needed.
+func TestStrip(t *testing.T) {
+	for _, review := range captured.Reviews() {
+		if review.Kind() != "Pod" {
+			continue
+		}
+		pod := podOf(review)
+		if pod.Labels[spark.RoleLabel] != "driver" {
+			continue
+		}
+		full := driverPod("d")
+		full.Spec, full.Labels = pod.Spec, pod.Labels
+		before, err := spark.PodOf(full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		full.Status.ContainerStatuses[0].Name = before.Container().Name
+		object, err := strip(full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := newLoop(nil, slog.New(slog.DiscardHandler))
+		stripped, stripAfter, started := l.wanted(object.(*corev1.Pod))
+		if started.IsZero() || stripAfter != after || stripped.Container().Name != before.Container().Name {
+			t.Errorf("%s: %v %v", review.Name, started, stripAfter)
+		}
+		was, _ := uiOf(before)
+		if is, ok := uiOf(stripped); !ok || is != was {
+			t.Errorf("%s: the UI is at %s, was at %s", review.Name, is, was)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	bubble(t, func(p *play) {
+		p.start("quiet")
+		p.silence("quiet")
+		p.run(time.Hour)
+		registry := prometheus.NewPedanticRegistry()
+		registry.MustRegister(p.metrics)
+		if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
+			t.Error(problems, err)
+		}
+		if n, err := testutil.GatherAndCount(registry, "spark_vitals_stalled_drivers"); n != 1 || err != nil {
+			t.Error(n, err)
+		}
+	})
+}
+
+// A day of 2,000 drivers that write each minute, and the time to notice one that
+// does not. No API server: what is measured is how often one would be asked.
+func BenchmarkDay(b *testing.B) {
+	for b.Loop() {
+		synctest.Test(&testing.T{}, func(t *testing.T) {
+			p := newPlay(t)
+			for i := range 2000 {
+				p.start(fmt.Sprint("driver-", i))
+			}
+			p.run(12 * time.Hour)
+			p.silence("driver-7")
+			since := time.Now()
+			for len(p.marked()) == 0 {
+				p.run(time.Minute)
+			}
+			b.ReportMetric(time.Since(since).Minutes(), "min-to-notice")
+			calls := 0
+			for _, n := range p.asked {
+				calls += n
+			}
+			b.ReportMetric(float64(calls)/time.Since(p.began).Seconds(), "calls/s")
+		})
+	}
+}

@@ -1,0 +1,104 @@
+package watch
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/spark-vitals/spark-vitals/stall"
+)
+
+// metrics of the stall watch, a prometheus.Collector.
+type metrics struct {
+	looks  *prometheus.CounterVec
+	stalls *prometheus.CounterVec
+	late   prometheus.Histogram
+
+	watched, unknown, held, stalled *prometheus.Desc
+	count                           func() counts
+}
+
+// counts of drivers as they are now.
+type counts struct {
+	watched, unknown int
+	held             map[string]int                      // by namespace
+	stalled          map[string]map[stall.Confidence]int // the same
+}
+
+func newMetrics(count func() counts) *metrics {
+	gauge := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &metrics{
+		looks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spark_vitals_stall_looks_total",
+			Help: "Looks at the end of a driver's log, by what was seen: talks, silent, stalled, empty, unknown.",
+		}, []string{"outcome"}),
+		stalls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spark_vitals_stalls_total",
+			Help: "Drivers that were reported as stalled, by namespace and by how sure it is: sure, likely, unsure.",
+		}, []string{"namespace", "confidence"}),
+		late: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "spark_vitals_stall_late_seconds",
+			Help:    "How long after it was due a log was asked for.",
+			Buckets: []float64{.1, 1, 5, 15, 60, 300, 1800},
+		}),
+		watched: gauge("spark_vitals_stall_watched", "Drivers that are watched for silence."),
+		unknown: gauge("spark_vitals_stall_unknown", "Of these, those whose log could not be read the last time."),
+		held:    gauge("spark_vitals_stalls_held", "Drivers that look stalled and are not reported, because too many do at once.", "namespace"),
+		stalled: gauge("spark_vitals_stalled_drivers", "Drivers that are reported as stalled.", "namespace", "confidence"),
+		count:   count,
+	}
+}
+
+// Describe is prometheus.Collector's.
+func (m *metrics) Describe(to chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, to) }
+
+// Collect is prometheus.Collector's.
+func (m *metrics) Collect(to chan<- prometheus.Metric) {
+	for _, c := range []prometheus.Collector{m.looks, m.stalls, m.late} {
+		c.Collect(to)
+	}
+	tell := func(d *prometheus.Desc, n int, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
+	}
+	n := m.count()
+	tell(m.watched, n.watched)
+	tell(m.unknown, n.unknown)
+	for namespace, held := range n.held {
+		tell(m.held, held, namespace)
+	}
+	for namespace, by := range n.stalled {
+		for confidence, stalled := range by {
+			tell(m.stalled, stalled, namespace, string(confidence))
+		}
+	}
+}
+
+func (l *loop) count() counts {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	n := counts{watched: len(l.drivers), held: map[string]int{}, stalled: map[string]map[stall.Confidence]int{}}
+	for k, d := range l.drivers {
+		if d.failed {
+			n.unknown++
+		}
+		if d.held {
+			n.held[k.Namespace]++
+		}
+		if d.mark == nil {
+			continue
+		}
+		if n.stalled[k.Namespace] == nil {
+			n.stalled[k.Namespace] = map[stall.Confidence]int{}
+		}
+		n.stalled[k.Namespace][known(d.mark.Confidence)]++
+	}
+	return n
+}
+
+// known: a mark is read from a pod, and a metric's label takes only words of ours.
+func known(c stall.Confidence) stall.Confidence {
+	if c == stall.Sure || c == stall.Likely {
+		return c
+	}
+	return stall.Unsure
+}

@@ -1,0 +1,78 @@
+package watch
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/spark-vitals/spark-vitals/spark"
+	"github.com/spark-vitals/spark-vitals/stall"
+)
+
+func TestAskUI(t *testing.T) {
+	for name, c := range map[string]struct {
+		serve func(net.Conn)
+		want  stall.UI
+	}{
+		"answers":            {func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 No Host\r\n\r\n") }, stall.Answers},
+		"closes":             {func(c net.Conn) { c.Close() }, stall.Answers},
+		"resets":             {func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0); c.Close() }, stall.Answers},
+		"refuses":            {nil, stall.Refuses},
+		"accepts in silence": {func(net.Conn) { <-t.Context().Done() }, stall.IsSilent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			if c.serve == nil {
+				listener.Close()
+			} else {
+				go func() {
+					if connection, err := listener.Accept(); err == nil {
+						c.serve(connection)
+					}
+				}()
+			}
+			if got := askUI(t.Context(), netip.MustParseAddrPort(listener.Addr().String()), 2*time.Second); got != c.want {
+				t.Errorf("it %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// Only a driver's own port on its own address is ever dialled.
+func TestUIOf(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*corev1.Pod)
+		want   string
+	}{
+		"as Spark declares":  {func(*corev1.Pod) {}, "10.1.2.3:4040"},
+		"IPv6":               {func(p *corev1.Pod) { p.Status.PodIP = "fd00::1" }, "[fd00::1]:4040"},
+		"the host's network": {func(p *corev1.Pod) { p.Spec.HostNetwork = true }, ""},
+		"the host's address": {func(p *corev1.Pod) { p.Status.PodIP = p.Status.HostIP }, ""},
+		"loopback":           {func(p *corev1.Pod) { p.Status.PodIP = "127.0.0.1" }, ""},
+		"loopback in IPv6":   {func(p *corev1.Pod) { p.Status.PodIP = "::ffff:127.0.0.1" }, ""},
+		"metadata service":   {func(p *corev1.Pod) { p.Status.PodIP = "169.254.169.254" }, ""},
+		"a zone":             {func(p *corev1.Pod) { p.Status.PodIP = "fd00::1%eth0" }, ""},
+		"a name":             {func(p *corev1.Pod) { p.Status.PodIP = "example.com" }, ""},
+		"none yet":           {func(p *corev1.Pod) { p.Status.PodIP = "" }, ""},
+		"no port":            {func(p *corev1.Pod) { p.Spec.Containers[0].Ports = nil }, ""},
+	} {
+		p := driverPod("d")
+		c.change(p)
+		pod, err := spark.PodOf(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		address, ok := uiOf(pod)
+		if ok != (c.want != "") || ok && address.String() != c.want {
+			t.Errorf("%s: %s", name, address)
+		}
+	}
+}
