@@ -13,7 +13,7 @@ import (
 // StartReleaser runs "spark-vitals releaser" beside the cluster, where it reaches
 // what a test serves on loopback, as the service account of its own manifest and
 // with its rights alone. Engines run in a namespace that is there.
-func (l *Lab) StartReleaser(ctx context.Context, config, engines string) (r *cluster.Releaser, stop func() error, err error) {
+func (l *Lab) StartReleaser(ctx context.Context, config, engines string) (r *cluster.Leader, stop func() error, err error) {
 	if l.own == nil {
 		return nil, nil, errors.New("a releaser beside the cluster needs the cluster to be this machine")
 	}

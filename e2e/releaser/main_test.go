@@ -128,7 +128,7 @@ func credentials(t *testing.T, password string) (dir string) {
 	return dir
 }
 
-func startReleaser(t *testing.T, config string) *cluster.Releaser {
+func startReleaser(t *testing.T, config string) *cluster.Leader {
 	t.Helper()
 	r, err := controlPlane.StartReleaser(t.Context(), strings.ToLower(t.Name()), config, os.Stderr)
 	if err != nil {

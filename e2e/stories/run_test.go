@@ -103,7 +103,7 @@ func (r *run) checkInjected(t *testing.T) {
 	if strings.HasPrefix(stamp.Rule, "fast-") != fast || len(stamp.Set) == 0 {
 		t.Fatalf("%s: the driver's stamp is %s", r.Namespace, text)
 	}
-	if !driver.Spec.HostNetwork && driver.Container().LivenessProbe == nil {
+	if !driver.Spec.HostNetwork && r.Conf[livenessOff] != "false" && driver.Container().LivenessProbe == nil {
 		t.Fatalf("%s: the driver has no liveness probe, by its stamp %s", r.Namespace, text)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,8 +57,8 @@ func (c *ControlPlane) As(ctx context.Context, namespace, account string) (*rest
 	return config, nil
 }
 
-// Releaser is a running "spark-vitals releaser".
-type Releaser struct {
+// Leader is a running job of spark-vitals that is leader elected.
+type Leader struct {
 	Log     string // the file
 	process *process
 }
@@ -68,7 +69,7 @@ var (
 	errBuild error
 )
 
-// buildOnce builds spark-vitals once for all releasers that are started.
+// buildOnce builds spark-vitals once for all jobs that are started.
 func buildOnce(progress io.Writer) (string, error) {
 	building.Do(func() { built, errBuild = Build(context.Background(), "cmd/spark-vitals", "spark-vitals", progress) })
 	return built, errBuild
@@ -76,12 +77,26 @@ func buildOnce(progress io.Writer) (string, error) {
 
 // StartReleaser builds spark-vitals and runs its releaser beside the cluster, as
 // the service account of its manifest.
-func (c *ControlPlane) StartReleaser(ctx context.Context, name, config string, progress io.Writer) (*Releaser, error) {
+func (c *ControlPlane) StartReleaser(ctx context.Context, name, config string, progress io.Writer) (*Leader, error) {
+	file := filepath.Join(c.Dir, name+".yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	return c.lead(ctx, name, progress, "releaser", "--config="+file, "--metrics-bind-address=0", "--health-probe-bind-address=0")
+}
+
+// StartStallWatch does the same with the stall watch.
+func (c *ControlPlane) StartStallWatch(ctx context.Context, name string, progress io.Writer, flags ...string) (*Leader, error) {
+	return c.lead(ctx, name, progress, "stallwatch", append([]string{"--health-probe-bind-address=0"}, flags...)...)
+}
+
+// lead runs a job until it leads, as the service account of its manifest.
+func (c *ControlPlane) lead(ctx context.Context, name string, progress io.Writer, job string, flags ...string) (*Leader, error) {
 	binary, err := buildOnce(progress)
 	if err != nil {
 		return nil, err
 	}
-	as, err := c.As(ctx, "spark-vitals", "spark-vitals-releaser")
+	as, err := c.As(ctx, "spark-vitals", "spark-vitals-"+job)
 	if err != nil {
 		return nil, err
 	}
@@ -89,16 +104,11 @@ func (c *ControlPlane) StartReleaser(ctx context.Context, name, config string, p
 	if err := c.writeKubeconfigOf(kubeconfig, as); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(c.Dir, name+".yaml")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		return nil, err
-	}
-	p, err := start(c.Dir, name, false, "/usr/bin/env", "KUBECONFIG="+kubeconfig, binary, "releaser", "--config="+file,
-		"--namespace=spark-vitals", "--metrics-bind-address=0", "--health-probe-bind-address=0")
+	p, err := start(c.Dir, name, false, "/usr/bin/env", append([]string{"KUBECONFIG=" + kubeconfig, binary, job, "--namespace=spark-vitals"}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
-	r := &Releaser{Log: p.log, process: p}
+	r := &Leader{Log: p.log, process: p}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // the lease of one that was killed has to end
 	defer cancel()
 	if err := p.until(ctx, r.leads); err != nil {
@@ -109,7 +119,7 @@ func (c *ControlPlane) StartReleaser(ctx context.Context, name, config string, p
 }
 
 // leads tells whether it has begun to work.
-func (r *Releaser) leads(context.Context) error {
+func (r *Leader) leads(context.Context) error {
 	log, err := os.ReadFile(r.Log)
 	if err == nil && !bytes.Contains(log, []byte(`"Starting workers"`)) {
 		err = errors.New("it does not work yet")
@@ -118,10 +128,10 @@ func (r *Releaser) leads(context.Context) error {
 }
 
 // Stop ends it as a kubelet would.
-func (r *Releaser) Stop() { r.process.stop(30 * time.Second) }
+func (r *Leader) Stop() { r.process.stop(30 * time.Second) }
 
 // Kill ends it at once.
-func (r *Releaser) Kill() {
+func (r *Leader) Kill() {
 	_ = r.process.cmd.Process.Kill()
 	<-r.process.ended
 }
@@ -133,4 +143,13 @@ func (c *ControlPlane) writeKubeconfigOf(file string, of *rest.Config) error {
 	config.Contexts["e2e"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "account"}
 	config.CurrentContext = "e2e"
 	return clientcmd.WriteToFile(*config, file)
+}
+
+// Memory that its process has used at most, in bytes.
+func (r *Leader) Memory() (bytes int64) {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.process.cmd.Process.Pid))
+	if _, after, ok := strings.Cut(string(status), "VmHWM:"); ok {
+		_, _ = fmt.Sscan(after, &bytes)
+	}
+	return bytes << 10
 }

@@ -1,0 +1,143 @@
+package stories
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/stall"
+)
+
+// stalled is a story of a driver whose log falls silent.
+type stalled struct {
+	story
+	// hangs makes it silent and returns since when.
+	hangs func(*testing.T, *run) time.Time
+	// says checks what is reported.
+	says func(*testing.T, *stall.Mark)
+	// ends checks what becomes of it; nil: it stays as it is.
+	ends func(*testing.T, *run)
+}
+
+// watched may be silent for a minute.
+func watched(more ...string) map[string]string {
+	c := conf("spark.kubernetes.driver.annotation.spark-vitals.io/logStall", "true",
+		"spark.kubernetes.driver.annotation.spark-vitals.io/logStall.after", "1m")
+	maps.Copy(c, conf(more...))
+	return c
+}
+
+var noLiveness = []string{livenessOff, "false"}
+
+const livenessOff = "spark.kubernetes.driver.annotation.spark-vitals.io/liveness"
+
+var stallStories = []stalled{
+	{
+		story: story{name: "stall-scheduler", why: "the thread that schedules jobs is gone, and the UI answers: no probe finds it", ci: newest, host: true,
+			app: app{file: "stall.py", args: []string{"scheduler"}, conf: watched(), driver: shortGrace}},
+		hangs: untilHangs, says: unsure,
+	},
+	{
+		story: story{name: "stall-deadlock", why: "two threads of the program wait for each other", host: true,
+			app: app{file: "stall.py", args: []string{"deadlock"}, conf: watched(), driver: shortGrace}},
+		hangs: untilHangs, says: unsure,
+	},
+	{
+		story: story{name: "stall-stopped", why: "the work is done, its SparkContext has stopped, and the program goes on", host: true,
+			app: app{file: "phases.py", args: []string{"0", "0", "600"}, conf: watched(), driver: shortGrace}},
+		hangs: func(t *testing.T, r *run) time.Time { r.untilLog(t, "PHASE stopped"); return time.Now() },
+		says: func(t *testing.T, m *stall.Mark) {
+			if !m.Evidence.Stopped || m.Evidence.UI == stall.IsSilent || m.Confidence != stall.Likely {
+				t.Errorf("reported as %s", m)
+			}
+		},
+	},
+	{
+		story: story{name: "stall-frozen", why: "frozen, without a liveness probe; it is thawed and talks again", host: true,
+			app: app{file: "long.py", args: []string{"600"}, conf: watched(noLiveness...), driver: shortGrace}},
+		hangs: func(t *testing.T, r *run) time.Time { r.untilLog(t, "CONTEXT"); return freeze(t, r.driverPod(t)) },
+		says: func(t *testing.T, m *stall.Mark) {
+			if m.Evidence.UI != stall.IsSilent || m.Confidence != stall.Likely {
+				t.Errorf("reported as %s", m)
+			}
+		},
+		ends: func(t *testing.T, r *run) {
+			thaw(t, r.driverPod(t))
+			r.until(t, "it talks again, and is no longer reported", func(h *lab.History) bool {
+				_, still := h.Driver().Last.Annotations[annotations.Stalled]
+				return !still && len(h.Events(h.Driver().Last)["DriverTalksAgain"]) > 0
+			})
+		},
+	},
+	{
+		story: story{name: "stall-warn", why: "healthy, and silent because its log level is WARN: the report says that this may be so", ci: newest, host: true,
+			app: app{file: "long.py", args: []string{"150"}, conf: watched("spark.log.level", "WARN")}},
+		hangs: func(t *testing.T, r *run) time.Time { r.untilLog(t, "CONTEXT"); return time.Now() },
+		says:  unsure,
+		ends: func(t *testing.T, r *run) {
+			r.untilDriverEnds(t)
+			if result := r.outcome().result; result != "Succeeded 0" {
+				t.Errorf("the driver ended as %s", result)
+			}
+		},
+	},
+}
+
+func TestStall(t *testing.T) {
+	for _, s := range stallStories {
+		s.run(t, func(t *testing.T, version string) { s.tell(t, version) })
+	}
+}
+
+func (s stalled) tell(t *testing.T, version string) {
+	_, stop, err := theLab.StartStallWatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := stop(); err != nil {
+			t.Log(err)
+		}
+	}()
+	r := submit(t, s.name, version, s.app, true)
+	since := s.hangs(t, r)
+	var text string
+	r.until(t, "it is reported as stalled", func(h *lab.History) bool {
+		text = h.Driver().Last.Annotations[annotations.Stalled]
+		return text != "" && len(h.Events(h.Driver().Last)["DriverStalled"]) > 0
+	})
+	found := time.Since(since)
+	mark, err := stall.ParseMark(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if silent := mark.Found.Sub(mark.Since); silent < time.Minute {
+		t.Errorf("reported after a silence of %s", silent)
+	}
+	s.says(t, mark)
+	if r.driverEnd() != nil {
+		t.Error("the driver has ended")
+	}
+	if s.ends != nil {
+		s.ends(t, r)
+	}
+	theTable.add(t, s.name, r, fmt.Sprintf("reported after %s, %s", seconds(found), mark.Confidence))
+}
+
+func untilHangs(t *testing.T, r *run) time.Time {
+	r.untilLog(t, "HANGS")
+	return time.Now()
+}
+
+// unsure: the UI answers, executors run, and nothing tells it from a healthy one.
+func unsure(t *testing.T, m *stall.Mark) {
+	t.Helper()
+	e := m.Evidence
+	if m.Confidence != stall.Unsure || e.UI != stall.Answers || e.Executors == nil || *e.Executors == 0 || !strings.Contains(m.Message, "WARN") {
+		t.Errorf("reported as %s", m)
+	}
+}
