@@ -3,9 +3,10 @@ package lab
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
-	"github.com/spark-vitals/spark-vitals/stall/watch"
 )
 
 // StartStallWatch runs "spark-vitals stallwatch" beside the cluster, as the
@@ -14,11 +15,19 @@ func (l *Lab) StartStallWatch(ctx context.Context) (w *cluster.Leader, stop func
 	if l.own == nil {
 		return nil, nil, errors.New("a stall watch beside the cluster needs the cluster to be this machine")
 	}
+	root, err := cluster.Root()
+	if err != nil {
+		return nil, nil, err
+	}
+	role, err := os.ReadFile(filepath.Join(root, "stall", "watch", "role.yaml"))
+	if err != nil {
+		return nil, nil, err
+	}
 	const namespace = "spark-vitals"
 	if err := l.NewNamespace(ctx, namespace, nil); err != nil {
 		return nil, nil, err
 	}
-	if err := l.Kubectl(ctx, watch.Role, "apply", "-f", "-"); err != nil {
+	if err := l.Kubectl(ctx, role, "apply", "-f", "-"); err != nil {
 		return nil, nil, err
 	}
 	if w, err = l.own.StartStallWatch(ctx, "stallwatch", l.Store.Progress, "--metrics-bind-address=0"); err != nil {

@@ -12,7 +12,6 @@ package watch
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"log/slog"
 	"time"
@@ -34,11 +33,6 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/spark"
 )
-
-// Role is what the stall watch needs, as YAML.
-//
-//go:embed role.yaml
-var Role []byte
 
 // Config of a stall watch.
 type Config struct {
