@@ -138,7 +138,7 @@ func (r *Leader) Kill() {
 
 func (c *ControlPlane) writeKubeconfigOf(file string, of *rest.Config) error {
 	config := clientcmdapi.NewConfig()
-	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: of.Host, CertificateAuthorityData: c.Authority.PEM}
+	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: of.Host, CertificateAuthorityData: of.CAData}
 	config.AuthInfos["account"] = &clientcmdapi.AuthInfo{Token: of.BearerToken}
 	config.Contexts["e2e"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "account"}
 	config.CurrentContext = "e2e"

@@ -37,7 +37,7 @@ const livenessOff = "spark.kubernetes.driver.annotation.spark-vitals.io/liveness
 
 var stallStories = []stalled{
 	{
-		story: story{name: "stall-scheduler", why: "the thread that schedules jobs is gone, and the UI answers: no probe finds it", ci: newest, host: true,
+		story: story{name: "stall-scheduler", why: "the thread that schedules jobs is gone, and the UI answers: no probe finds it", host: true,
 			app: app{file: "stall.py", args: []string{"scheduler"}, conf: watched(), driver: shortGrace}},
 		hangs: untilHangs, says: unsure,
 	},
@@ -74,7 +74,7 @@ var stallStories = []stalled{
 		},
 	},
 	{
-		story: story{name: "stall-warn", why: "healthy, and silent because its log level is WARN: the report says that this may be so", ci: newest, host: true,
+		story: story{name: "stall-warn", why: "healthy, and silent because its log level is WARN: the report says that this may be so", host: true,
 			app: app{file: "long.py", args: []string{"150"}, conf: watched("spark.log.level", "WARN")}},
 		hangs: func(t *testing.T, r *run) time.Time { r.untilLog(t, "CONTEXT"); return time.Now() },
 		says:  unsure,

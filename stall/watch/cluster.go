@@ -63,7 +63,7 @@ func (c *cluster) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Ta
 	if err != nil {
 		return stall.Tail{}, err
 	}
-	defer stream.Close()
+	defer func() { _ = stream.Close() }()
 	text, err := io.ReadAll(io.LimitReader(stream, maxTail))
 	if err == nil && len(text) == maxTail {
 		err = errors.New("the last lines are too long")

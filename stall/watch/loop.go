@@ -68,6 +68,7 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		l.talks(ctx, k, d)
 	case stall.Stalled:
 		l.stalled(ctx, k, d, pod, track)
+	case stall.Unclear, stall.Silent:
 	}
 	// Not at once, so that a call that takes no time is no reason to spin.
 	return reconcile.Result{RequeueAfter: max(time.Until(l.due(track)), time.Millisecond)}, nil

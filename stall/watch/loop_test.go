@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,7 +31,6 @@ type play struct {
 	*loop
 	t        *testing.T
 	began    time.Time
-	lock     sync.Mutex
 	silent   map[string]time.Time // since when
 	fails    map[string]error
 	marks    map[string]*stall.Mark
@@ -40,7 +38,6 @@ type play struct {
 	asked    map[string]int
 	evidence stall.Evidence
 	thread   string
-	queued   []key
 	next     map[key]time.Time
 }
 

@@ -48,7 +48,7 @@ func askUI(ctx context.Context, address netip.AddrPort, patience time.Duration) 
 	if err != nil {
 		return stall.NotReachable
 	}
-	defer connection.Close()
+	defer func() { _ = connection.Close() }()
 	_ = connection.SetDeadline(time.Now().Add(patience))
 	if _, err = io.WriteString(connection, "GET / HTTP/1.1\r\n\r\n"); err == nil {
 		_, err = connection.Read(make([]byte, 1))
