@@ -46,7 +46,7 @@ var deathStories = []death{
 	dying("driver-heap-oom", "the driver collects more than its heap holds; the switch makes the JVM say so", spark.Driver, oom.HeapOOM,
 		app{file: "memory.py", args: []string{"zombie", "60"}, conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")}),
 	dying("executor-oom", "the executor's JVM grows over the container's limit", spark.Executor, oom.OOMKilled,
-		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")}).inCI(),
+		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")}),
 	func() death {
 		d := dying("executor-python-oom", "a Python worker grows over the container's limit", spark.Executor, oom.ChildOOMKilled,
 			app{file: "memory.py", args: []string{"workers", "2000"}, conf: once()})

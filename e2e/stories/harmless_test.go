@@ -73,7 +73,7 @@ var harmlessStories = []harmless{
 	plain("no-context", "an application that never makes one", "PHASE end",
 		app{file: "phases.py", args: []string{"40", "-1", "5"}, conf: fast(nil)}),
 	plain("after-stop", "the driver goes on after spark.stop()", "PHASE end",
-		app{file: "phases.py", args: []string{"0", "5", "40"}, conf: fast(nil)}).inCI(newest),
+		app{file: "phases.py", args: []string{"0", "5", "40"}, conf: fast(nil)}),
 	long("no-ui", "spark.ui.enabled=false: the port is declared, and nobody listens", "40", conf("spark.ui.enabled", "false")),
 	long("ui-login", "a filter of the UI that lets nobody in", "40", filter("Deny")),
 	long("ui-blocked", "a filter of the UI that never answers: its directory server is away", "40", filter("Block")),
