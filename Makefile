@@ -16,7 +16,7 @@ image: ## build the image for amd64 and arm64 into bin/image, and lists of what 
 demo: ## show what is injected into real Spark's pods, on a real API server
 	cd e2e && go run ./demo
 
-test: lint unit apiserver releaser ## everything that CI checks
+test: lint unit apiserver ## everything that needs no whole cluster
 
 lint: ## formatting, imports, mistakes
 	$(TOOL) golangci-lint run ./...
@@ -53,7 +53,7 @@ golden: ## write the wanted part of the golden files anew; read the difference
 	go test ./oom ./patches ./policy ./gateway/kyuubi -update
 	UPDATE=1 go test ./cmd/...
 	cd e2e && go test ./chart -run 'TestRender|TestPlain' -update
-	$(TOOL) helm-docs -c charts
+	go run github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 -c charts
 
 clean: ## remove what was built
 	rm -rf bin

@@ -235,7 +235,8 @@ func TestPlainManifests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := head
+		var text strings.Builder
+		text.WriteString(head)
 		for _, document := range strings.Split(rendered.Objects+rendered.Hooks, "---\n# Source: spark-vitals/templates/")[1:] {
 			source, manifest, _ := strings.Cut(document, "\n")
 			if !strings.HasPrefix(source, "certificates") {
@@ -246,12 +247,12 @@ func TestPlainManifests(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				text = strings.Join([]string{text, "---\n", string(data)}, "")
+				text.WriteString("---\n" + string(data))
 			}
 		}
 		file := filepath.Join(root, "certs", "manifests", mode+".yaml")
 		if *update {
-			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			if err := os.WriteFile(file, []byte(text.String()), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -259,7 +260,7 @@ func TestPlainManifests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(string(got), text); diff != "" {
+		if diff := cmp.Diff(string(got), text.String()); diff != "" {
 			t.Errorf("%s (-file +chart):\n%s", file, diff)
 		}
 	}
