@@ -126,7 +126,8 @@ spec:
 	{
 		story: story{
 			name: "host-network", why: "ports that may be another pod's",
-			app: app{file: "pi", args: []string{"4"}, driver: hostNetwork, executor: hostNetwork},
+			app: app{file: "pi", args: []string{"4"}, driver: hostNetwork, executor: hostNetwork, conf: conf(
+				"spark.driver.blockManager.port", "7081")}, // both declare 7079, and there is one node
 		},
 		log: []string{"Pi is roughly"}, alone: true,
 	},
