@@ -11,13 +11,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Fast is the label of pods whose rule is the default one with its clock running
+// Fast is the label of drivers whose rule is the default one with its clock running
 // faster: a frozen driver is ended after 15 s and not after ten minutes. What
 // it finds and spares is the same.
-var Fast = map[string]string{
-	"spark.kubernetes.driver.label." + FastLabel:   "true",
-	"spark.kubernetes.executor.label." + FastLabel: "true",
-}
+var Fast = map[string]string{"spark.kubernetes.driver.label." + FastLabel: "true"}
 
 // FastLabel is on pods of the fast rules.
 const FastLabel = "e2e-fast"

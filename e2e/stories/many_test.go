@@ -16,7 +16,7 @@ func TestMany(t *testing.T) {
 	}
 	s.run(t, func(t *testing.T, version string) {
 		succeeded := map[bool]int{}
-		for _, with := range []bool{false, true} {
+		for _, with := range []bool{true, false} {
 			runs := make([]*run, applications)
 			var wait sync.WaitGroup
 			turns := make(chan struct{}, 3) // of spark-submit, which is a JVM of its own
