@@ -42,45 +42,33 @@ func (s *site) audited() string { return s.name + "-audited" }
 const unlabelled = "unlabelled"
 
 func TestMain(m *testing.M) {
-	if err := withCluster(m); err != nil {
+	ctx := context.Background()
+	err := cluster.WithControlPlane(ctx, os.Stderr, func(c *cluster.ControlPlane) error {
+		controlPlane, client = c, c.Client
+		if err := c.Namespace(ctx, unlabelled, nil); err != nil {
+			return err
+		}
+		for name, source := range map[string]string{"default": "", "gentle": "ruleSet: gentle", "strict": "ruleSet: strict", "ui": "ruleSet: ui", "everything": generate.Everything} {
+			w, err := startSite(ctx, name, source)
+			if err != nil {
+				return err
+			}
+			defer w.Stop()
+		}
+		m.Run()
+		return nil
+	})
+	if err != nil {
 		panic(err)
 	}
 }
 
-func withCluster(m *testing.M) (err error) {
-	ctx := context.Background()
-	dir, err := os.MkdirTemp("", "spark-vitals-apiserver-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if controlPlane, err = cluster.StartControlPlane(ctx, dir, os.Stderr); err != nil {
-		return err
-	}
-	defer controlPlane.Stop()
-	if client, err = kubernetes.NewForConfig(controlPlane.Config); err != nil {
-		return err
-	}
-	if err := controlPlane.Namespace(ctx, unlabelled, nil); err != nil {
-		return err
-	}
-	for name, source := range map[string]string{"default": "", "gentle": "ruleSet: gentle", "strict": "ruleSet: strict", "ui": "ruleSet: ui", "everything": generate.Everything} {
-		w, err := startSite(ctx, dir, name, source)
-		if err != nil {
-			return err
-		}
-		defer w.Stop()
-	}
-	m.Run()
-	return nil
-}
-
-func startSite(ctx context.Context, dir, name, source string) (*cluster.Webhook, error) {
+func startSite(ctx context.Context, name, source string) (*cluster.Webhook, error) {
 	parsed, err := policy.Parse([]byte(source))
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(dir, name+".yaml")
+	file := filepath.Join(controlPlane.Dir, name+".yaml")
 	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
 		return nil, err
 	}

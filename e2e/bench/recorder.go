@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/oom"
@@ -35,23 +34,13 @@ const perDriver = 100
 // what cost, beside the same load without a recorder. Executors are deleted a
 // second after they died, as Spark does.
 func benchRecorder(ctx context.Context, d *document) error {
+	return cluster.WithControlPlane(ctx, os.Stderr, func(c *cluster.ControlPlane) error { return benchRecorders(ctx, c, d) })
+}
+
+func benchRecorders(ctx context.Context, c *cluster.ControlPlane, d *document) error {
 	load := recorderLoad{Pods: 10000, Rate: 50, Duration: time.Minute, Replicas: 2}
-	dir, err := os.MkdirTemp("", "spark-vitals-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	controlPlane, err := cluster.StartControlPlane(ctx, dir, os.Stderr)
-	if err != nil {
-		return err
-	}
-	defer controlPlane.Stop()
-	client, err := kubernetes.NewForConfig(controlPlane.Config)
-	if err != nil {
-		return err
-	}
-	b := &recorderBench{recorderLoad: load, controlPlane: controlPlane, kubelet: cluster.Kubelet{Interface: client}}
-	if err := controlPlane.Namespace(ctx, namespace, nil); err != nil {
+	b := &recorderBench{recorderLoad: load, controlPlane: c, kubelet: cluster.Kubelet{Interface: c.Client}}
+	if err := c.Namespace(ctx, namespace, nil); err != nil {
 		return err
 	}
 	if err := b.makePods(ctx); err != nil {

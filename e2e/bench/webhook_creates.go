@@ -40,33 +40,23 @@ type rival struct {
 
 // benchCreates measures the creation of pods through a real API server.
 func benchCreates(ctx context.Context, d *document, a *aims) error {
-	dir, err := os.MkdirTemp("", "spark-vitals-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	c, err := cluster.StartControlPlane(ctx, dir, os.Stderr)
-	if err != nil {
-		return err
-	}
-	defer c.Stop()
-	client, err := kubernetes.NewForConfig(c.Config)
-	if err != nil {
-		return err
-	}
+	return cluster.WithControlPlane(ctx, os.Stderr, func(c *cluster.ControlPlane) error { return benchCreatesOn(ctx, c, d, a) })
+}
+
+func benchCreatesOn(ctx context.Context, c *cluster.ControlPlane, d *document, a *aims) error {
 	pod, err := cluster.CapturedPod(captured.Named("spark-3.5.9/executor"), "")
 	if err != nil {
 		return err
 	}
 	pod.Name, pod.GenerateName, pod.OwnerReferences = "", "e-", nil
-	rivals, err := register(ctx, c, client, pod)
+	rivals, err := register(ctx, c, pod)
 	if err != nil {
 		return err
 	}
 	d.say("\n### Pods created through the API server\nKubernetes 1.36, %d pods in each namespace, interleaved; milliseconds a pod. *spark-vitals* has all its webhooks registered; the constant patch is the one that spark-vitals makes.", *creates)
 	d.table("workers", "on the way", "p50", "p99", "added to p50", "of what the constant patch adds")
 	for _, workers := range []int{1, 8} {
-		if err := createAll(ctx, client, pod, rivals, workers); err != nil {
+		if err := createAll(ctx, c.Client, pod, rivals, workers); err != nil {
 			return err
 		}
 		median := map[string]float64{}
@@ -85,7 +75,7 @@ func benchCreates(ctx context.Context, d *document, a *aims) error {
 	return nil
 }
 
-func register(ctx context.Context, c *cluster.ControlPlane, client kubernetes.Interface, pod *corev1.Pod) ([]*rival, error) {
+func register(ctx context.Context, c *cluster.ControlPlane, pod *corev1.Pod) ([]*rival, error) {
 	object, err := json.Marshal(pod)
 	if err != nil {
 		return nil, err
@@ -104,12 +94,12 @@ func register(ctx context.Context, c *cluster.ControlPlane, client kubernetes.In
 		switch r.namespace {
 		case "nothing":
 		case "policy":
-			err = registerPolicy(ctx, client, handlers["constant"].Handle(ctx, requestOf(object)).Patches)
+			err = registerPolicy(ctx, c.Client, handlers["constant"].Handle(ctx, requestOf(object)).Patches)
 		case "ours":
 			err = c.Register(ctx, r.namespace, url+"/ours", labels)
 			labels[annotations.Inject] = "enabled"
 		default:
-			err = registerOne(ctx, c, client, r.namespace, url)
+			err = registerOne(ctx, c, r.namespace, url)
 		}
 		if err == nil {
 			err = c.Namespace(ctx, r.namespace, labels)
@@ -117,7 +107,7 @@ func register(ctx context.Context, c *cluster.ControlPlane, client kubernetes.In
 		if err != nil {
 			return nil, err
 		}
-		if err := r.takesEffect(ctx, client, pod); err != nil {
+		if err := r.takesEffect(ctx, c.Client, pod); err != nil {
 			return nil, err
 		}
 	}
@@ -166,7 +156,7 @@ func serveAll(c *cluster.ControlPlane, handlers map[string]admission.Handler) (u
 	return "https://" + listener.Addr().String(), nil
 }
 
-func registerOne(ctx context.Context, c *cluster.ControlPlane, client kubernetes.Interface, name, url string) error {
+func registerOne(ctx context.Context, c *cluster.ControlPlane, name, url string) error {
 	configuration := &admissionregistrationv1.MutatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Webhooks: []admissionregistrationv1.MutatingWebhook{{
@@ -176,7 +166,7 @@ func registerOne(ctx context.Context, c *cluster.ControlPlane, client kubernetes
 			SideEffects:       new(admissionregistrationv1.SideEffectClassNone), AdmissionReviewVersions: []string{"v1"},
 		}},
 	}
-	_, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(ctx, configuration, metav1.CreateOptions{})
+	_, err := c.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(ctx, configuration, metav1.CreateOptions{})
 	return err
 }
 

@@ -31,31 +31,19 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if err := withCluster(m); err != nil {
+	err := cluster.WithControlPlane(context.Background(), os.Stderr, func(c *cluster.ControlPlane) error {
+		controlPlane, admin = c, c.Client
+		groups, err := restmapper.GetAPIGroupResources(admin.Discovery())
+		if err != nil {
+			return err
+		}
+		mapper = restmapper.NewDiscoveryRESTMapper(groups)
+		m.Run()
+		return nil
+	})
+	if err != nil {
 		panic(err)
 	}
-}
-
-func withCluster(m *testing.M) error {
-	dir, err := os.MkdirTemp("", "spark-vitals-chart-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if controlPlane, err = cluster.StartControlPlane(context.Background(), dir, os.Stderr); err != nil {
-		return err
-	}
-	defer controlPlane.Stop()
-	if admin, err = kubernetes.NewForConfig(controlPlane.Config); err != nil {
-		return err
-	}
-	groups, err := restmapper.GetAPIGroupResources(admin.Discovery())
-	if err != nil {
-		return err
-	}
-	mapper = restmapper.NewDiscoveryRESTMapper(groups)
-	m.Run()
-	return nil
 }
 
 // as is a client of somebody else.

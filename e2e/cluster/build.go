@@ -23,6 +23,15 @@ func Root() (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
+// File of the project.
+func File(path string) ([]byte, error) {
+	root, err := Root()
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(filepath.Join(root, path))
+}
+
 // Build builds the main package in a folder of the project into bin/ and returns
 // its path. It shows how far it is: from nothing, Kubernetes takes minutes.
 func Build(ctx context.Context, folder, name string, progress io.Writer) (string, error) {

@@ -27,13 +27,30 @@ type ControlPlane struct {
 	// Dir holds everything of the cluster: keys, data and logs.
 	Dir       string
 	Authority *Authority
-	// Config has all rights.
+	// Config and Client have all rights.
 	Config     *rest.Config
+	Client     kubernetes.Interface
 	Kubeconfig string // a file with the same
 	token      string // with all rights
 	detached   bool
 	processes  []*process
 	recorder   string // its binary, once it is built
+}
+
+// WithControlPlane starts a control plane in a folder of its own. Both last as
+// long as the function that is given it.
+func WithControlPlane(ctx context.Context, progress io.Writer, do func(*ControlPlane) error) error {
+	dir, err := os.MkdirTemp("", "spark-vitals-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	c, err := StartControlPlane(ctx, dir, progress)
+	if err != nil {
+		return err
+	}
+	defer c.Stop()
+	return do(c)
 }
 
 // settings of a control plane.
@@ -106,11 +123,7 @@ func (c *ControlPlane) waitReady(ctx context.Context) error {
 }
 
 func (c *ControlPlane) ready(ctx context.Context) error {
-	client, err := kubernetes.NewForConfig(c.Config)
-	if err != nil {
-		return err
-	}
-	return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+	return c.Client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 }
 
 // Stop ends all that was started, the last first. Nothing of it is kept.
@@ -144,8 +157,15 @@ func (c *ControlPlane) writeKubeconfig(server string) error {
 	if err := clientcmd.WriteToFile(*config, c.Kubeconfig); err != nil {
 		return err
 	}
-	var err error
-	c.Config, err = LoadConfig(c.Kubeconfig)
+	return c.connect()
+}
+
+// connect with the kubeconfig that is written.
+func (c *ControlPlane) connect() (err error) {
+	if c.Config, err = LoadConfig(c.Kubeconfig); err != nil {
+		return err
+	}
+	c.Client, err = kubernetes.NewForConfig(c.Config)
 	return err
 }
 

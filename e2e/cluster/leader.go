@@ -16,20 +16,23 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Apply creates the objects of a YAML file.
-func (c *ControlPlane) Apply(ctx context.Context, manifest io.Reader) error {
+// Apply creates the objects of a YAML file of the project.
+func (c *ControlPlane) Apply(ctx context.Context, file string) error {
+	manifest, err := File(file)
+	if err != nil {
+		return err
+	}
 	api, err := client.New(c.Config, client.Options{})
 	if err != nil {
 		return err
 	}
-	for decoder := yaml.NewYAMLOrJSONDecoder(manifest, 4096); ; {
+	for decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifest), 4096); ; {
 		object := &unstructured.Unstructured{}
 		if err := decoder.Decode(&object.Object); errors.Is(err, io.EOF) {
 			return nil
@@ -44,11 +47,7 @@ func (c *ControlPlane) Apply(ctx context.Context, manifest io.Reader) error {
 
 // As is the configuration of a service account, with its rights and no others.
 func (c *ControlPlane) As(ctx context.Context, namespace, account string) (*rest.Config, error) {
-	api, err := kubernetes.NewForConfig(c.Config)
-	if err != nil {
-		return nil, err
-	}
-	token, err := api.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	token, err := c.Client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("asking for a token of %s: %w", account, err)
 	}

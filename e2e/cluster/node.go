@@ -15,7 +15,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 )
 
 // Cluster is a whole Kubernetes with one node: containerd, kubelet, kube-proxy,
@@ -74,7 +73,7 @@ func find(ctx context.Context, dir string) (*Cluster, error) {
 // Find is the cluster that runs in a folder.
 func Find(ctx context.Context, dir string) (c *Cluster, err error) {
 	c = &Cluster{ControlPlane: ControlPlane{Dir: dir, detached: true, Kubeconfig: filepath.Join(dir, "kubeconfig")}}
-	if c.Config, err = LoadConfig(c.Kubeconfig); err != nil {
+	if err := c.connect(); err != nil {
 		return nil, err
 	}
 	if err := c.ready(ctx); err != nil {
@@ -137,11 +136,7 @@ func (c *Cluster) up(ctx context.Context, progress io.Writer) error {
 }
 
 func (c *Cluster) nodeReady(ctx context.Context) error {
-	client, err := kubernetes.NewForConfig(c.Config)
-	if err != nil {
-		return err
-	}
-	node, err := client.CoreV1().Nodes().Get(ctx, NodeName, metav1.GetOptions{})
+	node, err := c.Client.CoreV1().Nodes().Get(ctx, NodeName, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}

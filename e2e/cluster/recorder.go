@@ -17,7 +17,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -32,18 +31,14 @@ const RecorderAccount = "spark-vitals-recorder"
 // finds the API server, over TLS with a certificate of the cluster's authority;
 // "" for where it is.
 func (c *ControlPlane) AllowRecorder(ctx context.Context, namespace, server string, roles ...string) (kubeconfig string, err error) {
-	client, err := kubernetes.NewForConfig(c.Config)
-	if err != nil {
-		return "", err
-	}
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: RecorderAccount, Namespace: namespace}}
-	if _, err := client.CoreV1().ServiceAccounts(namespace).Create(ctx, account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	if _, err := c.Client.CoreV1().ServiceAccounts(namespace).Create(ctx, account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return "", fmt.Errorf("making the recorder's service account: %w", err)
 	}
-	if err := grant(ctx, client, namespace, roles); err != nil {
+	if err := c.grant(ctx, namespace, roles); err != nil {
 		return "", fmt.Errorf("granting the recorder its rights: %w", err)
 	}
-	token, err := client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, RecorderAccount, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	token, err := c.Client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, RecorderAccount, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
 	if err != nil {
 		return "", fmt.Errorf("making the recorder's token: %w", err)
 	}
@@ -57,7 +52,7 @@ func (c *ControlPlane) AllowRecorder(ctx context.Context, namespace, server stri
 }
 
 // grant the roles that the recorder ships with.
-func grant(ctx context.Context, client kubernetes.Interface, namespace string, roles []string) error {
+func (c *ControlPlane) grant(ctx context.Context, namespace string, roles []string) error {
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(recorder.Role), 4096)
 	for {
 		var role rbacv1.ClusterRole
@@ -66,7 +61,7 @@ func grant(ctx context.Context, client kubernetes.Interface, namespace string, r
 		} else if err != nil {
 			return err
 		}
-		if _, err := client.RbacV1().ClusterRoles().Create(ctx, &role, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		if _, err := c.Client.RbacV1().ClusterRoles().Create(ctx, &role, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err
 		}
 	}
@@ -76,7 +71,7 @@ func grant(ctx context.Context, client kubernetes.Interface, namespace string, r
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
 			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: RecorderAccount}},
 		}
-		if _, err := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		if _, err := c.Client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err
 		}
 	}

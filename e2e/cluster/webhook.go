@@ -13,7 +13,6 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -98,10 +97,6 @@ func (w *Webhook) PID() int { return w.process.cmd.Process.Pid }
 // Services in namespaces with the label of a mode, each mode on its own path, and
 // with more labels besides.
 func (c *ControlPlane) Register(ctx context.Context, name, url string, labels map[string]string) error {
-	client, err := kubernetes.NewForConfig(c.Config)
-	if err != nil {
-		return err
-	}
 	mutating := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	for mode, path := range map[string]string{"enabled": "/mutate", "audit": "/audit"} {
 		for resource, selector := range objectSelectors {
@@ -119,7 +114,7 @@ func (c *ControlPlane) Register(ctx context.Context, name, url string, labels ma
 			})
 		}
 	}
-	if _, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(ctx, mutating, metav1.CreateOptions{}); err != nil {
+	if _, err := c.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(ctx, mutating, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("registering the mutating webhook: %w", err)
 	}
 	return nil
@@ -129,10 +124,6 @@ func (c *ControlPlane) Register(ctx context.Context, name, url string, labels ma
 // --validation=deny, under a name: of drivers alone, because nothing else is
 // ever refused, and what is to be told has been told by /mutate.
 func (c *ControlPlane) RegisterValidation(ctx context.Context, name, url string, labels map[string]string) error {
-	client, err := kubernetes.NewForConfig(c.Config)
-	if err != nil {
-		return err
-	}
 	validating := &admissionregistrationv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
@@ -147,7 +138,7 @@ func (c *ControlPlane) RegisterValidation(ctx context.Context, name, url string,
 			AdmissionReviewVersions: []string{"v1"},
 		}},
 	}
-	if _, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Create(ctx, validating, metav1.CreateOptions{}); err != nil {
+	if _, err := c.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Create(ctx, validating, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("registering the validating webhook: %w", err)
 	}
 	return nil

@@ -12,7 +12,6 @@ import (
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
@@ -35,17 +34,11 @@ var namespaces = []struct{ name, mode, title string }{
 }
 
 func demo(ctx context.Context, out io.Writer) error {
-	dir, err := os.MkdirTemp("", "spark-vitals-demo-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
 	fmt.Fprintln(out, "Starting etcd and kube-apiserver; from nothing they are built first, which takes some minutes.")
-	c, err := cluster.StartControlPlane(ctx, dir, out)
-	if err != nil {
-		return err
-	}
-	defer c.Stop()
+	return cluster.WithControlPlane(ctx, out, func(c *cluster.ControlPlane) error { return demoOn(ctx, c, out) })
+}
+
+func demoOn(ctx context.Context, c *cluster.ControlPlane, out io.Writer) error {
 	fmt.Fprintln(out, "Starting spark-vitals webhook and registering it over TLS.")
 	w, err := c.StartWebhook(ctx, out, "--shutdown-delay=0s")
 	if err != nil {
@@ -60,10 +53,6 @@ func demo(ctx context.Context, out io.Writer) error {
 }
 
 func showAll(ctx context.Context, c *cluster.ControlPlane, out io.Writer) error {
-	client, err := kubernetes.NewForConfig(c.Config)
-	if err != nil {
-		return err
-	}
 	var driver *corev1.Pod
 	for _, n := range namespaces {
 		labels := map[string]string{}
@@ -73,7 +62,7 @@ func showAll(ctx context.Context, c *cluster.ControlPlane, out io.Writer) error 
 		if err := c.Namespace(ctx, n.name, labels); err != nil {
 			return err
 		}
-		rows, injected, err := createAll(ctx, client, n.name)
+		rows, injected, err := createAll(ctx, c.Client, n.name)
 		if err != nil {
 			return err
 		}

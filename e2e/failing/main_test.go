@@ -29,26 +29,14 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if err := withCluster(m); err != nil {
+	err := cluster.WithControlPlane(context.Background(), os.Stderr, func(c *cluster.ControlPlane) error {
+		controlPlane, client = c, c.Client
+		m.Run()
+		return nil
+	})
+	if err != nil {
 		panic(err)
 	}
-}
-
-func withCluster(m *testing.M) (err error) {
-	dir, err := os.MkdirTemp("", "spark-vitals-failing-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if controlPlane, err = cluster.StartControlPlane(context.Background(), dir, os.Stderr); err != nil {
-		return err
-	}
-	defer controlPlane.Stop()
-	if client, err = kubernetes.NewForConfig(controlPlane.Config); err != nil {
-		return err
-	}
-	m.Run()
-	return nil
 }
 
 // A site is a namespace, and the webhook that is registered for it.

@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
@@ -33,35 +32,21 @@ var (
 const role = "spark-vitals-recorder"
 
 func TestMain(m *testing.M) {
-	if err := withCluster(m); err != nil {
+	ctx := context.Background()
+	err := cluster.WithControlPlane(ctx, os.Stderr, func(c *cluster.ControlPlane) (err error) {
+		controlPlane, kubelet = c, cluster.Kubelet{Interface: c.Client}
+		if err := c.Namespace(ctx, "spark-vitals", nil); err != nil {
+			return err
+		}
+		if kubeconfig, err = c.AllowRecorder(ctx, "spark-vitals", "", role); err != nil {
+			return err
+		}
+		m.Run()
+		return nil
+	})
+	if err != nil {
 		panic(err)
 	}
-}
-
-func withCluster(m *testing.M) error {
-	ctx := context.Background()
-	dir, err := os.MkdirTemp("", "spark-vitals-recording-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if controlPlane, err = cluster.StartControlPlane(ctx, dir, os.Stderr); err != nil {
-		return err
-	}
-	defer controlPlane.Stop()
-	client, err := kubernetes.NewForConfig(controlPlane.Config)
-	if err != nil {
-		return err
-	}
-	kubelet = cluster.Kubelet{Interface: client}
-	if err := controlPlane.Namespace(ctx, "spark-vitals", nil); err != nil {
-		return err
-	}
-	if kubeconfig, err = controlPlane.AllowRecorder(ctx, "spark-vitals", "", role); err != nil {
-		return err
-	}
-	m.Run()
-	return nil
 }
 
 // site is a namespace of a test's own, where pods are opted in or not.

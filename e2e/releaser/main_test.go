@@ -38,60 +38,38 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	code, err := withCluster(m)
+	ctx := context.Background()
+	err := cluster.WithControlPlane(ctx, os.Stderr, func(c *cluster.ControlPlane) (err error) {
+		controlPlane, api = c, c.Client
+		if zookeeper, err = cluster.StartZooKeeper(ctx, c.Dir, os.Stderr); err != nil {
+			return err
+		}
+		defer func() { zookeeper.Stop() }()
+		for _, namespace := range []string{"spark-vitals", "spark", "kyuubi", "strangers"} {
+			if err := c.Namespace(ctx, namespace, nil); err != nil {
+				return err
+			}
+		}
+		if err := c.Apply(ctx, "gateway/releaser/role.yaml"); err != nil {
+			return err
+		}
+		registry, stop, err := connect(30 * time.Second)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		for range 2 {
+			s := &kyuubitest.Server{Registry: registry, Passwords: map[string]string{"ops": "secret"}, Administrators: []string{"ops"}}
+			served := httptest.NewServer(s)
+			defer served.Close()
+			servers, urls = append(servers, s), append(urls, served.URL)
+		}
+		m.Run()
+		return nil
+	})
 	if err != nil {
 		panic(err)
 	}
-	os.Exit(code) //nolint:forbidigo // of a test
-}
-
-func withCluster(m *testing.M) (code int, err error) {
-	ctx := context.Background()
-	dir, err := os.MkdirTemp("", "spark-vitals-releaser-")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(dir)
-	if zookeeper, err = cluster.StartZooKeeper(ctx, dir, os.Stderr); err != nil {
-		return 1, err
-	}
-	defer func() { zookeeper.Stop() }()
-	if controlPlane, err = cluster.StartControlPlane(ctx, dir, os.Stderr); err != nil {
-		return 1, err
-	}
-	defer controlPlane.Stop()
-	if api, err = kubernetes.NewForConfig(controlPlane.Config); err != nil {
-		return 1, err
-	}
-	for _, namespace := range []string{"spark-vitals", "spark", "kyuubi", "strangers"} {
-		if err := controlPlane.Namespace(ctx, namespace, nil); err != nil {
-			return 1, err
-		}
-	}
-	root, err := cluster.Root()
-	if err != nil {
-		return 1, err
-	}
-	role, err := os.Open(filepath.Join(root, "gateway", "releaser", "role.yaml"))
-	if err != nil {
-		return 1, err
-	}
-	defer role.Close()
-	if err := controlPlane.Apply(ctx, role); err != nil {
-		return 1, err
-	}
-	registry, stop, err := connect(30 * time.Second)
-	if err != nil {
-		return 1, err
-	}
-	defer stop()
-	for range 2 {
-		s := &kyuubitest.Server{Registry: registry, Passwords: map[string]string{"ops": "secret"}, Administrators: []string{"ops"}}
-		served := httptest.NewServer(s)
-		defer served.Close()
-		servers, urls = append(servers, s), append(urls, served.URL)
-	}
-	return m.Run(), nil
 }
 
 // connect to ZooKeeper as an engine does. What is registered lives until stop, or

@@ -1,29 +1,18 @@
 package releaser
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/gateway/kyuubi"
 )
 
 // The manifest of docs/kyuubi.md is taken by an API server, its configuration by
 // the releaser, and each file that it names is a key of the Secret.
 func TestManifest(t *testing.T) {
-	root, err := cluster.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	manifest, err := os.Open(filepath.Join(root, "gateway", "releaser", "deployment.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer manifest.Close()
-	if err := controlPlane.Apply(t.Context(), manifest); err != nil {
+	if err := controlPlane.Apply(t.Context(), "gateway/releaser/deployment.yaml"); err != nil {
 		t.Fatal(err)
 	}
 	config, err := api.CoreV1().ConfigMaps("spark-vitals").Get(t.Context(), "spark-vitals-kyuubi", metav1.GetOptions{})

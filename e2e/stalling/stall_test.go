@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,50 +35,28 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	code, err := withCluster(m)
+	ctx := context.Background()
+	err := cluster.WithControlPlane(ctx, os.Stderr, func(c *cluster.ControlPlane) error {
+		controlPlane, api = c, c.Client
+		for _, namespace := range []string{"spark-vitals", "spark"} {
+			if err := c.Namespace(ctx, namespace, nil); err != nil {
+				return err
+			}
+		}
+		if err := c.Apply(ctx, "stall/watch/role.yaml"); err != nil {
+			return err
+		}
+		served := httptest.NewTLSServer(logs)
+		defer served.Close()
+		if err := makeNode(ctx, served.Listener.Addr().(*net.TCPAddr)); err != nil {
+			return err
+		}
+		m.Run()
+		return nil
+	})
 	if err != nil {
 		panic(err)
 	}
-	os.Exit(code) //nolint:forbidigo // of a test
-}
-
-func withCluster(m *testing.M) (code int, err error) {
-	ctx := context.Background()
-	dir, err := os.MkdirTemp("", "spark-vitals-stalling-")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(dir)
-	if controlPlane, err = cluster.StartControlPlane(ctx, dir, os.Stderr); err != nil {
-		return 1, err
-	}
-	defer controlPlane.Stop()
-	if api, err = kubernetes.NewForConfig(controlPlane.Config); err != nil {
-		return 1, err
-	}
-	for _, namespace := range []string{"spark-vitals", "spark"} {
-		if err := controlPlane.Namespace(ctx, namespace, nil); err != nil {
-			return 1, err
-		}
-	}
-	root, err := cluster.Root()
-	if err != nil {
-		return 1, err
-	}
-	role, err := os.Open(filepath.Join(root, "stall", "watch", "role.yaml"))
-	if err != nil {
-		return 1, err
-	}
-	defer role.Close()
-	if err := controlPlane.Apply(ctx, role); err != nil {
-		return 1, err
-	}
-	served := httptest.NewTLSServer(logs)
-	defer served.Close()
-	if err := makeNode(ctx, served.Listener.Addr().(*net.TCPAddr)); err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
 }
 
 // makeNode of the name that [cluster.Kubelet] gives to pods.
