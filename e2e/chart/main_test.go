@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -18,8 +17,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
@@ -57,30 +54,26 @@ func as(t *testing.T, user string, groups ...string) kubernetes.Interface {
 // withToken is a client with a service account's own token and nothing else.
 func withToken(t *testing.T, namespace, account string) kubernetes.Interface {
 	t.Helper()
-	config, err := cluster.LoadConfig(tokenKubeconfig(t, namespace, account))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return clientOf(t, config)
+	return clientOf(t, tokenOf(t, namespace, account))
 }
 
 // tokenKubeconfig is a file by which a process is that service account.
 func tokenKubeconfig(t *testing.T, namespace, account string) string {
 	t.Helper()
-	token, err := admin.CoreV1().ServiceAccounts(namespace).CreateToken(t.Context(), account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	file, err := controlPlane.KubeconfigOf(tokenOf(t, namespace, account))
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := clientcmdapi.NewConfig()
-	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: controlPlane.Config.Host, CertificateAuthorityData: controlPlane.Authority.PEM}
-	config.AuthInfos["account"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
-	config.Contexts["e2e"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "account"}
-	config.CurrentContext = "e2e"
-	file := t.TempDir() + "/kubeconfig"
-	if err := clientcmd.WriteToFile(*config, file); err != nil {
+	return file
+}
+
+func tokenOf(t *testing.T, namespace, account string) *rest.Config {
+	t.Helper()
+	config, err := controlPlane.As(t.Context(), namespace, account)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return file
+	return config
 }
 
 func clientOf(t *testing.T, config *rest.Config) kubernetes.Interface {

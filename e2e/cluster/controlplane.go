@@ -17,8 +17,6 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // ControlPlane is a running etcd and kube-apiserver: everything that admission
@@ -34,7 +32,6 @@ type ControlPlane struct {
 	token      string // with all rights
 	detached   bool
 	processes  []*process
-	recorder   string // its binary, once it is built
 }
 
 // WithControlPlane starts a control plane in a folder of its own. Both last as
@@ -85,7 +82,9 @@ func (c *ControlPlane) start(ctx context.Context, s settings, progress io.Writer
 	if err := c.writeKeys(s.ip); err != nil {
 		return fmt.Errorf("making the cluster's keys: %w", err)
 	}
-	if err := c.writeKubeconfig(fmt.Sprintf("https://%s:%d", s.ip, s.ports[2])); err != nil {
+	c.Kubeconfig = filepath.Join(c.Dir, "kubeconfig")
+	admin := &rest.Config{Host: fmt.Sprintf("https://%s:%d", s.ip, s.ports[2]), BearerToken: c.token, TLSClientConfig: rest.TLSClientConfig{CAData: c.Authority.PEM}}
+	if err := errors.Join(writeKubeconfig(c.Kubeconfig, admin), c.connect()); err != nil {
 		return err
 	}
 	etcd := fmt.Sprintf("http://127.0.0.1:%d", s.ports[0])
@@ -145,39 +144,6 @@ func (c *ControlPlane) writeKeys(ip string) (err error) {
 		c.Authority.Issue(c.Dir, "kubelet-client", pkix.Name{CommonName: "kube-apiserver-kubelet-client", Organization: []string{"system:masters"}}),
 		c.Authority.Issue(c.Dir, "serviceaccounts", pkix.Name{CommonName: "serviceaccounts"}),
 	)
-}
-
-func (c *ControlPlane) writeKubeconfig(server string) error {
-	c.Kubeconfig = filepath.Join(c.Dir, "kubeconfig")
-	config := clientcmdapi.NewConfig()
-	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: c.Authority.PEM}
-	config.AuthInfos["admin"] = &clientcmdapi.AuthInfo{Token: c.token}
-	config.Contexts["e2e"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "admin"}
-	config.CurrentContext = "e2e"
-	if err := clientcmd.WriteToFile(*config, c.Kubeconfig); err != nil {
-		return err
-	}
-	return c.connect()
-}
-
-// connect with the kubeconfig that is written.
-func (c *ControlPlane) connect() (err error) {
-	if c.Config, err = LoadConfig(c.Kubeconfig); err != nil {
-		return err
-	}
-	c.Client, err = kubernetes.NewForConfig(c.Config)
-	return err
-}
-
-// LoadConfig reads a kubeconfig for tests: no limit of calls, and no warnings on
-// the terminal.
-func LoadConfig(kubeconfig string) (*rest.Config, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
-	return config, nil
 }
 
 // freePorts are ports of loopback that nobody listens on now.

@@ -12,17 +12,14 @@ import (
 	"sync"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Apply creates the objects of a YAML file of the project.
+// Apply creates the objects of a YAML file of the project, where they are not
+// there yet.
 func (c *ControlPlane) Apply(ctx context.Context, file string) error {
 	manifest, err := File(file)
 	if err != nil {
@@ -39,21 +36,10 @@ func (c *ControlPlane) Apply(ctx context.Context, file string) error {
 		} else if err != nil {
 			return fmt.Errorf("reading a manifest: %w", err)
 		}
-		if err := api.Create(ctx, object); err != nil {
+		if err := api.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("creating %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
 	}
-}
-
-// As is the configuration of a service account, with its rights and no others.
-func (c *ControlPlane) As(ctx context.Context, namespace, account string) (*rest.Config, error) {
-	token, err := c.Client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("asking for a token of %s: %w", account, err)
-	}
-	config := rest.AnonymousClientConfig(c.Config)
-	config.BearerToken, config.QPS, config.WarningHandler = token.Status.Token, -1, rest.NoWarnings{}
-	return config, nil
 }
 
 // Leader is a running job of spark-vitals that is leader elected.
@@ -68,7 +54,8 @@ var (
 	errBuild error
 )
 
-// buildOnce builds spark-vitals once for all jobs that are started.
+// buildOnce builds spark-vitals once for all jobs that are started: asking Go
+// whether it is up to date takes seconds.
 func buildOnce(progress io.Writer) (string, error) {
 	building.Do(func() { built, errBuild = Build(context.Background(), "cmd/spark-vitals", "spark-vitals", progress) })
 	return built, errBuild
@@ -99,8 +86,8 @@ func (c *ControlPlane) lead(ctx context.Context, name string, progress io.Writer
 	if err != nil {
 		return nil, err
 	}
-	kubeconfig := filepath.Join(c.Dir, name+".kubeconfig")
-	if err := c.writeKubeconfigOf(kubeconfig, as); err != nil {
+	kubeconfig, err := c.KubeconfigOf(as)
+	if err != nil {
 		return nil, err
 	}
 	p, err := start(c.Dir, name, false, "/usr/bin/env", append([]string{"KUBECONFIG=" + kubeconfig, binary, job, "--namespace=spark-vitals"}, flags...)...)
@@ -130,19 +117,7 @@ func (r *Leader) leads(context.Context) error {
 func (r *Leader) Stop() { r.process.stop(30 * time.Second) }
 
 // Kill ends it at once.
-func (r *Leader) Kill() {
-	_ = r.process.cmd.Process.Kill()
-	<-r.process.ended
-}
-
-func (c *ControlPlane) writeKubeconfigOf(file string, of *rest.Config) error {
-	config := clientcmdapi.NewConfig()
-	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: of.Host, CertificateAuthorityData: of.CAData}
-	config.AuthInfos["account"] = &clientcmdapi.AuthInfo{Token: of.BearerToken}
-	config.Contexts["e2e"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "account"}
-	config.CurrentContext = "e2e"
-	return clientcmd.WriteToFile(*config, file)
-}
+func (r *Leader) Kill() { r.process.kill() }
 
 // Memory that its process has used at most, in bytes.
 func (r *Leader) Memory() (bytes int64) {

@@ -67,9 +67,14 @@ func (p *process) stop(patience time.Duration) {
 	select {
 	case <-p.ended:
 	case <-time.After(patience):
-		_ = p.cmd.Process.Kill()
-		<-p.ended
+		p.kill()
 	}
+}
+
+// kill it as the kernel would.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
 }
 
 // startOf a process in the kernel's ticks: with it a process id is used only

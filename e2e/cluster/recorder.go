@@ -1,26 +1,17 @@
 package cluster
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-
-	"github.com/spark-vitals/spark-vitals/recorder"
 )
 
 // RecorderAccount is the service account that [ControlPlane.AllowRecorder] makes.
@@ -38,32 +29,18 @@ func (c *ControlPlane) AllowRecorder(ctx context.Context, namespace, server stri
 	if err := c.grant(ctx, namespace, roles); err != nil {
 		return "", fmt.Errorf("granting the recorder its rights: %w", err)
 	}
-	token, err := c.Client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, RecorderAccount, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	as, err := c.As(ctx, namespace, RecorderAccount)
 	if err != nil {
-		return "", fmt.Errorf("making the recorder's token: %w", err)
+		return "", err
 	}
-	config := clientcmdapi.NewConfig()
-	config.Clusters["e2e"] = &clientcmdapi.Cluster{Server: cmp.Or(server, c.Config.Host), CertificateAuthorityData: c.Authority.PEM}
-	config.AuthInfos["recorder"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
-	config.Contexts["e2e"] = &clientcmdapi.Context{Cluster: "e2e", AuthInfo: "recorder"}
-	config.CurrentContext = "e2e"
-	kubeconfig = filepath.Join(c.Dir, fmt.Sprintf("recorder-%d.kubeconfig", time.Now().UnixNano()))
-	return kubeconfig, clientcmd.WriteToFile(*config, kubeconfig)
+	as.Host = cmp.Or(server, as.Host)
+	return c.KubeconfigOf(as)
 }
 
 // grant the roles that the recorder ships with.
 func (c *ControlPlane) grant(ctx context.Context, namespace string, roles []string) error {
-	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(recorder.Role), 4096)
-	for {
-		var role rbacv1.ClusterRole
-		if err := decoder.Decode(&role); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return err
-		}
-		if _, err := c.Client.RbacV1().ClusterRoles().Create(ctx, &role, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-			return err
-		}
+	if err := c.Apply(ctx, "recorder/role.yaml"); err != nil {
+		return err
 	}
 	for _, name := range roles {
 		binding := &rbacv1.ClusterRoleBinding{
@@ -88,11 +65,9 @@ type Recorder struct {
 // StartRecorder builds spark-vitals and runs its recorder beside the cluster,
 // until it has listed all pods.
 func (c *ControlPlane) StartRecorder(ctx context.Context, progress io.Writer, kubeconfig string, flags ...string) (*Recorder, error) {
-	if c.recorder == "" { // once: asking Go whether it is up to date takes seconds
-		var err error
-		if c.recorder, err = Build(ctx, "cmd/spark-vitals", "spark-vitals", progress); err != nil {
-			return nil, err
-		}
+	binary, err := buildOnce(progress)
+	if err != nil {
+		return nil, err
 	}
 	ports, err := freePorts()
 	if err != nil {
@@ -102,7 +77,7 @@ func (c *ControlPlane) StartRecorder(ctx context.Context, progress io.Writer, ku
 	r := &Recorder{MetricsURL: "http://" + address(0) + "/metrics", healthURL: "http://" + address(1) + "/readyz"}
 	args := append([]string{"recorder", "--kubeconfig=" + kubeconfig, "--metrics-bind-address=" + address(0), "--health-probe-bind-address=" + address(1)}, flags...)
 	r.start = func() (*process, error) {
-		return start(c.Dir, fmt.Sprintf("recorder-%d", ports[0]), false, c.recorder, args...)
+		return start(c.Dir, fmt.Sprintf("recorder-%d", ports[0]), false, binary, args...)
 	}
 	return r, r.Start(ctx)
 }
@@ -156,17 +131,13 @@ func (r *Recorder) Log() string { return r.process.log }
 func (r *Recorder) Stop() { r.process.stop(30 * time.Second) }
 
 // Kill ends the recorder at once, as the kernel would.
-func (r *Recorder) Kill() {
-	_ = r.process.cmd.Process.Kill()
-	<-r.process.ended
-}
+func (r *Recorder) Kill() { r.process.kill() }
 
 // RestartAPIServer ends the API server at once and starts it again. Watches
 // break, and the history that they could go on from is gone.
 func (c *ControlPlane) RestartAPIServer(ctx context.Context) error {
 	old := c.last()
-	_ = old.cmd.Process.Kill()
-	<-old.ended
+	old.kill()
 	c.processes = c.processes[:len(c.processes)-1]
 	if err := c.run(old.name, old.cmd.Path, old.cmd.Args[1:]...); err != nil {
 		return err

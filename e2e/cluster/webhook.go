@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -27,7 +26,7 @@ type Webhook struct {
 // StartWebhook builds spark-vitals and runs its webhook beside the cluster, with
 // a certificate of the cluster's authority.
 func (c *ControlPlane) StartWebhook(ctx context.Context, progress io.Writer, flags ...string) (*Webhook, error) {
-	binary, err := Build(ctx, "cmd/spark-vitals", "spark-vitals", progress)
+	binary, err := buildOnce(progress)
 	if err != nil {
 		return nil, err
 	}
@@ -66,29 +65,15 @@ func (c *ControlPlane) issueServing(dir string) error {
 
 // Ready tells whether the webhook says that it is, as a kubelet would ask it.
 func (w *Webhook) Ready(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.HealthURL+"/readyz", nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("readyz: %s", response.Status)
-	}
-	return nil
+	_, err := get(ctx, w.HealthURL+"/readyz")
+	return err
 }
 
 // Stop ends the webhook as a kubelet would.
 func (w *Webhook) Stop() { w.process.stop(30 * time.Second) }
 
 // Kill ends the webhook at once.
-func (w *Webhook) Kill() {
-	_ = w.process.cmd.Process.Kill()
-	<-w.process.ended
-}
+func (w *Webhook) Kill() { w.process.kill() }
 
 // PID is the webhook's process.
 func (w *Webhook) PID() int { return w.process.cmd.Process.Pid }
