@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/invalid"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -264,9 +265,9 @@ func outcomeOf(err error) string {
 		return "gone"
 	case apierrors.IsConflict(err):
 		return "conflict"
-	case hasCause(err, "metadata.uid"):
+	case invalid.Field(err, "metadata.uid"):
 		return "gone"
-	case hasCause(err, "metadata.annotations"):
+	case invalid.Field(err, "metadata.annotations"):
 		return "full"
 	case final(err):
 		return "refused"
@@ -277,13 +278,6 @@ func outcomeOf(err error) string {
 // final errors are those that trying again soon does not cure.
 func final(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsNotFound(err)
-}
-
-// hasCause tells whether the API server found a field invalid.
-func hasCause(err error, field string) bool {
-	status := apierrors.APIStatus(nil)
-	return apierrors.IsInvalid(err) && errors.As(err, &status) && status.Status().Details != nil &&
-		slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Field == field })
 }
 
 // live is the driver as it is now, and the room that others' annotations leave

@@ -19,6 +19,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/invalid"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -290,17 +291,8 @@ func (l *loop) mark(ctx context.Context, k key, m gateway.Mark) error {
 			"uid":         k.UID, // of another pod of that name: 422
 			"annotations": map[string]string{annotations.Released: m.String()},
 		}}))
-	if err == nil || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) && ofUID(err) {
+	if err == nil || apierrors.IsNotFound(err) || invalid.Field(err, "metadata.uid") {
 		return nil
 	}
 	return fmt.Errorf("marking the driver: %w", err)
-}
-
-// ofUID tells whether what is invalid is the UID: it is another pod's.
-func ofUID(err error) bool {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) || status.Status().Details == nil {
-		return false
-	}
-	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Field == "metadata.uid" })
 }
