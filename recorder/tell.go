@@ -82,7 +82,7 @@ func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t te
 		Reason:              reason(&f.Termination),
 		Regarding:           about,
 		Related:             &related,
-		Note:                note[:min(len(note), maxNote)],
+		Note:                strings.ToValidUTF8(note[:min(len(note), maxNote)], ""),
 		Type:                corev1.EventTypeWarning,
 	}
 	r.tellings.Add(&t)

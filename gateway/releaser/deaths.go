@@ -8,11 +8,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/workqueue"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/elected"
 )
 
 type queue = workqueue.TypedRateLimitingInterface[key]
@@ -34,7 +34,7 @@ func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
 	if _, death, due := l.due(pod, gone); !due || time.Since(death.At) > longAgo {
 		return
 	}
-	k := key{client.ObjectKeyFromObject(pod), pod.UID}
+	k := elected.KeyOf(pod)
 	l.lock.Lock()
 	if _, done := l.done[k]; done {
 		l.lock.Unlock()
@@ -65,7 +65,7 @@ func (l *loop) resume(ctx context.Context, q queue) error {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	for _, r := range begun {
-		k := key{r.Driver, r.UID}
+		k := key{NamespacedName: r.Driver, UID: r.UID}
 		if l.deaths[k] == nil {
 			l.deaths[k] = newDeath()
 		}

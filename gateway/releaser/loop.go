@@ -19,15 +19,13 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/elected"
 	"github.com/spark-vitals/spark-vitals/internal/invalid"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// key of a release: a pod of that name may come again, this one cannot.
-type key struct {
-	types.NamespacedName
-	types.UID
-}
+// key of a release: the driver's.
+type key = elected.Key
 
 // death is a driver whose release is due or under way.
 type death struct {

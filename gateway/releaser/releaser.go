@@ -7,22 +7,16 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-logr/logr"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
-	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/elected"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -40,7 +34,7 @@ type Config struct {
 	Log                                        *slog.Logger
 }
 
-// name of the lease and of the journal.
+// name of the lease, of the journal and of the source of Events.
 const name = "spark-vitals-releaser"
 
 // Releases at once. Each waits for the gateway most of its time, and one that
@@ -49,10 +43,6 @@ const workers = 32
 
 // Run releases until the context ends.
 func Run(ctx context.Context, c Config) error {
-	pods := map[string]cache.Config{}
-	for _, namespace := range c.Namespaces {
-		pods[namespace] = cache.Config{}
-	}
 	direct, err := client.New(c.API, client.Options{Scheme: clientgoscheme.Scheme})
 	if err != nil {
 		return fmt.Errorf("starting the releaser: %w", err)
@@ -65,39 +55,12 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	mgr, err := manager.New(c.API, manager.Options{
-		Scheme:                        clientgoscheme.Scheme,
-		Logger:                        logr.FromSlogHandler(c.Log.Handler()),
-		Metrics:                       metricsserver.Options{BindAddress: c.MetricsBindAddress},
-		HealthProbeBindAddress:        c.HealthProbeBindAddress,
-		LeaderElection:                true,
-		LeaderElectionID:              name,
-		LeaderElectionNamespace:       c.Namespace,
-		LeaderElectionReleaseOnCancel: true,
-		Cache: cache.Options{
-			ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Label: engines, Namespaces: pods}},
-			DefaultTransform: cache.TransformStripManagedFields(),
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("starting the releaser: %w", err)
-	}
-	ctrlmetrics.Registry.MustRegister(l.metrics.all()...)
-	ctl, err := controller.NewTyped(name, mgr, controller.TypedOptions[key]{Reconciler: l, MaxConcurrentReconciles: workers})
-	if err != nil {
-		return err
-	}
-	for _, s := range []source.TypedSource[key]{source.TypedFunc[key](l.resume), source.TypedKind(mgr.GetCache(), &corev1.Pod{}, l.watch())} {
-		if err := ctl.Watch(s); err != nil {
-			return err
-		}
-	}
-	for _, add := range []func(string, healthz.Checker) error{mgr.AddHealthzCheck, mgr.AddReadyzCheck} {
-		if err := add("ping", healthz.Ping); err != nil {
-			return err
-		}
-	}
-	return mgr.Start(ctx)
+	return elected.Job{
+		Name: name, API: c.API, Namespace: c.Namespace, Namespaces: c.Namespaces,
+		Pods:    cache.ByObject{Label: engines, Transform: cache.TransformStripManagedFields()},
+		Workers: workers, MetricsBindAddress: c.MetricsBindAddress, HealthProbeBindAddress: c.HealthProbeBindAddress,
+		Metrics: l.metrics.all(), Log: c.Log,
+	}.Run(ctx, l, l.watch(), source.TypedFunc[key](l.resume))
 }
 
 // selector of drivers that a gateway launched.

@@ -2,7 +2,6 @@ package watch
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/elected"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
@@ -150,30 +150,9 @@ func (c *cluster) Mark(ctx context.Context, k key, mark *stall.Mark) error {
 const (
 	normal  = corev1.EventTypeNormal
 	warning = corev1.EventTypeWarning
-	// Longest parts of an Event, in bytes, as the API server allows them.
-	maxEventName    = 253
-	maxEventMessage = 1024
 )
 
-// Tell is world's, by an Event whose name follows from what is told. That it
-// cannot be told stops nothing.
+// Tell is world's, by an Event.
 func (c *cluster) Tell(ctx context.Context, about key, since time.Time, kind, reason, text string) {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d", about.UID, reason, since.Unix()))
-	suffix := fmt.Sprintf(".%x", sum[:8])
-	now := metav1.NewTime(time.Now())
-	err := c.api.Create(ctx, &corev1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace, Name: about.Name[:min(len(about.Name), maxEventName-len(suffix))] + suffix},
-		InvolvedObject:      corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: about.Namespace, Name: about.Name, UID: about.UID},
-		Type:                kind,
-		Reason:              reason,
-		Message:             text[:min(len(text), maxEventMessage)],
-		Source:              corev1.EventSource{Component: name},
-		ReportingController: "spark-vitals.io/stallwatch",
-		FirstTimestamp:      now,
-		LastTimestamp:       now,
-		Count:               1,
-	})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		c.log.Warn("an Event could not be written", "pod", about.NamespacedName, "reason", reason, "error", err)
-	}
+	elected.Teller{Job: name, API: c.api, Log: c.log}.Tell(ctx, about, fmt.Sprintf("%s/%d", reason, since.Unix()), kind, reason, text)
 }

@@ -7,23 +7,19 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/elected"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
-// key of a driver: a pod of that name may come again, this one cannot.
-type key struct {
-	types.NamespacedName
-	types.UID
-}
+type key = elected.Key
 
 // driver that is watched.
 type driver struct {
@@ -41,15 +37,15 @@ func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
 	return handler.TypedFuncs[*corev1.Pod, key]{
 		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Pod], q queue) { l.see(e.Object, q) },
 		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Pod], q queue) { l.see(e.ObjectNew, q) },
-		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], _ queue) { l.forget(keyOf(e.Object)) },
+		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], _ queue) {
+			l.forget(elected.KeyOf(e.Object))
+		},
 	}
 }
 
-func keyOf(pod *corev1.Pod) key { return key{client.ObjectKeyFromObject(pod), pod.UID} }
-
 // see a pod. One that is watched already is only begun anew with its container.
 func (l *loop) see(p *corev1.Pod, q interface{ Add(key) }) {
-	k := keyOf(p)
+	k := elected.KeyOf(p)
 	pod, after, started := l.wanted(p)
 	if started.IsZero() {
 		l.forget(k)

@@ -16,21 +16,14 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
-	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/spark-vitals/spark-vitals/internal/elected"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -61,45 +54,14 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("starting the stall watch: %w", err)
 	}
 	l := newLoop(world, c.Log)
-	drivers := cache.ByObject{
-		Label:     labels.SelectorFromSet(labels.Set{spark.RoleLabel: string(spark.Driver)}),
-		Field:     fields.OneTermEqualSelector("status.phase", string(corev1.PodRunning)),
-		Transform: strip,
-	}
-	if len(c.Namespaces) > 0 {
-		drivers.Namespaces = map[string]cache.Config{}
-		for _, namespace := range c.Namespaces {
-			drivers.Namespaces[namespace] = cache.Config{}
-		}
-	}
-	mgr, err := manager.New(c.API, manager.Options{
-		Scheme:                        clientgoscheme.Scheme,
-		Logger:                        logr.FromSlogHandler(c.Log.Handler()),
-		Metrics:                       metricsserver.Options{BindAddress: c.MetricsBindAddress},
-		HealthProbeBindAddress:        c.HealthProbeBindAddress,
-		LeaderElection:                true,
-		LeaderElectionID:              name,
-		LeaderElectionNamespace:       c.Namespace,
-		LeaderElectionReleaseOnCancel: true,
-		Cache:                         cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Pod{}: drivers}},
-	})
-	if err != nil {
-		return fmt.Errorf("starting the stall watch: %w", err)
-	}
-	if err := ctrlmetrics.Registry.Register(l.metrics); err != nil {
-		return err
-	}
-	ctl, err := controller.NewTyped(name, mgr, controller.TypedOptions[key]{Reconciler: l, MaxConcurrentReconciles: workers, ReconciliationTimeout: time.Minute})
-	if err != nil {
-		return err
-	}
-	if err := ctl.Watch(source.TypedKind(mgr.GetCache(), &corev1.Pod{}, l.watch())); err != nil {
-		return err
-	}
-	for _, add := range []func(string, healthz.Checker) error{mgr.AddHealthzCheck, mgr.AddReadyzCheck} {
-		if err := add("ping", healthz.Ping); err != nil {
-			return err
-		}
-	}
-	return mgr.Start(ctx)
+	return elected.Job{
+		Name: name, API: c.API, Namespace: c.Namespace, Namespaces: c.Namespaces,
+		Pods: cache.ByObject{
+			Label:     labels.SelectorFromSet(labels.Set{spark.RoleLabel: string(spark.Driver)}),
+			Field:     fields.OneTermEqualSelector("status.phase", string(corev1.PodRunning)),
+			Transform: strip,
+		},
+		Workers: workers, Timeout: time.Minute, MetricsBindAddress: c.MetricsBindAddress, HealthProbeBindAddress: c.HealthProbeBindAddress,
+		Metrics: []prometheus.Collector{l.metrics}, Log: c.Log,
+	}.Run(ctx, l, l.watch())
 }

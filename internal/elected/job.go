@@ -1,0 +1,100 @@
+// Package elected is what the jobs share of which one replica at a time works:
+// how they are run, and how they tell of pods.
+package elected
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+)
+
+// Key of a pod: one of that name may come again, this one cannot.
+type Key struct {
+	types.NamespacedName
+	types.UID
+}
+
+// KeyOf a pod.
+func KeyOf(pod *corev1.Pod) Key { return Key{client.ObjectKeyFromObject(pod), pod.UID} }
+
+// Job that watches pods.
+type Job struct {
+	// Name of its lease, "spark-vitals-" and what it is.
+	Name string
+	API  *rest.Config
+	// Namespace of the job itself: of its lease.
+	Namespace string
+	// Namespaces whose pods it sees; none means all. Of these, Pods says which.
+	Namespaces []string
+	Pods       cache.ByObject
+	// Workers at once. Each has Timeout for a pod, unless that is 0.
+	Workers int
+	Timeout time.Duration
+	// Addresses to listen on, "host:port", or "0" for none.
+	MetricsBindAddress, HealthProbeBindAddress string
+	Metrics                                    []prometheus.Collector
+	Log                                        *slog.Logger
+}
+
+// Run the job until the context ends. What it is to look at, a loop is told by
+// its watch of the pods and by other sources.
+func (j Job) Run(ctx context.Context, loop reconcile.TypedReconciler[Key], watch handler.TypedEventHandler[*corev1.Pod, Key], others ...source.TypedSource[Key]) error {
+	if len(j.Namespaces) > 0 {
+		j.Pods.Namespaces = map[string]cache.Config{}
+		for _, namespace := range j.Namespaces {
+			j.Pods.Namespaces[namespace] = cache.Config{}
+		}
+	}
+	mgr, err := manager.New(j.API, manager.Options{
+		Scheme:                        clientgoscheme.Scheme,
+		Logger:                        logr.FromSlogHandler(j.Log.Handler()),
+		Metrics:                       metricsserver.Options{BindAddress: j.MetricsBindAddress},
+		HealthProbeBindAddress:        j.HealthProbeBindAddress,
+		LeaderElection:                true,
+		LeaderElectionID:              j.Name,
+		LeaderElectionNamespace:       j.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		Cache:                         cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Pod{}: j.Pods}},
+	})
+	if err != nil {
+		return fmt.Errorf("starting %s: %w", j.Name, err)
+	}
+	for _, m := range j.Metrics {
+		if err := ctrlmetrics.Registry.Register(m); err != nil {
+			return err
+		}
+	}
+	ctl, err := controller.NewTyped(j.Name, mgr, controller.TypedOptions[Key]{Reconciler: loop, MaxConcurrentReconciles: j.Workers, ReconciliationTimeout: j.Timeout})
+	if err != nil {
+		return err
+	}
+	for _, s := range append(others, source.TypedKind(mgr.GetCache(), &corev1.Pod{}, watch)) {
+		if err := ctl.Watch(s); err != nil {
+			return err
+		}
+	}
+	for _, add := range []func(string, healthz.Checker) error{mgr.AddHealthzCheck, mgr.AddReadyzCheck} {
+		if err := add("ping", healthz.Ping); err != nil {
+			return err
+		}
+	}
+	return mgr.Start(ctx)
+}

@@ -1,0 +1,50 @@
+package elected
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Longest parts of an Event, in bytes, as the API server allows them.
+const (
+	maxEventName    = 253
+	maxEventMessage = 1024
+)
+
+// Teller tells of pods by Events.
+type Teller struct {
+	Job string // its name
+	API client.Client
+	Log *slog.Logger
+}
+
+// Tell of a pod what happened once: the Event's name follows from that, so
+// telling it again makes no second one. That it cannot be told stops nothing.
+func (t Teller) Tell(ctx context.Context, about Key, once, kind, reason, text string) {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s", about.UID, once))
+	suffix := fmt.Sprintf(".%x", sum[:8])
+	now := metav1.NewTime(time.Now())
+	err := t.API.Create(ctx, &corev1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace, Name: about.Name[:min(len(about.Name), maxEventName-len(suffix))] + suffix},
+		InvolvedObject:      corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: about.Namespace, Name: about.Name, UID: about.UID},
+		Type:                kind,
+		Reason:              reason,
+		Message:             strings.ToValidUTF8(text[:min(len(text), maxEventMessage)], ""),
+		Source:              corev1.EventSource{Component: t.Job},
+		ReportingController: "spark-vitals.io/" + strings.TrimPrefix(t.Job, "spark-vitals-"),
+		FirstTimestamp:      now,
+		LastTimestamp:       now,
+		Count:               1,
+	})
+	if client.IgnoreAlreadyExists(err) != nil {
+		t.Log.Warn("an Event could not be written", "pod", about.NamespacedName, "reason", reason, "error", err)
+	}
+}
