@@ -1,100 +1,33 @@
 package recorder
 
 import (
-	"encoding/json"
 	"errors"
 	"log/slog"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"golang.org/x/tools/txtar"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/kubernetes/fake"
 	kubetesting "k8s.io/client-go/testing"
-	"sigs.k8s.io/yaml"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
-	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
-
-// Stripped or not, the same is said of every pod in oom's golden files.
-func TestStripTakesNothingThatIsRead(t *testing.T) {
-	paths, err := filepath.Glob("../oom/testdata/causes/*.txtar")
-	if err != nil || len(paths) == 0 {
-		t.Fatal(paths, err)
-	}
-	said := func(p *corev1.Pod) any {
-		driver, err := spark.PodOf(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var record oom.Record
-		all := oom.Terminations(oom.Evidence{Pod: p, Killing: true})
-		record.Add(all...)
-		return []any{all, record.Annotations(driver, oom.Plenty)}
-	}
-	for _, path := range paths {
-		p := golden(t, path)
-		once, _ := strip(p)
-		twice, _ := strip(once)
-		if d := cmp.Diff(said(p), said(once.(*corev1.Pod))); d != "" {
-			t.Errorf("%s (-whole +stripped):\n%s", path, d)
-		}
-		if d := cmp.Diff(once, twice); d != "" {
-			t.Errorf("%s (-stripped +again):\n%s", path, d)
-		}
-	}
-}
-
-func golden(t *testing.T, path string) *corev1.Pod {
-	t.Helper()
-	file, err := txtar.ParseFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parts := map[string]string{}
-	for _, f := range file.Files {
-		parts[f.Name] = string(f.Data)
-	}
-	object := captured.Named(strings.TrimSpace(parts["captured"])).Object()
-	for _, change := range []string{parts["tweak.yaml"], "status:\n  " + strings.ReplaceAll(parts["status.yaml"], "\n", "\n  ")} {
-		patch, err := yaml.YAMLToJSON([]byte(change))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(patch) == "null" {
-			continue
-		}
-		if object, err = strategicpatch.StrategicMergePatch(object, patch, corev1.Pod{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p := &corev1.Pod{}
-	if err := json.Unmarshal(object, p); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
 
 var now = time.Date(2026, 11, 21, 8, 40, 0, 0, time.UTC)
 
 // dead is a driver that was killed five minutes before now.
 func dead(t *testing.T, reason string) *corev1.Pod {
 	t.Helper()
-	p := golden(t, "../oom/testdata/causes/hung-driver.txtar")
+	p := died(t, "../oom/testdata/causes/hung-driver.txtar")
 	p.Name, p.Namespace, p.UID, p.ResourceVersion = "etl", "spark", "u-1", "1"
 	end := p.Status.ContainerStatuses[0].State.Terminated
 	end.Reason, end.FinishedAt = reason, metav1.NewTime(now.Add(-5*time.Minute))
