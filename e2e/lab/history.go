@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -48,16 +47,12 @@ type PodHistory struct {
 
 // Watch begins to watch a namespace, until the context ends.
 func (l *Lab) Watch(ctx context.Context, namespace string) (*History, error) {
-	client, err := kubernetes.NewForConfig(l.Config)
-	if err != nil {
-		return nil, err
-	}
 	h := &History{changed: make(chan struct{}), pods: map[types.UID]*PodHistory{}, events: map[types.UID]*Event{}}
-	pods, err := client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{})
+	pods, err := l.Client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
-	events, err := client.CoreV1().Events(namespace).Watch(ctx, metav1.ListOptions{})
+	events, err := l.Client.CoreV1().Events(namespace).Watch(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}

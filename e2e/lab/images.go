@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,12 +68,12 @@ func (l *Lab) Import(ctx context.Context, i image.Image) error {
 
 // Archives writes all images of the stories into a folder, for the nodes of a
 // cluster that is not ours ("kind load image-archive", "ctr images import").
-func Archives(ctx context.Context, folder string, progress func(string)) error {
-	l, _, err := newLab(os.Stderr)
+func Archives(ctx context.Context, folder string, progress io.Writer) error {
+	l, _, err := newLab(progress)
 	if err != nil {
 		return err
 	}
-	pause, err := cluster.Build(ctx, "e2e/pause", "pause", os.Stderr)
+	pause, err := cluster.Build(ctx, "e2e/pause", "pause", progress)
 	if err != nil {
 		return err
 	}
@@ -99,7 +100,7 @@ func Archives(ctx context.Context, folder string, progress func(string)) error {
 		if err := i.Write(file); err != nil {
 			return err
 		}
-		progress(file)
+		fmt.Fprintln(progress, file)
 	}
 	return nil
 }

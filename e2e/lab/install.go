@@ -15,7 +15,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
@@ -55,12 +54,8 @@ func (l *Lab) Install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := kubernetes.NewForConfig(l.Config)
-	if err != nil {
-		return err
-	}
 	home := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace, Labels: map[string]string{ownLabel: "true"}}}
-	if _, err := client.CoreV1().Namespaces().Create(ctx, home, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	if _, err := l.Client.CoreV1().Namespaces().Create(ctx, home, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
 	}
 	if err := release.Apply(ctx, map[string]any{
@@ -82,11 +77,7 @@ func (l *Lab) release() (*helm.Helm, error) {
 // alone: beside a real installation the stories would try that one, and change
 // what it does.
 func (l *Lab) alone(ctx context.Context) error {
-	client, err := kubernetes.NewForConfig(l.Config)
-	if err != nil {
-		return err
-	}
-	registered, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
+	registered, err := l.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return fmt.Errorf("looking for an installation of spark-vitals: %w", err)
 	}
@@ -108,10 +99,6 @@ func (l *Lab) serves(ctx context.Context) error {
 		return err
 	}
 	defer l.RemoveNamespace(ctx, name)
-	client, err := kubernetes.NewForConfig(l.Config)
-	if err != nil {
-		return err
-	}
 	pod, err := cluster.CapturedPod(captured.Named("spark-3.5.9/driver"), name)
 	if err != nil {
 		return err
@@ -119,7 +106,7 @@ func (l *Lab) serves(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
-		created, err := client.CoreV1().Pods(name).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		created, err := l.Client.CoreV1().Pods(name).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err == nil && created.Annotations[annotations.Injected] != "", err
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -27,7 +28,8 @@ var Versions = []string{"3.5.9", "4.1.4", "4.3.0"}
 // Lab is a cluster, and the folder of what was downloaded and built for it.
 type Lab struct {
 	Config     *rest.Config // of the cluster, with all rights
-	Kubeconfig string       // a file with the same
+	Client     kubernetes.Interface
+	Kubeconfig string // a file with the same
 	Store      image.Store
 
 	own     *cluster.Cluster // nil where the cluster is somebody else's
@@ -54,7 +56,7 @@ func Up(ctx context.Context, progress io.Writer) (*Lab, error) {
 	if l.own, err = cluster.Up(ctx, filepath.Join(dir, "cluster"), progress); err != nil {
 		return nil, err
 	}
-	l.Config, l.Kubeconfig = l.own.Config, l.own.Kubeconfig
+	l.Config, l.Client, l.Kubeconfig = l.own.Config, l.own.Client, l.own.Kubeconfig
 	node, err := cluster.Build(ctx, "e2e/kubernetes/node", "node", progress)
 	if err != nil {
 		return nil, err
@@ -83,6 +85,9 @@ func Attach(progress io.Writer) (*Lab, error) {
 		return nil, fmt.Errorf("KUBECONFIG: %w", err)
 	}
 	l.Config.QPS, l.Config.WarningHandler = -1, rest.NoWarnings{}
+	if l.Client, err = kubernetes.NewForConfig(l.Config); err != nil {
+		return nil, err
+	}
 	l.Kubeconfig, l.kubectl = os.Getenv("KUBECONFIG"), []string{"kubectl"}
 	fmt.Fprintln(progress, "Running stories on", l.Config.Host)
 	return l, nil

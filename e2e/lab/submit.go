@@ -14,7 +14,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 )
@@ -101,22 +100,18 @@ func (l *Lab) NewNamespace(ctx context.Context, name string, labels map[string]s
 		labels = map[string]string{}
 	}
 	labels[ownLabel] = "true"
-	client, err := kubernetes.NewForConfig(l.Config)
-	if err != nil {
-		return err
-	}
 	meta := metav1.ObjectMeta{Name: account, Namespace: name}
 	steps := []func() error{
 		func() error {
-			_, err := client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
+			_, err := l.Client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
 			return err
 		},
 		func() error {
-			_, err := client.CoreV1().ServiceAccounts(name).Create(ctx, &corev1.ServiceAccount{ObjectMeta: meta}, metav1.CreateOptions{})
+			_, err := l.Client.CoreV1().ServiceAccounts(name).Create(ctx, &corev1.ServiceAccount{ObjectMeta: meta}, metav1.CreateOptions{})
 			return err
 		},
 		func() error {
-			_, err := client.RbacV1().Roles(name).Create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
+			_, err := l.Client.RbacV1().Roles(name).Create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
 				{APIGroups: []string{""}, Resources: []string{"pods", "services", "configmaps", "persistentvolumeclaims"}, Verbs: []string{"*"}},
 				{APIGroups: []string{"apps"}, Resources: []string{"statefulsets", "deployments"}, Verbs: []string{"*"}},
 				{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"*"}},
@@ -124,7 +119,7 @@ func (l *Lab) NewNamespace(ctx context.Context, name string, labels map[string]s
 			return err
 		},
 		func() error {
-			_, err := client.RbacV1().RoleBindings(name).Create(ctx, &rbacv1.RoleBinding{
+			_, err := l.Client.RbacV1().RoleBindings(name).Create(ctx, &rbacv1.RoleBinding{
 				ObjectMeta: meta,
 				Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: account, Namespace: name}},
 				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: account},
@@ -146,11 +141,7 @@ const ownLabel = "e2e"
 // RemoveNamespace waits until a namespace of the stories is gone, if it is there:
 // two stories must not share the machine.
 func (l *Lab) RemoveNamespace(ctx context.Context, name string) error {
-	client, err := kubernetes.NewForConfig(l.Config)
-	if err != nil {
-		return err
-	}
-	there, err := client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	there, err := l.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -165,11 +156,7 @@ func (l *Lab) RemoveNamespace(ctx context.Context, name string) error {
 
 // Log of a pod's container, to its end so far.
 func (l *Lab) Log(ctx context.Context, namespace, pod, container string) (string, error) {
-	client, err := kubernetes.NewForConfig(l.Config)
-	if err != nil {
-		return "", err
-	}
-	stream, err := client.CoreV1().Pods(namespace).GetLogs(pod, &corev1.PodLogOptions{Container: container}).Stream(ctx)
+	stream, err := l.Client.CoreV1().Pods(namespace).GetLogs(pod, &corev1.PodLogOptions{Container: container}).Stream(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string) error {
 		if err := os.MkdirAll("images", 0o755); err != nil {
 			return err
 		}
-		return lab.Archives(ctx, "images", func(file string) { fmt.Fprintln(os.Stdout, file) })
+		return lab.Archives(ctx, "images", os.Stderr)
 	case "down":
 		return lab.Down(ctx)
 	}

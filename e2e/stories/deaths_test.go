@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
@@ -159,12 +158,8 @@ func (r *run) check(t *testing.T, d death) {
 // untilEvent waits for an Event of ours about the cause.
 func (r *run) untilEvent(t *testing.T, cause string) {
 	t.Helper()
-	client, err := kubernetes.NewForConfig(theLab.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
 	poll(t, "there is an Event of the death", func() error {
-		events, err := client.EventsV1().Events(r.Namespace).List(t.Context(), metav1.ListOptions{})
+		events, err := theLab.Client.EventsV1().Events(r.Namespace).List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			return err
 		}

@@ -98,7 +98,7 @@ func (s release) tell(t *testing.T, version string) {
 		})
 	}
 	if !s.control {
-		_, stop, err := theLab.StartReleaser(t.Context(), fmt.Sprintf("namespaces: [%s]\nzookeeper: {servers: [%q]}\nservers: {urls: [%q, %q]}\n", r.Namespace, zookeeper.Address, urls[0], urls[1]), r.Namespace)
+		stop, err := theLab.StartReleaser(t.Context(), fmt.Sprintf("namespaces: [%s]\nzookeeper: {servers: [%q]}\nservers: {urls: [%q, %q]}\n", r.Namespace, zookeeper.Address, urls[0], urls[1]), r.Namespace)
 		if err != nil {
 			t.Fatal(err)
 		}

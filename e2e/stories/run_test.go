@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
@@ -234,13 +233,8 @@ func (r *run) keep(t *testing.T) {
 		t.Log(err)
 		return
 	}
-	client, err := kubernetes.NewForConfig(theLab.Config)
-	if err != nil {
-		t.Log(err)
-		return
-	}
 	ctx := context.Background()
-	if events, err := client.CoreV1().Events(r.Namespace).List(ctx, metav1.ListOptions{}); err == nil {
+	if events, err := theLab.Client.CoreV1().Events(r.Namespace).List(ctx, metav1.ListOptions{}); err == nil {
 		keepYAML(t, filepath.Join(dir, "events.yaml"), events)
 	}
 	r.Look(func(h *lab.History) {
@@ -256,7 +250,7 @@ func (r *run) keep(t *testing.T) {
 			pods = append(pods, p.Last.DeepCopy())
 		}
 	})
-	ours, err := client.CoreV1().Pods(lab.Namespace).List(ctx, metav1.ListOptions{})
+	ours, err := theLab.Client.CoreV1().Pods(lab.Namespace).List(ctx, metav1.ListOptions{})
 	if err == nil {
 		for i := range ours.Items {
 			pods = append(pods, &ours.Items[i])

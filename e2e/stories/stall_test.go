@@ -94,7 +94,7 @@ func TestStall(t *testing.T) {
 }
 
 func (s stalled) tell(t *testing.T, version string) {
-	_, stop, err := theLab.StartStallWatch(t.Context())
+	stop, err := theLab.StartStallWatch(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

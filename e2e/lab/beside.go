@@ -1,0 +1,58 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+)
+
+// StartReleaser runs "spark-vitals releaser" beside the cluster, where it reaches
+// what a test serves on loopback. Engines run in a namespace that is there.
+func (l *Lab) StartReleaser(ctx context.Context, config, engines string) (stop func() error, err error) {
+	return l.beside(ctx, "gateway/releaser/role.yaml", engines, []string{"spark-vitals", "kyuubi"}, func() (*cluster.Leader, error) {
+		return l.own.StartReleaser(ctx, "releaser", config, l.Store.Progress)
+	})
+}
+
+// StartStallWatch runs "spark-vitals stallwatch" beside the cluster.
+func (l *Lab) StartStallWatch(ctx context.Context) (stop func() error, err error) {
+	return l.beside(ctx, "stall/watch/role.yaml", "spark", []string{"spark-vitals"}, func() (*cluster.Leader, error) {
+		return l.own.StartStallWatch(ctx, "stallwatch", l.Store.Progress, "--metrics-bind-address=0")
+	})
+}
+
+// beside the cluster a job runs as the service account of its own manifest and
+// with its rights alone; those in the namespace spark it has where applications
+// run. The namespaces that the manifest names are made, and removed by stop.
+func (l *Lab) beside(ctx context.Context, manifest, applications string, namespaces []string, start func() (*cluster.Leader, error)) (stop func() error, err error) {
+	if l.own == nil {
+		return nil, errors.New("a job beside the cluster needs the cluster to be this machine")
+	}
+	for _, name := range namespaces {
+		if err := l.NewNamespace(ctx, name, nil); err != nil {
+			return nil, err
+		}
+	}
+	role, err := cluster.File(manifest)
+	if err != nil {
+		return nil, err
+	}
+	role = bytes.ReplaceAll(role, []byte("namespace: spark}"), []byte("namespace: "+applications+"}"))
+	if err := l.Kubectl(ctx, role, "apply", "-f", "-"); err != nil {
+		return nil, err
+	}
+	job, err := start()
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		job.Stop()
+		var errs []error
+		for _, name := range namespaces {
+			errs = append(errs, l.RemoveNamespace(context.WithoutCancel(ctx), name))
+		}
+		return errors.Join(errs...)
+	}, nil
+}
