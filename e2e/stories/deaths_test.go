@@ -24,15 +24,16 @@ type death struct {
 	count int // of terminations at least
 	// bring death to an application that does not bring it itself.
 	bring func(*testing.T, *run)
-	// cgroup1: on cgroup v2 the kernel takes the whole container instead.
-	cgroup1 bool
 }
 
 func dying(name, why string, role spark.Role, cause oom.Cause, a app) death {
 	return death{story: story{name: name, why: why, app: a}, role: role, cause: cause, count: 1}
 }
 
-func (d death) inCI() death { d.ci = newest; return d }
+func (d death) inCI() death                                  { d.ci = newest; return d }
+func (d death) on(versions ...string) death                  { d.versions = versions; return d }
+func (d death) times(n int) death                            { d.count = n; return d }
+func (d death) broughtBy(bring func(*testing.T, *run)) death { d.host, d.bring = true, bring; return d }
 
 // short of tries: the first death of a task is enough.
 func once(pairs ...string) map[string]string {
@@ -46,12 +47,8 @@ var deathStories = []death{
 		app{file: "memory.py", args: []string{"zombie", "60"}, conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")}),
 	dying("executor-oom", "the executor's JVM grows over the container's limit", spark.Executor, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")}),
-	func() death {
-		d := dying("executor-python-oom", "a Python worker grows over the container's limit", spark.Executor, oom.ChildOOMKilled,
-			app{file: "memory.py", args: []string{"workers", "2000"}, conf: once()})
-		d.cgroup1 = true
-		return d
-	}(),
+	dying("executor-python-oom", "a Python worker grows over the container's limit", spark.Executor, oom.ChildOOMKilled,
+		app{file: "memory.py", args: []string{"workers", "2000"}, conf: once()}), // on cgroup v2 the kernel takes the whole container
 	dying("executor-heap-oom", "the executor's heap is exhausted, exit 52", spark.Executor, oom.HeapOOM,
 		app{file: "memory.py", args: []string{"rows", "1", "90000000"}, conf: once()}),
 	dying("executor-emptydir", "a volume grows over its sizeLimit", spark.Executor, oom.EvictedEmptyDir,
@@ -69,40 +66,28 @@ spec:
   - name: spark-kubernetes-executor
     resources: {limits: {ephemeral-storage: 60Mi}}
 `, conf: once()}),
-	func() death {
-		d := dying("liveness-kill", "a hung driver is ended by its liveness probe", spark.Driver, oom.Hung,
-			app{file: "long.py", args: []string{"600"}, conf: fast(nil), driver: shortGrace})
-		d.host, d.bring = true, func(t *testing.T, r *run) {
-			r.untilLog(t, "CONTEXT")
-			freeze(t, r.driverPod(t))
+	dying("liveness-kill", "a hung driver is ended by its liveness probe", spark.Driver, oom.Hung,
+		app{file: "long.py", args: []string{"600"}, conf: fast(nil), driver: shortGrace}).broughtBy(func(t *testing.T, r *run) {
+		r.untilLog(t, "CONTEXT")
+		freeze(t, r.driverPod(t))
+	}),
+	dying("killed-and-deleted", "an executor is killed and its pod deleted at once", spark.Executor, oom.Killed,
+		app{file: "long.py", args: []string{"60"}}).broughtBy(func(t *testing.T, r *run) {
+		r.untilLog(t, "CONTEXT")
+		pod := r.firstExecutor(t)
+		if err := signalJVM(pod, syscall.SIGKILL); err != nil {
+			t.Error(err)
 		}
-		return d
-	}(),
-	func() death {
-		d := dying("killed-and-deleted", "an executor is killed and its pod deleted at once", spark.Executor, oom.Killed,
-			app{file: "long.py", args: []string{"60"}})
-		d.host, d.bring = true, func(t *testing.T, r *run) {
-			r.untilLog(t, "CONTEXT")
-			pod := r.firstExecutor(t)
-			if err := signalJVM(pod, syscall.SIGKILL); err != nil {
-				t.Error(err)
-			}
-			r.until(t, "the kubelet tells of it", func(h *lab.History) bool { return h.Pods(spark.Executor)[0].Terminated() != nil })
-			if err := theLab.Kubectl(t.Context(), nil, "-n", r.Namespace, "delete", "pod", pod.Name, "--force", "--grace-period=0", "--ignore-not-found"); err != nil {
-				t.Error(err)
-			}
+		r.until(t, "the kubelet tells of it", func(h *lab.History) bool { return h.Pods(spark.Executor)[0].Terminated() != nil })
+		if err := theLab.Kubectl(t.Context(), nil, "-n", r.Namespace, "delete", "pod", pod.Name, "--force", "--grace-period=0", "--ignore-not-found"); err != nil {
+			t.Error(err)
 		}
-		return d
-	}(),
-	func() death {
-		d := dying("twenty-executors", "twenty executors die in one stage", spark.Executor, oom.OOMKilled,
-			app{file: "memory.py", args: []string{"rows", "20", "40000000"}, conf: conf(
-				"spark.executor.instances", "20", "spark.executor.memoryOverhead", "16m", "spark.task.maxFailures", "100",
-				"spark.scheduler.minRegisteredResourcesRatio", "1.0", "spark.scheduler.maxRegisteredResourcesWaitingTime", "300s",
-				"spark.executor.maxNumFailures", "20", "spark.executor.heartbeatInterval", "30s")})
-		d.count, d.versions = 20, []string{newest}
-		return d
-	}(),
+	}),
+	dying("twenty-executors", "twenty executors die in one stage", spark.Executor, oom.OOMKilled,
+		app{file: "memory.py", args: []string{"rows", "20", "40000000"}, conf: conf(
+			"spark.executor.instances", "20", "spark.executor.memoryOverhead", "16m", "spark.task.maxFailures", "100",
+			"spark.scheduler.minRegisteredResourcesRatio", "1.0", "spark.scheduler.maxRegisteredResourcesWaitingTime", "300s",
+			"spark.executor.maxNumFailures", "20", "spark.executor.heartbeatInterval", "30s")}).times(20).on(newest),
 	dying("statefulset-oom", "an executor of a StatefulSet, whose container is restarted", spark.Executor, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once(
 			"spark.kubernetes.allocation.pods.allocator", "statefulset", "spark.executor.memoryOverhead", "16m")}),

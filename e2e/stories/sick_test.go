@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -137,14 +135,7 @@ var sickStories = []sick{
 		},
 		sicken: freezeFirstExecutor,
 		found: func(t *testing.T, r *run, _ time.Time) string {
-			var started, killed time.Time
-			r.until(t, "the kubelet ends the executor", func(h *lab.History) bool {
-				started = h.Pods(spark.Executor)[0].Started()
-				if killing := h.Killing(h.Pods(spark.Executor)[0]); len(killing) > 0 {
-					killed = killing[0].First
-				}
-				return !killed.IsZero()
-			})
+			started, killed := r.untilKilling(t, spark.Executor)
 			r.untilDriverEnds(t)
 			if result := r.outcome().result; result != "Succeeded 0" {
 				t.Errorf("the driver ended as %s: the executor was not replaced", result)
@@ -181,13 +172,7 @@ func TestSick(t *testing.T) {
 // livenessKill waits until the kubelet has ended the driver, and holds the time
 // against the rule's own numbers.
 func livenessKill(t *testing.T, r *run, since time.Time) string {
-	var killed time.Time
-	r.until(t, "the kubelet ends the driver", func(h *lab.History) bool {
-		if killing := h.Killing(h.Driver()); len(killing) > 0 {
-			killed = killing[0].First
-		}
-		return !killed.IsZero()
-	})
+	_, killed := r.untilKilling(t, spark.Driver)
 	r.untilDriverEnds(t)
 	if ended := r.driverEnd(); ended == nil || ended.ExitCode != 137 {
 		t.Errorf("the driver ended with %+v, want exit code 137", ended)
@@ -199,6 +184,21 @@ func livenessKill(t *testing.T, r *run, since time.Time) string {
 		t.Errorf("the liveness probe failed %d times, want %d", failures, lab.FastThreshold)
 	}
 	return fmt.Sprintf("the liveness probe ends it after %s: %s", seconds(killed.Sub(since)), r.outcome().result)
+}
+
+// untilKilling waits until the kubelet ends the first pod of a role, and tells
+// when it said so, and when the pod's Spark had started.
+func (r *run) untilKilling(t *testing.T, role spark.Role) (started, killed time.Time) {
+	t.Helper()
+	r.until(t, "the kubelet ends the "+string(role), func(h *lab.History) bool {
+		pod := h.Pods(role)[0]
+		started = pod.Started()
+		if killing := h.Killing(pod); len(killing) > 0 {
+			killed = killing[0].First
+		}
+		return !killed.IsZero()
+	})
+	return started, killed
 }
 
 // within holds a time of detection against the probe's numbers: the first check
@@ -231,16 +231,7 @@ func filled(t *testing.T, r *run) time.Time {
 }
 
 // freezeFirstExecutor as soon as it has a process, before it can register.
-func freezeFirstExecutor(t *testing.T, r *run) time.Time {
-	var pod *corev1.Pod
-	r.until(t, "there is an executor", func(h *lab.History) bool {
-		if executors := h.Pods(spark.Executor); len(executors) > 0 && executors[0].Last.Status.Phase == corev1.PodRunning {
-			pod = executors[0].Last.DeepCopy()
-		}
-		return pod != nil
-	})
-	return freeze(t, pod)
-}
+func freezeFirstExecutor(t *testing.T, r *run) time.Time { return freeze(t, r.firstExecutor(t)) }
 
 func replacedBySpark(t *testing.T, r *run) string {
 	r.untilDriverEnds(t)
