@@ -12,10 +12,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // Apply creates the objects of a YAML file of the project, where they are not
@@ -25,6 +27,7 @@ func (c *ControlPlane) Apply(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
+	ctrllog.SetLogger(logr.Discard()) // without one it complains
 	api, err := client.New(c.Config, client.Options{})
 	if err != nil {
 		return err
