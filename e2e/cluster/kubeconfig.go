@@ -14,24 +14,15 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// connect with the kubeconfig that is written.
+// connect with the kubeconfig that is written: no limit of calls, and no warnings
+// on the terminal.
 func (c *ControlPlane) connect() (err error) {
-	if c.Config, err = LoadConfig(c.Kubeconfig); err != nil {
+	if c.Config, err = clientcmd.BuildConfigFromFlags("", c.Kubeconfig); err != nil {
 		return err
 	}
+	c.Config.QPS, c.Config.WarningHandler = -1, rest.NoWarnings{}
 	c.Client, err = kubernetes.NewForConfig(c.Config)
 	return err
-}
-
-// LoadConfig reads a kubeconfig for tests: no limit of calls, and no warnings on
-// the terminal.
-func LoadConfig(kubeconfig string) (*rest.Config, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
-	return config, nil
 }
 
 // As is the configuration of a service account, with its rights and no others.
