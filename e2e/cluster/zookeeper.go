@@ -47,7 +47,7 @@ func StartZooKeeper(ctx context.Context, dir string, progress io.Writer) (*ZooKe
 
 // Start it, also again after Stop: it remembers.
 func (z *ZooKeeper) Start(ctx context.Context) (err error) {
-	z.process, err = start(z.dir, "zookeeper", false, java, "-Xmx128m", "-Dzookeeper.4lw.commands.whitelist=ruok", "-Dzookeeper.forceSync=no", "-cp", zooKeeperJar,
+	z.process, err = start(z.dir, "zookeeper", false, java, "-Xmx128m", "-Dzookeeper.4lw.commands.whitelist=srvr", "-Dzookeeper.forceSync=no", "-cp", zooKeeperJar,
 		"org.apache.zookeeper.server.ZooKeeperServerMain", filepath.Join(z.dir, "zoo.cfg"))
 	if err != nil {
 		return err
@@ -61,6 +61,7 @@ func (z *ZooKeeper) Start(ctx context.Context) (err error) {
 	return nil
 }
 
+// ready once it serves: "ruok" it answers before.
 func (z *ZooKeeper) ready(ctx context.Context) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", z.Address)
 	if err != nil {
@@ -68,12 +69,12 @@ func (z *ZooKeeper) ready(ctx context.Context) error {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
-	if _, err := io.WriteString(conn, "ruok"); err != nil {
+	if _, err := io.WriteString(conn, "srvr"); err != nil {
 		return err
 	}
 	said, err := io.ReadAll(conn)
-	if !strings.Contains(string(said), "imok") {
-		return fmt.Errorf("ruok: %q (%w)", said, err)
+	if !strings.Contains(string(said), "Mode: ") {
+		return fmt.Errorf("srvr: %q (%w)", said, err)
 	}
 	return nil
 }
