@@ -1,6 +1,7 @@
 """Runs some jobs and then hangs, in the way that its first argument says.
 
-stall.py scheduler   the thread that schedules jobs ends; the next job waits for ever
+stall.py scheduler   the thread that schedules jobs ends; the next job finds that, so that
+                     Spark stops its context, and still waits for ever
 stall.py deadlock    two threads of the program wait for each other
 """
 import sys

@@ -37,9 +37,9 @@ const livenessOff = "spark.kubernetes.driver.annotation.spark-vitals.io/liveness
 
 var stallStories = []stalled{
 	{
-		story: story{name: "stall-scheduler", why: "the thread that schedules jobs is gone, and the UI answers: no probe finds it", host: true,
+		story: story{name: "stall-scheduler", why: "the thread that schedules jobs is gone: Spark stops its context, and the job waits for ever", host: true,
 			app: app{file: "stall.py", args: []string{"scheduler"}, conf: watched(), driver: shortGrace}},
-		hangs: untilHangs, says: unsure,
+		hangs: untilHangs, says: stopped,
 	},
 	{
 		story: story{name: "stall-deadlock", why: "two threads of the program wait for each other", host: true,
@@ -50,11 +50,7 @@ var stallStories = []stalled{
 		story: story{name: "stall-stopped", why: "the work is done, its SparkContext has stopped, and the program goes on", host: true,
 			app: app{file: "phases.py", args: []string{"0", "0", "600"}, conf: watched(), driver: shortGrace}},
 		hangs: func(t *testing.T, r *run) time.Time { r.untilLog(t, "PHASE stopped"); return time.Now() },
-		says: func(t *testing.T, m *stall.Mark) {
-			if !m.Evidence.Stopped || m.Evidence.UI == stall.IsSilent || m.Confidence != stall.Likely {
-				t.Errorf("reported as %s", m)
-			}
-		},
+		says:  stopped,
 	},
 	{
 		story: story{name: "stall-frozen", why: "frozen, without a liveness probe; it is thawed and talks again", host: true,
@@ -131,6 +127,14 @@ func (s stalled) tell(t *testing.T, version string) {
 func untilHangs(t *testing.T, r *run) time.Time {
 	r.untilLog(t, "HANGS")
 	return time.Now()
+}
+
+// stopped: the JVM goes on without its SparkContext, and without the UI.
+func stopped(t *testing.T, m *stall.Mark) {
+	t.Helper()
+	if !m.Evidence.Stopped || m.Evidence.UI == stall.IsSilent || m.Confidence != stall.Likely {
+		t.Errorf("reported as %s", m)
+	}
 }
 
 // unsure: the UI answers, executors run, and nothing tells it from a healthy one.
