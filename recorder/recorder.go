@@ -46,7 +46,7 @@ type Config struct {
 }
 
 const (
-	workers = 8
+	workers = 16
 	// Executors often die together, so their facts wait for each other; and not
 	// equally long in each replica, so that the slower one finds them written.
 	waitAtLeast, waitAtMost = 100 * time.Millisecond, 300 * time.Millisecond
@@ -84,13 +84,14 @@ type recorder struct {
 	told       *lru.Cache
 	tellings   workqueue.TypedRateLimitingInterface[*telling]
 	backlog    *rate.Limiter
+	turns      turns
 	blind      outage
 	instance   string
 	now        func() time.Time
 }
 
 func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
-	r := &recorder{Config: c, metrics: newMetrics(registry), told: lru.New(maxTold), now: time.Now}
+	r := &recorder{Config: c, metrics: newMetrics(registry), told: lru.New(maxTold), turns: newTurns(), now: time.Now}
 	r.queue = workqueue.NewTypedRateLimitingQueue(retries[application]())
 	r.tellings = workqueue.NewTypedRateLimitingQueue(retries[*telling]())
 	r.backlog = rate.NewLimiter(backlogRate, backlogRate)
@@ -200,7 +201,7 @@ func (r *recorder) saw(object any) {
 	}
 	app := applicationOf(pod)
 	r.facts.add(app, facts)
-	r.queue.AddAfter(app, wait)
+	r.queue.AddAfter(app, wait+r.turns.wait())
 }
 
 func (r *recorder) optedIn(namespace string) bool {

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/lru"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/oom"
@@ -93,11 +94,21 @@ func stripContainers(all []corev1.Container, sparks string) []corev1.Container {
 	return kept
 }
 
+// memories are shared by the pods that ask for the same: such a list takes more
+// room than the rest of a container.
+var memories = lru.New(1024)
+
 func stripResources(all corev1.ResourceList) corev1.ResourceList {
-	if memory, ok := all[corev1.ResourceMemory]; ok {
-		return corev1.ResourceList{corev1.ResourceMemory: memory}
+	memory, ok := all[corev1.ResourceMemory]
+	if !ok {
+		return nil
 	}
-	return nil
+	if shared, ok := memories.Get(memory.String()); ok {
+		return shared.(corev1.ResourceList)
+	}
+	list := corev1.ResourceList{corev1.ResourceMemory: memory}
+	memories.Add(memory.String(), list)
+	return list
 }
 
 func stripProbe(p *corev1.Probe) *corev1.Probe {

@@ -159,19 +159,21 @@ func (r *recorder) read(driver spark.Pod) oom.Record {
 // could not be written.
 func (r *recorder) writeOn(ctx context.Context, driver *spark.Pod, facts []fact) (record oom.Record, err error) {
 	room := oom.Plenty
-	for range attempts {
+	for attempt := range attempts {
 		record = r.read(*driver)
 		news := record.Add(terminations(facts)...)
 		if driver.Annotations[annotations.State] != "" { // true, or a stranger's: the pod decides
 			record.Add(oom.Terminations(oom.Evidence{Pod: driver.Pod})...)
 		}
 		if len(news) == 0 && driver.Annotations[annotations.State] == string(record.State()) {
+			r.turns.found(driver.UID, terminations(facts), attempt > 0, r.now())
 			return record, nil
 		}
 		r.sawExecutors(&record, *driver)
 		var written spark.Pod
 		if written, err = r.patch(ctx, *driver, record.Annotations(*driver, room)); err == nil {
 			*driver = written
+			r.turns.wrote(driver.UID, news)
 			r.wrote(news)
 			return record, nil
 		}

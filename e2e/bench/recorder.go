@@ -14,6 +14,9 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/oom"
@@ -22,8 +25,8 @@ import (
 
 // recorderLoad is what the recorder is measured under.
 type recorderLoad struct {
-	Pods     int           // that run all the time, a hundredth of them drivers
-	Rate     int           // deaths of executors a second
+	Pods     int           // at the beginning, a hundredth of them drivers
+	Rate     int           // of the executors' deaths, a second
 	Duration time.Duration // of dying
 	Replicas int           // of the recorder
 }
@@ -39,11 +42,14 @@ func benchRecorder(ctx context.Context, d *document) error {
 
 func benchRecorders(ctx context.Context, c *cluster.ControlPlane, d *document) error {
 	load := recorderLoad{Pods: 10000, Rate: 50, Duration: time.Minute, Replicas: 2}
-	b := &recorderBench{recorderLoad: load, controlPlane: c, kubelet: cluster.Kubelet{Interface: c.Client}}
-	if err := c.Namespace(ctx, namespace, nil); err != nil {
+	config := rest.CopyConfig(c.Config)
+	config.AcceptContentTypes, config.ContentType = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf // as kubelets do
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
 		return err
 	}
-	if err := b.makePods(ctx); err != nil {
+	b := &recorderBench{recorderLoad: load, controlPlane: c, kubelet: cluster.Kubelet{Interface: client}, apps: make([]app, load.Pods/perDriver)}
+	if err := c.Namespace(ctx, namespace, nil); err != nil {
 		return err
 	}
 	without, err := b.run(ctx, 0)
@@ -64,8 +70,7 @@ type recorderBench struct {
 	recorderLoad
 	controlPlane *cluster.ControlPlane
 	kubelet      cluster.Kubelet
-	drivers      []*corev1.Pod
-	next         []int // number of each driver's next executor
+	apps         []app
 
 	mutex sync.Mutex
 	died  map[string]map[int64]time.Time // by driver and executor, until it is recorded
@@ -84,20 +89,32 @@ type measured struct {
 	idle         []float64          // memory before the deaths
 }
 
-func (b *recorderBench) makePods(ctx context.Context) error {
-	b.drivers = make([]*corev1.Pod, b.Pods/perDriver)
-	b.next = make([]int, len(b.drivers))
+// app is a driver with its executors that are alive.
+type app struct {
+	driver    *corev1.Pod
+	executors []*corev1.Pod
+	next      int // number of its next executor
+}
+
+// fill makes the pods that there are to be and are not.
+func (b *recorderBench) fill(ctx context.Context) error {
 	making, ctx := errgroup.WithContext(ctx)
 	making.SetLimit(16)
-	for i := range b.drivers {
+	for i := range b.apps {
 		making.Go(func() (err error) {
-			if b.drivers[i], err = b.kubelet.Driver(ctx, namespace, fmt.Sprintf("app-%d", i)); err != nil {
-				return err
-			}
-			for b.next[i] = 1; b.next[i] < perDriver; b.next[i]++ {
-				if _, err := b.kubelet.Executor(ctx, b.drivers[i], b.next[i]); err != nil {
+			a := &b.apps[i]
+			if a.driver == nil {
+				if a.driver, err = b.kubelet.Driver(ctx, namespace, fmt.Sprintf("app-%d", i)); err != nil {
 					return err
 				}
+			}
+			for len(a.executors) < perDriver-1 {
+				a.next++
+				e, err := b.kubelet.Executor(ctx, a.driver, a.next)
+				if err != nil {
+					return err
+				}
+				a.executors = append(a.executors, e)
 			}
 			return nil
 		})
@@ -108,6 +125,9 @@ func (b *recorderBench) makePods(ctx context.Context) error {
 // run the load beside so many recorders.
 func (b *recorderBench) run(ctx context.Context, replicas int) (*measured, error) {
 	m := &measured{}
+	if err := b.fill(ctx); err != nil {
+		return nil, err
+	}
 	recorders, err := b.startRecorders(ctx, replicas)
 	if err != nil {
 		return nil, err
@@ -181,24 +201,20 @@ func (b *recorderBench) die(ctx context.Context, m *measured) error {
 		case <-tick.C:
 		}
 		m.deaths++
-		driver := b.drivers[n%len(b.drivers)]
-		b.mutex.Lock()
-		id := b.next[n%len(b.drivers)]
-		b.next[n%len(b.drivers)]++
-		b.mutex.Unlock()
+		a := &b.apps[n%len(b.apps)]
+		e, driver := a.executors[0], a.driver.Name
+		a.executors = a.executors[1:]
+		id, _ := spark.Pod{Pod: e, Role: spark.Executor}.ExecutorID()
 		dying.Go(func() error {
-			e, err := b.kubelet.Executor(ctx, driver, id)
-			if err != nil {
-				return err
-			}
 			begun := time.Now()
 			b.mutex.Lock()
-			if b.died[driver.Name] == nil {
-				b.died[driver.Name] = map[int64]time.Time{}
+			if b.died[driver] == nil {
+				b.died[driver] = map[int64]time.Time{}
 			}
-			b.died[driver.Name][int64(id)] = begun
+			b.died[driver][id] = begun
 			b.mutex.Unlock()
-			if e, err = b.kubelet.Die(ctx, e, "OOMKilled", 137); err != nil {
+			e, err := b.kubelet.Die(ctx, e, "OOMKilled", 137)
+			if err != nil {
 				return err
 			}
 			b.mutex.Lock()
@@ -314,7 +330,7 @@ func (m *measured) compare(before, after snapshot) {
 	for name := range calls {
 		m.calls[name] = after.calls[name] - before.calls[name]
 	}
-	m.calls["patch pods/status"] -= 2 * float64(m.deaths) // the load's: Running, and the end
+	m.calls["patch pods/status"] -= float64(m.deaths) // the load's
 	m.apiserver = after.apiserver - before.apiserver
 	for i := range before.recorders {
 		m.recorders = append(m.recorders, after.recorders[i]-before.recorders[i])

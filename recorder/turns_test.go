@@ -1,0 +1,59 @@
+package recorder
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Of two replicas the one that found a death written lets the other go first,
+// until it finds that nobody has.
+func TestTurns(t *testing.T) {
+	for name, test := range map[string]struct {
+		age       time.Duration // of the death
+		byAnother bool
+		behind    bool
+	}{
+		"one's own":  {age: time.Second},
+		"another's":  {age: time.Second, byAnother: true, behind: true},
+		"an old one": {age: 2 * turnsOver, byAnother: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := dead(t, "OOMKilled")
+			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(now.Add(-test.age))
+			s := recording(t, p)
+			if err := s.work(t); err != nil {
+				t.Fatal(err)
+			}
+			written, err := s.CoreV1().Pods(p.Namespace).Get(context.Background(), p.Name, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.byAnother {
+				s = recording(t, written)
+			} else {
+				s.see(t, written)
+			}
+			if err := s.work(t); err != nil {
+				t.Fatal(err)
+			}
+			if wait := s.turns.wait(); (wait >= behindAtLeast) != test.behind {
+				t.Errorf("waits for %s", wait)
+			}
+			p.UID, p.Name = "u-2", "etl-2"
+			p.Labels["spark-app-selector"] = "spark-2"
+			if _, err := s.CoreV1().Pods(p.Namespace).Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			s.see(t, p)
+			if err := s.work(t); err != nil {
+				t.Fatal(err)
+			}
+			if wait := s.turns.wait(); wait != 0 {
+				t.Errorf("wrote, and still waits for %s", wait)
+			}
+		})
+	}
+}
