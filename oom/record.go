@@ -207,6 +207,9 @@ func (r *Record) Holds(t *Termination) bool {
 	if r.Driver != nil && r.Driver.same(t) {
 		return r.Driver.Cause == t.Cause
 	}
+	if t.Cause == Killed && t.Role == spark.Executor { // its only provisional cause
+		return change(r.Provisional, t, (*Set).Has)
+	}
 	return !t.Cause.provisional() && t.Cause != Hung && change(r.Counted, t, (*Set).Has)
 }
 

@@ -238,6 +238,29 @@ func TestReadsLaterVersions(t *testing.T) {
 	}
 }
 
+// A record holds more than it has details of, with the cause as it stands.
+func TestHolds(t *testing.T) {
+	code := int32(137)
+	died := func(id int64, cause oom.Cause) oom.Termination {
+		return oom.Termination{Set: "executors", Number: id, Role: spark.Executor, Pod: fmt.Sprintf("exec-%d", id), Cause: cause, ExitCode: &code, At: metav1.Unix(id, 0)}
+	}
+	var r oom.Record
+	for id := range int64(2 * oom.MaxDetails) {
+		r.Add(died(id, oom.Killed))
+	}
+	r.Add(died(0, oom.OOMKilled), died(oom.MaxDetails, oom.OOMKilled))
+	for id := range int64(2*oom.MaxDetails + 1) {
+		corrected, there := id == 0 || id == oom.MaxDetails, id < 2*oom.MaxDetails
+		killed, byMemory := died(id, oom.Killed), died(id, oom.OOMKilled)
+		if r.Holds(&killed) != (there && !corrected) {
+			t.Errorf("executor %d: Killed is %t", id, r.Holds(&killed))
+		}
+		if corrected && !r.Holds(&byMemory) {
+			t.Errorf("executor %d: OOMKilled does not stand", id)
+		}
+	}
+}
+
 // Whatever strangers write, it is refused or can be gone on with.
 func FuzzRead(f *testing.F) {
 	f.Add(`{"driver":{"set":"driver","role":"driver","cause":"ChildOOMKilled","exitCode":1},"details":[{"role":"executor","cause":"Killed","exitCode":137}],"deaths":[{"role":"executor","cause":"Killed","count":3}],"counted":{"executors":"0,2","":"1"},"provisional":{"executors":"5"}}`)

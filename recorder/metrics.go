@@ -4,8 +4,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics of the recorder. Of two replicas the one that wrote the record counts
-// a death, so that their sum is right.
+// metrics of the recorder. Of two replicas the one whose Event of a death stands
+// counts it, so that their sum is right; where no Event can stand each does.
 type metrics struct {
 	deaths        *prometheus.CounterVec
 	withoutDriver *prometheus.CounterVec

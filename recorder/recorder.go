@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -54,9 +56,10 @@ const (
 	driverWaitAtMost = 50 * time.Millisecond
 	// Between attempts at a driver.
 	firstRetry, lastRetry = 100 * time.Millisecond, 10 * time.Second
-	// Failures after which a death is told though it is not written.
+	// Failures after which a death is told though it is not written, and a
+	// refusal is believed.
 	patience = 8
-	// A write that was refused is tried again after.
+	// A write that is refused is then tried again after.
 	refusedWait = 2 * time.Minute
 	// Old deaths, found at a first start or an opt-in, are written at this rate
 	// a second: each patch is news to all who watch drivers. The others look
@@ -83,6 +86,7 @@ type recorder struct {
 	namespaces cache.SharedIndexInformer
 	told       *lru.Cache
 	tellings   workqueue.TypedRateLimitingInterface[*telling]
+	untold     atomic.Int64 // tellings that are not done
 	backlog    *rate.Limiter
 	turns      turns
 	blind      outage
@@ -100,7 +104,10 @@ func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
 		r.instance = fieldManager
 	}
 	r.instance = fmt.Sprintf("%.100s-%d", r.instance, os.Getpid())
-	r.pods = informers.NewSharedInformerFactoryWithOptions(c.Client, c.Reconcile, selecting(spark.RoleLabel+" in (driver,executor)")).Core().V1().Pods().Informer()
+	r.pods = cache.NewSharedIndexInformerWithOptions(cache.ToListWatcherWithWatchListSemantics(r.podsWatched(), c.Client), &corev1.Pod{}, cache.SharedIndexInformerOptions{
+		ResyncPeriod: c.Reconcile,
+		Indexers:     cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc, byApplication: applicationIndex},
+	})
 	r.namespaces = informers.NewSharedInformerFactoryWithOptions(c.Client, 0, selecting(annotations.Inject+" in (enabled,audit)")).Core().V1().Namespaces().Informer()
 	_, err := r.pods.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    r.saw,
@@ -109,12 +116,11 @@ func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
 	})
 	_, inErr := r.namespaces.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: r.optsIn})
 	registry.MustRegister(newMissed(r.missedInjections), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "spark_vitals_deaths_waiting", Help: "Deaths that were seen and are not written yet.",
-	}, func() float64 { return float64(r.facts.count()) }))
+		Name: "spark_vitals_deaths_waiting", Help: "Deaths that were seen and are not written yet, and Events that are not told yet.",
+	}, func() float64 { return float64(r.facts.count()) + float64(r.untold.Load()) }))
 	return r, errors.Join(err, inErr,
 		r.pods.SetTransform(strip),
 		r.pods.SetWatchErrorHandlerWithContext(r.watchFailed),
-		r.pods.AddIndexers(cache.Indexers{byApplication: applicationIndex}),
 		r.namespaces.SetTransform(stripNamespace),
 	)
 }
@@ -188,12 +194,12 @@ func (r *recorder) saw(object any) {
 		return
 	}
 	facts := factsOf(p, r.now())
-	wait := rand.N(driverWaitAtMost)
+	delay := rand.N(driverWaitAtMost)
 	if pod.Role == spark.Executor {
-		wait = waitAtLeast + rand.N(waitAtMost-waitAtLeast)
+		delay = waitAtLeast + rand.N(waitAtMost-waitAtLeast)
 	}
 	if !r.Everywhere && !r.optedIn(p.Namespace) {
-		wait = optInWait // what is older is found by optsIn, if it is still there
+		delay = optInWait // what is older is found by optsIn, if it is still there
 		facts = slices.DeleteFunc(facts, func(f fact) bool { return r.now().Sub(f.At.Time) > time.Minute })
 	}
 	if len(facts) == 0 {
@@ -201,7 +207,7 @@ func (r *recorder) saw(object any) {
 	}
 	app := applicationOf(pod)
 	r.facts.add(app, facts)
-	r.queue.AddAfter(app, wait+r.turns.wait())
+	r.queue.AddAfter(app, delay+r.turns.wait())
 }
 
 func (r *recorder) optedIn(namespace string) bool {
@@ -236,7 +242,7 @@ func (r *recorder) work(ctx context.Context) {
 			r.queue.Forget(app)
 		case errors.Is(err, errBacklog):
 			r.queue.AddAfter(app, rand.N(backlogWait))
-		case errors.Is(err, errRefused):
+		case errors.Is(err, errRefused) && r.queue.NumRequeues(app) >= patience:
 			r.queue.AddAfter(app, refusedWait+rand.N(refusedWait))
 		default:
 			r.queue.AddRateLimited(app)
@@ -272,17 +278,21 @@ func (r *recorder) attempt(ctx context.Context, app application) (err error) {
 	return err
 }
 
-// finish writes what is left when the recorder is told to end.
+// finish writes and tells what is left when the recorder is told to end, as far
+// as the context lets it.
 func (r *recorder) finish(ctx context.Context) {
 	tasks := new(errgroup.Group)
 	tasks.SetLimit(workers)
 	for _, app := range r.facts.applications() {
 		tasks.Go(func() error {
-			_ = r.attempt(ctx, app) // is told
-			return nil
+			return wait.PollUntilContextCancel(ctx, firstRetry, true, func(context.Context) (bool, error) {
+				err := r.attempt(ctx, app) // is logged
+				return err == nil || errors.Is(err, errBacklog) || errors.Is(err, errRefused), nil
+			})
 		})
 	}
 	_ = tasks.Wait()
+	_ = wait.PollUntilContextCancel(ctx, firstRetry, true, func(context.Context) (bool, error) { return r.untold.Load() == 0, nil })
 }
 
 // Run records until the context ends.

@@ -141,7 +141,15 @@ func (s *site) refuse(verb, resource string, err error, times int, done func(kub
 var (
 	forbidden = apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "etl", errors.New("no"))
 	timeout   = apierrors.NewTimeoutError("no answer", 0)
+	exists    = apierrors.NewAlreadyExists(schema.GroupResource{Resource: "events"}, "etl")
 )
+
+// terminating is what the API server says in a namespace that is being deleted.
+func terminating() error {
+	err := apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, "etl", errors.New("no"))
+	err.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	return err
+}
 
 func TestDeathIsWrittenAndTold(t *testing.T) {
 	s := recording(t, dead(t, "OOMKilled"))
@@ -260,12 +268,15 @@ func TestEventsAreTriedAgain(t *testing.T) {
 	for name, test := range map[string]struct {
 		err    error
 		done   bool
+		took   time.Duration
 		again  int
 		events int
 	}{
-		"not done":         {timeout, false, 1, 1},
-		"done, unanswered": {timeout, true, 1, 1},
-		"refused":          {forbidden, false, 0, 0},
+		"not done":                           {timeout, false, 0, 1, 1},
+		"done, unanswered":                   {timeout, true, 0, 1, 1},
+		"done, and client-go called again":   {exists, true, time.Second, 0, 1},
+		"the API server does not know roles": {forbidden, false, 0, 1, 1},
+		"refused":                            {terminating(), false, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := recording(t, dead(t, "OOMKilled"))
@@ -273,6 +284,7 @@ func TestEventsAreTriedAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.refuse("create", "events", test.err, 1, func(action kubetesting.Action) {
+				s.now = func() time.Time { return now.Add(test.took) }
 				if !test.done {
 					return
 				}

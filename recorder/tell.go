@@ -33,7 +33,7 @@ type telling struct {
 	pod         *corev1.Pod // that died
 	driver      string      // "" without one
 	counts      bool        // whoever creates this Event counts the death
-	ambiguous   bool        // an attempt ended without an answer
+	ambiguous   bool        // an attempt may have succeeded unknown to us
 }
 
 // tell of deaths that stand on their driver, or cannot.
@@ -85,6 +85,7 @@ func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t te
 		Note:                strings.ToValidUTF8(note[:min(len(note), maxNote)], ""),
 		Type:                corev1.EventTypeWarning,
 	}
+	r.untold.Add(1)
 	r.tellings.Add(&t)
 }
 
@@ -101,6 +102,7 @@ func (r *recorder) createEvents(ctx context.Context) {
 			r.tellings.AddRateLimited(t)
 		} else {
 			r.tellings.Forget(t)
+			r.untold.Add(-1)
 		}
 		r.tellings.Done(t)
 	}
@@ -111,7 +113,11 @@ func (r *recorder) createEvents(ctx context.Context) {
 func (r *recorder) create(ctx context.Context, t *telling) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	begun := r.now()
 	_, err := r.Client.EventsV1().Events(t.Namespace).Create(ctx, t.Event, metav1.CreateOptions{FieldManager: fieldManager})
+	// Where an error comes with Retry-After, in whole seconds, client-go calls
+	// again by itself.
+	t.ambiguous = t.ambiguous || r.now().Sub(begun) >= time.Second
 	switch {
 	case err == nil:
 	case apierrors.IsAlreadyExists(err):
@@ -124,6 +130,8 @@ func (r *recorder) create(ctx context.Context, t *telling) error {
 		}
 	case !final(err) && r.now().Sub(t.termination.At.Time) < oldest:
 		t.ambiguous = true
+		return err
+	case mayBeStarting(err) && r.tellings.NumRequeues(t) < patience:
 		return err
 	default: // refused for good: the death is counted and logged all the same
 		r.failed("event", err, "namespace", t.Namespace, "about", t.Regarding.Name)
@@ -189,10 +197,11 @@ func sparkApplications(driver *corev1.Pod) (all []corev1.ObjectReference) {
 }
 
 // killings are the Events by which a kubelet told of stopping containers: Normal
-// ones that have a budget of their own, so they come through.
-func (r *recorder) killings(ctx context.Context, doubtful []fact) []corev1.Event {
+// ones that have a budget of their own, so they come through. An error means that
+// the API server may tell them later.
+func (r *recorder) killings(ctx context.Context, doubtful []fact) ([]corev1.Event, error) {
 	if len(doubtful) == 0 {
-		return nil
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -204,9 +213,9 @@ func (r *recorder) killings(ctx context.Context, doubtful []fact) []corev1.Event
 	list, err := r.Client.CoreV1().Events(one.Namespace).List(ctx, metav1.ListOptions{FieldSelector: selector.String()})
 	if err != nil {
 		r.failed("killing", err, "namespace", one.Namespace, "pod", one.Name)
-		return nil
+		return nil, err
 	}
-	return list.Items
+	return list.Items, nil
 }
 
 // provenBy an Event: it is about Spark's container, and from just before its

@@ -60,7 +60,11 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 		record, err = r.writeOn(ctx, &driver, certain)
 	}
 	if err == nil || errors.Is(err, errGone) {
-		if proven := r.proven(ctx, record, doubtful); len(proven) > 0 {
+		proven, unknown := r.proven(ctx, record, doubtful)
+		if unknown != nil && r.queue.NumRequeues(app) < patience {
+			return unknown // nothing is told that may be corrected at once
+		}
+		if len(proven) > 0 {
 			certain = append(certain, proven...)
 			if err == nil {
 				record, err = r.writeOn(ctx, &driver, proven)
@@ -106,21 +110,21 @@ func (r *recorder) measure(ctx context.Context, record oom.Record, facts []fact)
 }
 
 // proven are the doubtful facts that hold: they stand in the record, or the
-// kubelet told of stopping the container.
-func (r *recorder) proven(ctx context.Context, record oom.Record, doubtful []fact) (all []fact) {
+// kubelet told of stopping the container. An error means that this is not known.
+func (r *recorder) proven(ctx context.Context, record oom.Record, doubtful []fact) (all []fact, err error) {
 	for _, f := range doubtful {
 		if record.Holds(&f.Termination) {
 			all = append(all, f)
 		}
 	}
 	news := r.news(record, doubtful)
-	killings := r.killings(ctx, news)
+	killings, err := r.killings(ctx, news)
 	for _, f := range news {
 		if slices.ContainsFunc(killings, f.provenBy) {
 			all = append(all, f)
 		}
 	}
-	return all
+	return all, err
 }
 
 func (r *recorder) records(driver spark.Pod) bool {
@@ -280,6 +284,12 @@ func outcomeOf(err error) string {
 // final errors are those that trying again soon does not cure.
 func final(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsNotFound(err)
+}
+
+// mayBeStarting: an API server that has just started forbids what it will allow
+// once it knows all roles.
+func mayBeStarting(err error) bool {
+	return apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
 // live is the driver as it is now, and the room that others' annotations leave

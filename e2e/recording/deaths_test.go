@@ -1,8 +1,9 @@
 package recording
 
 import (
-	"slices"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +22,18 @@ func events(t *testing.T, namespace, reason string) (found []eventsv1.Event) {
 		}
 	}
 	return found
+}
+
+// told are the reasons of all Events on a pod that were told by the recorder.
+func told(t *testing.T, on *corev1.Pod) string {
+	t.Helper()
+	var reasons []string
+	for _, e := range must(kubelet.EventsV1().Events(on.Namespace).List(t.Context(), metav1.ListOptions{}))(t).Items {
+		if e.Regarding.UID == on.UID && e.ReportingController == "spark-vitals.io/recorder" {
+			reasons = append(reasons, e.Reason)
+		}
+	}
+	return strings.Join(reasons, " ")
 }
 
 // An executor dies and is gone at once; then its driver dies. Both stand on the
@@ -86,10 +99,17 @@ func TestCorrection(t *testing.T) {
 }
 
 // A driver with a liveness probe that ends with 137: the kubelet's Event about
-// Spark's container decides.
+// Spark's container decides, also where the API server refuses to tell it at
+// first.
 func TestHung(t *testing.T) {
 	namespace := site(t, "enabled")
-	start(t)
+	through, proxy := troubled(t)
+	proxy.calm.Store(true)
+	var asked atomic.Int32
+	proxy.refuses = func(r *http.Request) bool {
+		return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/events") && asked.Add(1)%3 != 0
+	}
+	startWith(t, through)
 	for name, container := range map[string]string{"frozen": "spark-kubernetes-driver", "sidecar": "proxy", "killed": ""} {
 		p := driver(t, namespace, name)
 		remove(t, p)
@@ -107,9 +127,10 @@ func TestHung(t *testing.T) {
 		die(t, p, "Error", 137)
 		want := map[bool]string{true: "DriverHung", false: "DriverKilled"}[name == "frozen"]
 		// it is Killed until the Event is known, and told once it is
-		eventually(t, want, func() bool {
-			return slices.ContainsFunc(events(t, namespace, want), func(e eventsv1.Event) bool { return e.Regarding.UID == p.UID })
-		})
+		eventually(t, want, func() bool { return told(t, p) != "" })
+		if got := told(t, p); got != want {
+			t.Errorf("%s: told as %s", name, got)
+		}
 		if got := live(t, p).Annotations; got[annotations.Reason] != want {
 			t.Errorf("%s: %v", name, got)
 		}

@@ -1,6 +1,7 @@
 package recording
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -13,6 +14,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,35 +22,97 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// trouble is an API server that is slow and refuses: of each twenty calls that
-// are no watches, five fail before anything was done, one fails although it was
-// done, and four come late.
+// trouble is an API server that is slow and refuses, unless it is calm: of each
+// twenty calls that are no watches, five fail before anything was done, one
+// fails although it was done, and four come late; watches break off at any
+// moment.
 type trouble struct {
-	to     *httputil.ReverseProxy
-	failed atomic.Int64
+	to             *httputil.ReverseProxy
+	calm           atomic.Bool
+	failed, broken atomic.Int64
+	before         func(*http.Request)      // sees each call first
+	refuses        func(*http.Request) bool // besides
+	mutex          sync.Mutex
+	there          context.Context // until the API server cannot be reached
+	goAway         context.CancelFunc
 }
 
+// aWhile is how long a watch lasts at most.
+const aWhile = 3 * time.Second
+
 func (p *trouble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Query().Has("watch") {
-		p.to.ServeHTTP(w, r)
-		return
+	p.mutex.Lock()
+	there := p.there
+	p.mutex.Unlock()
+	if p.before != nil {
+		p.before(r)
 	}
+	switch {
+	case there.Err() != nil:
+		p.failed.Add(1)
+		if rand.IntN(2) == 0 {
+			panic(http.ErrAbortHandler)
+		}
+		http.Error(w, "no API server is there", http.StatusServiceUnavailable)
+	case r.URL.Query().Has("watch"):
+		p.watch(w, r, there)
+	case p.refuses != nil && p.refuses(r):
+		p.refuse(w, http.StatusInternalServerError, metav1.StatusReasonInternalError)
+	case p.calm.Load():
+		p.to.ServeHTTP(w, r)
+	default:
+		p.trouble(w, r)
+	}
+}
+
+func (p *trouble) watch(w http.ResponseWriter, r *http.Request, there context.Context) {
+	ctx, breakOff := context.WithCancel(r.Context())
+	defer breakOff()
+	defer context.AfterFunc(there, breakOff)()
+	defer time.AfterFunc(rand.N(aWhile), func() {
+		if !p.calm.Load() {
+			p.broken.Add(1)
+			breakOff()
+		}
+	}).Stop()
+	p.to.ServeHTTP(w, r.WithContext(ctx))
+}
+
+func (p *trouble) trouble(w http.ResponseWriter, r *http.Request) {
 	switch rand.IntN(20) {
 	case 0, 1:
+		w.Header().Set("Retry-After", "1") // client-go then waits and calls again by itself
 		p.refuse(w, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests)
 	case 2, 3:
 		p.refuse(w, http.StatusInternalServerError, metav1.StatusReasonInternalError)
 	case 4:
 		p.refuse(w, http.StatusConflict, metav1.StatusReasonConflict)
-	case 5:
+	case 5: // as after a timeout of etcd
 		p.to.ServeHTTP(httptest.NewRecorder(), r)
-		p.refuse(w, http.StatusInternalServerError, metav1.StatusReasonInternalError)
+		if rand.IntN(2) == 0 {
+			w.Header().Set("Retry-After", "1")
+		}
+		p.refuse(w, http.StatusInternalServerError, metav1.StatusReasonServerTimeout)
 	case 6, 7, 8, 9:
 		time.Sleep(rand.N(300 * time.Millisecond))
 		p.to.ServeHTTP(w, r)
 	default:
 		p.to.ServeHTTP(w, r)
 	}
+}
+
+// away makes the API server unreachable, and all watches break off.
+func (p *trouble) away() {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.goAway()
+}
+
+// back makes it reachable again.
+func (p *trouble) back() {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.there, p.goAway = context.WithCancel(context.Background())
 }
 
 func (p *trouble) refuse(w http.ResponseWriter, code int, reason metav1.StatusReason) {
@@ -67,6 +131,7 @@ func troubled(t *testing.T) (kubeconfig string, proxy *trouble) {
 	authorities := x509.NewCertPool()
 	authorities.AppendCertsFromPEM(controlPlane.Authority.PEM)
 	proxy = &trouble{to: httputil.NewSingleHostReverseProxy(must(url.Parse(controlPlane.Config.Host))(t))}
+	proxy.back()
 	proxy.to.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authorities}, MaxIdleConnsPerHost: 50}
 	proxy.to.FlushInterval, proxy.to.ErrorLog = -1, log.New(io.Discard, "", 0) // of recorders that were killed
 	if err := controlPlane.Authority.Issue(controlPlane.Dir, "trouble", pkix.Name{CommonName: "trouble"}, "127.0.0.1"); err != nil {
