@@ -39,6 +39,8 @@ type fact struct {
 	// doubtful facts hold if the kubelet told of stopping the container, which
 	// its Events say.
 	doubtful bool
+	// due to be written; until then it is another replica's turn.
+	due time.Time
 }
 
 func (f *fact) key() string {
@@ -103,17 +105,42 @@ func (f *facts) add(to application, more []fact) {
 	f.waiting[to] = all
 }
 
-// take all facts of an application, and say when they are done.
-func (f *facts) take(of application) (all []fact, done func()) {
+// take the facts of an application that are due, and say when they are done, and
+// when more are due.
+func (f *facts) take(of application, now time.Time) (all []fact, next time.Time, done func()) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	all = f.waiting[of]
-	delete(f.waiting, of)
+	var later []fact
+	for _, w := range f.waiting[of] {
+		switch {
+		case !w.due.After(now):
+			all = append(all, w)
+		case len(later) == 0 || w.due.Before(next):
+			next = w.due
+			fallthrough
+		default:
+			later = append(later, w)
+		}
+	}
+	if f.waiting[of] = later; len(later) == 0 {
+		delete(f.waiting, of)
+	}
 	f.taken += len(all)
-	return all, func() {
+	return all, next, func() {
 		f.mutex.Lock()
 		defer f.mutex.Unlock()
 		f.taken -= len(all)
+	}
+}
+
+// hurry: all that waits is due.
+func (f *facts) hurry() {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	for _, all := range f.waiting {
+		for i := range all {
+			all[i].due = time.Time{}
+		}
 	}
 }
 

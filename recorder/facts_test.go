@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"testing"
+	"time"
 
 	"github.com/spark-vitals/spark-vitals/oom"
 )
@@ -19,13 +20,32 @@ func TestFacts(t *testing.T) {
 	if n := f.count(); n != 2 {
 		t.Fatalf("%d wait, want 2: a termination and its correction", n)
 	}
-	all, done := f.take(app)
-	if again, _ := f.take(app); len(all) != 2 || len(again) != 0 || f.count() != 2 {
+	all, _, done := f.take(app, now)
+	if again, _, _ := f.take(app, now); len(all) != 2 || len(again) != 0 || f.count() != 2 {
 		t.Fatalf("%d taken, then %d, %d not done", len(all), len(again), f.count())
 	}
 	f.add(app, all) // writing failed
 	done()
 	if n := f.count(); n != 2 || len(f.applications()) != 1 {
 		t.Fatalf("%d wait after a failure", n)
+	}
+}
+
+// What is another replica's turn waits, each death for itself.
+func TestFactsAreDue(t *testing.T) {
+	var f facts
+	app := application{namespace: "spark", id: "spark-1"}
+	for i := range 3 {
+		death := oom.Termination{Set: "executors", Number: int64(i), Cause: oom.Killed}
+		f.add(app, []fact{{Termination: death, due: now.Add(time.Duration(i) * time.Second)}})
+	}
+	all, next, done := f.take(app, now)
+	done()
+	if len(all) != 1 || next != now.Add(time.Second) || f.count() != 2 {
+		t.Fatalf("%d taken, the next is due at %s, %d wait", len(all), next, f.count())
+	}
+	f.hurry()
+	if all, next, _ = f.take(app, now); len(all) != 2 || !next.IsZero() {
+		t.Fatalf("%d taken in a hurry, the next is due at %s", len(all), next)
 	}
 }

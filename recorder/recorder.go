@@ -205,9 +205,12 @@ func (r *recorder) saw(object any) {
 	if len(facts) == 0 {
 		return
 	}
-	app := applicationOf(pod)
+	app, turn := applicationOf(pod), r.turns.wait()
+	for i := range facts {
+		facts[i].due = r.now().Add(turn)
+	}
 	r.facts.add(app, facts)
-	r.queue.AddAfter(app, delay+r.turns.wait())
+	r.queue.AddAfter(app, delay+turn)
 }
 
 func (r *recorder) optedIn(namespace string) bool {
@@ -252,8 +255,11 @@ func (r *recorder) work(ctx context.Context) {
 }
 
 func (r *recorder) attempt(ctx context.Context, app application) (err error) {
-	facts, done := r.facts.take(app)
+	facts, next, done := r.facts.take(app, r.now())
 	defer done()
+	if !next.IsZero() {
+		r.queue.AddAfter(app, next.Sub(r.now()))
+	}
 	if len(facts) == 0 {
 		return nil
 	}
@@ -281,6 +287,7 @@ func (r *recorder) attempt(ctx context.Context, app application) (err error) {
 // finish writes and tells what is left when the recorder is told to end, as far
 // as the context lets it.
 func (r *recorder) finish(ctx context.Context) {
+	r.facts.hurry()
 	tasks := new(errgroup.Group)
 	tasks.SetLimit(workers)
 	for _, app := range r.facts.applications() {

@@ -343,7 +343,7 @@ func TestPanic(t *testing.T) {
 // A namespace that opts in brings the deaths that are there.
 func TestOptIn(t *testing.T) {
 	s := recording(t, dead(t, "OOMKilled"))
-	s.facts.take(applicationOf(spark.Pod{Pod: dead(t, ""), Role: spark.Driver}))
+	s.facts.take(applicationOf(spark.Pod{Pod: dead(t, ""), Role: spark.Driver}), now)
 	s.Everywhere = false
 	s.see(t, dead(t, "OOMKilled"))
 	if n := s.facts.count(); n != 1 { // the one that was taken

@@ -51,6 +51,13 @@ func TestTurns(t *testing.T) {
 			if err := s.work(t); err != nil {
 				t.Fatal(err)
 			}
+			if waiting := s.facts.count(); (waiting > 0) != test.behind {
+				t.Errorf("%d deaths wait for another replica", waiting)
+			}
+			s.facts.hurry()
+			if err := s.work(t); err != nil {
+				t.Fatal(err)
+			}
 			if wait := s.turns.wait(); wait != 0 {
 				t.Errorf("wrote, and still waits for %s", wait)
 			}
