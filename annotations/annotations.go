@@ -46,6 +46,10 @@ const (
 // pod that is only being created cannot have died.
 var Record = []string{State, Reason, Message, OOM, Stalled, Released}
 
+// Death is what of a record the recorder writes. The stall watch writes [Stalled],
+// and the releaser [Released].
+var Death = []string{State, Reason, Message, OOM}
+
 // IsStamp tells whether the webhook writes the key.
 func IsStamp(key string) bool { return slices.Contains(Stamps, key) }
 

@@ -12,11 +12,11 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 )
 
-// Record asks the API server whether whoever asks may write a record on a pod.
+// Record asks the API server whether whoever asks may write a death on a pod.
 // The error says what is not allowed, and by whom.
 func Record(ctx context.Context, client kubernetes.Interface, namespace, pod string) error {
 	record := map[string]string{}
-	for _, key := range annotations.Record {
+	for _, key := range annotations.Death {
 		record[key] = "check"
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": record}})

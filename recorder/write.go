@@ -225,15 +225,12 @@ func (r *recorder) sawExecutors(record *oom.Record, driver spark.Pod) {
 	}
 }
 
-// written are the annotations that the recorder writes.
-var written = []string{annotations.State, annotations.Reason, annotations.Message, annotations.OOM}
-
 // patch the driver's annotations, by its status: that right does not reach its
 // spec. UID and resourceVersion make sure that it is the pod that was read. What
 // is no longer true, or has no room, is removed.
 func (r *recorder) patch(ctx context.Context, driver spark.Pod, all map[string]string) (spark.Pod, error) {
 	change := map[string]any{}
-	for _, key := range written {
+	for _, key := range annotations.Death {
 		if value, ok := all[key]; ok {
 			change[key] = value
 		} else if _, stands := driver.Annotations[key]; stands {
@@ -305,7 +302,7 @@ func (r *recorder) live(ctx context.Context, driver spark.Pod) (spark.Pod, int, 
 	}
 	room := maxAnnotations
 	for key, value := range p.Annotations {
-		if !slices.Contains(written, key) {
+		if !slices.Contains(annotations.Death, key) {
 			room -= len(key) + len(value)
 		}
 	}

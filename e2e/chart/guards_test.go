@@ -3,8 +3,11 @@ package chart
 import (
 	"context"
 	"flag"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,12 +34,18 @@ var writes = flag.Int("writes", 1000, "how many status writes of kubelets to try
 type guarded struct {
 	namespace                                string
 	tenant, driver, kubelet, recorder, admin kubernetes.Interface
+	stallwatch, releaser                     kubernetes.Interface
 }
 
 func guard(t *testing.T, name string, values map[string]any) guarded {
 	t.Helper()
-	install(t, name, values)
 	g := guarded{namespace: namespace(t, name+"-team"), admin: admin}
+	all := map[string]any{
+		"stallwatch": map[string]any{"enabled": true},
+		"releaser":   map[string]any{"enabled": true, "config": map[string]any{"namespaces": []any{g.namespace}}},
+	}
+	maps.Copy(all, values)
+	install(t, name, all)
 	for _, role := range []string{"system:aggregate-to-edit", "system:aggregate-to-view"} { // of which a controller makes "edit"
 		allow(t, g.namespace, role, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: "User", Name: "tenant"})
 		allow(t, g.namespace, role, rbacv1.Subject{Kind: "ServiceAccount", Name: "spark", Namespace: g.namespace})
@@ -46,6 +55,8 @@ func guard(t *testing.T, name string, values map[string]any) guarded {
 	g.kubelet = as(t, "system:node:node", "system:nodes")
 	g.driver = withToken(t, g.namespace, "spark")
 	g.recorder = withToken(t, name, name+"-spark-vitals-recorder")
+	g.stallwatch = withToken(t, name, name+"-spark-vitals-stallwatch")
+	g.releaser = withToken(t, name, name+"-spark-vitals-releaser")
 	pod := newPod(t, g.namespace, nil)
 	// Policies come into force one by one, some moments after they are made.
 	for _, key := range []string{annotations.State, annotations.Injected} {
@@ -70,8 +81,6 @@ func refused(err error) error {
 	}
 	return fmt.Errorf("not refused by a guard: %w", err)
 }
-
-const dead = `{"metadata":{"annotations":{"spark-vitals.io/state":"KILLED","spark-vitals.io/reason":"DriverOOMKilled","spark-vitals.io/released":null}}}`
 
 // What each may do to a pod that has a record and stamps. The record was there
 // before the pod was made, as in a restored copy.
@@ -106,18 +115,6 @@ func TestGuards(t *testing.T) {
 		{"kubelet", g.kubelet, "writes a record", record, "status", false},
 		{"kubelet", g.kubelet, "writes a stamp", stamp, "status", false},
 		{"kubelet", g.kubelet, "writes a status", phase, "status", true},
-		{"recorder", g.recorder, "writes a record", dead, "status", true},
-		{"recorder", g.recorder, "removes a record", noRecord, "status", true},
-		{"recorder", g.recorder, "writes a stamp", stamp, "status", false},
-		{"recorder", g.recorder, "writes a setting", setting, "status", false},
-		{"recorder", g.recorder, "writes another annotation", other, "status", false},
-		{"recorder", g.recorder, "removes another annotation", `{"metadata":{"annotations":{"example.com/mine":null}}}`, "status", false},
-		{"recorder", g.recorder, "writes a label", label, "status", false},
-		{"recorder", g.recorder, "removes a label", `{"metadata":{"labels":{"app":null}}}`, "status", false},
-		{"recorder", g.recorder, "writes a finalizer", `{"metadata":{"finalizers":["example.com/a"]}}`, "status", false},
-		{"recorder", g.recorder, "writes a phase", phase, "status", false},
-		{"recorder", g.recorder, "writes a condition", `{"status":{"conditions":[{"type":"Ready","status":"True"}]}}`, "status", false},
-		{"recorder", g.recorder, "writes an address", `{"status":{"podIP":"10.0.0.1","podIPs":[{"ip":"10.0.0.1"}]}}`, "status", false},
 		{"admin", g.admin, "clears a wrong record", noRecord, "", true},
 		{"admin", g.admin, "writes a stamp", stamp, "", false},
 	} {
@@ -134,19 +131,67 @@ func TestGuards(t *testing.T) {
 			}
 		})
 	}
-	// The recorder has no other way to a pod at all.
-	pod := newPod(t, g.namespace, nil)
-	for what, err := range map[string]error{
-		"patch pods":  patch(t.Context(), g.recorder, pod, dead),
-		"delete pods": g.recorder.CoreV1().Pods(g.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}),
-		"create pods": func() error {
-			_, err := g.recorder.CoreV1().Pods(g.namespace).Create(t.Context(), pod, metav1.CreateOptions{})
-			return err
-		}(),
+}
+
+// Each of our own accounts writes and removes its part of a record, and does
+// nothing else to a pod.
+func TestOwnAccounts(t *testing.T) {
+	g := guard(t, "own", nil)
+	others := map[string]string{
+		"a stamp":            `{"metadata":{"annotations":{"spark-vitals.io/memory-limit":"1Gi"}}}`,
+		"a setting":          `{"metadata":{"annotations":{"spark-vitals.io/rule":"gentle"}}}`,
+		"another annotation": `{"metadata":{"annotations":{"example.com/a":"b"}}}`,
+		"a removal":          `{"metadata":{"annotations":{"example.com/mine":null}}}`,
+		"a label":            `{"metadata":{"labels":{"a":"b"}}}`,
+		"no label":           `{"metadata":{"labels":{"app":null}}}`,
+		"a finalizer":        `{"metadata":{"finalizers":["example.com/a"]}}`,
+		"a phase":            `{"status":{"phase":"Failed"}}`,
+		"a condition":        `{"status":{"conditions":[{"type":"Ready","status":"True"}]}}`,
+		"an address":         `{"status":{"podIP":"10.0.0.1","podIPs":[{"ip":"10.0.0.1"}]}}`,
+	}
+	annotated := func(key, value string) string {
+		return fmt.Sprintf(`{"metadata":{"annotations":{%q:%s}}}`, key, value)
+	}
+	for who, own := range map[string]struct {
+		client kubernetes.Interface
+		keys   []string
+	}{
+		"recorder":   {g.recorder, annotations.Death},
+		"stallwatch": {g.stallwatch, []string{annotations.Stalled}},
+		"releaser":   {g.releaser, []string{annotations.Released}},
 	} {
-		if !apierrors.IsForbidden(err) {
-			t.Errorf("the recorder may %s: %v", what, err)
-		}
+		t.Run(who, func(t *testing.T) {
+			ctx, pods := t.Context(), own.client.CoreV1().Pods(g.namespace)
+			pod := newPod(t, g.namespace, map[string]string{annotations.Injected: "{}", "example.com/mine": "stays"})
+			for _, key := range annotations.Record {
+				for _, value := range []string{`"{}"`, "null"} {
+					err := patch(ctx, own.client, pod, annotated(key, value), "status")
+					if slices.Contains(own.keys, key) && err != nil {
+						t.Errorf("%s: %s: %v", key, value, err)
+					} else if !slices.Contains(own.keys, key) {
+						// One that is there, for null to change something.
+						if err := errors.Join(refused(err), patch(ctx, g.admin, pod, annotated(key, `"{}"`))); err != nil {
+							t.Errorf("%s: %s: %v", key, value, err)
+						}
+					}
+				}
+			}
+			for what, text := range others {
+				if err := refused(patch(ctx, own.client, pod, text, "status")); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			_, create := pods.Create(ctx, pod, metav1.CreateOptions{})
+			for what, err := range map[string]error{
+				"patch":  patch(ctx, own.client, pod, annotated(own.keys[0], `"{}"`)),
+				"delete": pods.Delete(ctx, pod.Name, metav1.DeleteOptions{}),
+				"create": create,
+			} {
+				if !apierrors.IsForbidden(err) {
+					t.Errorf("%s pods: %v", what, err)
+				}
+			}
+		})
 	}
 }
 

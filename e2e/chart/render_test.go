@@ -110,7 +110,10 @@ func TestGuardsNameEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for kind, keys := range map[string][]string{"records": annotations.Record, "stamps": annotations.Stamps} {
+	for kind, keys := range map[string][]string{
+		"records": annotations.Record, "stamps": annotations.Stamps,
+		"recorder": annotations.Death, "stallwatch": {annotations.Stalled}, "releaser": {annotations.Released},
+	} {
 		list := "['" + strings.Join(keys, "', '") + "']"
 		if !strings.Contains(rendered.Objects, list) {
 			t.Errorf("no guard of the %s %s", kind, list)

@@ -171,6 +171,44 @@ spec:
 {{- end }}
 {{- end }}
 
+{{/*
+Rights of a job's account in one namespace, or in all where none is given. Takes
+a dict: root, component, rules, and optionally suffix (of the name), namespace.
+*/}}
+{{- define "spark-vitals.rights" -}}
+{{- $account := printf "%s-%s" (include "spark-vitals.fullname" .root) .component -}}
+{{- $kind := .namespace | empty | ternary "ClusterRole" "Role" -}}
+{{- $metadata := dict "name" (print $account (default "" .suffix)) "labels" (include "spark-vitals.labels" (list .root .component) | fromYaml) -}}
+{{- with .namespace }}{{ $_ := set $metadata "namespace" . }}{{ end -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $kind }}
+metadata: {{- toYaml $metadata | nindent 2 }}
+rules: {{- .rules | nindent 0 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $kind }}Binding
+metadata: {{- toYaml $metadata | nindent 2 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: {{ $kind }}, name: {{ $metadata.name }}}
+subjects:
+- {kind: ServiceAccount, name: {{ $account }}, namespace: {{ .root.Release.Namespace }}}
+{{- end }}
+
+{{/* A lease of the leader that is there already, so that no right to create any is needed; takes (list root component). */}}
+{{- define "spark-vitals.lease" -}}
+apiVersion: coordination.k8s.io/v1
+kind: Lease
+metadata:
+  name: spark-vitals-{{ index . 1 }}
+  namespace: {{ (index . 0).Release.Namespace }}
+  labels: {{- include "spark-vitals.labels" . | nindent 4 }}
+{{- end }}
+
+{{/* What is needed to lead; takes a component. */}}
+{{- define "spark-vitals.leads" -}}
+- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [spark-vitals-{{ . }}], verbs: [get, update]}
+- {apiGroups: [""], resources: [events], verbs: [create]} # who leads
+{{- end }}
+
 {{/* A rule on records, that the guards ask for. */}}
 {{- define "spark-vitals.writeRecords" -}}
 - {apiGroups: [spark-vitals.io], resources: [records], verbs: [write]}
