@@ -1,0 +1,195 @@
+package chart
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
+
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/e2e/helm"
+)
+
+const bindRecorder = `
+---
+kind: ClusterRoleBinding
+roleRef: {kind: ClusterRole, name: %s}
+subjects: [{kind: ServiceAccount, name: spark-vitals-recorder, namespace: spark-vitals}]
+`
+
+// The manifests for those without Helm grant what the chart grants, right by
+// right, with each of the values that change them.
+func TestManifestsGrantTheSame(t *testing.T) {
+	recorder := manifest(t, "recorder/role.yaml") + fmt.Sprintf(bindRecorder, "spark-vitals-recorder")
+	everywhere := manifest(t, "stall/watch/role.yaml")
+	somewhere := strings.Replace(everywhere, "kind: ClusterRoleBinding\nmetadata: {", "kind: RoleBinding\nmetadata: {namespace: spark, ", 1)
+	for _, test := range []struct {
+		account, values, manifest string
+	}{
+		{"recorder", `{}`, recorder + fmt.Sprintf(bindRecorder, "spark-vitals-recorder-configmaps")},
+		{"recorder", `{recorder: {readConfigMaps: false}}`, recorder},
+		{"stallwatch", `{stallwatch: {enabled: true}}`, everywhere},
+		{"stallwatch", `{stallwatch: {enabled: true, namespaces: [spark]}}`, somewhere},
+		{
+			"releaser", `{releaser: {enabled: true, config: {namespaces: [spark], servers: {service: {namespace: kyuubi}}}}}`,
+			manifest(t, "gateway/releaser/role.yaml"),
+		},
+	} {
+		t.Run(test.account+" "+test.values, func(t *testing.T) {
+			var values map[string]any
+			if err := yaml.Unmarshal([]byte(test.values), &values); err != nil {
+				t.Fatal(err)
+			}
+			rendered, err := helm.Render(values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			chart, plain := grants(t, rendered.Objects, "spark-vitals-"+test.account), grants(t, test.manifest, "spark-vitals-"+test.account)
+			if len(chart) == 0 {
+				t.Error("the chart grants nothing")
+			}
+			if diff := cmp.Diff(plain, chart); diff != "" {
+				t.Errorf("(-manifest +chart):\n%s", diff)
+			}
+		})
+	}
+}
+
+func manifest(t *testing.T, path string) string {
+	t.Helper()
+	root, err := cluster.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// grants of an account of the namespace spark-vitals, one right a line.
+func grants(t *testing.T, documents, account string) (all []string) {
+	t.Helper()
+	subject := rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: "spark-vitals", Name: account}
+	rules := map[string][]rbacv1.PolicyRule{} // by the role's kind, namespace and name
+	var bindings []rbacv1.RoleBinding         // that a ClusterRoleBinding is too, but for the namespace
+	for _, o := range objects(t, documents) {
+		switch kind := o.GetKind(); kind {
+		case "Role", "ClusterRole":
+			rules[kind+o.GetNamespace()+"/"+o.GetName()] = typed[rbacv1.Role](t, o).Rules
+		case "RoleBinding", "ClusterRoleBinding":
+			bindings = append(bindings, typed[rbacv1.RoleBinding](t, o))
+		}
+	}
+	for _, b := range bindings {
+		if !slices.Contains(b.Subjects, subject) {
+			continue
+		}
+		role := b.RoleRef.Kind + "/" + b.RoleRef.Name
+		if b.RoleRef.Kind == "Role" {
+			role = b.RoleRef.Kind + b.Namespace + "/" + b.RoleRef.Name
+		}
+		if rules[role] == nil {
+			t.Errorf("there is no %s", role)
+		}
+		for _, rule := range rules[role] {
+			all = append(all, rights(b.Namespace, rule)...)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func rights(namespace string, r rbacv1.PolicyRule) (all []string) {
+	names := r.ResourceNames
+	if len(names) == 0 {
+		names = []string{"*"}
+	}
+	for _, group := range r.APIGroups {
+		for _, resource := range r.Resources {
+			for _, name := range names {
+				for _, verb := range r.Verbs {
+					all = append(all, fmt.Sprintf("in %q: %s %s %s of %q", namespace, verb, resource, name, group))
+				}
+			}
+		}
+	}
+	return all
+}
+
+func typed[T any](t *testing.T, o *unstructured.Unstructured) (object T) {
+	t.Helper()
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &object); err != nil {
+		t.Fatal(err)
+	}
+	return object
+}
+
+// Each container of the chart and of the manifests is started with a command and
+// flags that the program has, with values that they take.
+func TestArgumentsAreFlags(t *testing.T) {
+	binary, err := cluster.Build(t.Context(), "cmd/spark-vitals", "spark-vitals", os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents := []string{manifest(t, "gateway/releaser/deployment.yaml")}
+	for _, g := range goldens(t) {
+		if g.part("error") == nil {
+			rendered, err := helm.Render(g.values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			documents = append(documents, rendered.Objects, rendered.Hooks)
+		}
+	}
+	commands := map[string]bool{}
+	for _, o := range objects(t, strings.Join(documents, "\n---\n")) {
+		for _, container := range containers(t, o) {
+			var words []string
+			for _, arg := range container.Args {
+				if strings.ContainsAny(arg, "-/") {
+					break
+				}
+				words = append(words, arg)
+			}
+			commands[strings.Join(words, " ")] = true
+			// Flags are parsed before help is given, and nothing is run.
+			out, err := exec.CommandContext(t.Context(), binary, append(container.Args, "--help")...).CombinedOutput()
+			if usage := "Usage:\n  spark-vitals " + strings.Join(words, " ") + " "; err != nil || !strings.Contains(string(out), usage) {
+				t.Errorf("%s %s: %v: %v\n%s", o.GetKind(), o.GetName(), container.Args, err, out)
+			}
+		}
+	}
+	for _, command := range []string{"webhook", "recorder", "releaser", "stallwatch", "certs keep", "certs trust", "policy", "check injection", "check record"} {
+		if !commands[command] {
+			t.Errorf("nothing runs %q", command)
+		}
+	}
+}
+
+// containers of a Deployment, Job or Pod.
+func containers(t *testing.T, o *unstructured.Unstructured) []corev1.Container {
+	t.Helper()
+	switch o.GetKind() {
+	case "Pod":
+		return typed[corev1.Pod](t, o).Spec.Containers
+	case "Deployment":
+		return typed[appsv1.Deployment](t, o).Spec.Template.Spec.Containers
+	case "Job":
+		return typed[batchv1.Job](t, o).Spec.Template.Spec.Containers
+	}
+	return nil
+}
