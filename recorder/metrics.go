@@ -43,6 +43,14 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		Name: "spark_vitals_ends_unseen_total",
 		Help: "Spark's pods that were gone when a watch that had broken off went on, and whose end was not seen.",
 	})
+	// Begun at zero: a counter whose first value is 1 has not increased as far as
+	// Prometheus can tell.
+	for _, outcome := range []string{"written", "conflict", "full", "gone", "refused", "error"} {
+		m.writes.WithLabelValues(outcome)
+	}
+	for _, call := range []string{"record", "driver", "event", "killing", "configmap", "watch", "panic"} {
+		m.errors.WithLabelValues(call)
+	}
 	registry.MustRegister(m.deaths, m.withoutDriver, m.lag, m.writes, m.errors, m.unseen)
 	return m
 }

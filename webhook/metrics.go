@@ -6,6 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/spark-vitals/spark-vitals/policy"
 )
 
 // Metrics of the webhook. Labels take only values of ours: paths, outcomes, and
@@ -40,7 +42,23 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}),
 	}
 	registry.MustRegister(m.requests, m.warnings, m.seconds, m.inFlight)
+	m.beginAtZero()
 	return m
+}
+
+// beginAtZero what alerts ask for: a counter whose first value is 1 has not
+// increased as far as Prometheus can tell, and one that is not there is not 0.
+func (m *Metrics) beginAtZero() {
+	for _, path := range []string{"mutate", "audit", "validate"} {
+		for _, resource := range []string{"pods", "services"} {
+			for _, outcome := range []Outcome{Failed, Panicked} {
+				m.requests.WithLabelValues(path, resource, "", "", string(outcome))
+			}
+		}
+		for _, kind := range []policy.WarningKind{policy.SettingIgnored, policy.SettingUnused, policy.HarmfulProbe, policy.ProbeLeftOut} {
+			m.warnings.WithLabelValues(path, string(kind))
+		}
+	}
 }
 
 func (m *Metrics) count(path string, req *admission.Request, v verdict) {

@@ -189,19 +189,31 @@ func serve(t *testing.T, binary, dir string) string {
 	return "https://" + address
 }
 
-// redirect a configuration to a webhook beside the cluster: without nodes its
-// Service leads nowhere. The trust stays.
+// redirect the configurations to a webhook beside the cluster: without nodes
+// their Service leads nowhere. The trust stays.
 func redirect(t *testing.T, configuration, url string) {
 	t.Helper()
-	m, err := admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), configuration, metav1.GetOptions{})
+	mutating, validating := admin.AdmissionregistrationV1().MutatingWebhookConfigurations(), admin.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	m, err := mutating.Get(t.Context(), configuration, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range m.Webhooks {
-		c := &m.Webhooks[i].ClientConfig
+	v, err := validating.Get(t.Context(), configuration, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := func(c *admissionregistrationv1.WebhookClientConfig) {
 		*c = admissionregistrationv1.WebhookClientConfig{URL: new(url + *c.Service.Path), CABundle: c.CABundle}
 	}
-	if _, err := admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Update(t.Context(), m, metav1.UpdateOptions{}); err != nil {
+	for i := range m.Webhooks {
+		there(&m.Webhooks[i].ClientConfig)
+	}
+	for i := range v.Webhooks {
+		there(&v.Webhooks[i].ClientConfig)
+	}
+	_, err = mutating.Update(t.Context(), m, metav1.UpdateOptions{})
+	_, inErr := validating.Update(t.Context(), v, metav1.UpdateOptions{})
+	if err := errors.Join(err, inErr); err != nil {
 		t.Fatal(err)
 	}
 }

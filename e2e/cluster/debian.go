@@ -39,3 +39,31 @@ func InstallPackages(ctx context.Context, progress io.Writer, packages map[strin
 	}
 	return nil
 }
+
+// Unpack returns the folder of a Debian package's files. It is downloaded into
+// bin/ once and not installed: that needs no root, and starts no daemon.
+func Unpack(ctx context.Context, progress io.Writer, name string) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(root, "bin", "debian", name)
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return "", err
+	}
+	download, err := os.MkdirTemp(filepath.Dir(dir), name)
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(download)
+	fmt.Fprintln(progress, "Downloading the Debian package", name)
+	cmd := exec.CommandContext(ctx, "sh", "-c", `apt-get download -q "$0" && dpkg-deb -x ./*.deb files`, name)
+	cmd.Dir = download
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("downloading the Debian package %s, for which apt-get update may be needed: %w\n%s", name, err, out)
+	}
+	return dir, os.Rename(filepath.Join(download, "files"), dir)
+}

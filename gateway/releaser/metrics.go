@@ -27,7 +27,7 @@ func newMetrics(gatewayName string, pending func() (all, refused float64)) *metr
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value)
 	}
-	return &metrics{
+	m := &metrics{
 		releases: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_releases_total", ConstLabels: labels,
 			Help: "Dead engines that are done with, by what became of their registration: deregistered, not-registered or unproven.",
@@ -50,6 +50,10 @@ func newMetrics(gatewayName string, pending func() (all, refused float64)) *metr
 			gauge("spark_vitals_releases_refused", "Of these, those that need somebody to change something.", func() float64 { _, refused := pending(); return refused }),
 		},
 	}
+	for _, outcome := range []gateway.Outcome{gateway.Deregistered, gateway.NotRegistered, gateway.Unproven} {
+		m.releases.WithLabelValues(string(outcome)) // begins at zero, so that Prometheus sees the first
+	}
+	return m
 }
 
 func (m *metrics) all() []prometheus.Collector {

@@ -90,7 +90,7 @@ func (l *loop) saw(k key, d *driver, t *stall.Track, tail stall.Tail, err error)
 			l.log.Warn("a driver's log cannot be read; whether it is silent is not known", "pod", k.NamespacedName, "error", err)
 		}
 		d.failed = true
-		l.metrics.looks.WithLabelValues("unknown").Inc()
+		l.metrics.looks.WithLabelValues(unknown).Inc()
 		return stall.Unclear
 	}
 	d.failed = false
@@ -103,6 +103,9 @@ func (l *loop) saw(k key, d *driver, t *stall.Track, tail stall.Tail, err error)
 }
 
 var outcomes = map[stall.Verdict]string{stall.Unclear: "empty", stall.Talks: "talks", stall.Silent: "silent", stall.Stalled: "stalled"}
+
+// unknown is the outcome of a look at a log that could not be read.
+const unknown = "unknown"
 
 // stalled: it is marked, unless so many are that the watch suspects itself. What
 // cannot be written is tried again at the next look.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -342,8 +343,14 @@ func TestMetrics(t *testing.T) {
 		if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 			t.Error(problems, err)
 		}
-		if n, err := testutil.GatherAndCount(registry, "spark_vitals_stalled_drivers"); n != 1 || err != nil {
-			t.Error(n, err)
+		if err := testutil.GatherAndCompare(registry, strings.NewReader(`
+# HELP spark_vitals_stalled_drivers Drivers that are reported as stalled.
+# TYPE spark_vitals_stalled_drivers gauge
+spark_vitals_stalled_drivers{confidence="likely",namespace="spark"} 0
+spark_vitals_stalled_drivers{confidence="sure",namespace="spark"} 0
+spark_vitals_stalled_drivers{confidence="unsure",namespace="spark"} 1
+`), "spark_vitals_stalled_drivers"); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -1,6 +1,9 @@
 package watch
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spark-vitals/spark-vitals/stall"
@@ -16,7 +19,8 @@ type metrics struct {
 	count                           func() counts
 }
 
-// counts of drivers as they are now.
+// counts of drivers as they are now. A namespace where any is watched has its
+// zeros, so that Prometheus sees at once when none is left.
 type counts struct {
 	watched, unknown int
 	held             map[string]int                      // by namespace
@@ -27,7 +31,7 @@ func newMetrics(count func() counts) *metrics {
 	gauge := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
-	return &metrics{
+	m := &metrics{
 		looks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_stall_looks_total",
 			Help: "Looks at the end of a driver's log, by what was seen: talks, silent, stalled, empty, unknown.",
@@ -47,6 +51,10 @@ func newMetrics(count func() counts) *metrics {
 		stalled: gauge("spark_vitals_stalled_drivers", "Drivers that are reported as stalled.", "namespace", "confidence"),
 		count:   count,
 	}
+	for _, outcome := range append(slices.Collect(maps.Values(outcomes)), unknown) {
+		m.looks.WithLabelValues(outcome)
+	}
+	return m
 }
 
 // Describe is prometheus.Collector's.
@@ -78,19 +86,19 @@ func (l *loop) count() counts {
 	defer l.lock.Unlock()
 	n := counts{watched: len(l.drivers), held: map[string]int{}, stalled: map[string]map[stall.Confidence]int{}}
 	for k, d := range l.drivers {
+		if n.stalled[k.Namespace] == nil {
+			n.held[k.Namespace] = 0
+			n.stalled[k.Namespace] = map[stall.Confidence]int{stall.Sure: 0, stall.Likely: 0, stall.Unsure: 0}
+		}
 		if d.failed {
 			n.unknown++
 		}
 		if d.held {
 			n.held[k.Namespace]++
 		}
-		if d.mark == nil {
-			continue
+		if d.mark != nil {
+			n.stalled[k.Namespace][known(d.mark.Confidence)]++
 		}
-		if n.stalled[k.Namespace] == nil {
-			n.stalled[k.Namespace] = map[stall.Confidence]int{}
-		}
-		n.stalled[k.Namespace][known(d.mark.Confidence)]++
 	}
 	return n
 }
