@@ -6,21 +6,22 @@ import (
 	"crypto/x509"
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
@@ -53,59 +54,18 @@ func TestRenewalsInterruptNothing(t *testing.T) {
 	}
 	const secret, configuration = name + "/certs-spark-vitals-certs", "certs-spark-vitals"
 	background(t, binary, "certs", "keep", "--kubeconfig="+tokenKubeconfig(t, name, "certs-spark-vitals-certs"), "--secret="+secret,
-		"--host=127.0.0.1", "--duration=60s", "--renew-before=50s", "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0")
+		"--host="+configuration+"-webhook."+name+".svc", "--duration=60s", "--renew-before=50s", "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0")
 	out, err := exec.CommandContext(t.Context(), binary, "certs", "trust", "--kubeconfig="+tokenKubeconfig(t, name, "certs-spark-vitals-certs-trust"),
 		"--secret="+secret, "--webhook-configuration="+configuration).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	ca := bundles(t, configuration)[0]
-	dir := t.TempDir()
-	mount := &volume{t: t, dir: dir}
-	mount.update(t.Context())
-	go mount.follow(t.Context())
-	url := serve(t, binary, dir)
-	redirect(t, configuration, url)
-
-	site := namespaceWith(t, name+"-site", map[string]string{annotations.Inject: "enabled"})
-	pod, err := cluster.CapturedPod(captured.Reviews()[0], site)
-	for _, review := range captured.Reviews() {
-		if strings.HasSuffix(review.Name, "4.1.4/driver") {
-			pod, err = cluster.CapturedPod(review, site)
-		}
+	c := call(t, name, configuration)
+	c.over(t, *renewals)
+	if len(c.bundles) != 1 {
+		t.Errorf("%d CAs were trusted: the CA changed", len(c.bundles))
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	create := func(ctx context.Context) error {
-		made, err := admin.CoreV1().Pods(site).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		if err == nil && made.Annotations[annotations.Injected] == "" {
-			err = errors.New("nothing was injected")
-		}
-		return err
-	}
-	until(t, "the registration", create)
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca)
-	calls, serials := 0, map[string]bool{}
-	for len(serials) <= *renewals {
-		if err := create(t.Context()); err != nil {
-			t.Fatalf("after %d calls and %d certificates: %v", calls, len(serials), err)
-		}
-		connection, err := tls.Dial("tcp", strings.TrimPrefix(url, "https://"), &tls.Config{RootCAs: roots})
-		if err != nil {
-			t.Fatalf("after %d calls and %d certificates: %v", calls, len(serials), err)
-		}
-		serials[connection.ConnectionState().PeerCertificates[0].SerialNumber.String()] = true
-		connection.Close()
-		calls++
-	}
-	for _, bundle := range bundles(t, configuration) {
-		if diff := cmp.Diff(string(ca), string(bundle)); diff != "" {
-			t.Errorf("the CA changed:\n%s", diff)
-		}
-	}
-	t.Logf("%d creations over %d renewals, none missed", calls, mount.renewals.Load())
+	c.end(t)
 	rightsOfTheKeeper(t, name)
 }
 
@@ -128,21 +88,115 @@ func rightsOfTheKeeper(t *testing.T, name string) {
 	}
 }
 
+// A caller makes pods that the webhook is asked about, and connects to it anew,
+// while its certificate is renewed.
+type caller struct {
+	configuration, address, host string
+	pod                          *corev1.Pod
+	pods, failedOpen             int
+	certificates                 map[string]*x509.Certificate // that it saw, by serial number
+	bundles                      map[string]bool              // that the API server was told to trust
+}
+
+// call a webhook that has its certificate from the release's Secret, as soon as
+// it is registered.
+func call(t *testing.T, namespace, configuration string) *caller {
+	t.Helper()
+	binary, err := cluster.Build(t.Context(), "cmd/spark-vitals", "spark-vitals", os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mount := &volume{t: t, namespace: namespace, secret: configuration + "-certs", dir: t.TempDir()}
+	mount.update(t.Context())
+	go mount.follow(t.Context())
+	service := configuration + "-webhook"
+	c := &caller{
+		configuration: configuration, address: serve(t, binary, mount.dir), host: service + "." + namespace + ".svc",
+		certificates: map[string]*x509.Certificate{}, bundles: map[string]bool{},
+	}
+	redirect(t, namespace, service, configuration, c.address)
+	site := namespaceWith(t, namespace+"-site", map[string]string{annotations.Inject: "enabled"})
+	if c.pod, err = cluster.CapturedPod(captured.Named("spark-4.1.4/driver"), site); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the registration", c.create)
+	if c.failedOpen, err = controlPlane.FailedOpen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// create a pod, without keeping it.
+func (c *caller) create(ctx context.Context) error {
+	made, err := admin.CoreV1().Pods(c.pod.Namespace).Create(ctx, c.pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err == nil && made.Annotations[annotations.Injected] == "" {
+		err = errors.New("nothing was injected")
+	}
+	c.pods++
+	return err
+}
+
+// over so many more renewals every pod is injected.
+func (c *caller) over(t *testing.T, renewals int) {
+	t.Helper()
+	c.look(t)
+	for wanted, end := len(c.certificates)+renewals, time.Now().Add(5*time.Minute); len(c.certificates) < wanted; c.look(t) {
+		if err := c.create(t.Context()); err != nil {
+			t.Fatalf("the pod %d, after %d certificates: %v", c.pods, len(c.certificates), err)
+		}
+		if time.Now().After(end) {
+			t.Fatalf("only %d certificates of %d were seen in 5 minutes", len(c.certificates), wanted)
+		}
+	}
+}
+
+// look at the certificate, and at the trust.
+func (c *caller) look(t *testing.T) {
+	t.Helper()
+	for _, bundle := range bundles(t, c.configuration) {
+		c.bundles[string(bundle)] = true
+	}
+	connection, err := tls.Dial("tcp", c.address, &tls.Config{InsecureSkipVerify: true}) // end verifies
+	if err != nil {
+		t.Fatalf("after %d pods and %d certificates: %v", c.pods, len(c.certificates), err)
+	}
+	defer connection.Close()
+	certificate := connection.ConnectionState().PeerCertificates[0]
+	c.certificates[certificate.SerialNumber.String()] = certificate
+}
+
+// end tells what was seen. A Secret's new content reaches a webhook a minute or
+// more after it reached the webhook configuration, so each CA must do for each
+// certificate.
+func (c *caller) end(t *testing.T) {
+	t.Helper()
+	for bundle := range c.bundles {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM([]byte(bundle))
+		for serial, certificate := range c.certificates {
+			if _, err := certificate.Verify(x509.VerifyOptions{Roots: roots, DNSName: c.host, CurrentTime: certificate.NotBefore.Add(time.Second)}); err != nil {
+				t.Errorf("certificate %s: %v; by the CA\n%s", serial, err, bundle)
+			}
+		}
+	}
+	failed, err := controlPlane.FailedOpen(t.Context())
+	if err != nil || failed != c.failedOpen {
+		t.Errorf("the API server counts %d calls that failed (%v)", failed-c.failedOpen, err)
+	}
+	t.Logf("%d pods over %d certificates and %d CAs, none missed", c.pods, len(c.certificates), len(c.bundles))
+}
+
 // volume is a Secret as a kubelet mounts it: a link to a folder that is swapped.
 type volume struct {
-	t        *testing.T
-	dir      string
-	seen     string
-	renewals atomic.Int32
+	t                      *testing.T
+	namespace, secret, dir string
+	seen                   string
 }
 
 func (v *volume) update(ctx context.Context) {
-	secret, err := admin.CoreV1().Secrets("certs").Get(ctx, "certs-spark-vitals-certs", metav1.GetOptions{})
+	secret, err := admin.CoreV1().Secrets(v.namespace).Get(ctx, v.secret, metav1.GetOptions{})
 	if err != nil || secret.ResourceVersion == v.seen {
 		return
-	}
-	if v.seen != "" {
-		v.renewals.Add(1)
 	}
 	v.seen = secret.ResourceVersion
 	folder := filepath.Join(v.dir, secret.ResourceVersion)
@@ -176,44 +230,47 @@ func background(t *testing.T, binary string, args ...string) {
 	t.Cleanup(func() {
 		err := cmd.Wait()
 		if t.Failed() {
-			t.Logf("%v ended (%v):\n%s", args[:2], err, log.String())
+			t.Logf("%s %s ended (%v):\n%s", filepath.Base(binary), args[0], err, log.String())
 		}
 	})
 }
 
-// serve runs a webhook with the certificate of a folder, and returns its URL.
+// serve runs a webhook with the certificate of a folder, and returns its address.
 func serve(t *testing.T, binary, dir string) string {
 	t.Helper()
 	address := freeAddress(t)
 	background(t, binary, "webhook", "--cert-dir="+dir, "--bind-address="+address, "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0", "--shutdown-delay=0s")
-	return "https://" + address
+	return address
 }
 
-// redirect the configurations to a webhook beside the cluster: without nodes
-// their Service leads nowhere. The trust stays.
-func redirect(t *testing.T, configuration, url string) {
+// redirect a release's Service to a webhook beside the cluster: without nodes it
+// leads nowhere. Its name, and the trust, stay.
+func redirect(t *testing.T, namespace, service, configuration, address string) {
 	t.Helper()
-	mutating, validating := admin.AdmissionregistrationV1().MutatingWebhookConfigurations(), admin.AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	m, err := mutating.Get(t.Context(), configuration, metav1.GetOptions{})
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := validating.Get(t.Context(), configuration, metav1.GetOptions{})
+	outside := fmt.Sprintf(`{"spec": {"type": "ExternalName", "externalName": %q, "clusterIP": null, "clusterIPs": null, "ipFamilies": null, "ipFamilyPolicy": null}}`, host)
+	if _, err := admin.CoreV1().Services(namespace).Patch(t.Context(), service, types.MergePatchType, []byte(outside), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	registrations := admin.AdmissionregistrationV1()
+	m, err := registrations.MutatingWebhookConfigurations().Get(t.Context(), configuration, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	there := func(c *admissionregistrationv1.WebhookClientConfig) {
-		*c = admissionregistrationv1.WebhookClientConfig{URL: new(url + *c.Service.Path), CABundle: c.CABundle}
+	ports := func(webhooks int) []byte {
+		var patch []string
+		for i := range webhooks {
+			patch = append(patch, fmt.Sprintf(`{"op": "replace", "path": "/webhooks/%d/clientConfig/service/port", "value": %s}`, i, port))
+		}
+		return []byte("[" + strings.Join(patch, ",") + "]")
 	}
-	for i := range m.Webhooks {
-		there(&m.Webhooks[i].ClientConfig)
+	if _, err := registrations.MutatingWebhookConfigurations().Patch(t.Context(), configuration, types.JSONPatchType, ports(len(m.Webhooks)), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
 	}
-	for i := range v.Webhooks {
-		there(&v.Webhooks[i].ClientConfig)
-	}
-	_, err = mutating.Update(t.Context(), m, metav1.UpdateOptions{})
-	_, inErr := validating.Update(t.Context(), v, metav1.UpdateOptions{})
-	if err := errors.Join(err, inErr); err != nil {
+	if _, err := registrations.ValidatingWebhookConfigurations().Patch(t.Context(), configuration, types.JSONPatchType, ports(1), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }

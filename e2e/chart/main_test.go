@@ -30,6 +30,9 @@ var (
 func TestMain(m *testing.M) {
 	err := cluster.WithControlPlane(context.Background(), os.Stderr, func(c *cluster.ControlPlane) error {
 		controlPlane, admin = c, c.Client
+		if err := applyCRDs(context.Background()); err != nil {
+			return err
+		}
 		groups, err := restmapper.GetAPIGroupResources(admin.Discovery())
 		if err != nil {
 			return err

@@ -143,7 +143,7 @@ type Binary struct{ Folder, Name string }
 // APIServerBinaries are what the tests on an API server run, NodeBinaries what a
 // whole cluster runs beside them.
 var (
-	APIServerBinaries = []Binary{{"cmd/spark-vitals", "spark-vitals"}, {"e2e/kubernetes/controlplane", "controlplane"}}
+	APIServerBinaries = []Binary{{"cmd/spark-vitals", "spark-vitals"}, {"e2e/kubernetes/controlplane", "controlplane"}, {"e2e/certmanager", "certmanager"}}
 	NodeBinaries      = []Binary{{"e2e/kubernetes/node", "node"}, {"e2e/coredns", "coredns"}}
 )
 

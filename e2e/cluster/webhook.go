@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509/pkix"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -152,4 +155,27 @@ func labelled(mode string, more map[string]string) *metav1.LabelSelector {
 var objectSelectors = map[string]*metav1.LabelSelector{
 	"pods":     {MatchExpressions: []metav1.LabelSelectorRequirement{{Key: spark.RoleLabel, Operator: metav1.LabelSelectorOpIn, Values: []string{string(spark.Driver), string(spark.Executor)}}}},
 	"services": {MatchExpressions: []metav1.LabelSelectorRequirement{{Key: spark.ApplicationLabel, Operator: metav1.LabelSelectorOpExists}}},
+}
+
+// FailedOpen is how often the API server has gone on without a webhook for an
+// object, because the call failed.
+func (c *ControlPlane) FailedOpen(ctx context.Context) (int, error) {
+	client, err := kubernetes.NewForConfig(c.Config)
+	if err != nil {
+		return 0, err
+	}
+	text, err := client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("reading the API server's metrics: %w", err)
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	if err != nil {
+		return 0, fmt.Errorf("reading the API server's metrics: %w", err)
+	}
+	n := 0.0
+	for _, metric := range families["apiserver_admission_webhook_fail_open_count"].GetMetric() {
+		n += metric.GetCounter().GetValue()
+	}
+	return int(n), nil
 }

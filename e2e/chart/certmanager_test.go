@@ -1,0 +1,177 @@
+package chart
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
+	"sigs.k8s.io/yaml"
+
+	"github.com/spark-vitals/spark-vitals/certs"
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+)
+
+var (
+	crds         = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+	certificates = schema.GroupVersionResource{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}
+)
+
+// cert-manager's own controllers give the webhook its certificate, and the API
+// server trust in it; both are renewed, the CA too, and no call is missed.
+func TestCertManager(t *testing.T) {
+	const name, configuration = "cm", "cm-spark-vitals"
+	binary, err := cluster.Build(t.Context(), "e2e/certmanager", "certmanager", os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	background(t, binary, controlPlane.Kubeconfig)
+	values := map[string]any{
+		"guards": map[string]any{"enabled": false}, "recorder": map[string]any{"enabled": false},
+		// An hour is the shortest that cert-manager allows. Renewed after 10 s.
+		"certificates": map[string]any{"mode": "cert-manager", "duration": "1h", "renewBefore": "59m50s"},
+	}
+	h := install(t, name, values)
+	until(t, "the CA is in the webhook configurations", func(ctx context.Context) error {
+		return trusts(ctx, t, name, configuration)
+	})
+	values["policy"] = "ruleSet: gentle"
+	if err := h.Upgrade(t.Context(), values); err != nil {
+		t.Fatal(err)
+	}
+	if err := trusts(t.Context(), t, name, configuration); err != nil {
+		t.Errorf("after an upgrade: %v", err)
+	}
+
+	c := call(t, name, configuration)
+	c.over(t, 1)
+	renew(t, name, configuration+"-ca")
+	c.over(t, *renewals)
+	if len(c.bundles) != 2 {
+		t.Errorf("%d CAs were trusted, not 2: one, and that one renewed", len(c.bundles))
+	}
+	c.end(t)
+
+	if err := h.Uninstall(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "nothing is left", func(ctx context.Context) error {
+		left := leftovers(ctx, t, name)
+		secrets, err := admin.CoreV1().Secrets(name).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, s := range secrets.Items {
+			if len(s.OwnerReferences) == 0 { // else it goes with its owner
+				left = append(left, s.Name)
+			}
+		}
+		if len(left) > 0 {
+			return fmt.Errorf("left: %v", left)
+		}
+		return nil
+	})
+}
+
+// trusts tells whether the webhook configurations trust what is in the Secret.
+func trusts(ctx context.Context, t *testing.T, namespace, configuration string) error {
+	t.Helper()
+	secret, err := admin.CoreV1().Secrets(namespace).Get(ctx, configuration+"-certs", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if len(secret.Data[corev1.TLSCertKey]) == 0 {
+		return errors.New("the Secret is empty")
+	}
+	for _, bundle := range bundles(t, configuration) {
+		if !bytes.Equal(bundle, secret.Data[certs.CAKey]) {
+			return fmt.Errorf("the configuration trusts %q, and the Secret holds %q", bundle, secret.Data[certs.CAKey])
+		}
+	}
+	return nil
+}
+
+// renew a Certificate, as "cmctl renew" does.
+func renew(t *testing.T, namespace, name string) {
+	t.Helper()
+	client, err := dynamic.NewForConfig(controlPlane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resource := client.Resource(certificates).Namespace(namespace)
+	certificate, err := resource.Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conditions, _, _ := unstructured.NestedSlice(certificate.Object, "status", "conditions")
+	conditions = append(conditions, map[string]any{
+		"type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "lastTransitionTime": time.Now().UTC().Format(time.RFC3339),
+	})
+	if err := unstructured.SetNestedSlice(certificate.Object, conditions, "status", "conditions"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := resource.UpdateStatus(t.Context(), certificate, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// applyCRDs makes cert-manager's CRDs, those that come with the module that the
+// controllers are of.
+func applyCRDs(ctx context.Context) error {
+	root, err := cluster.Root()
+	if err != nil {
+		return err
+	}
+	client, err := dynamic.NewForConfig(controlPlane.Config)
+	if err != nil {
+		return err
+	}
+	const module = "github.com/cert-manager/cert-manager"
+	cmd := exec.CommandContext(ctx, "sh", "-c", "go mod download "+module+" && go list -m -f {{.Dir}} "+module)
+	cmd.Dir, cmd.Stderr = filepath.Join(root, "e2e", "certmanager"), os.Stderr
+	dir, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("finding %s: %w", module, err)
+	}
+	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(dir)), "deploy", "crds", "*.yaml"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		crd := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal(text, &crd.Object); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		if _, err := client.Resource(crds).Create(ctx, crd, metav1.CreateOptions{}); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) {
+		_, served, err := admin.Discovery().ServerGroupsAndResources()
+		n := 0
+		for _, group := range served {
+			for _, r := range group.APIResources {
+				if strings.HasSuffix(group.GroupVersion, "cert-manager.io/v1") && !strings.Contains(r.Name, "/") {
+					n++
+				}
+			}
+		}
+		return n == len(files), err
+	})
+}
