@@ -243,7 +243,7 @@ func runChart(t *testing.T, name string) map[string]string {
 		t.Fatal(err)
 	}
 	reviews := freeAddress(t)
-	redirect(t, name+"-spark-vitals", "https://"+reviews)
+	redirect(t, name, name+"-spark-vitals-webhook", name+"-spark-vitals", reviews)
 	kubelet := cluster.Kubelet{Interface: admin}
 	if _, err := kubelet.Driver(ctx, team, "missed"); err != nil { // nobody serves yet
 		t.Fatal(err)

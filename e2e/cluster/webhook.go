@@ -160,11 +160,7 @@ var objectSelectors = map[string]*metav1.LabelSelector{
 // FailedOpen is how often the API server has gone on without a webhook for an
 // object, because the call failed.
 func (c *ControlPlane) FailedOpen(ctx context.Context) (int, error) {
-	client, err := kubernetes.NewForConfig(c.Config)
-	if err != nil {
-		return 0, err
-	}
-	text, err := client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+	text, err := c.Client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("reading the API server's metrics: %w", err)
 	}
