@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http/httptest"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/internal/generate"
@@ -45,11 +47,12 @@ var others = map[string]func(*corev1.Pod){
 			}
 		}
 	},
-	"rewrite": func(pod *corev1.Pod) { // as Istio does, so that its agent asks for the kubelet
+	"rewrite": func(pod *corev1.Pod) { // as Istio does, so that its agent asks for the kubelet; exec stays
 		for i := range pod.Spec.Containers {
 			for _, name := range policy.ProbeNames {
-				if probe := *name.Of(&pod.Spec.Containers[i]); probe != nil && probe.HTTPGet != nil {
-					probe.HTTPGet = &corev1.HTTPGetAction{Port: intstr.FromInt32(15020), Path: "/app-health/" + pod.Spec.Containers[i].Name}
+				if probe := *name.Of(&pod.Spec.Containers[i]); probe != nil && probe.Exec == nil {
+					path := fmt.Sprintf("/app-health/%s/%s", pod.Spec.Containers[i].Name, name)
+					probe.ProbeHandler = corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Port: intstr.FromInt32(15020), Path: path}}
 				}
 			}
 		}
@@ -105,7 +108,7 @@ func (s *site) checkBeside(t *testing.T, namespace string, pod *corev1.Pod, befo
 	}
 	seen := plain.DeepCopy()
 	before(seen)
-	_, result := s.expected(seen, policy.Enabled)
+	want, result := s.expected(seen, policy.Enabled)
 	got, err := create(t, namespace, pod)
 	if err != nil {
 		if !mayRefuse(plain, result) {
@@ -116,6 +119,11 @@ func (s *site) checkBeside(t *testing.T, namespace string, pod *corev1.Pod, befo
 	sparkPod, err := spark.PodOf(got)
 	if err != nil {
 		return
+	}
+	for line := range strings.SplitSeq(got.Annotations[annotations.Warnings], "\n") {
+		if !strings.Contains(want.Annotations[annotations.Warnings], line) {
+			t.Errorf("warned of what another did: %s", line)
+		}
 	}
 	for i := range got.Spec.Containers {
 		if i != sparkPod.Index && got.Spec.Containers[i].StartupProbe != nil && !hasStartup(plain, got.Spec.Containers[i].Name) {

@@ -24,16 +24,9 @@ import (
 // The captured pods get what the library says, and nothing else; in audit
 // stamps alone.
 func TestCapturedPods(t *testing.T) {
-	for _, review := range captured.Reviews() {
-		if review.Kind() != "Pod" {
-			continue
-		}
-		pod, err := cluster.CapturedPod(review, unlabelled)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for name, pod := range capturedPods(t) {
 		for _, s := range sites {
-			t.Run(s.name+"/"+review.Name, func(t *testing.T) { s.check(t, pod) })
+			t.Run(s.name+"/"+name, func(t *testing.T) { s.check(t, pod) })
 		}
 	}
 }
