@@ -10,16 +10,14 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
 )
 
@@ -122,36 +120,11 @@ func install(t *testing.T, name string, values map[string]any) *helm.Helm {
 // with it, which takes a controller that is not there.
 func leftovers(ctx context.Context, t *testing.T, release string) (left []string) {
 	t.Helper()
-	client, err := dynamic.NewForConfig(controlPlane.Config)
+	left, err := cluster.Objects(ctx, controlPlane.Config, func(o metav1.ObjectMeta) bool {
+		return o.Labels["app.kubernetes.io/instance"] == release && len(o.OwnerReferences) == 0
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	lists, err := discovery.NewDiscoveryClientForConfigOrDie(controlPlane.Config).ServerPreferredResources()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, list := range lists {
-		group, err := schema.ParseGroupVersion(list.GroupVersion)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range list.APIResources {
-			if !strings.Contains(fmt.Sprint(r.Verbs), "list") {
-				continue
-			}
-			found, err := client.Resource(group.WithResource(r.Name)).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=" + release})
-			if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
-				continue
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, o := range found.Items {
-				if len(o.GetOwnerReferences()) == 0 {
-					left = append(left, r.Name+"/"+o.GetName())
-				}
-			}
-		}
 	}
 	return left
 }

@@ -5,9 +5,7 @@ package failing
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +14,6 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
-	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
@@ -57,15 +54,8 @@ func register(t *testing.T, name, url string) site {
 
 // create an executor, without making it.
 func (s site) create(ctx context.Context) (injected bool, err error) {
-	pod, err := cluster.CapturedPod(captured.Named("spark-3.5.9/executor"), s.name)
-	if err != nil {
-		return false, err
-	}
-	pod, err = client.CoreV1().Pods(s.name).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-	if err != nil {
-		return false, err
-	}
-	return pod.Spec.Containers[0].ReadinessProbe != nil, nil
+	pod, err := cluster.AskOnce(ctx, client, s.name)
+	return err == nil && pod.Annotations[annotations.Injected] != "", err
 }
 
 // seen waits until the API server knows of the registration.
@@ -77,70 +67,30 @@ func (s site) seen(t *testing.T) {
 	})
 }
 
-// workers that create pods at a time.
-const workers = 4
+// A stream creates pods without pause until it is ended.
+type stream struct{ *cluster.Asking }
 
-// A stream creates pods without pause until it is stopped.
-type stream struct {
-	stop  chan struct{}
-	ended sync.WaitGroup
-
-	mu                  sync.Mutex
-	created, uninjected int
-	failed              error
-}
-
-func (s site) creating(t *testing.T) *stream {
-	c := &stream{stop: make(chan struct{})}
-	for range workers {
-		c.ended.Go(func() {
-			for {
-				select {
-				case <-c.stop:
-					return
-				default:
-					injected, err := s.create(t.Context())
-					c.count(injected, err)
-				}
-			}
-		})
-	}
-	return c
-}
-
-func (c *stream) count(injected bool, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.created++
-	if err != nil {
-		c.failed = err
-	} else if !injected {
-		c.uninjected++
-	}
+func (s site) creating(t *testing.T) stream {
+	return stream{cluster.Ask(t.Context(), client, s.name)}
 }
 
 // more waits until as many more pods have been created.
-func (c *stream) more(t *testing.T, n int) {
+func (s stream) more(t *testing.T, n int) {
 	t.Helper()
-	created := func() int {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.created
+	if err := s.More(n); err != nil {
+		t.Fatal(err)
 	}
-	before := created()
-	eventually(t, fmt.Sprintf("%d more pods", n), func() bool { return created() >= before+n })
 }
 
 // end stops the stream and tells how many of its pods were not injected.
-func (c *stream) end(t *testing.T) (uninjected int) {
+func (s stream) end(t *testing.T) (uninjected int) {
 	t.Helper()
-	close(c.stop)
-	c.ended.Wait()
-	if c.failed != nil {
-		t.Errorf("a pod was not created: %v", c.failed)
+	tally := s.End()
+	if tally.Refused > 0 {
+		t.Errorf("a pod was not created: %v", tally.Why)
 	}
-	t.Logf("%d pods", c.created)
-	return c.uninjected
+	t.Log(tally)
+	return tally.Uninjected
 }
 
 func failedOpen(t *testing.T) int {

@@ -62,8 +62,8 @@ func TestKill(t *testing.T) {
 	pods.more(t, 50)
 	doomed.Kill()
 	pods.more(t, 50)
-	if missed := pods.end(t); missed > workers {
-		t.Errorf("%d pods were not injected; %d were under way", missed, workers)
+	if missed := pods.end(t); missed > cluster.Askers {
+		t.Errorf("%d pods were not injected; %d were under way", missed, cluster.Askers)
 	}
 }
 

@@ -49,9 +49,10 @@ func (l *Lab) beside(ctx context.Context, manifest, applications string, namespa
 	}
 	return func() error {
 		job.Stop()
-		var errs []error
+		ctx := context.WithoutCancel(ctx)
+		errs := []error{l.Kubectl(ctx, role, "delete", "--ignore-not-found", "-f", "-")}
 		for _, name := range namespaces {
-			errs = append(errs, l.RemoveNamespace(context.WithoutCancel(ctx), name))
+			errs = append(errs, l.RemoveNamespace(ctx, name))
 		}
 		return errors.Join(errs...)
 	}, nil

@@ -12,10 +12,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Signal sends a signal to the Java processes of a pod on this machine whose
-// command line contains a text, and says how many there were. It needs the node
-// to be this machine, and root.
-func Signal(pod *corev1.Pod, commandLine string, signal syscall.Signal) (int, error) {
+// Signal sends a signal to the processes of a pod on this machine that run a
+// program ("java") and whose command line contains a text, and says how many
+// there were. It needs the node to be this machine, and root.
+func Signal(pod *corev1.Pod, program, commandLine string, signal syscall.Signal) (int, error) {
 	cgroups, err := filepath.Glob("/proc/[0-9]*/cgroup")
 	if err != nil {
 		return 0, err
@@ -30,7 +30,7 @@ func Signal(pod *corev1.Pod, commandLine string, signal syscall.Signal) (int, er
 		if err != nil || !strings.Contains(strings.ReplaceAll(string(command), "\x00", " "), commandLine) {
 			continue
 		}
-		if program, err := os.Readlink(filepath.Join(filepath.Dir(file), "exe")); err != nil || filepath.Base(program) != "java" {
+		if exe, err := os.Readlink(filepath.Join(filepath.Dir(file), "exe")); err != nil || filepath.Base(exe) != program {
 			continue // an init process has the same command line
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
@@ -43,7 +43,7 @@ func Signal(pod *corev1.Pod, commandLine string, signal syscall.Signal) (int, er
 		signalled++
 	}
 	if signalled == 0 {
-		return 0, fmt.Errorf("%s has no JVM with %q in its command line", pod.Name, commandLine)
+		return 0, fmt.Errorf("%s has no %s with %q in its command line", pod.Name, program, commandLine)
 	}
 	return signalled, nil
 }

@@ -91,7 +91,7 @@ func Archives(ctx context.Context, folder string, progress io.Writer) error {
 			all = append(all, built)
 		}
 	}
-	ours, err := l.ownImage(ctx)
+	ours, err := l.ownImage(ctx, "development")
 	if err != nil {
 		return err
 	}

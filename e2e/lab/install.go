@@ -20,33 +20,36 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
 	"github.com/spark-vitals/spark-vitals/e2e/image"
-	"github.com/spark-vitals/spark-vitals/internal/captured"
 )
 
 // Namespace of spark-vitals while stories run. A real installation has another.
 const Namespace = "spark-vitals-e2e"
 
-const ownImage = "localhost/e2e/spark-vitals:development"
+// Registry of the images that are only on the node.
+const Registry = "localhost/e2e"
 
 // Install puts spark-vitals into the cluster and waits until it serves.
 func (l *Lab) Install(ctx context.Context) error {
 	if err := l.alone(ctx); err != nil {
 		return err
 	}
-	built, err := l.ownImage(ctx)
-	if err != nil {
-		return err
-	}
-	if l.own != nil {
-		if err := l.Import(ctx, built); err != nil {
-			return err
-		}
-	}
-	id, err := built.ID()
-	if err != nil {
+	home := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace, Labels: map[string]string{ownLabel: "true"}}}
+	if _, err := l.Client.CoreV1().Namespaces().Create(ctx, home, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
 	}
 	rules, err := fastPolicy()
+	if err != nil {
+		return err
+	}
+	if err := l.Upgrade(ctx, string(rules)); err != nil {
+		return fmt.Errorf("installing the chart: %w", err)
+	}
+	return l.serves(ctx)
+}
+
+// Upgrade the release to a policy, or install it.
+func (l *Lab) Upgrade(ctx context.Context, policy string) error {
+	id, err := l.ImportOwn(ctx, "development")
 	if err != nil {
 		return err
 	}
@@ -54,19 +57,35 @@ func (l *Lab) Install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	home := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace, Labels: map[string]string{ownLabel: "true"}}}
-	if _, err := l.Client.CoreV1().Namespaces().Create(ctx, home, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-		return err
-	}
-	if err := release.Apply(ctx, map[string]any{
-		"policy": string(rules),
-		"image":  map[string]any{"registry": "localhost/e2e", "tag": "development", "pullPolicy": "Never"},
+	return release.Apply(ctx, map[string]any{
+		"policy": policy,
+		"image":  map[string]any{"registry": Registry, "tag": "development", "pullPolicy": "Never"},
 		// An image of the same name is another one after each change.
 		"podAnnotations": map[string]any{"e2e/image": id[:16]},
-	}); err != nil {
-		return fmt.Errorf("installing the chart: %w", err)
+	})
+}
+
+// Rollback of the release by one revision.
+func (l *Lab) Rollback() error {
+	release, err := l.release()
+	if err != nil {
+		return err
 	}
-	return l.serves(ctx)
+	return release.Rollback()
+}
+
+// ImportOwn puts the image of spark-vitals on the node, with a tag.
+func (l *Lab) ImportOwn(ctx context.Context, tag string) (id string, err error) {
+	built, err := l.ownImage(ctx, tag)
+	if err != nil {
+		return "", err
+	}
+	if l.own != nil {
+		if err := l.Import(ctx, built); err != nil {
+			return "", err
+		}
+	}
+	return built.ID()
 }
 
 // release of the chart, as "helm install" makes it.
@@ -91,7 +110,7 @@ func (l *Lab) alone(ctx context.Context) error {
 	return nil
 }
 
-// serves waits until a driver's pod would be injected: the API server has the
+// serves waits until a Spark pod would be injected: the API server has the
 // registration, and reaches the webhook through its Service.
 func (l *Lab) serves(ctx context.Context) error {
 	const name = Namespace + "-try"
@@ -99,15 +118,11 @@ func (l *Lab) serves(ctx context.Context) error {
 		return err
 	}
 	defer l.RemoveNamespace(ctx, name)
-	pod, err := cluster.CapturedPod(captured.Named("spark-3.5.9/driver"), name)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
-		created, err := l.Client.CoreV1().Pods(name).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		return err == nil && created.Annotations[annotations.Injected] != "", err
+		pod, err := cluster.AskOnce(ctx, l.Client, name)
+		return err == nil && pod.Annotations[annotations.Injected] != "", err
 	})
 }
 
@@ -129,12 +144,12 @@ func (l *Lab) Uninstall(ctx context.Context) error {
 	return errors.Join(release.Uninstall(), l.RemoveNamespace(ctx, Namespace))
 }
 
-func (l *Lab) ownImage(ctx context.Context) (image.Image, error) {
+func (l *Lab) ownImage(ctx context.Context, tag string) (image.Image, error) {
 	binary, err := cluster.Build(ctx, "cmd/spark-vitals", "spark-vitals", l.Store.Progress)
 	if err != nil {
 		return image.Image{}, err
 	}
-	return l.Store.Static(ownImage, binary)
+	return l.Store.Static(Registry+"/spark-vitals:"+tag, binary)
 }
 
 // Kubectl runs kubectl on the cluster.

@@ -55,7 +55,7 @@ func signalJVM(pod *corev1.Pod, signal syscall.Signal) error {
 	if pod.Labels[spark.RoleLabel] == string(spark.Executor) {
 		jvm = executorJVM
 	}
-	_, err := lab.Signal(pod, jvm, signal)
+	_, err := lab.Signal(pod, "java", jvm, signal)
 	return err
 }
 

@@ -1,8 +1,25 @@
 package stories
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/e2e/lab"
 )
 
 // What "helm test" says of the chart that the stories run under: a Spark pod in
@@ -16,4 +33,223 @@ func TestInstall(t *testing.T) {
 		}
 		t.Log(strings.TrimSpace(logs))
 	})
+}
+
+// A change of the installation, while Spark pods are asked for without pause
+// through the API server, kube-proxy and the Service: none is refused, and none
+// is missed unless a webhook is killed.
+type change struct {
+	story
+	do    func(t *testing.T, namespace string, asking *cluster.Asking)
+	kills bool
+}
+
+var changes = []change{
+	{story: story{name: "install-roll", why: "webhooks are exchanged, one after the other"}, do: roll},
+	{story: story{name: "install-upgrade", why: "another policy, and back", ci: oldest}, do: upgrade},
+	{story: story{name: "install-evict", why: "a drain evicts webhooks, as fast as the budget lets it"}, do: evict},
+	{story: story{name: "install-kill", why: "a webhook is killed by SIGKILL", host: true}, do: kill, kills: true},
+}
+
+func TestChanges(t *testing.T) {
+	for _, c := range changes {
+		c.versions = []string{oldest} // the pods' shape; no Spark runs
+		c.run(t, func(t *testing.T, version string) { c.tell(t, version) })
+	}
+}
+
+func (c change) tell(t *testing.T, version string) {
+	client := clientset(t, 40) // pods a second; a busy machine would tell of nothing but itself
+	if err := theLab.NewNamespace(t.Context(), c.name, map[string]string{annotations.Inject: "enabled"}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { remove(t, c.name) })
+	untilTreated(t, c.name, injected)
+	asking, begun := cluster.Ask(t.Context(), client, c.name), time.Now()
+	defer asking.End()
+	more(t, asking)
+	c.do(t, c.name, asking)
+	more(t, asking)
+	tally := asking.End()
+	if tally.Refused > 0 {
+		t.Errorf("%s: %v", tally, tally.Why)
+	}
+	if tally.Uninjected > 0 && !c.kills {
+		t.Errorf("missed: %s", tally)
+	}
+	theTable.note(t, c.name, version, tally.String(), time.Since(begun))
+}
+
+func more(t *testing.T, asking *cluster.Asking) {
+	t.Helper()
+	if err := asking.More(100); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func roll(t *testing.T, _ string, _ *cluster.Asking) {
+	old := webhooks(t)
+	if err := theLab.Kubectl(t.Context(), nil, "--namespace", lab.Namespace, "rollout", "restart", "deployment/spark-vitals-webhook"); err != nil {
+		t.Fatal(err)
+	}
+	untilExchanged(t, old)
+}
+
+func upgrade(t *testing.T, namespace string, _ *cluster.Asking) {
+	const changed = "rules: [{name: changed, match: {role: executor}, memoryAnnotations: true}]"
+	_, rule, _ := treatment(t, namespace)
+	file := policyFile(t)
+	step := func(what string, change func() error, want string) {
+		old := webhooks(t)
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		untilExchanged(t, old)
+		if _, got, err := treatment(t, namespace); got != want {
+			t.Errorf("after the %s executors have the rule %q, want %q (%v)", what, got, want, err)
+		}
+	}
+	step("upgrade", func() error { return theLab.Upgrade(t.Context(), changed) }, "changed")
+	if policyFile(t) == file {
+		t.Error("another policy stands in a ConfigMap of the same name")
+	}
+	step("rollback", theLab.Rollback, rule)
+	if got := policyFile(t); got != file {
+		t.Errorf("after the rollback the policy is in %s, before it was in %s", got, file)
+	}
+}
+
+func evict(t *testing.T, _ string, _ *cluster.Asking) {
+	old, client := webhooks(t), clientset(t, -1)
+	evict := func(pod corev1.Pod) error {
+		return client.PolicyV1().Evictions(pod.Namespace).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}})
+	}
+	poll(t, "the first is evicted", func() error { return evict(old[0]) })
+	if err := evict(old[1]); !apierrors.IsTooManyRequests(err) {
+		t.Errorf("evicted both at once: %v", err)
+	}
+	poll(t, "the second is evicted", func() error { return evict(old[1]) })
+	untilExchanged(t, old)
+}
+
+// kill one webhook: what is under way there is lost, and what comes until the
+// kubelet and kube-proxy know of it.
+func kill(t *testing.T, _ string, asking *cluster.Asking) {
+	doomed := webhooks(t)[0]
+	if _, err := lab.Signal(&doomed, "spark-vitals", "webhook", syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "it runs again", func() error {
+		for _, pod := range webhooks(t) {
+			if pod.UID == doomed.UID && pod.Status.ContainerStatuses[0].RestartCount > doomed.Status.ContainerStatuses[0].RestartCount && isReady(&pod) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s was not restarted, or is not ready", doomed.Name)
+	})
+	more(t, asking)
+	before := asking.Tally()
+	more(t, asking)
+	if after := asking.Tally(); after.Uninjected > before.Uninjected {
+		t.Errorf("pods are still missed: %s", after)
+	}
+}
+
+// How an executor is treated.
+const (
+	untouched = "untouched"
+	audited   = "audited, and not touched"
+	injected  = "injected"
+)
+
+// treatment of the executors of a namespace, and the rule for it.
+func treatment(t *testing.T, namespace string) (what, rule string, err error) {
+	t.Helper()
+	pod, err := cluster.AskOnce(t.Context(), clientset(t, -1), namespace)
+	if err != nil {
+		return "", "", err
+	}
+	var stamp struct{ Mode, Rule string }
+	_ = json.Unmarshal([]byte(pod.Annotations[annotations.Injected]), &stamp) // there may be none
+	switch probed := pod.Spec.Containers[0].ReadinessProbe != nil; {
+	case stamp.Mode == "" && stamp.Rule != "":
+		return injected, stamp.Rule, nil
+	case stamp.Mode == "audit" && !probed:
+		return audited, stamp.Rule, nil
+	case len(pod.Annotations) == 0 && !probed:
+		return untouched, "", nil
+	}
+	return fmt.Sprintf("treated in another way: %v", pod.Annotations), stamp.Rule, nil
+}
+
+func untilTreated(t *testing.T, namespace, want string) {
+	t.Helper()
+	poll(t, "executors are "+want, func() error {
+		got, _, err := treatment(t, namespace)
+		if err == nil && got != want {
+			err = errors.New("they are " + got)
+		}
+		return err
+	})
+}
+
+// webhooks are the pods of the webhook, those that are about to go too.
+func webhooks(t *testing.T) []corev1.Pod {
+	t.Helper()
+	pods, err := clientset(t, -1).CoreV1().Pods(lab.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: webhookLabel})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pods.Items
+}
+
+const webhookLabel = "app.kubernetes.io/component=webhook"
+
+// untilExchanged waits until the old webhooks are gone, not only told to go, and
+// as many others are ready.
+func untilExchanged(t *testing.T, old []corev1.Pod) {
+	t.Helper()
+	poll(t, "webhooks are exchanged", func() error {
+		pods := webhooks(t)
+		for _, pod := range pods {
+			if !isReady(&pod) || slices.ContainsFunc(old, func(o corev1.Pod) bool { return o.UID == pod.UID }) {
+				return fmt.Errorf("%s is old, or not ready", pod.Name)
+			}
+		}
+		if len(pods) != len(old) {
+			return fmt.Errorf("there are %d", len(pods))
+		}
+		return nil
+	})
+}
+
+func isReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// policyFile is the ConfigMap that the webhooks have their policy from, the only
+// one there.
+func policyFile(t *testing.T) string {
+	t.Helper()
+	all, err := clientset(t, -1).CoreV1().ConfigMaps(lab.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: webhookLabel})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all.Items) != 1 {
+		t.Errorf("there are %d policies", len(all.Items))
+	}
+	return all.Items[0].Name
+}
+
+func clientset(t *testing.T, perSecond float32) kubernetes.Interface {
+	t.Helper()
+	config := rest.CopyConfig(theLab.Config)
+	config.QPS, config.Burst = perSecond, 1
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
 }

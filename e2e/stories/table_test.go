@@ -60,14 +60,28 @@ func (t *table) add(test *testing.T, story string, r *run, seen string) {
 	if r.with {
 		with = "with"
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	test.Logf("%s: %s, %s, %d Warning Events, %d status writes; %s", with, result, o.length.Round(time.Second), o.warnings, o.writes, seen)
 	length := ""
 	if o.length > 0 {
 		length = seconds(o.length)
 	}
-	t.rows = append(t.rows, row{story, r.Version, with, [5]string{result, length, strconv.Itoa(o.warnings), strconv.Itoa(o.writes), seen}})
+	t.addRow(row{story, r.Version, with, [5]string{result, length, strconv.Itoa(o.warnings), strconv.Itoa(o.writes), seen}})
+}
+
+// note what a story without an application saw, and how long it took.
+func (t *table) note(test *testing.T, story, version, seen string, length time.Duration) {
+	result := ""
+	if test.Failed() {
+		result = "FAILED"
+	}
+	test.Log(seen)
+	t.addRow(row{story, version, "with", [5]string{result, seconds(length), "", "", seen}})
+}
+
+func (t *table) addRow(r row) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rows = append(t.rows, r)
 }
 
 // writeInto a page of the project: a row of the same story, version and side is

@@ -1,0 +1,100 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+)
+
+// Askers is how many ask for pods at a time, so how many calls are under way.
+const Askers = 4
+
+// Asking asks an API server for executors without pause, without making them,
+// and counts what becomes of them.
+type Asking struct {
+	client    kubernetes.Interface
+	namespace string
+	cancel    context.CancelFunc
+	ended     sync.WaitGroup
+
+	mu    sync.Mutex
+	tally Tally
+}
+
+// Tally counts pods that were asked for.
+type Tally struct {
+	Asked, Uninjected, Refused int
+	Why                        error // the last was refused
+}
+
+func (t Tally) String() string {
+	return fmt.Sprintf("%d pods asked for, %d not injected, %d refused", t.Asked, t.Uninjected, t.Refused)
+}
+
+// Ask begins to ask for pods in a namespace; [Asking.End] ends it.
+func Ask(ctx context.Context, client kubernetes.Interface, namespace string) *Asking {
+	ctx, cancel := context.WithCancel(ctx)
+	a := &Asking{client: client, namespace: namespace, cancel: cancel}
+	for range Askers {
+		a.ended.Go(func() {
+			for ctx.Err() == nil {
+				a.count(AskOnce(context.WithoutCancel(ctx), client, namespace))
+			}
+		})
+	}
+	return a
+}
+
+// AskOnce asks for an executor without making it.
+func AskOnce(ctx context.Context, client kubernetes.Interface, namespace string) (*corev1.Pod, error) {
+	pod, err := CapturedPod(captured.Named("spark-3.5.9/executor"), namespace)
+	if err != nil {
+		return nil, err
+	}
+	return client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+}
+
+func (a *Asking) count(pod *corev1.Pod, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tally.Asked++
+	switch {
+	case err != nil:
+		a.tally.Refused++
+		a.tally.Why = err
+	case pod.Annotations[annotations.Injected] == "":
+		a.tally.Uninjected++
+	}
+}
+
+// Tally is what became of the pods so far.
+func (a *Asking) Tally() Tally {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.tally
+}
+
+// More waits until as many more pods have been asked for.
+func (a *Asking) More(n int) error {
+	for asked, end := a.Tally().Asked, time.Now().Add(time.Minute); a.Tally().Asked < asked+n; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("no %d more pods within a minute: %s", n, a.Tally())
+		}
+	}
+	return nil
+}
+
+// End stops asking, and waits for the answers that are under way.
+func (a *Asking) End() Tally {
+	a.cancel()
+	a.ended.Wait()
+	return a.Tally()
+}
