@@ -147,7 +147,7 @@ func TestProbesDemanded(t *testing.T) {
 		t.Fatal(err)
 	}
 	pods := capturedPods(t)
-	refused := func(ctx context.Context) (bool, error) {
+	refused := func(context.Context) (bool, error) {
 		_, err := create(t, "demanded", pods["spark-4.1.4/driver"])
 		return err != nil, nil
 	}
