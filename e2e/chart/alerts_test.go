@@ -45,7 +45,9 @@ func monitoring(t *testing.T) (rules string, alerts, panels map[string]string) {
 			}
 			rules = string(text)
 			var spec struct {
-				Groups []struct{ Rules []struct{ Alert, Expr string } }
+				Groups []struct {
+					Rules []struct{ Alert, Expr string }
+				}
 			}
 			if err := yaml.Unmarshal(text, &spec); err != nil {
 				t.Fatal(err)

@@ -2,8 +2,8 @@ package chart
 
 import (
 	"context"
-	"flag"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
