@@ -79,7 +79,7 @@ func Find(ctx context.Context, dir string) (c *Cluster, err error) {
 	if err := c.ready(ctx); err != nil {
 		return nil, err
 	}
-	return c, c.nodeReady(ctx)
+	return c, c.nodeReady(ctx, NodeName)
 }
 
 func (c *Cluster) up(ctx context.Context, progress io.Writer) error {
@@ -132,11 +132,11 @@ func (c *Cluster) up(ctx context.Context, progress io.Writer) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	return c.last().until(ctx, c.nodeReady)
+	return c.last().until(ctx, func(ctx context.Context) error { return c.nodeReady(ctx, NodeName) })
 }
 
-func (c *Cluster) nodeReady(ctx context.Context) error {
-	node, err := c.Client.CoreV1().Nodes().Get(ctx, NodeName, metav1.GetOptions{})
+func (c *Cluster) nodeReady(ctx context.Context, name string) error {
+	node, err := c.Client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,19 @@ func submit(t *testing.T, name, version string, a app, with bool) *run {
 			r.Conf["spark.kubernetes."+role+".podTemplateFile"] = writeTemplate(t, role, strings.ReplaceAll(template, "IMAGE", image.Name(version, a.variant)))
 		}
 	}
+	r.begin(t, labels)
+	if err := theLab.Submit(t.Context(), r.App); err != nil {
+		t.Fatal(err)
+	}
+	if with {
+		r.checkInjected(t)
+	}
+	return r
+}
+
+// begin makes the namespace of a run, and watches it until the story ends.
+func (r *run) begin(t *testing.T, labels map[string]string) {
+	t.Helper()
 	if err := theLab.NewNamespace(t.Context(), r.Namespace, labels); err != nil {
 		t.Fatal(err)
 	}
@@ -73,13 +86,6 @@ func submit(t *testing.T, name, version string, a app, with bool) *run {
 	if r.History, err = theLab.Watch(t.Context(), r.Namespace); err != nil {
 		t.Fatal(err)
 	}
-	if err := theLab.Submit(t.Context(), r.App); err != nil {
-		t.Fatal(err)
-	}
-	if with {
-		r.checkInjected(t)
-	}
-	return r
 }
 
 // checkInjected: a story with spark-vitals tries nothing where the webhook was
