@@ -3,7 +3,7 @@ package recording
 import (
 	"net/http"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -105,9 +105,10 @@ func TestHung(t *testing.T) {
 	namespace := site(t, "enabled")
 	through, proxy := troubled(t)
 	proxy.calm.Store(true)
-	var asked atomic.Int32
+	var asked sync.Map
 	proxy.refuses = func(r *http.Request) bool {
-		return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/events") && asked.Add(1)%3 != 0
+		_, before := asked.LoadOrStore(r.URL.Query().Get("fieldSelector"), true)
+		return !before && r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/events")
 	}
 	startWith(t, through)
 	for name, container := range map[string]string{"frozen": "spark-kubernetes-driver", "sidecar": "proxy", "killed": ""} {

@@ -286,6 +286,12 @@ func TestRights(t *testing.T) {
 func BenchmarkDrivers(b *testing.B) {
 	for b.Loop() {
 		ctx := b.Context()
+		idle, err := controlPlane.StartStallWatch(ctx, "idle", os.Stderr, "--metrics-bind-address=0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		without := idle.Memory()
+		idle.Stop()
 		for i := range 2000 {
 			name := fmt.Sprintf("bench-%d", i)
 			logs.write(name, time.Now(), "INFO at work")
@@ -316,6 +322,7 @@ func BenchmarkDrivers(b *testing.B) {
 		}
 		b.ReportMetric(time.Since(began).Seconds(), "s-until-all-known")
 		b.ReportMetric(float64(w.Memory())/(1<<20), "MiB")
+		b.ReportMetric(float64(w.Memory()-without)/2000, "B/driver")
 		w.Stop()
 	}
 }
