@@ -52,28 +52,62 @@ func (l *Lab) Submit(ctx context.Context, a App) error {
 		file = "local:///opt/py/pyspark/jars/" + filepath.Base(jars[0])
 	}
 	args := []string{"--master", "k8s://" + l.Config.Host, "--deploy-mode", "cluster", "--name", a.Name}
-	conf := maps.Clone(small)
-	maps.Copy(conf, map[string]string{
-		"spark.kubernetes.namespace":                              a.Namespace,
-		"spark.kubernetes.container.image":                        image.Name(a.Version, a.Variant),
+	conf := map[string]string{
 		"spark.kubernetes.driver.pod.name":                        a.DriverName(),
-		"spark.kubernetes.executor.podNamePrefix":                 a.Name,
 		"spark.kubernetes.authenticate.driver.serviceAccountName": account,
-	})
-	maps.Copy(conf, a.Conf)
+	}
 	if a.Class != "" {
 		conf["spark.driver.extraClassPath"] = "/opt/classes"
 		args = append(args, "--class", a.Class)
 	}
-	for _, key := range slices.Sorted(maps.Keys(conf)) {
-		args = append(args, "--conf", key+"="+conf[key])
-	}
+	args = append(args, a.conf(conf)...)
 	cmd := exec.CommandContext(ctx, filepath.Join(home, "bin", "spark-submit"), append(append(args, file), a.Args...)...)
 	cmd.Env = append(os.Environ(), "SPARK_HOME="+home, "KUBECONFIG="+l.Kubeconfig, "SPARK_LOCAL_HOSTNAME=localhost", "SPARK_SUBMIT_OPTS=-XX:TieredStopAtLevel=1 -Xshare:auto")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("submitting %s: %w\n%s", a.Name, err, out[:min(len(out), 6000)])
 	}
 	return nil
+}
+
+// conf of the application as arguments, on top of some.
+func (a App) conf(more map[string]string) (args []string) {
+	conf := maps.Clone(small)
+	maps.Copy(conf, map[string]string{
+		"spark.kubernetes.namespace":              a.Namespace,
+		"spark.kubernetes.container.image":        image.Name(a.Version, a.Variant),
+		"spark.kubernetes.executor.podNamePrefix": a.Name,
+	})
+	maps.Copy(conf, more)
+	maps.Copy(conf, a.Conf)
+	for _, key := range slices.Sorted(maps.Keys(conf)) {
+		args = append(args, "--conf", key+"="+conf[key])
+	}
+	return args
+}
+
+// RunClient runs spark-submit in client mode, as notebooks do, in a pod that
+// Spark does not make and returns. Named tells Spark the pod's name, and it
+// becomes the owner of the executors.
+func (l *Lab) RunClient(ctx context.Context, a App, named bool) (*corev1.Pod, error) {
+	if _, err := l.sparkImage(ctx, a.Version, a.Variant); err != nil {
+		return nil, err
+	}
+	conf := map[string]string{"spark.driver.host": "$(POD_IP)"}
+	if named {
+		conf["spark.kubernetes.driver.pod.name"] = a.Name
+	}
+	args := append([]string{"/opt/py/pyspark/bin/spark-submit", "--master", "k8s://https://kubernetes.default.svc", "--deploy-mode", "client", "--name", a.Name}, a.conf(conf)...)
+	return l.Client.CoreV1().Pods(a.Namespace).Create(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: a.Name},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: account, RestartPolicy: corev1.RestartPolicyNever,
+			Containers: []corev1.Container{{
+				Name: "notebook", Image: image.Name(a.Version, a.Variant), ImagePullPolicy: corev1.PullNever,
+				Args: append(append(args, "/opt/apps/"+a.File), a.Args...),
+				Env:  []corev1.EnvVar{{Name: "POD_IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.podIP"}}}},
+			}},
+		},
+	}, metav1.CreateOptions{})
 }
 
 const account = "spark"

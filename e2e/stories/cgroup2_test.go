@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
@@ -120,11 +119,7 @@ func sparkPod(t *testing.T, name string, role spark.Role) *corev1.Pod {
 
 func (r *run) create(t *testing.T, pod *corev1.Pod) *corev1.Pod {
 	t.Helper()
-	client, err := kubernetes.NewForConfig(theLab.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	created, err := client.CoreV1().Pods(r.Namespace).Create(t.Context(), pod, metav1.CreateOptions{})
+	created, err := theLab.Client.CoreV1().Pods(r.Namespace).Create(t.Context(), pod, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

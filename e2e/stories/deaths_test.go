@@ -2,12 +2,13 @@ package stories
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	eventsv1 "k8s.io/api/events/v1"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
@@ -144,16 +145,11 @@ func (r *run) check(t *testing.T, d death) {
 func (r *run) untilEvent(t *testing.T, cause string) {
 	t.Helper()
 	poll(t, "there is an Event of the death", func() error {
-		events, err := theLab.Client.EventsV1().Events(r.Namespace).List(t.Context(), metav1.ListOptions{})
-		if err != nil {
-			return err
+		found := ours(t, r.Namespace)
+		if !slices.ContainsFunc(found, func(e eventsv1.Event) bool { return strings.Contains(e.Reason, cause) }) {
+			return fmt.Errorf("none of %d Events is about %s", len(found), cause)
 		}
-		for _, e := range events.Items {
-			if strings.HasPrefix(e.ReportingController, "spark-vitals") && strings.Contains(e.Reason, cause) {
-				return nil
-			}
-		}
-		return fmt.Errorf("none of %d Events is of spark-vitals about %s", len(events.Items), cause)
+		return nil
 	})
 }
 

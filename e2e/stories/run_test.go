@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +45,19 @@ const endsWithin = 8 * time.Minute
 // submit makes a namespace, opted in or not, watches it and submits the app there.
 func submit(t *testing.T, name, version string, a app, with bool) *run {
 	t.Helper()
+	r := prepare(t, name, version, a, with)
+	if err := theLab.Submit(t.Context(), r.App); err != nil {
+		t.Fatal(err)
+	}
+	if with {
+		r.checkInjected(t)
+	}
+	return r
+}
+
+// prepare is submit without submitting.
+func prepare(t *testing.T, name, version string, a app, with bool) *run {
+	t.Helper()
 	labels, suffix := map[string]string{}, "without"
 	if with {
 		labels[annotations.Inject], suffix = "enabled", "with"
@@ -61,12 +75,6 @@ func submit(t *testing.T, name, version string, a app, with bool) *run {
 		}
 	}
 	r.begin(t, labels)
-	if err := theLab.Submit(t.Context(), r.App); err != nil {
-		t.Fatal(err)
-	}
-	if with {
-		r.checkInjected(t)
-	}
 	return r
 }
 
@@ -244,7 +252,7 @@ func (r *run) keep(t *testing.T) {
 		keepYAML(t, filepath.Join(dir, "events.yaml"), events)
 	}
 	r.Look(func(h *lab.History) {
-		for _, role := range []spark.Role{spark.Driver, spark.Executor} {
+		for _, role := range []spark.Role{spark.Driver, spark.Executor, ""} {
 			for _, pod := range h.Pods(role) {
 				keepYAML(t, filepath.Join(dir, pod.Last.Name+".yaml"), pod.Last)
 			}
@@ -252,7 +260,7 @@ func (r *run) keep(t *testing.T) {
 	})
 	var pods []*corev1.Pod
 	r.Look(func(h *lab.History) {
-		for _, p := range append(h.Pods(spark.Driver), h.Pods(spark.Executor)...) {
+		for _, p := range slices.Concat(h.Pods(spark.Driver), h.Pods(spark.Executor), h.Pods("")) {
 			pods = append(pods, p.Last.DeepCopy())
 		}
 	})
