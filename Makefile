@@ -26,7 +26,7 @@ unit: ## the tests that need no cluster
 	go test ./...
 
 apiserver: ## the tests on a real API server, which is built first, and on a real ZooKeeper
-	cd e2e && go run ./setup build && go test -p 1 -timeout=30m ./apiserver ./chart ./failing ./recording ./releaser ./stalling
+	cd e2e && go run ./setup build && go test -p 1 -timeout=30m ./apiserver ./chart ./failing ./pages ./recording ./releaser ./stalling
 
 e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one, CLUSTER=existing for that of KUBECONFIG
 	$(STORIES) -args $(if $(STORY),-all) $(if $(filter existing,$(CLUSTER)),-existing)
@@ -53,10 +53,15 @@ golden: ## write the wanted part of the golden files anew; read the difference
 	go test ./oom ./patches ./policy ./gateway/kyuubi -update
 	UPDATE=1 go test ./cmd/...
 	cd e2e && go test ./chart -run 'TestRender|TestPlain' -update
+	go test ./docs -update
 	go run github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 -c charts
+
+session: ## record the front page's session anew, on a real API server, and draw it
+	cd e2e && go run ./setup build && go test ./pages -run TestSession -update
+	go test ./docs -update
 
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help build image demo test lint unit apiserver e2e e2e-all cluster cluster-down fuzz bench golden clean
+.PHONY: help build image demo test lint unit apiserver e2e e2e-all cluster cluster-down fuzz bench golden session clean
 .DEFAULT_GOAL = help

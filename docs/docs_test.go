@@ -1,24 +1,149 @@
 package docs
 
 import (
+	"flag"
 	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/diff"
+
+	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
+
+var update = flag.Bool("update", false, "write anew what is made from the code")
 
 // The examples stand in the text as they are run.
 func TestExamplesInText(t *testing.T) {
-	text, err := os.ReadFile("annotations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := read(t, "annotations.md")
 	for language, file := range map[string]string{"go": "examples/forget/main.go", "python": "examples/forget.py"} {
-		code, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !strings.Contains(string(text), "```"+language+"\n"+string(code)+"```\n") {
+		if !strings.Contains(text, "```"+language+"\n"+read(t, file)+"```\n") {
 			t.Errorf("annotations.md does not hold %s as it stands", file)
 		}
 	}
+}
+
+// Links lead to files and headings that are there, and every page is reached
+// from the list of them.
+func TestLinks(t *testing.T) {
+	all := allPages(t)
+	reached := map[string]bool{}
+	for _, page := range all {
+		for _, link := range page.Links {
+			if strings.Contains(link, "://") {
+				continue
+			}
+			file, heading, _ := strings.Cut(link, "#")
+			to := page.Path
+			if file != "" {
+				to = path.Join(path.Dir(page.Path), file)
+			}
+			if page.Path == "docs/README.md" {
+				reached[to] = true
+			}
+			if _, err := os.Stat(filepath.Join(pages.Root(), to)); err != nil {
+				t.Errorf("%s links to %s: %v", page.Path, link, err)
+			}
+			if i := slices.IndexFunc(all, func(p pages.Page) bool { return p.Path == to }); heading != "" && (i < 0 || !slices.Contains(all[i].Anchors, heading)) {
+				t.Errorf("%s links to %s, and there is no such heading", page.Path, link)
+			}
+		}
+	}
+	for _, page := range all {
+		if !reached[page.Path] && page.Path != "docs/README.md" {
+			t.Errorf("docs/README.md does not lead to %s", page.Path)
+		}
+	}
+}
+
+// Each metric of the code stands in a page, and no page names one that is not.
+func TestMetrics(t *testing.T) {
+	name := regexp.MustCompile(`spark_vitals_[a-z_]*[a-z]`)
+	inCode, inPages := map[string]bool{}, map[string]bool{}
+	for _, file := range sources(t) {
+		for _, m := range regexp.MustCompile(`"(spark_vitals_[a-z_]+)"`).FindAllStringSubmatch(read(t, file), -1) {
+			inCode[m[1]] = true
+		}
+	}
+	for _, page := range allPages(t) {
+		for _, m := range name.FindAllString(page.Text, -1) {
+			inPages[m] = true
+			if !inCode[m] {
+				t.Errorf("%s names the metric %s, which is not in the code", page.Path, m)
+			}
+		}
+	}
+	for m := range inCode {
+		if !inPages[m] {
+			t.Errorf("no page names the metric %s", m)
+		}
+	}
+}
+
+// sources are the Go files of the program, without tests.
+func sources(t *testing.T) (files []string) {
+	t.Helper()
+	err := filepath.WalkDir("..", func(path string, entry os.DirEntry, err error) error {
+		switch name := entry.Name(); {
+		case err != nil:
+			return err
+		case entry.IsDir() && (name == "e2e" || name == "internal" || name == ".git"):
+			return filepath.SkipDir
+		case strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go"):
+			files = append(files, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func allPages(t *testing.T) []pages.Page {
+	t.Helper()
+	all, err := pages.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// holds a file to what is made from the code, or writes it.
+func holds(t *testing.T, file, want string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if got := read(t, file); got != want {
+		t.Errorf("%s is not what is made from the code; \"make golden\" makes it anew\n%s", file, diff.Diff("file", []byte(got), "made", []byte(want)))
+	}
+}
+
+// between the markers of a name put other lines.
+func between(t *testing.T, text, marker, lines string) string {
+	t.Helper()
+	begin, end := "<!-- "+marker+" -->\n", "<!-- /"+marker+" -->"
+	before, rest, found := strings.Cut(text, begin)
+	_, after, ended := strings.Cut(rest, end)
+	if !found || !ended {
+		t.Fatalf("the markers of %s are gone", marker)
+	}
+	return before + begin + lines + end + after
 }

@@ -29,13 +29,7 @@ var errFound = errors.New("found")
 func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := &cobra.Command{
-		Use:           "spark-vitals",
-		Short:         "Probes, deaths and their remedies for Apache Spark on Kubernetes",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-	}
-	root.AddCommand(webhookCommand(), recorderCommand(), releaserCommand(), stallwatchCommand(), certsCommand(), checkCommand(), reportCommand(), previewCommand(), policyCommand(), versionCommand())
+	root := rootCommand()
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
@@ -49,4 +43,15 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		fmt.Fprintln(errOut, "spark-vitals:", err)
 		return exitError
 	}
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "spark-vitals",
+		Short:         "Probes, deaths and their remedies for Apache Spark on Kubernetes",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(webhookCommand(), recorderCommand(), releaserCommand(), stallwatchCommand(), certsCommand(), checkCommand(), reportCommand(), previewCommand(), policyCommand(), versionCommand())
+	return root
 }

@@ -88,7 +88,7 @@ func (k Kubelet) status(ctx context.Context, p *corev1.Pod, phase corev1.PodPhas
 	container := p.Spec.Containers[len(p.Spec.Containers)-1].Name
 	body, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": p.UID},
-		"status":   corev1.PodStatus{Phase: phase, ContainerStatuses: []corev1.ContainerStatus{{Name: container, State: state}}},
+		"status":   corev1.PodStatus{Phase: phase, ContainerStatuses: []corev1.ContainerStatus{{Name: container, Ready: state.Running != nil, State: state}}},
 	})
 	if err != nil {
 		return nil, err

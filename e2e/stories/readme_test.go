@@ -53,7 +53,7 @@ func TestREADME(t *testing.T) {
 			{"helm test ", untouched},
 			{"spark-vitals.io/inject=audit", audited},
 			{"spark-vitals.io/inject=enabled", injected},
-			{"spark-vitals.io/inject- ", untouched},
+			{"spark-vitals.io/inject-", untouched},
 			{"spark-vitals.io/inject=enabled", injected},
 			{"kubectl delete ", untouched},
 			{"helm upgrade ", injected},

@@ -1,0 +1,77 @@
+package pages
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spark-vitals/spark-vitals/internal/pages"
+)
+
+// elsewhere are commands that this test does not run: make's, those that run for
+// ever, and those that need a kubelet. docs/commands_test.go says who does.
+var elsewhere = []string{"make ", "helm test ", "kubectl -n spark-vitals logs ", "spark-vitals webhook ", "spark-vitals recorder", "spark-vitals report -A --watch"}
+
+// objects of Kubernetes in the text.
+var objects = regexp.MustCompile("(?s)```yaml\n(apiVersion:.*?)```")
+
+// Whatever a page has its readers type works as it stands, line by line, with the
+// chart installed.
+func TestCommandsOfPages(t *testing.T) {
+	for _, page := range must(pages.All())(t) {
+		t.Run(strings.ReplaceAll(page.Path, "/", "-"), func(t *testing.T) {
+			lines := slices.DeleteFunc(page.Lines, func(line string) bool {
+				return slices.ContainsFunc(elsewhere, func(begin string) bool { return strings.HasPrefix(line+" ", begin) })
+			})
+			if len(lines) == 0 {
+				t.Skip("nothing to run here")
+			}
+			s := readersShell(t)
+			const install = "helm install spark-vitals charts/spark-vitals --namespace spark-vitals --create-namespace"
+			if !strings.HasPrefix(lines[0], install) {
+				lines = append([]string{install}, lines...)
+			}
+			for _, line := range lines {
+				s.works(t, line)
+			}
+			for i, object := range objects.FindAllStringSubmatch(page.Text, -1) {
+				s.write(t, fmt.Sprintf("%d.yaml", i), object[1])
+				s.works(t, fmt.Sprintf("kubectl apply --dry-run=server --validate=strict -f %d.yaml", i))
+			}
+			s.works(t, "helm uninstall spark-vitals --namespace spark-vitals --ignore-not-found")
+		})
+	}
+}
+
+// readersShell has what the pages take for granted.
+func readersShell(t *testing.T) shell {
+	t.Helper()
+	namespace := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "TestCommandsOfPages/"), ".", "-"))
+	if err := controlPlane.Namespace(t.Context(), namespace, nil); err != nil {
+		t.Fatal(err)
+	}
+	must(kubelet.Driver(t.Context(), namespace, "etl"))(t)
+	s := newShell(t, namespace)
+	s.write(t, "my-policy.yaml", "ruleSet: gentle\n")
+	s.write(t, "driver-template.yaml", "kind: Pod\nspec: {containers: [{name: driver}]}\n")
+	return s
+}
+
+// works: the command ends well, or has found something (2).
+func (s shell) works(t *testing.T, line string) {
+	t.Helper()
+	line = strings.NewReplacer("NAMESPACE", s.namespace, "DRIVER", "etl", "REGISTRY", "registry.example").Replace(line)
+	if strings.HasPrefix(line, "helm ") {
+		line += " --no-hooks" // there are no nodes to run them on
+	}
+	out, err := s.run(t, line)
+	var exit *exec.ExitError
+	if found := errors.As(err, &exit) && exit.ExitCode() == 2 && strings.Contains(line, "spark-vitals"); err != nil && !found {
+		t.Errorf("%s\n%v\n%s", line, err, out)
+	}
+	t.Log(fmt.Sprintf("$ %s\n%s", line, out))
+}

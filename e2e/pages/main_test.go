@@ -1,0 +1,140 @@
+// Package pages runs the commands of the project's pages on a real API server,
+// by a shell as their readers do, and records the session that the front page
+// shows.
+package pages
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	helm "helm.sh/helm/v4/pkg/cmd"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+	kubectl "k8s.io/kubectl/pkg/cmd"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/pages"
+)
+
+var (
+	controlPlane *cluster.ControlPlane
+	kubelet      cluster.Kubelet
+)
+
+// TestMain is also kubectl and helm, when it is called by their names.
+func TestMain(m *testing.M) {
+	var err error
+	switch filepath.Base(os.Args[0]) {
+	case "kubectl":
+		err = kubectl.NewDefaultKubectlCommand().Execute()
+	case "helm":
+		command, problem := helm.NewRootCmd(os.Stdout, os.Args[1:], helm.SetupLogging)
+		if err = problem; err == nil {
+			err = command.Execute()
+		}
+	default:
+		err = withCluster(m)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1) //nolint:forbidigo // the main of a test
+	}
+}
+
+func withCluster(m *testing.M) error {
+	dir, err := os.MkdirTemp("", "spark-vitals-pages-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if controlPlane, err = cluster.StartControlPlane(context.Background(), dir, os.Stderr); err != nil {
+		return err
+	}
+	defer controlPlane.Stop()
+	kubelet.Interface, err = kubernetes.NewForConfig(controlPlane.Config)
+	if err == nil {
+		m.Run()
+	}
+	return err
+}
+
+// shell is where a user works: a clone, with the programs on the PATH.
+type shell struct{ dir, kubeconfig, namespace string }
+
+// newShell whose commands are about a namespace where they name none.
+func newShell(t *testing.T, namespace string) shell {
+	t.Helper()
+	s := shell{dir: t.TempDir(), namespace: namespace}
+	ours := must(cluster.Build(t.Context(), "cmd/spark-vitals", "spark-vitals", os.Stderr))(t)
+	self := must(os.Executable())(t)
+	for link, to := range map[string]string{
+		"path/kubectl": self, "path/helm": self, "path/spark-vitals": ours, "path/kubectl-spark_vitals": ours,
+		"bin": filepath.Dir(ours), "charts": filepath.Join(pages.Root(), "charts"),
+	} {
+		link = filepath.Join(s.dir, link)
+		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(to, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := must(clientcmd.LoadFromFile(controlPlane.Kubeconfig))(t)
+	config.Contexts[config.CurrentContext].Namespace = namespace
+	s.kubeconfig = filepath.Join(s.dir, "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, s.kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// run a line, and return what a terminal would show.
+func (s shell) run(t *testing.T, line string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, "sh", "-c", line)
+	c.Dir = s.dir
+	c.Env = append(os.Environ(), "PATH="+filepath.Join(s.dir, "path")+":"+os.Getenv("PATH"), "KUBECONFIG="+s.kubeconfig, "HOME="+s.dir)
+	out, err := c.CombinedOutput()
+	return string(out), err
+}
+
+func (s shell) write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, file), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// recorded waits for what the recorder writes on a driver.
+func recorded(t *testing.T, driver *corev1.Pod, words string) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		p, err := kubelet.CoreV1().Pods(driver.Namespace).Get(ctx, driver.Name, metav1.GetOptions{})
+		return err == nil && strings.Contains(p.Annotations[annotations.Message], words), nil
+	})
+	if err != nil {
+		t.Fatalf("%q is not recorded on %s: %v", words, driver.Name, err)
+	}
+}
+
+func must[T any](value T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}
