@@ -178,10 +178,12 @@ func (k known) helm(args []string) string {
 		path, _, _ := strings.Cut(word, "=")
 		var at any = k.values
 		for _, key := range strings.Split(path, ".") {
-			m, ok := at.(map[string]any)
-			if at, ok = m[key]; !ok {
+			m, _ := at.(map[string]any)
+			next, found := m[key]
+			if !found {
 				return "the chart has no value " + path
 			}
+			at = next
 		}
 	}
 	return ""
