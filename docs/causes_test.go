@@ -28,6 +28,9 @@ func TestCauses(t *testing.T) {
 			fmt.Fprintf(&says, "> %s\n\n", message)
 		}
 	}
+	if count := fmt.Sprintf("[%d causes]", len(causes(t))); !strings.Contains(read(t, "../README.md"), count) {
+		t.Errorf("README.md does not say %s", count)
+	}
 	holds(t, "causes.md", between(t, text, "says", says.String()))
 }
 
