@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the session anew")
 
 // The session of the front page: two applications, one of which loses executors
 // and one of which hangs, in a namespace without spark-vitals and in one with it.
-// The pods are real Spark's and their statuses those that a kubelet wrote; the
+// The pods are real Spark's, and their statuses as a kubelet writes them; the
 // webhook, the recorder, kubectl and the report are the real ones.
 func TestSession(t *testing.T) {
 	ctx := t.Context()
