@@ -16,13 +16,6 @@ func (l *Lab) StartReleaser(ctx context.Context, config, engines string) (stop f
 	})
 }
 
-// StartStallWatch runs "spark-vitals stallwatch" beside the cluster.
-func (l *Lab) StartStallWatch(ctx context.Context) (stop func() error, err error) {
-	return l.beside(ctx, "stall/watch/role.yaml", "spark", []string{"spark-vitals"}, func() (*cluster.Leader, error) {
-		return l.own.StartStallWatch(ctx, "stallwatch", l.Store.Progress, "--metrics-bind-address=0")
-	})
-}
-
 // beside the cluster a job runs as the service account of its own manifest and
 // with its rights alone; those in the namespace spark it has where applications
 // run. The namespaces that the manifest names are made, and removed by stop.

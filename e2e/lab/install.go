@@ -58,8 +58,9 @@ func (l *Lab) Upgrade(ctx context.Context, policy string) error {
 		return err
 	}
 	return release.Apply(ctx, map[string]any{
-		"policy": policy,
-		"image":  map[string]any{"registry": Registry, "tag": "development", "pullPolicy": "Never"},
+		"policy":     policy,
+		"image":      map[string]any{"registry": Registry, "tag": "development", "pullPolicy": "Never"},
+		"stallwatch": map[string]any{"enabled": true},
 		// An image of the same name is another one after each change.
 		"podAnnotations": map[string]any{"e2e/image": id[:16]},
 	})

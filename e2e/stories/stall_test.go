@@ -90,15 +90,6 @@ func TestStall(t *testing.T) {
 }
 
 func (s stalled) tell(t *testing.T, version string) {
-	stop, err := theLab.StartStallWatch(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := stop(); err != nil {
-			t.Log(err)
-		}
-	}()
 	r := submit(t, s.name, version, s.app, true)
 	since := s.hangs(t, r)
 	var text string
