@@ -15,8 +15,7 @@ import (
 )
 
 // strip takes everything from a pod that the recorder does not read, so that a
-// cluster's Spark pods fit into memory: of 9 kB, which are more once they
-// are decoded, remain some 4 in memory. Stripping again
+// cluster's Spark pods fit into memory: some 4 kB remain of each. Stripping again
 // changes nothing. It is a cache.TransformFunc.
 func strip(object any) (any, error) {
 	p, ok := object.(*corev1.Pod)

@@ -73,5 +73,5 @@ func (s shell) works(t *testing.T, line string) {
 	if found := errors.As(err, &exit) && exit.ExitCode() == 2 && strings.Contains(line, "spark-vitals"); err != nil && !found {
 		t.Errorf("%s\n%v\n%s", line, err, out)
 	}
-	t.Log(fmt.Sprintf("$ %s\n%s", line, out))
+	t.Logf("$ %s\n%s", line, out)
 }
