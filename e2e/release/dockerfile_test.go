@@ -15,7 +15,7 @@ import (
 )
 
 // The Dockerfile describes the image that "make image" builds: one file on
-// nothing, the same user, entry point and labels, and the same flags of the linker.
+// nothing, the same user, entry point and labels.
 func TestDockerfile(t *testing.T) {
 	root, err := cluster.Root()
 	if err != nil {
