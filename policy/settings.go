@@ -113,14 +113,29 @@ var toggles = []toggle{
 // The rule is a copy of the caller's own; its probes are copied before they are
 // changed.
 func (r *Rule) apply(settings map[string]string, on object) (told []Warning) {
+	untold, worst := 0, SettingUnused
 	for _, key := range settingKeys(settings) {
 		kind, problem := r.set(strings.TrimPrefix(key, annotations.Prefix), settings[key], on)
-		if problem != "" {
+		switch {
+		case problem == "":
+		case len(told) < maxTold:
 			told = append(told, settingWarning(kind, key, settings[key], problem))
+		default:
+			untold++
+			if kind == SettingIgnored {
+				worst = kind
+			}
 		}
+	}
+	if untold > 0 {
+		told = append(told, Warning{worst, "metadata.annotations", fmt.Sprintf("%d more settings are ignored", untold)})
 	}
 	return told
 }
+
+// maxTold settings of an object are each warned of. There are fewer that mean
+// anything, and an object can have 100,000 that do not.
+const maxTold = 32
 
 // settingKeys are sorted, so that a probe is turned off before its fields are set.
 func settingKeys(all map[string]string) (keys []string) {

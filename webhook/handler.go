@@ -45,6 +45,7 @@ const (
 	Denied    Outcome = "denied"    // only with Deny
 	Failed    Outcome = "error"     // ours; the object was admitted as it is
 	Panicked  Outcome = "panic"     // ours, likewise
+	TooLarge  Outcome = "too_large" // to be decoded; admitted as it is
 	Ignored   Outcome = "ignored"   // not a creation of a pod or a Service
 )
 

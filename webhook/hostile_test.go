@@ -20,7 +20,6 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -204,56 +203,53 @@ spark_vitals_connections_refused_total{endpoint="reviews"} %d
 	}
 }
 
-// The most that the objects of reviews may become in memory, all together.
-func TestLargestObjects(t *testing.T) {
-	const most = 256 // MiB
-	for _, list := range []string{`{"spec":{"containers":[%s]}}`, `{"spec":{"volumes":[%s]}}`, `{"metadata":{"managedFields":[%s]}}`} {
-		for _, element := range []string{"{}", "null"} {
-			n := maxElements - strings.Count(list, "{")
-			object := fmt.Appendf(nil, list, strings.TrimSuffix(strings.Repeat(element+",", n), ","))
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			if err := decode(&admission.Request{AdmissionRequest: *creation("Pod", object)}, &corev1.Pod{}); err != nil {
-				t.Fatal(err)
-			}
-			runtime.ReadMemStats(&after)
-			if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > most {
-				t.Errorf(list+" takes %d MiB, want at most %d", element, took, most)
-			}
-		}
-	}
-}
-
-// While others take all the room, a review waits, and in the end is a failed call.
+// While others take all the places, a review waits, and in the end is a failed
+// call; for two places together no longer than for one.
 func TestNoRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, begun := newRoom(), time.Now()
-		review := func(length int) (status int) {
-			var taken places
-			defer taken.leave()
-			r := httptest.NewRequest(http.MethodPost, "/mutate", strings.NewReader(strings.Repeat("{", length)))
+		room := newRoom()
+		site := reviews{"mutate", admission.HandlerFunc(func(context.Context, admission.Request) admission.Response { return admission.Allowed("") }), NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), room}
+		review := func(name string) (status int, waited time.Duration) {
+			begun, answer := time.Now(), httptest.NewRecorder()
+			r := httptest.NewRequest(http.MethodPost, "/mutate", strings.NewReader(strings.Replace(emptyReview, `"u"`, `"u","name":"`+name+`"`, 1)))
 			r.Header.Set("Content-Type", "application/json")
-			_, status, _ = s.read(r, &taken)
-			return status
+			site.ServeHTTP(answer, r)
+			return answer.Code, time.Since(begun)
 		}
-		var others places
-		for _, full := range []struct {
-			of   *semaphore.Weighted
-			n    int64
-			body int
-		}{{s.elements, 1, maxElements}, {s.elements, maxElements - 1, 1}, {s.large, maxLarge, smallBytes}} {
-			if err := others.take(t.Context(), full.of, full.n); err != nil {
-				t.Fatal(err)
+		for _, test := range []struct {
+			full   chan struct{}
+			waits  string
+			others []string
+		}{
+			{room.ordinary, "", []string{strings.Repeat("x", smallBytes), strings.Repeat(",", fewElements)}},
+			{room.heavy, strings.Repeat(",", fewElements), []string{""}},
+			{room.heavy, strings.Repeat("x", smallBytes), []string{""}},
+			{room.large, strings.Repeat("x", smallBytes), []string{"", strings.Repeat(",", fewElements)}},
+		} {
+			for range cap(test.full) {
+				test.full <- struct{}{}
 			}
-			if got := review(full.body); got != http.StatusServiceUnavailable || time.Since(begun) != maxWait {
-				t.Errorf("answered by %d after %s", got, time.Since(begun))
+			if status, waited := review(test.waits); status != http.StatusServiceUnavailable || waited != maxWait {
+				t.Errorf("answered by %d after %s", status, waited)
 			}
-			begun = time.Now()
+			for _, other := range test.others {
+				if status, waited := review(other); status != http.StatusOK || waited > 0 {
+					t.Errorf("another is answered by %d after %s", status, waited)
+				}
+			}
+			go func() {
+				time.Sleep(time.Second)
+				for range cap(test.full) {
+					<-test.full
+				}
+			}()
+			if status, waited := review(test.waits); status != http.StatusOK || waited != time.Second {
+				t.Errorf("answered by %d after %s, when there is room", status, waited)
+			}
 		}
-		others.leave()
-		for _, body := range []int{1, smallBytes, 2 * maxElements} {
-			if got := review(body); got != 0 || time.Since(begun) > 0 {
-				t.Errorf("%d bytes are answered by %d, after %s, although there is room", body, got, time.Since(begun))
+		for _, places := range []chan struct{}{room.large, room.ordinary, room.heavy} {
+			if len(places) > 0 {
+				t.Errorf("%d places are not left", len(places))
 			}
 		}
 	})

@@ -118,6 +118,7 @@ func TestEnvelopes(t *testing.T) {
 		"empty":               {"POST", "/mutate", "application/json", "", "", 400},
 		"another version":     {"POST", "/mutate", "application/json", "", strings.Replace(review, "/v1", "/v1beta1", 1), 400},
 		"another kind":        {"POST", "/mutate", "application/json", "", `{"apiVersion":"v1","kind":"Pod"}`, 400},
+		"no uid, and large":   {"POST", "/mutate", "application/json", "", `{"a":[0` + strings.Repeat(",0", maxElements) + `]}`, 400},
 		"no request":          {"POST", "/mutate", "application/json", "", `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`, 400},
 		"no uid":              {"POST", "/mutate", "application/json", "", strings.Replace(review, `"uid":"u"`, ``, 1), 400},
 		"a name twice":        {"POST", "/mutate", "application/json", "", strings.Replace(review, `"uid":"u"`, `"uid":"u","uid":"v"`, 1), 400},
@@ -287,24 +288,32 @@ func TestWhatIsTold(t *testing.T) {
 func TestTooManyElements(t *testing.T) {
 	s := serve(t, policy.Default(), true)
 	answer := s.post(t, "/mutate", "Pod", []byte(`{"spec":{"containers":[{}`+strings.Repeat(",{}", maxElements)+`]}}`))
-	if !answer.Allowed || answer.Patch != nil {
+	if !answer.Allowed || answer.Patch != nil || len(answer.Warnings) != 1 {
 		t.Errorf("%+v", answer)
 	}
-	if n := testutil.ToFloat64(s.metrics.requests.WithLabelValues("mutate", "pods", "", "", string(Failed))); n != 1 {
+	if n := testutil.ToFloat64(s.metrics.requests.WithLabelValues("mutate", "pods", "", "", string(TooLarge))); n != 1 {
 		t.Errorf("counted %v times", n)
+	}
+	if !strings.Contains(s.log.String(), `"name":"golden"`) {
+		t.Errorf("logged as %s", s.log)
 	}
 }
 
-// A refusal is short, whatever the user wrote.
+// A refusal is short, whatever the user wrote, and no more warnings are made than
+// anybody wants to read.
 func TestRefusalIsBounded(t *testing.T) {
 	settings := make([]string, 1000)
 	for i := range settings {
 		settings[i] = fmt.Sprintf(`"spark-vitals.io/s%d":"x"`, i)
 	}
 	pod := `{"metadata":{"labels":{"spark-role":"driver"},"annotations":{` + strings.Join(settings, ",") + `}},"spec":{"containers":[{"name":"spark-kubernetes-driver"}]}}`
-	answer := serve(t, policy.Default(), true).post(t, "/validate", "Pod", []byte(pod))
+	s := serve(t, policy.Default(), true)
+	answer := s.post(t, "/validate", "Pod", []byte(pod))
 	if answer.Allowed || len(answer.Result.Message) > 8<<10 {
 		t.Errorf("allowed is %v, the message has %d bytes", answer.Allowed, len(answer.Result.Message))
+	}
+	if n := testutil.ToFloat64(s.metrics.warnings.WithLabelValues("validate", string(policy.SettingIgnored))); n > 40 {
+		t.Errorf("%v warnings", n)
 	}
 }
 

@@ -24,7 +24,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_admission_requests_total",
-			Help: "Admission requests by path, resource, Spark role, rule and outcome. An outcome of error or panic admitted the object as it was.",
+			Help: "Admission requests by path, resource, Spark role, rule and outcome. An outcome of error, panic or too_large admitted the object as it was.",
 		}, []string{"path", "resource", "role", "rule", "outcome"}),
 		warnings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_admission_warnings_total",

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
 
@@ -21,7 +24,7 @@ func Reviews(handlers map[string]admission.Handler, metrics *Metrics, log *slog.
 	mux := http.NewServeMux()
 	room := newRoom()
 	for path, handler := range handlers {
-		mux.Handle(path, metrics.timed(path[1:], reviews{handler, log, room}))
+		mux.Handle(path, metrics.timed(path[1:], reviews{path[1:], handler, metrics, log, room}))
 	}
 	mux.Handle("/", metrics.timed("other", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusNotFound, errors.New("nothing is served here"))
@@ -30,7 +33,9 @@ func Reviews(handlers map[string]admission.Handler, metrics *Metrics, log *slog.
 }
 
 type reviews struct {
+	path    string
 	handler admission.Handler
+	metrics *Metrics
 	log     *slog.Logger
 	room    *room
 }
@@ -60,11 +65,17 @@ func refuse(w http.ResponseWriter, status int, err error) {
 var reviewType = metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"}
 
 func (s reviews) answer(r *http.Request) (response *admissionv1.AdmissionResponse, status int, err error) {
-	var places places
+	places := places{until: time.Now().Add(maxWait), taken: make([]chan struct{}, 0, 2)}
 	defer places.leave()
 	body, status, err := s.room.read(r, &places)
 	if err != nil {
 		return nil, status, err
+	}
+	if n := elements(body); n > maxElements {
+		return s.leaveAlone(body, n)
+	}
+	if err := places.take(r.Context(), s.room.toAnswer(body)); err != nil {
+		return nil, http.StatusServiceUnavailable, err
 	}
 	req, err := readReview(body)
 	if err != nil {
@@ -77,6 +88,21 @@ func (s reviews) answer(r *http.Request) (response *admissionv1.AdmissionRespons
 	return &answer.AdmissionResponse, 0, nil
 }
 
+// leaveAlone allows an object that would take too much memory to decode.
+func (s reviews) leaveAlone(body []byte, elements int) (*admissionv1.AdmissionResponse, int, error) {
+	req, err := identify(body)
+	if err != nil {
+		return nil, http.StatusBadRequest, err
+	}
+	s.metrics.count(s.path, req, verdict{outcome: TooLarge})
+	s.log.Warn("admitted unchanged, because it is too large", append(logged(s.path, req), "elements", elements)...)
+	return &admissionv1.AdmissionResponse{
+		UID:      req.UID,
+		Allowed:  true,
+		Warnings: []string{fmt.Sprintf("spark-vitals left this object as it is: it has some %d values, and at most %d are read", elements, maxElements)},
+	}, 0, nil
+}
+
 func readReview(body []byte) (*admission.Request, error) {
 	var review admissionv1.AdmissionReview
 	if err := json.Unmarshal(body, &review); err != nil {
@@ -86,7 +112,34 @@ func readReview(body []byte) (*admission.Request, error) {
 		return nil, fmt.Errorf("the body is a %.40q of %.40q; only an AdmissionReview of admission.k8s.io/v1 is read", review.Kind, review.APIVersion)
 	}
 	if review.Request == nil || review.Request.UID == "" {
-		return nil, errors.New("the review has no request.uid")
+		return nil, errNoUID
 	}
 	return &admission.Request{AdmissionRequest: *review.Request}, nil
 }
+
+// identify reads of a review only what its object is called, in little memory.
+func identify(body []byte) (*admission.Request, error) {
+	var review struct {
+		Request struct {
+			UID         types.UID                   `json:"uid"`
+			Resource    metav1.GroupVersionResource `json:"resource"`
+			SubResource string                      `json:"subResource"`
+			Operation   admissionv1.Operation       `json:"operation"`
+			Namespace   string                      `json:"namespace"`
+			Name        string                      `json:"name"`
+			DryRun      *bool                       `json:"dryRun"`
+		} `json:"request"`
+	}
+	if err := json.Unmarshal(body, &review, jsontext.AllowDuplicateNames(true)); err != nil {
+		return nil, fmt.Errorf("decoding the review: %w", err)
+	}
+	r := review.Request
+	if r.UID == "" {
+		return nil, errNoUID
+	}
+	return &admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+		UID: r.UID, Resource: r.Resource, SubResource: r.SubResource, Operation: r.Operation, Namespace: r.Namespace, Name: r.Name, DryRun: r.DryRun,
+	}}, nil
+}
+
+var errNoUID = errors.New("the review has no request.uid")

@@ -9,82 +9,92 @@ import (
 	"net/http"
 	"os"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
-// room bounds the memory of all reviews together. A small body is read as it
-// comes: there are no more of them than connections. A large one takes one of a
-// few places first. What was read is decoded when there is room for what it may
-// become, the rest waiting meanwhile; a real review takes less than a
-// millisecond.
-type room struct{ large, elements *semaphore.Weighted }
+// room bounds the memory of all reviews together: each takes a place before it
+// becomes more than a small body, and waits where there is none. Ordinary reviews
+// have places of their own, so that none waits behind what a stranger's odd pod
+// takes.
+type room struct {
+	large    chan struct{} // bodies above smallBytes, from before they are read
+	ordinary chan struct{} // small bodies of few elements, that are being answered
+	heavy    chan struct{} // all others
+}
 
 const (
 	// maxReviewBytes: an object of at most 3 MiB, the old one, and the rest of
 	// the review (controller-runtime allows the same, and says why).
 	maxReviewBytes = 7 << 20
 	smallBytes     = 32 << 10 // three times a real review
-	maxLarge       = 4        // that are in memory at a time
-	// maxElements of all the reviews that are being answered: an empty map or a
-	// null of a few bytes may become a container of a kilobyte. A pod of 200
-	// containers with 50 variables each has 40,000, most of them in managedFields.
-	maxElements = 100_000
-	maxReviews  = 16              // that are answered at a time, however small
-	maxWait     = 2 * time.Second // for each place, below the API server's timeoutSeconds for us
+	fewElements    = 2000     // five times a real review
+	// maxElements of a review that is decoded. A pod of 200 containers with 50
+	// variables each has 50,000, most of them in managedFields.
+	maxElements = 60_000
+	maxLarge    = 4
+	maxOrdinary = 16
+	maxWait     = 2 * time.Second // for all places, below the API server's timeoutSeconds for us
 )
 
 func newRoom() *room {
-	return &room{large: semaphore.NewWeighted(maxLarge), elements: semaphore.NewWeighted(maxElements)}
+	return &room{make(chan struct{}, maxLarge), make(chan struct{}, maxOrdinary), make(chan struct{}, 1)}
+}
+
+// elements is how many values a JSON has, at most, beside the first of each list
+// and object: what it may become in memory grows with them, some 100 to 1,000
+// bytes each.
+func elements(object []byte) int { return bytes.Count(object, []byte(",")) }
+
+// toAnswer is the place that a review needs before it is decoded.
+func (m *room) toAnswer(body []byte) chan struct{} {
+	if len(body) <= smallBytes && elements(body) <= fewElements {
+		return m.ordinary
+	}
+	return m.heavy
 }
 
 // places are what one review has taken.
-type places []func()
+type places struct {
+	until time.Time // no place is waited for longer
+	taken []chan struct{}
+}
 
-func (p *places) take(ctx context.Context, of *semaphore.Weighted, n int64) error {
-	ctx, cancel := context.WithTimeout(ctx, maxWait)
-	defer cancel()
-	if err := of.Acquire(ctx, n); err != nil {
-		return fmt.Errorf("no room within %s: %w", maxWait, err)
+func (p *places) take(ctx context.Context, place chan struct{}) error {
+	select {
+	case place <- struct{}{}:
+	default:
+		ctx, cancel := context.WithDeadline(ctx, p.until)
+		defer cancel()
+		select {
+		case place <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("no room within %s: %w", maxWait, ctx.Err())
+		}
 	}
-	*p = append(*p, func() { of.Release(n) })
+	p.taken = append(p.taken, place)
 	return nil
 }
 
 func (p *places) leave() {
-	for _, leave := range *p {
-		leave()
+	for _, place := range p.taken {
+		<-place
 	}
 }
 
-// read the body of a request, and take the places that answering it needs.
-func (m *room) read(r *http.Request, taken *places) (body []byte, status int, err error) {
+// read the body of a request.
+func (m *room) read(r *http.Request, places *places) (body []byte, status int, err error) {
 	if status, err := checkHeader(r); err != nil {
 		return nil, status, err
 	}
-	limited := http.MaxBytesReader(nil, r.Body, maxReviewBytes)
-	var whole bytes.Buffer
-	whole.Grow(int(min(max(r.ContentLength, 0), smallBytes)) + bytes.MinRead)
-	n, err := whole.ReadFrom(io.LimitReader(limited, smallBytes))
-	if err == nil && n == smallBytes {
-		if err := taken.take(r.Context(), m.large, 1); err != nil {
+	if r.ContentLength > smallBytes {
+		if err := places.take(r.Context(), m.large); err != nil {
 			return nil, http.StatusServiceUnavailable, err
 		}
-		_, err = whole.ReadFrom(limited)
 	}
-	if err != nil {
+	body = make([]byte, r.ContentLength)
+	if _, err := io.ReadFull(r.Body, body); err != nil {
 		return nil, readStatus(err), fmt.Errorf("reading the review: %w", err)
 	}
-	body = whole.Bytes()
-	if err := taken.take(r.Context(), m.elements, min(max(elements(body), maxElements/maxReviews), maxElements)); err != nil {
-		return nil, http.StatusServiceUnavailable, err
-	}
 	return body, 0, nil
-}
-
-// elements is how many structs a JSON may become, at most.
-func elements(object []byte) int64 {
-	return int64(bytes.Count(object, []byte("{")) + bytes.Count(object, []byte("null")))
 }
 
 func checkHeader(r *http.Request) (status int, err error) {
@@ -97,13 +107,16 @@ func checkHeader(r *http.Request) (status int, err error) {
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return http.StatusUnsupportedMediaType, fmt.Errorf("Content-Encoding is %.40q; none is read", e)
 	}
+	if r.ContentLength < 0 { // the API server always says
+		return http.StatusLengthRequired, errors.New("there is no Content-Length")
+	}
+	if r.ContentLength > maxReviewBytes {
+		return http.StatusRequestEntityTooLarge, fmt.Errorf("the body has %d bytes; at most %d are read", r.ContentLength, maxReviewBytes)
+	}
 	return 0, nil
 }
 
 func readStatus(err error) int {
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return http.StatusRequestEntityTooLarge
-	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return http.StatusRequestTimeout
 	}

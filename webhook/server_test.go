@@ -48,9 +48,13 @@ func run(t *testing.T) *running {
 	r.stop = stop
 	go func() { r.stopped <- Run(ctx, r.Config) }()
 	t.Cleanup(func() { stop(); <-r.stopped })
-	r.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	r.client = insecureClient()
 	eventually(t, "ready", func() bool { return r.status("http://"+r.HealthProbeBindAddress+"/readyz") == http.StatusOK })
 	return r
+}
+
+func insecureClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 }
 
 func (r *running) status(url string) int {

@@ -82,7 +82,7 @@ priorityClassName: {{ . }}
 {{/*
 The account, Deployment and PodDisruptionBudget of one job. Takes a dict:
 root, component, args, token (whether it speaks to the API server), resources,
-replicas, budget, and optionally ports, spec (more of the pod's spec), volumes
+replicas, budget, and optionally ports, env, spec (more of the pod's spec), volumes
 (a list of {name, mountPath, source}), health (a port).
 */}}
 {{- define "spark-vitals.deployment" -}}
@@ -136,6 +136,9 @@ spec:
         image: {{ include "spark-vitals.image" $root }}
         imagePullPolicy: {{ $root.Values.image.pullPolicy }}
         args: {{- toYaml .args | nindent 8 }}
+        {{- with .env }}
+        env: {{- toYaml . | nindent 8 }}
+        {{- end }}
         ports:
         {{- range $name, $port := $ports }}
         - {name: {{ $name }}, containerPort: {{ $port }}}
