@@ -130,9 +130,12 @@ func (e *endpoint) listen(ctx context.Context) (err error) {
 }
 
 func (e *endpoint) serve(ctx context.Context, errorLog *log.Logger) (err error) {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // alone: over HTTP/2 a connection would be any number of requests
 	server := &http.Server{
 		Handler:     e.handler,
 		TLSConfig:   e.tls,
+		Protocols:   protocols,
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: errorLog, ConnState: e.connections,
 	}

@@ -207,6 +207,9 @@ func TestTLS(t *testing.T) {
 	if c, err := dial(&tls.Config{NextProtos: []string{"h2", "http/1.1"}}); err != nil || c.ConnectionState().NegotiatedProtocol != "http/1.1" {
 		t.Errorf("HTTP/2 is served, or nothing: %v", err)
 	}
+	if _, err := dial(&tls.Config{NextProtos: []string{"h2"}}); err == nil {
+		t.Error("HTTP/2 is served")
+	}
 	renewed := writeCertificate(t, r.CertDir)
 	eventually(t, "serving the renewed certificate", func() bool {
 		c, err := dial(&tls.Config{})

@@ -146,7 +146,10 @@ func serveAll(c *cluster.ControlPlane, handlers map[string]admission.Handler) (u
 	if err != nil {
 		return "", err
 	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // as spark-vitals itself
 	server := &http.Server{
+		Protocols: protocols,
 		Handler:   webhook.Reviews(paths, webhook.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewJSONHandler(log, nil))),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}},
 	}
