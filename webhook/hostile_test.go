@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,6 +147,39 @@ func TestSlowBody(t *testing.T) {
 		if n := counted(t, s.registry, http.StatusRequestTimeout); n != 1 {
 			t.Errorf("counted %d times", n)
 		}
+	})
+}
+
+// Four who are slow to send large bodies, and come again and again, do not keep
+// others from sending theirs.
+func TestSlowLargeBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, end := serveInMemory(t), time.Now().Add(time.Minute)
+		var slow sync.WaitGroup
+		for range maxLarge {
+			slow.Go(func() {
+				for time.Now().Before(end) {
+					c := s.dial()
+					_, _ = io.WriteString(c, header(maxReviewBytes)+strings.Repeat(" ", smallBytes))
+					if got := status(c); got != http.StatusRequestTimeout && got != http.StatusServiceUnavailable {
+						t.Errorf("who is slow is answered by %d", got)
+					}
+					c.Close()
+				}
+			})
+		}
+		synctest.Wait()
+		large := strings.Replace(emptyReview, `"u"`, `"u","name":"`+strings.Repeat("x", smallBytes)+`"`, 1)
+		for time.Now().Before(end) {
+			c := s.dial()
+			go io.WriteString(c, header(len(large))+large)
+			if got := status(c); got != http.StatusOK {
+				t.Errorf("another is answered by %d", got)
+			}
+			c.Close()
+			time.Sleep(100 * time.Millisecond)
+		}
+		slow.Wait()
 	})
 }
 

@@ -41,7 +41,7 @@ type reviews struct {
 }
 
 func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	response, status, err := s.answer(r)
+	response, status, err := s.answer(w, r)
 	if err != nil {
 		s.log.Warn("not an admission review that can be answered", "path", r.URL.Path, "status", status, "error", err)
 		refuse(w, status, err)
@@ -64,10 +64,10 @@ func refuse(w http.ResponseWriter, status int, err error) {
 
 var reviewType = metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"}
 
-func (s reviews) answer(r *http.Request) (response *admissionv1.AdmissionResponse, status int, err error) {
+func (s reviews) answer(w http.ResponseWriter, r *http.Request) (response *admissionv1.AdmissionResponse, status int, err error) {
 	places := places{until: time.Now().Add(maxWait), taken: make([]chan struct{}, 0, 2)}
 	defer places.leave()
-	body, status, err := s.room.read(r, &places)
+	body, status, err := s.room.read(w, r, &places)
 	if err != nil {
 		return nil, status, err
 	}

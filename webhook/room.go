@@ -33,6 +33,7 @@ const (
 	maxLarge    = 4
 	maxOrdinary = 16
 	maxWait     = 2 * time.Second // for all places, below the API server's timeoutSeconds for us
+	largeTime   = time.Second     // for a large body to come, because others wait for its place
 )
 
 func newRoom() *room {
@@ -81,18 +82,23 @@ func (p *places) leave() {
 }
 
 // read the body of a request.
-func (m *room) read(r *http.Request, places *places) (body []byte, status int, err error) {
+func (m *room) read(w http.ResponseWriter, r *http.Request, places *places) (body []byte, status int, err error) {
 	if status, err := checkHeader(r); err != nil {
 		return nil, status, err
 	}
-	if r.ContentLength > smallBytes {
+	large := r.ContentLength > smallBytes
+	if large {
 		if err := places.take(r.Context(), m.large); err != nil {
 			return nil, http.StatusServiceUnavailable, err
 		}
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(largeTime))
 	}
 	body = make([]byte, r.ContentLength)
 	if _, err := io.ReadFull(r.Body, body); err != nil {
 		return nil, readStatus(err), fmt.Errorf("reading the review: %w", err)
+	}
+	if large {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // which would end the request, too
 	}
 	return body, 0, nil
 }
