@@ -1,9 +1,12 @@
 package webhook
 
 import (
+	"container/list"
+	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
-	"sync/atomic"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -13,8 +16,7 @@ import (
 // --max-mutating-requests-inflight says more).
 const maxConnections = 1000
 
-// connections bounds how many are open at a time. One too many is closed at
-// once, so that the API server goes on without waiting for its timeout.
+// connections are told of by their endpoint.
 type connections struct {
 	open    *prometheus.GaugeVec
 	refused *prometheus.CounterVec
@@ -28,29 +30,77 @@ func newConnections(registry prometheus.Registerer) *connections {
 		}, []string{"endpoint"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_connections_refused_total",
-			Help: "Connections that were closed at once, because too many were open.",
+			Help: "Connections that were closed, the longest unused first, because too many were open.",
 		}, []string{"endpoint"}),
 	}
 	registry.MustRegister(c.open, c.refused)
 	return c
 }
 
-// of an endpoint, for its http.Server to tell of each change.
-func (c *connections) of(endpoint string) func(net.Conn, http.ConnState) {
-	open, refused := c.open.WithLabelValues(endpoint), c.refused.WithLabelValues(endpoint)
-	var n atomic.Int64
-	return func(connection net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			open.Inc()
-			if n.Add(1) > maxConnections {
-				refused.Inc()
-				_ = connection.Close()
-			}
-		case http.StateClosed: // also after it was refused
-			open.Dec()
-			n.Add(-1)
-		default:
-		}
+// of an endpoint.
+func (c *connections) of(endpoint string) *crowd {
+	return &crowd{open: c.open.WithLabelValues(endpoint), refused: c.refused.WithLabelValues(endpoint), at: map[net.Conn]*list.Element{}}
+}
+
+// crowd bounds how many connections of an endpoint are open at a time. One too
+// many ends the one on which nothing has begun or ended for the longest time, so
+// that whoever comes is served, however many stay.
+type crowd struct {
+	open    prometheus.Gauge
+	refused prometheus.Counter
+
+	mu    sync.Mutex
+	order list.List // of guests, the longest unused first
+	at    map[net.Conn]*list.Element
+}
+
+type guest struct {
+	connection net.Conn
+	leave      context.CancelFunc // ends what is done for him
+}
+
+// enter is http.Server's ConnContext.
+func (c *crowd) enter(ctx context.Context, connection net.Conn) context.Context {
+	ctx, leave := context.WithCancel(ctx)
+	c.open.Inc()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at[connection] = c.order.PushBack(guest{connection, leave})
+	if c.order.Len() > maxConnections {
+		oldest := c.remove(c.order.Front())
+		c.refused.Inc()
+		_ = underTLS(oldest.connection).Close()
 	}
+	return ctx
+}
+
+// changed is http.Server's ConnState.
+func (c *crowd) changed(connection net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	element, stays := c.at[connection]
+	switch {
+	case state == http.StateClosed:
+		c.open.Dec()
+		if stays {
+			c.remove(element)
+		}
+	case stays:
+		c.order.MoveToBack(element)
+	}
+}
+
+func (c *crowd) remove(element *list.Element) guest {
+	g := c.order.Remove(element).(guest)
+	delete(c.at, g.connection)
+	g.leave()
+	return g
+}
+
+// underTLS is what can be closed without a word to somebody who may not listen.
+func underTLS(connection net.Conn) net.Conn {
+	if t, ok := connection.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return connection
 }

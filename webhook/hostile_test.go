@@ -113,10 +113,16 @@ func (s *memorySite) serves(t *testing.T) {
 	t.Helper()
 	c := s.dial()
 	defer c.Close()
+	s.reviewOn(t, c)
+}
+
+func (s *memorySite) reviewOn(t *testing.T, c net.Conn) {
+	t.Helper()
 	go io.WriteString(c, header(len(emptyReview))+emptyReview)
 	if got := status(c); got != http.StatusOK {
 		t.Errorf("a review is answered by %d", got)
 	}
+	synctest.Wait() // until the server has seen the end of it
 }
 
 // Who sends a byte a second is told so when his time is over, and counted; others
@@ -184,8 +190,8 @@ func TestSlowLargeBodies(t *testing.T) {
 }
 
 // A crowd of 10,000 takes no more memory than the connections that are served.
-// Those too many are closed at once and counted, the others when their time is
-// over, and then all is as before.
+// Those too many are closed and counted, the others when their time is over, and
+// who comes with a review is answered all the time.
 func TestCrowds(t *testing.T) {
 	const crowd = 10_000
 	for name, test := range map[string]struct {
@@ -206,13 +212,15 @@ func TestCrowds(t *testing.T) {
 					all[i] = s.dial()
 					go all[i].Write(send)
 				}
+				time.Sleep(maxWait) // for those too many to be gone
 				synctest.Wait()
 				if grown := (heap() - before) >> 20; grown > test.most {
 					t.Errorf("%d MiB, want at most %d", grown, test.most)
 				}
 				checkConnections(t, s, maxConnections, crowd-maxConnections)
+				s.serves(t)
 				time.Sleep(writeTimeout + time.Second) // nobody reads the answers
-				checkConnections(t, s, 0, crowd-maxConnections)
+				checkConnections(t, s, 0, crowd-maxConnections+1)
 				s.serves(t)
 				for _, c := range all {
 					c.Close()
@@ -222,13 +230,37 @@ func TestCrowds(t *testing.T) {
 	}
 }
 
+// Those who send a review each and stay keep nobody out, and keep their own
+// connections until another is in need of one.
+func TestIdlers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serveInMemory(t)
+		idlers := make([]net.Conn, maxConnections)
+		for i := range idlers {
+			idlers[i] = s.dial()
+			s.reviewOn(t, idlers[i])
+		}
+		time.Sleep(80 * time.Second)
+		s.reviewOn(t, idlers[0]) // in use again
+		s.serves(t)
+		checkConnections(t, s, maxConnections-1, 1)
+		s.reviewOn(t, idlers[0])
+		if got := status(idlers[1]); got != 0 {
+			t.Errorf("the connection that was unused for the longest time is answered by %d", got)
+		}
+		for _, c := range idlers {
+			c.Close()
+		}
+	})
+}
+
 func checkConnections(t *testing.T, s *memorySite, open, refused int) {
 	t.Helper()
 	want := fmt.Sprintf(`
 # HELP spark_vitals_connections Open connections, by what is served on them: reviews, metrics, health.
 # TYPE spark_vitals_connections gauge
 spark_vitals_connections{endpoint="reviews"} %d
-# HELP spark_vitals_connections_refused_total Connections that were closed at once, because too many were open.
+# HELP spark_vitals_connections_refused_total Connections that were closed, the longest unused first, because too many were open.
 # TYPE spark_vitals_connections_refused_total counter
 spark_vitals_connections_refused_total{endpoint="reviews"} %d
 `, open, refused)

@@ -116,7 +116,7 @@ func (s *server) stopAfter(ctx, serving context.Context) error {
 // An endpoint is one address and what is served there.
 type endpoint struct {
 	flag, address string
-	connections   func(net.Conn, http.ConnState)
+	connections   *crowd
 	handler       http.Handler
 	tls           *tls.Config  // nil for plain HTTP
 	listener      net.Listener // open from listen on
@@ -137,7 +137,7 @@ func (e *endpoint) serve(ctx context.Context, errorLog *log.Logger) (err error) 
 		TLSConfig:   e.tls,
 		Protocols:   protocols,
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: errorLog, ConnState: e.connections,
+		ErrorLog: errorLog, ConnContext: e.connections.enter, ConnState: e.connections.changed,
 	}
 	stopped := make(chan error, 1)
 	go func() {
