@@ -363,3 +363,16 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc + m.StackInuse)
 }
+
+// client-go closes idle connections after 90 s; were we to do it first, a review
+// sent at that moment would be lost.
+func TestIdleConnectionsOutliveClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serveInMemory(t)
+		c := s.dial()
+		defer c.Close()
+		s.reviewOn(t, c)
+		time.Sleep(100 * time.Second)
+		s.reviewOn(t, c)
+	})
+}

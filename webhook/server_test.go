@@ -187,14 +187,6 @@ func (r *running) beginReview(t *testing.T) (finish func() error) {
 	}
 }
 
-// client-go closes idle connections after 90 s; were we to do it first, a review
-// sent at that moment would be lost.
-func TestIdleConnectionsOutliveClients(t *testing.T) {
-	if idleTimeout <= 90*time.Second {
-		t.Errorf("idle connections are closed after %s", idleTimeout)
-	}
-}
-
 func TestTLS(t *testing.T) {
 	r := run(t)
 	dial := func(c *tls.Config) (*tls.Conn, error) {
