@@ -77,10 +77,7 @@ func (a *annotated) stampReport(choice policy.Choice, r *report) {
 	}
 }
 
-const (
-	maxWarnings     = 8
-	maxWarningBytes = 512 // the longest sentence of ours is shorter; the rest is the user's
-)
+const maxWarnings = 8
 
 // warningText is one warning a line, short enough to stand in an annotation
 // whatever the user wrote.
@@ -91,8 +88,7 @@ func warningText(warnings []policy.Warning) string {
 			lines = append(lines, fmt.Sprintf("and %d more", len(warnings)-i))
 			break
 		}
-		line := w.String()
-		lines = append(lines, line[:min(len(line), maxWarningBytes)])
+		lines = append(lines, w.String())
 	}
 	return strings.ToValidUTF8(strings.Join(lines, "\n"), "?")
 }

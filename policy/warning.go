@@ -1,6 +1,9 @@
 package policy
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Warning tells a user what is wrong with his pod, and what to write instead.
 type Warning struct {
@@ -21,17 +24,28 @@ const (
 	ProbeLeftOut   WarningKind = "probe-left-out"  // a probe of the rule that this pod cannot have
 )
 
-func (w Warning) String() string { return w.Field + ": " + w.Text }
+// String is a line of at most maxBytes: the longest sentence of ours is shorter,
+// the rest is the user's.
+func (w Warning) String() string { return cut(w.Field+": "+w.Text, maxBytes) }
 
 // IsUsersFault tells whether the user can and should mend it: what --validation=deny
 // refuses a driver for.
 func (w Warning) IsUsersFault() bool { return w.Kind == SettingIgnored || w.Kind == HarmfulProbe }
 
-const shownBytes = 40 // of a value that a warning repeats: whoever makes pods chooses it
+// What whoever makes pods has chosen is shown in so many bytes at most.
+const (
+	maxBytes      = 512
+	maxKeyBytes   = len("spark-vitals.io/") + 63 // the longest that can be right
+	maxValueBytes = 40
+)
+
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "?") + "..."
+}
 
 func settingWarning(kind WarningKind, key, value, problem string) Warning {
-	if len(value) > shownBytes {
-		value = value[:shownBytes] + "..."
-	}
-	return Warning{kind, fmt.Sprintf("metadata.annotations[%s]", key), fmt.Sprintf("%+q is ignored: %s", value, problem)}
+	return Warning{kind, fmt.Sprintf("metadata.annotations[%s]", cut(key, maxKeyBytes)), fmt.Sprintf("%+q is ignored: %s", cut(value, maxValueBytes), problem)}
 }

@@ -18,8 +18,8 @@ const maxConnections = 1000
 
 // connections are told of by their endpoint.
 type connections struct {
-	open    *prometheus.GaugeVec
-	refused *prometheus.CounterVec
+	open           *prometheus.GaugeVec
+	refused, begun *prometheus.CounterVec
 }
 
 func newConnections(registry prometheus.Registerer) *connections {
@@ -32,22 +32,29 @@ func newConnections(registry prometheus.Registerer) *connections {
 			Name: "spark_vitals_connections_refused_total",
 			Help: "Connections that were closed, the longest unused first, because too many were open.",
 		}, []string{"endpoint"}),
+		begun: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spark_vitals_requests_begun_total",
+			Help: "Requests of which anything came. Those above the answers that are counted were no HTTP, or broke off before the end of their headers.",
+		}, []string{"endpoint"}),
 	}
-	registry.MustRegister(c.open, c.refused)
+	registry.MustRegister(c.open, c.refused, c.begun)
 	return c
 }
 
 // of an endpoint.
 func (c *connections) of(endpoint string) *crowd {
-	return &crowd{open: c.open.WithLabelValues(endpoint), refused: c.refused.WithLabelValues(endpoint), at: map[net.Conn]*list.Element{}}
+	return &crowd{
+		open: c.open.WithLabelValues(endpoint), refused: c.refused.WithLabelValues(endpoint), begun: c.begun.WithLabelValues(endpoint),
+		at: map[net.Conn]*list.Element{},
+	}
 }
 
 // crowd bounds how many connections of an endpoint are open at a time. One too
 // many ends the one on which nothing has begun or ended for the longest time, so
 // that whoever comes is served, however many stay.
 type crowd struct {
-	open    prometheus.Gauge
-	refused prometheus.Counter
+	open           prometheus.Gauge
+	refused, begun prometheus.Counter
 
 	mu    sync.Mutex
 	order list.List // of guests, the longest unused first
@@ -76,6 +83,9 @@ func (c *crowd) enter(ctx context.Context, connection net.Conn) context.Context 
 
 // changed is http.Server's ConnState.
 func (c *crowd) changed(connection net.Conn, state http.ConnState) {
+	if state == http.StateActive {
+		c.begun.Inc()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	element, stays := c.at[connection]

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -128,7 +129,7 @@ func (h *Handler) answering(path string, judge func(*admission.Request) (verdict
 
 func (h *Handler) fail(path string, req *admission.Request, outcome Outcome, err error, more ...any) admission.Response {
 	h.Metrics.count(path, req, verdict{outcome: outcome})
-	h.Log.Error("admitted unchanged, because of a failure of spark-vitals", append(logged(path, req), append(more, "error", err)...)...)
+	h.Log.Error("admitted unchanged, because of a failure of spark-vitals", append(logged(path, req), append(more, "error", cut(err.Error()))...)...)
 	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{
 		Allowed:  true,
 		Warnings: []string{"spark-vitals failed and left this object as it is; its log says why"},
@@ -145,9 +146,22 @@ func (h *Handler) tell(path string, req *admission.Request, v verdict) {
 }
 
 // logged identifies a request. Nothing else of the object is logged but the names
-// of fields that are warned of: values may be secrets.
+// of fields: values may be secrets.
 func logged(path string, req *admission.Request) []any {
-	return []any{"path", path, "resource", req.Resource.Resource, "namespace", req.Namespace, "name", req.Name, "uid", req.UID, "dryRun", req.DryRun != nil && *req.DryRun}
+	name := req.Name
+	if name == "" {
+		name = generateName(req.Object.Raw)
+	}
+	return []any{"path", path, "resource", cut(req.Resource.Resource), "namespace", cut(req.Namespace), "name", cut(name), "uid", cut(string(req.UID)), "dryRun", req.DryRun != nil && *req.DryRun}
+}
+
+// cut what is longer than any name.
+func cut(text string) string {
+	const most = 300
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "?") + "..."
 }
 
 const maxAnswerWarnings = 8 // the API server cuts off after 4 KiB

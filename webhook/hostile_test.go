@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -273,8 +274,9 @@ spark_vitals_connections_refused_total{endpoint="reviews"} %d
 // call; for two places together no longer than for one.
 func TestNoRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
 		room := newRoom()
-		site := reviews{"mutate", admission.HandlerFunc(func(context.Context, admission.Request) admission.Response { return admission.Allowed("") }), NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), room}
+		site := reviews{"mutate", admission.HandlerFunc(func(context.Context, admission.Request) admission.Response { return admission.Allowed("") }), NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewJSONHandler(&log, nil)), room}
 		review := func(name string) (status int, waited time.Duration) {
 			begun, answer := time.Now(), httptest.NewRecorder()
 			r := httptest.NewRequest(http.MethodPost, "/mutate", strings.NewReader(strings.Replace(emptyReview, `"u"`, `"u","name":"`+name+`"`, 1)))
@@ -298,6 +300,10 @@ func TestNoRoom(t *testing.T) {
 			if status, waited := review(test.waits); status != http.StatusServiceUnavailable || waited != maxWait {
 				t.Errorf("answered by %d after %s", status, waited)
 			}
+			if read := test.full != room.large; read != strings.Contains(log.String(), `"uid":"u"`) {
+				t.Errorf("logged as %.300s", &log)
+			}
+			log.Reset()
 			for _, other := range test.others {
 				if status, waited := review(other); status != http.StatusOK || waited > 0 {
 					t.Errorf("another is answered by %d after %s", status, waited)

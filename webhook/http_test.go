@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -280,6 +281,51 @@ func TestWhatIsTold(t *testing.T) {
 		if strings.Contains(log, secret) || !strings.Contains(log, `"name":"golden"`) || !strings.Contains(log, test.labels[4]) {
 			t.Errorf("%q is logged as %s", test.labels, log)
 		}
+	}
+}
+
+// What is logged of an object that cannot be decoded, has no name yet, or has
+// names as long as may be sent: enough to find it by, no value, and not much.
+func TestLogOfOddObjects(t *testing.T) {
+	long := strings.Repeat("x", 2<<20)
+	for _, test := range []struct{ name, object, want string }{
+		{"golden", `{"metadata":{"creationTimestamp":"hunter2!"}}`, "/metadata/creationTimestamp"},
+		{"golden", `{"spec":{"containers":[{"name":"hunter2","name":"a"}]}}`, "/spec/containers/0/name"},
+		{"", `{"metadata":{"generateName":"nightly-","labels":{"spark-role":"driver"}},"spec":{}}`, `"name":"nightly-"`},
+		{"", `{"metadata":{"generateName":"nightly-"},"spec":{"containers":[{}` + strings.Repeat(",{}", maxElements) + `]}}`, `"name":"nightly-"`},
+		{"golden", `{"metadata":{"labels":{"spark-role":"driver"},"annotations":{"spark-vitals.io/` + long + `":""}},"spec":{"containers":[{"name":"spark-kubernetes-driver"}]}}`, "setting-ignored"},
+		{long, `{}`, "xxx"},
+		{"golden", `{"` + long + `":1,"` + long + `":1}`, "xxx"},
+	} {
+		s := serve(t, policy.Default(), true)
+		request := creation("Pod", []byte(test.object))
+		request.Name = test.name
+		body, err := json.Marshal(admissionv1.AdmissionReview{TypeMeta: reviewType, Request: request})
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.Post(s.URL+"/mutate", "application/json", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		if log := s.log.String(); len(log)+len(answer) > 16<<10 || !strings.Contains(log, test.want) || strings.Contains(log+string(answer), "hunter2") {
+			t.Errorf("%.100s is logged as %.1000s and answered by %.1000s", test.object, log, answer)
+		}
+	}
+}
+
+// An answer that comes too late is counted.
+func TestLostAnswers(t *testing.T) {
+	s := serve(t, policy.Default(), true)
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/mutate", strings.NewReader(emptyReview))
+	r.Header.Set("Content-Type", "application/json")
+	s.Config.Handler.ServeHTTP(httptest.NewRecorder(), r)
+	if n := testutil.ToFloat64(s.metrics.lost); n != 1 {
+		t.Errorf("counted %v times", n)
 	}
 }
 

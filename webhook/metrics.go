@@ -17,6 +17,7 @@ type Metrics struct {
 	warnings *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	lost     prometheus.Counter
 }
 
 // NewMetrics registers the webhook's metrics.
@@ -40,8 +41,12 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "spark_vitals_admission_requests_in_flight",
 			Help: "Admission requests that are being answered.",
 		}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "spark_vitals_admission_answers_lost_total",
+			Help: "Answers for which the caller had not waited, or that could not be written. They count as answered, too.",
+		}),
 	}
-	registry.MustRegister(m.requests, m.warnings, m.seconds, m.inFlight)
+	registry.MustRegister(m.requests, m.warnings, m.seconds, m.inFlight, m.lost)
 	m.beginAtZero()
 	return m
 }

@@ -3,7 +3,6 @@ package webhook
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -122,7 +121,7 @@ func decode(req *admission.Request, into any) error {
 		return errors.New("the review has no object")
 	}
 	if err := json.Unmarshal(req.Object.Raw, into); err != nil {
-		return fmt.Errorf("decoding the object of the review: %w", err)
+		return unreadable("object of the review", err)
 	}
 	return nil
 }

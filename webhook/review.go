@@ -43,13 +43,14 @@ type reviews struct {
 func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	response, status, err := s.answer(w, r)
 	if err != nil {
-		s.log.Warn("not an admission review that can be answered", "path", r.URL.Path, "status", status, "error", err)
 		refuse(w, status, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if err := json.MarshalWrite(w, admissionv1.AdmissionReview{TypeMeta: reviewType, Response: response}); err != nil {
-		s.log.Warn("writing the answer", "path", r.URL.Path, "uid", response.UID, "error", err)
+	err = json.MarshalWrite(w, admissionv1.AdmissionReview{TypeMeta: reviewType, Response: response})
+	if err = errors.Join(err, r.Context().Err()); err != nil {
+		s.metrics.lost.Inc()
+		s.log.Warn("the caller has not waited for the answer", "path", s.path, "uid", response.UID, "error", err)
 	}
 }
 
@@ -69,30 +70,41 @@ func (s reviews) answer(w http.ResponseWriter, r *http.Request) (response *admis
 	defer places.leave()
 	body, status, err := s.room.read(w, r, &places)
 	if err != nil {
-		return nil, status, err
+		return s.failed(body, status, err)
 	}
 	if n := elements(body); n > maxElements {
 		return s.leaveAlone(body, n)
 	}
 	if err := places.take(r.Context(), s.room.toAnswer(body)); err != nil {
-		return nil, http.StatusServiceUnavailable, err
+		return s.failed(body, http.StatusServiceUnavailable, err)
 	}
 	req, err := readReview(body)
 	if err != nil {
-		return nil, http.StatusBadRequest, err
+		return s.failed(body, http.StatusBadRequest, err)
 	}
 	answer := s.handler.Handle(r.Context(), *req)
 	if err := answer.Complete(*req); err != nil {
-		return nil, http.StatusInternalServerError, fmt.Errorf("encoding the patch: %w", err)
+		return s.failed(body, http.StatusInternalServerError, fmt.Errorf("encoding the patch: %w", err))
 	}
 	return &answer.AdmissionResponse, 0, nil
+}
+
+// failed is no answer. It is logged with the name of the object, as far as the
+// review shows it.
+func (s reviews) failed(body []byte, status int, err error) (*admissionv1.AdmissionResponse, int, error) {
+	attributes := []any{"path", s.path}
+	if req, err := identify(body); err == nil {
+		attributes = logged(s.path, req)
+	}
+	s.log.Warn("not an admission review that can be answered", append(attributes, "status", status, "error", cut(err.Error()))...)
+	return nil, status, err
 }
 
 // leaveAlone allows an object that would take too much memory to decode.
 func (s reviews) leaveAlone(body []byte, elements int) (*admissionv1.AdmissionResponse, int, error) {
 	req, err := identify(body)
 	if err != nil {
-		return nil, http.StatusBadRequest, err
+		return s.failed(nil, http.StatusBadRequest, err)
 	}
 	s.metrics.count(s.path, req, verdict{outcome: TooLarge})
 	s.log.Warn("admitted unchanged, because it is too large", append(logged(s.path, req), "elements", elements)...)
@@ -106,7 +118,7 @@ func (s reviews) leaveAlone(body []byte, elements int) (*admissionv1.AdmissionRe
 func readReview(body []byte) (*admission.Request, error) {
 	var review admissionv1.AdmissionReview
 	if err := json.Unmarshal(body, &review); err != nil {
-		return nil, fmt.Errorf("decoding the review: %w", err)
+		return nil, unreadable("review", err)
 	}
 	if review.TypeMeta != reviewType {
 		return nil, fmt.Errorf("the body is a %.40q of %.40q; only an AdmissionReview of admission.k8s.io/v1 is read", review.Kind, review.APIVersion)
@@ -128,18 +140,48 @@ func identify(body []byte) (*admission.Request, error) {
 			Namespace   string                      `json:"namespace"`
 			Name        string                      `json:"name"`
 			DryRun      *bool                       `json:"dryRun"`
+			Object      named                       `json:"object"`
 		} `json:"request"`
 	}
 	if err := json.Unmarshal(body, &review, jsontext.AllowDuplicateNames(true)); err != nil {
-		return nil, fmt.Errorf("decoding the review: %w", err)
+		return nil, unreadable("review", err)
 	}
 	r := review.Request
 	if r.UID == "" {
 		return nil, errNoUID
 	}
-	return &admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+	req := &admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 		UID: r.UID, Resource: r.Resource, SubResource: r.SubResource, Operation: r.Operation, Namespace: r.Namespace, Name: r.Name, DryRun: r.DryRun,
-	}}, nil
+	}}
+	if r.Name == "" {
+		req.Name = r.Object.Metadata.GenerateName
+	}
+	return req, nil
+}
+
+// named is an object, of which nothing is read but the beginning of the name that
+// it has from its maker where the API server is to choose the rest.
+type named struct {
+	Metadata struct {
+		GenerateName string `json:"generateName"`
+	} `json:"metadata"`
+}
+
+func generateName(object []byte) string {
+	var n named
+	_ = json.Unmarshal(object, &n, jsontext.AllowDuplicateNames(true)) // what cannot be read has no name
+	return n.Metadata.GenerateName
+}
+
+// unreadable says where a JSON is wrong, without a value of the user's.
+func unreadable(what string, err error) error {
+	if wrong := (*json.SemanticError)(nil); errors.As(err, &wrong) {
+		return fmt.Errorf("decoding the %s: %q is no %v", what, cut(string(wrong.JSONPointer)), wrong.GoType)
+	}
+	if wrong := (*jsontext.SyntacticError)(nil); errors.As(err, &wrong) {
+		return fmt.Errorf("decoding the %s: no JSON at byte %d, after %q", what, wrong.ByteOffset, cut(string(wrong.JSONPointer)))
+	}
+	return fmt.Errorf("decoding the %s: %T", what, err)
 }
 
 var errNoUID = errors.New("the review has no request.uid")
