@@ -9,15 +9,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
-	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
-	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/spark-vitals/spark-vitals/policy"
@@ -57,20 +54,20 @@ type server struct {
 // without losing a review.
 func Run(ctx context.Context, c Config) error {
 	s := &server{Config: c}
-	certificates, err := certwatcher.New(filepath.Join(c.CertDir, "tls.crt"), filepath.Join(c.CertDir, "tls.key"))
-	if err != nil {
-		return fmt.Errorf("reading tls.crt and tls.key from --cert-dir %s: %w", c.CertDir, err)
-	}
 	registry := prometheus.NewRegistry()
+	certificates, err := readCertificates(c.CertDir, registry, c.Log)
+	if err != nil {
+		return err
+	}
 	handshakeErrors := newHandshakeErrors()
-	registry.MustRegister(certificateExpiry(certificates), handshakeErrors)
+	registry.MustRegister(handshakeErrors)
 	handler := &Handler{Policy: c.Policy, Metrics: NewMetrics(registry), Log: c.Log, Deny: c.Deny}
 
 	open := newConnections(registry)
 	endpoints := []endpoint{
 		{flag: "health-probe-bind-address", address: c.HealthProbeBindAddress, connections: open.of("health"), handler: s.health()},
-		{flag: "metrics-bind-address", address: c.MetricsBindAddress, connections: open.of("metrics"), handler: promhttp.HandlerFor(prometheus.Gatherers{registry, ctrlmetrics.Registry}, promhttp.HandlerOpts{})},
-		{flag: "bind-address", address: c.BindAddress, connections: open.of("reviews"), handler: s.reviews(handler), tls: tlsConfig(certificates)},
+		{flag: "metrics-bind-address", address: c.MetricsBindAddress, connections: open.of("metrics"), handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{})},
+		{flag: "bind-address", address: c.BindAddress, connections: open.of("reviews"), handler: s.reviews(handler), tls: certificates.config()},
 	}
 	for i := range endpoints {
 		if err := endpoints[i].listen(ctx); err != nil {
@@ -78,7 +75,7 @@ func Run(ctx context.Context, c Config) error {
 		}
 	}
 	tasks, serving := errgroup.WithContext(context.WithoutCancel(ctx))
-	tasks.Go(func() error { return certificates.Start(serving) })
+	tasks.Go(func() error { return certificates.keepReading(serving) })
 	errorLog := log.New(&serverErrors{count: handshakeErrors, log: c.Log}, "", 0)
 	for _, e := range endpoints {
 		tasks.Go(func() error { return e.serve(serving, errorLog) })

@@ -202,6 +202,15 @@ func TestTLS(t *testing.T) {
 	if _, err := dial(&tls.Config{NextProtos: []string{"h2"}}); err == nil {
 		t.Error("HTTP/2 is served")
 	}
+	if err := os.Remove(filepath.Join(r.CertDir, "tls.crt")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "telling that the certificate cannot be read", func() bool {
+		return strings.Contains(r.metrics(t), "spark_vitals_certificate_read_errors_total 1")
+	})
+	if _, err := r.review(); err != nil {
+		t.Errorf("while it cannot be read: %v", err)
+	}
 	renewed := writeCertificate(t, r.CertDir)
 	eventually(t, "serving the renewed certificate", func() bool {
 		c, err := dial(&tls.Config{})
@@ -224,11 +233,31 @@ func TestMetricsEndpoint(t *testing.T) {
 		fmt.Sprintf("spark_vitals_certificate_expiry_timestamp_seconds %g\n", float64(r.certificate.NotAfter.Unix())),
 		"spark_vitals_tls_handshake_errors_total 1", // counted when the server comes to it
 		`spark_vitals_connections{endpoint="metrics"} 1`,
-		"certwatcher_read_certificate_total",
+		"spark_vitals_certificate_read_errors_total 0",
 	} {
 		eventually(t, "showing "+want, func() bool { return strings.Contains(r.metrics(t), want) })
 	}
 	checkMetrics(t, r.metrics(t))
+}
+
+// What net/http itself answers, or does not, is counted as begun.
+func TestNoRequests(t *testing.T) {
+	r := run(t)
+	for i, text := range []string{"no HTTP\r\n\r\n", "POST /mutate HTTP/1.1\r\n\r\n", "POST /mutate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: x\r\n\r\n", "POST /mut"} {
+		c, err := tls.Dial("tcp", r.BindAddress, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf(`spark_vitals_requests_begun_total{endpoint="reviews"} %d`, i+1)
+		eventually(t, "showing "+want, func() bool { return strings.Contains(r.metrics(t), want) })
+		c.Close()
+	}
+	if strings.Contains(r.metrics(t), "spark_vitals_admission_duration_seconds_count") {
+		t.Error("answered as reviews")
+	}
 }
 
 // Names and labels of our metrics follow Prometheus' rules, and docs/operations.md

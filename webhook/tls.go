@@ -4,36 +4,74 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-func tlsConfig(certificates *certwatcher.CertWatcher) *tls.Config {
+// certificates are what is served, and read anew again and again. They are not
+// watched: a node with many pods may have no inotify instance left.
+type certificates struct {
+	dir     string
+	current atomic.Pointer[tls.Certificate]
+	errors  prometheus.Counter
+	log     *slog.Logger
+}
+
+const readEvery = 5 * time.Second
+
+// readCertificates for the first time.
+func readCertificates(dir string, registry prometheus.Registerer, log *slog.Logger) (*certificates, error) {
+	c := &certificates{dir: dir, log: log, errors: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "spark_vitals_certificate_read_errors_total",
+		Help: "Certificates that could not be read from disk; the one before is served on.",
+	})}
+	registry.MustRegister(c.errors, c.expiry())
+	return c, c.read()
+}
+
+func (c *certificates) read() error {
+	read, err := tls.LoadX509KeyPair(filepath.Join(c.dir, "tls.crt"), filepath.Join(c.dir, "tls.key"))
+	if err != nil {
+		return fmt.Errorf("reading tls.crt and tls.key from --cert-dir %s: %w", c.dir, err)
+	}
+	if before := c.current.Swap(&read); before == nil || !before.Leaf.Equal(read.Leaf) {
+		c.log.Info("serving a certificate", "until", read.Leaf.NotAfter)
+	}
+	return nil
+}
+
+// keepReading until the context ends.
+func (c *certificates) keepReading(ctx context.Context) error {
+	wait.UntilWithContext(ctx, func(context.Context) {
+		if err := c.read(); err != nil {
+			c.errors.Inc()
+			c.log.Error("the certificate before is served on", "error", err)
+		}
+	}, readEvery)
+	return nil
+}
+
+func (c *certificates) config() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS13,
-		NextProtos:     []string{"http/1.1"},
-		GetCertificate: certificates.GetCertificate,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
 	}
 }
 
-// certificateExpiry is exported because an expired certificate is silent: the
-// API server cannot call, and with failurePolicy Ignore goes on without.
-func certificateExpiry(certificates *certwatcher.CertWatcher) prometheus.Collector {
+// expiry is exported because an expired certificate is silent: the API server
+// cannot call, and with failurePolicy Ignore goes on without.
+func (c *certificates) expiry() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "spark_vitals_certificate_expiry_timestamp_seconds",
 		Help: "When the serving certificate expires, in seconds since 1970.",
-	}, func() float64 {
-		certificate, err := certificates.GetCertificate(nil)
-		if err != nil || certificate.Leaf == nil {
-			return 0
-		}
-		return float64(certificate.Leaf.NotAfter.Unix())
-	})
+	}, func() float64 { return float64(c.current.Load().Leaf.NotAfter.Unix()) })
 }
 
 func newHandshakeErrors() prometheus.Counter {
