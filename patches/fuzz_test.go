@@ -19,7 +19,8 @@ import (
 
 // FuzzPatch: whatever the pod, if the webhook can decode it, the operations apply
 // to its bytes and agree with the typed pod, touch nothing but what is ours to
-// touch, and applying again does nothing.
+// touch, and applying again does nothing. (That the result is valid is for the API
+// server to say: TestGeneratedPods in e2e/apiserver.)
 func FuzzPatch(f *testing.F) {
 	var policies []*policy.Policy
 	for _, source := range []string{"", "ruleSet: gentle", "ruleSet: strict", "ruleSet: ui", generate.Everything} {
