@@ -202,6 +202,13 @@ func TestTrust(t *testing.T) {
 				t.Errorf("the second time: %s", action.GetVerb())
 			}
 		}
+		if err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(t.Context(), "spark-vitals", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		go trust()
+		if err := <-done; err != nil {
+			t.Errorf("without a validating webhook: %v", err)
+		}
 	})
 }
 

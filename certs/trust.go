@@ -11,14 +11,15 @@ import (
 
 	"gomodules.xyz/jsonpatch/v2"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 )
 
-// Trust writes the CA of a Secret, once it is there, into the mutating and the
-// validating webhook configuration of a name. Nothing else of them is changed,
+// Trust writes the CA of a Secret, once it is there, into the mutating webhook
+// configuration of a name, and the validating one if there is one. Nothing else of them is changed,
 // and nothing where it stands already.
 func Trust(ctx context.Context, client kubernetes.Interface, namespace, secret, configuration string, log *slog.Logger) error {
 	ca, err := waitForCA(ctx, client, namespace, secret)
@@ -42,6 +43,9 @@ func Trust(ctx context.Context, client kubernetes.Interface, namespace, secret, 
 	}
 	validating := client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	v, err := validating.Get(ctx, configuration, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
