@@ -40,6 +40,9 @@ cluster: ## a whole cluster with real Spark's images, which stays
 cluster-down: ## end it
 	cd e2e && go run ./setup down
 
+idle: ## leave the webhook idle for N (10) rounds of 95 s: no pod is missed after them
+	cd e2e && go test -count=1 -timeout=4h -v -run TestIdle ./failing -args -idle=$(or $(N),10)
+
 FUZZ = -run '^$$' -fuzztime $(or $(T),1m) -fuzzminimizetime 20x
 fuzz: ## look for input that breaks something, for T (1m) each
 	go test ./policy -fuzz FuzzParse $(FUZZ)
@@ -63,5 +66,5 @@ session: ## record the front page's session anew, on a real API server, and draw
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help build image demo test lint unit apiserver e2e e2e-all cluster cluster-down fuzz bench golden session clean
+.PHONY: help build image demo test lint unit apiserver e2e e2e-all cluster cluster-down idle fuzz bench golden session clean
 .DEFAULT_GOAL = help

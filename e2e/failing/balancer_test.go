@@ -2,6 +2,7 @@ package failing
 
 import (
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -21,6 +22,7 @@ type balancer struct {
 	all   []*cluster.Webhook
 	ready []string // addresses
 	next  int
+	open  map[*net.TCPConn]chan struct{} // by the caller's end; closed when it has gone
 }
 
 const askEvery = time.Second // as a readiness probe does
@@ -31,7 +33,7 @@ func balance(t *testing.T) *balancer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &balancer{url: "https://" + listener.Addr().String()}
+	b := &balancer{url: "https://" + listener.Addr().String(), open: map[*net.TCPConn]chan struct{}{}}
 	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
@@ -39,7 +41,7 @@ func balance(t *testing.T) *balancer {
 			if err != nil {
 				return
 			}
-			go b.forward(from)
+			go b.forward(from.(*net.TCPConn))
 		}
 	}()
 	asking := time.NewTicker(askEvery)
@@ -92,8 +94,18 @@ func (b *balancer) pick() string {
 
 // forward to another where one refuses: that a cluster, too, soon learns of a
 // container that has ended is taken for granted here.
-func (b *balancer) forward(from net.Conn) {
-	defer from.Close()
+func (b *balancer) forward(from *net.TCPConn) {
+	gone := make(chan struct{})
+	b.mu.Lock()
+	b.open[from] = gone
+	b.mu.Unlock()
+	defer func() {
+		from.Close()
+		b.mu.Lock()
+		delete(b.open, from)
+		b.mu.Unlock()
+		close(gone)
+	}()
 	for range 3 {
 		to, err := net.Dial("tcp", b.pick())
 		if err != nil {
@@ -106,5 +118,17 @@ func (b *balancer) forward(from net.Conn) {
 		}()
 		_, _ = io.Copy(from, to)
 		return
+	}
+}
+
+// dismiss the callers, who are idle, and wait until they have noticed: their next
+// calls are on new connections.
+func (b *balancer) dismiss() {
+	b.mu.Lock()
+	open := maps.Clone(b.open)
+	b.mu.Unlock()
+	for from, gone := range open {
+		_ = from.CloseWrite()
+		<-gone
 	}
 }
