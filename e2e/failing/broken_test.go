@@ -3,14 +3,18 @@ package failing
 import (
 	"crypto/tls"
 	"crypto/x509/pkix"
+	"errors"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,22 +37,27 @@ func TestBrokenWebhooks(t *testing.T) {
 	answer := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
 	}
+	serving := func(handler http.Handler) func(*testing.T, *atomic.Int32) string {
+		return func(t *testing.T, calls *atomic.Int32) string { return serve(t, handler, calls) }
+	}
 	for name, test := range map[string]struct {
-		handler http.Handler
-		missed  int
+		peer   func(*testing.T, *atomic.Int32) (url string)
+		missed int
 	}{
-		"down":        {nil, 1},
-		"hangs":       {http.HandlerFunc(hang), 1},
-		"garbage":     {answer("garbage"), 1},
-		"empty":       {answer(""), 1},
-		"another-uid": {answer(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u","allowed":true}}`), 1},
-		"fails":       {http.NotFoundHandler(), 1},
-		"breaks-off":  {http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), 1},
-		"panics":      {panics, 0},
+		"down":        {serving(nil), 1},
+		"black-hole":  {blackHole, 1},
+		"no-hands":    {shakesNoHands, 1},
+		"hangs":       {serving(http.HandlerFunc(hang)), 1},
+		"garbage":     {serving(answer("garbage")), 1},
+		"empty":       {serving(answer("")), 1},
+		"another-uid": {serving(answer(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u","allowed":true}}`)), 1},
+		"fails":       {serving(http.NotFoundHandler()), 1},
+		"breaks-off":  {serving(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })), 1},
+		"panics":      {serving(panics), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var calls atomic.Int32
-			s := register(t, name, serve(t, test.handler, &calls))
+			s := register(t, name, test.peer(t, &calls))
 			before := failedOpen(t)
 			eventually(t, "called", func() bool { // the API server takes a moment to know of a registration
 				begun := time.Now()
@@ -101,4 +110,50 @@ func serve(t *testing.T, handler http.Handler, calls *atomic.Int32) (url string)
 		t.Cleanup(server.Close)
 	}
 	return server.URL
+}
+
+// shakesNoHands: whoever connects hears nothing.
+func shakesNoHands(t *testing.T, _ *atomic.Int32) (url string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+		}
+	}()
+	return "https://" + listener.Addr().String()
+}
+
+// blackHole is an address that does not even say no, as one behind a firewall: a
+// socket whose queue is full, and that nobody accepts from.
+func blackHole(t *testing.T, _ *atomic.Int32) (url string) {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(socket) })
+	if err := errors.Join(syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(socket, 0)); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port)
+	for {
+		c, err := net.DialTimeout("tcp", address, 500*time.Millisecond)
+		if err != nil {
+			return "https://" + address
+		}
+		t.Cleanup(func() { c.Close() })
+	}
 }
