@@ -151,13 +151,17 @@ func (f *facts) applications() []application {
 	return slices.Collect(maps.Keys(f.waiting))
 }
 
-// count those that are not done.
-func (f *facts) count() int {
+// due are those that are to be written now, and are not done.
+func (f *facts) due(now time.Time) int {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	n := f.taken
 	for _, all := range f.waiting {
-		n += len(all)
+		for _, w := range all {
+			if !w.due.After(now) {
+				n++
+			}
+		}
 	}
 	return n
 }

@@ -17,16 +17,16 @@ func TestFacts(t *testing.T) {
 	corrected.Cause = oom.OOMKilled
 	f.add(app, []fact{one})
 	f.add(app, []fact{same, corrected})
-	if n := f.count(); n != 2 {
+	if n := f.due(now.Add(time.Hour)); n != 2 {
 		t.Fatalf("%d wait, want 2: a termination and its correction", n)
 	}
 	all, _, done := f.take(app, now)
-	if again, _, _ := f.take(app, now); len(all) != 2 || len(again) != 0 || f.count() != 2 {
-		t.Fatalf("%d taken, then %d, %d not done", len(all), len(again), f.count())
+	if again, _, _ := f.take(app, now); len(all) != 2 || len(again) != 0 || f.due(now.Add(time.Hour)) != 2 {
+		t.Fatalf("%d taken, then %d, %d not done", len(all), len(again), f.due(now.Add(time.Hour)))
 	}
 	f.add(app, all) // writing failed
 	done()
-	if n := f.count(); n != 2 || len(f.applications()) != 1 {
+	if n := f.due(now.Add(time.Hour)); n != 2 || len(f.applications()) != 1 {
 		t.Fatalf("%d wait after a failure", n)
 	}
 }
@@ -41,8 +41,8 @@ func TestFactsAreDue(t *testing.T) {
 	}
 	all, next, done := f.take(app, now)
 	done()
-	if len(all) != 1 || next != now.Add(time.Second) || f.count() != 2 {
-		t.Fatalf("%d taken, the next is due at %s, %d wait", len(all), next, f.count())
+	if len(all) != 1 || next != now.Add(time.Second) || f.due(now.Add(time.Hour)) != 2 {
+		t.Fatalf("%d taken, the next is due at %s, %d wait", len(all), next, f.due(now.Add(time.Hour)))
 	}
 	f.hurry()
 	if all, next, _ = f.take(app, now); len(all) != 2 || !next.IsZero() {

@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,7 +34,7 @@ func (r *recorder) podsWatched() *cache.ListWatch {
 			w, err := pods.Watch(ctx, options)
 			switch {
 			case err == nil:
-				return goingOn(w, options.SendInitialEvents != nil), nil
+				return goingOn(w, options.SendInitialEvents != nil, r.ended), nil
 			case options.SendInitialEvents != nil || historyGone(err): // it is a list, or must be
 				return nil, err
 			}
@@ -49,27 +50,57 @@ func historyGone(err error) bool { return apierrors.IsResourceExpired(err) || ap
 // atLeast is how long a watch must last for a reflector to go on with another.
 const atLeast = time.Second
 
+// maxBarren watches in a row that end at once and told nothing are trouble that a
+// new list may find the way out of.
+const maxBarren = 5
+
+var errBarren = errors.New("the watch ended at once and told nothing")
+
+// ended is told of each watch's end, and says whether to list anew.
+func (r *recorder) ended(barren bool) *apierrors.StatusError {
+	if !barren {
+		r.barren.Store(0)
+		return nil
+	}
+	r.blind.failed(r.now())
+	r.failed("watch", errBarren)
+	if r.barren.Add(1)%maxBarren == 0 {
+		return apierrors.NewInternalError(errBarren)
+	}
+	return nil
+}
+
 // goingOn is a watch whose errors are ends, and which ends no sooner than after
 // a second; while it begins with a list, its errors are the reflector's.
-func goingOn(w watch.Interface, list bool) watch.Interface {
+func goingOn(w watch.Interface, list bool, ended func(barren bool) *apierrors.StatusError) watch.Interface {
 	events := make(chan watch.Event)
 	going := watch.NewProxyWatcher(events)
 	go func() {
 		defer close(events)
 		defer w.Stop()
-		early := time.After(atLeast)
+		begun, told := time.Now(), false
 		for {
 			select {
 			case <-going.StopChan():
 				return
 			case event, ok := <-w.ResultChan():
 				if !ok || event.Type == watch.Error && !list && !historyGone(apierrors.FromObject(event.Object)) {
+					rest := atLeast - time.Since(begun)
 					select {
-					case <-early:
+					case <-time.After(rest):
 					case <-going.StopChan():
+						return
+					}
+					if err := ended(rest > 0 && !told); err != nil {
+						event = watch.Event{Type: watch.Error, Object: &err.ErrStatus}
+						select {
+						case events <- event:
+						case <-going.StopChan():
+						}
 					}
 					return
 				}
+				told = true
 				list = list && !endsList(event)
 				select {
 				case events <- event:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,7 +47,7 @@ func TestGoingOn(t *testing.T) {
 				from.Stop()
 				begun := time.Now()
 				var got []watch.Event
-				for e := range goingOn(from, test.list).ResultChan() {
+				for e := range goingOn(from, test.list, fine).ResultChan() {
 					got = append(got, e)
 				}
 				if d := cmp.Diff(test.want, got); d != "" {
@@ -65,7 +66,7 @@ func TestGoingOnIsStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from := watch.NewFakeWithChanSize(1, false)
 		from.Action(watch.Added, &corev1.Pod{})
-		goingOn(from, false).Stop()
+		goingOn(from, false, fine).Stop()
 		synctest.Wait() // or the test fails by what still runs
 		if !from.IsStopped() {
 			t.Error("what it comes from goes on")
@@ -94,4 +95,30 @@ func TestWatchCannotBegin(t *testing.T) {
 			}
 		})
 	}
+}
+
+func fine(bool) *apierrors.StatusError { return nil }
+
+// Watches that end at once and tell nothing are told, and end in a new list; not
+// those of a cluster where nothing happens.
+func TestBarrenWatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := recording(t, dead(t, ""))
+		s.now = time.Now
+		lists := 0
+		for i := range 3 * maxBarren {
+			from := watch.NewFake()
+			going := goingOn(from, false, s.ended)
+			if i < maxBarren {
+				time.Sleep(time.Minute)
+			}
+			from.Stop()
+			for range going.ResultChan() {
+				lists++
+			}
+		}
+		if failed := testutil.ToFloat64(s.metrics.errors.WithLabelValues("watch")); lists != 2 || failed != 2*maxBarren {
+			t.Errorf("%d lists, %v failures", lists, failed)
+		}
+	})
 }

@@ -89,6 +89,8 @@ type recorder struct {
 	untold     atomic.Int64 // tellings that are not done
 	backlog    *rate.Limiter
 	turns      turns
+	ending     atomic.Bool
+	barren     atomic.Int32 // watches in a row that told nothing
 	blind      outage
 	instance   string
 	now        func() time.Time
@@ -117,7 +119,7 @@ func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
 	_, inErr := r.namespaces.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: r.optsIn})
 	registry.MustRegister(newMissed(r.missedInjections), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "spark_vitals_deaths_waiting", Help: "Deaths that were seen and are not written yet, and Events that are not told yet.",
-	}, func() float64 { return float64(r.facts.count()) + float64(r.untold.Load()) }))
+	}, func() float64 { return float64(r.facts.due(r.now())) + float64(r.untold.Load()) }))
 	return r, errors.Join(err, inErr,
 		r.pods.SetTransform(strip),
 		r.pods.SetWatchErrorHandlerWithContext(r.watchFailed),
@@ -287,18 +289,24 @@ func (r *recorder) attempt(ctx context.Context, app application) (err error) {
 // finish writes and tells what is left when the recorder is told to end, as far
 // as the context lets it.
 func (r *recorder) finish(ctx context.Context) {
+	r.ending.Store(true)
 	r.facts.hurry()
-	tasks := new(errgroup.Group)
-	tasks.SetLimit(workers)
-	for _, app := range r.facts.applications() {
-		tasks.Go(func() error {
-			return wait.PollUntilContextCancel(ctx, firstRetry, true, func(context.Context) (bool, error) {
+	_ = wait.PollUntilContextCancel(ctx, firstRetry, true, func(context.Context) (bool, error) {
+		var again atomic.Bool
+		tasks := new(errgroup.Group)
+		tasks.SetLimit(workers)
+		for _, app := range r.facts.applications() {
+			tasks.Go(func() error {
 				err := r.attempt(ctx, app) // is logged
-				return err == nil || errors.Is(err, errBacklog) || errors.Is(err, errRefused), nil
+				if err != nil && !errors.Is(err, errBacklog) && !errors.Is(err, errRefused) {
+					again.Store(true)
+				}
+				return nil
 			})
-		})
-	}
-	_ = tasks.Wait()
+		}
+		_ = tasks.Wait()
+		return !again.Load(), nil
+	})
 	_ = wait.PollUntilContextCancel(ctx, firstRetry, true, func(context.Context) (bool, error) { return r.untold.Load() == 0, nil })
 }
 

@@ -2,8 +2,6 @@ package recorder
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -14,12 +12,9 @@ import (
 )
 
 const (
-	// How much later a replica writes that lets another go first: longer each
-	// time that both wrote, as happens when the API server is slow.
-	behindAtLeast, behindAtMost = 2 * time.Second, 16 * time.Second
-	// Deaths that are older say nothing of who writes now: they may be this
-	// replica's own, of before it was restarted.
-	turnsOver = time.Minute
+	// A replica that lets another go first writes so much later. It is also what
+	// a death costs whose first replica is gone.
+	behind = 500 * time.Millisecond
 	// Deaths that are remembered as written by this replica.
 	maxMine = 8192
 )
@@ -29,15 +24,17 @@ const (
 // has not goes first again. It decides when a death is written, never whether.
 type turns struct {
 	mine   *lru.Cache
-	behind atomic.Int64 // a time.Duration
+	second atomic.Bool
 }
 
 func newTurns() turns { return turns{mine: lru.New(maxMine)} }
 
 // wait for another replica to write.
 func (t *turns) wait() time.Duration {
-	behind := time.Duration(t.behind.Load())
-	return behind + rand.N(behind/2+1)
+	if t.second.Load() {
+		return behind
+	}
+	return 0
 }
 
 // wrote: it was this replica's turn.
@@ -45,22 +42,18 @@ func (t *turns) wrote(driver types.UID, all []oom.Termination) {
 	for i := range all {
 		t.mine.Add(turn(driver, &all[i]), nil)
 	}
-	t.behind.Store(0)
+	t.second.Store(false)
 }
 
-// found deaths written, by this replica or by another, before or after it tried.
-func (t *turns) found(driver types.UID, all []oom.Termination, tried bool, now time.Time) {
-	if !slices.ContainsFunc(all, func(d oom.Termination) bool {
-		_, mine := t.mine.Get(turn(driver, &d))
-		return !mine && now.Sub(d.At.Time) < turnsOver
-	}) {
-		return
+// found deaths written, by this replica or by another. Old ones say nothing of
+// who writes now: they may be this replica's own, of before it was restarted.
+func (t *turns) found(driver types.UID, record *oom.Record, facts []fact, now time.Time) {
+	for i := range facts {
+		f := &facts[i].Termination
+		if _, mine := t.mine.Get(turn(driver, f)); !mine && record.Holds(f) && now.Sub(f.At.Time) < time.Minute {
+			t.second.Store(true)
+		}
 	}
-	behind := max(time.Duration(t.behind.Load()), behindAtLeast)
-	if tried {
-		behind = min(2*behind, behindAtMost)
-	}
-	t.behind.Store(int64(behind))
 }
 
 func turn(driver types.UID, t *oom.Termination) string {

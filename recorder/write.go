@@ -61,7 +61,7 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 	}
 	if err == nil || errors.Is(err, errGone) {
 		proven, unknown := r.proven(ctx, record, doubtful)
-		if unknown != nil && r.queue.NumRequeues(app) < patience {
+		if unknown != nil && r.patient(app) {
 			return unknown // nothing is told that may be corrected at once
 		}
 		if len(proven) > 0 {
@@ -80,10 +80,15 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 			r.tellWithoutDriver(f)
 		}
 		return nil
-	case err == nil, errors.Is(err, errRefused), r.queue.NumRequeues(app) >= patience:
+	case err == nil, errors.Is(err, errRefused), !r.patient(app):
 		r.tell(driver, &record, certain)
 	}
 	return err
+}
+
+// patient with an application: what fails may succeed soon.
+func (r *recorder) patient(app application) bool {
+	return !r.ending.Load() && r.queue.NumRequeues(app) < patience
 }
 
 // news are the facts that do not stand in the record.
@@ -163,14 +168,14 @@ func (r *recorder) read(driver spark.Pod) oom.Record {
 // could not be written.
 func (r *recorder) writeOn(ctx context.Context, driver *spark.Pod, facts []fact) (record oom.Record, err error) {
 	room := oom.Plenty
-	for attempt := range attempts {
+	for range attempts {
 		record = r.read(*driver)
 		news := record.Add(terminations(facts)...)
 		if driver.Annotations[annotations.State] != "" { // true, or a stranger's: the pod decides
 			record.Add(oom.Terminations(oom.Evidence{Pod: driver.Pod})...)
 		}
 		if len(news) == 0 && driver.Annotations[annotations.State] == string(record.State()) {
-			r.turns.found(driver.UID, terminations(facts), attempt > 0, r.now())
+			r.turns.found(driver.UID, &record, facts, r.now())
 			return record, nil
 		}
 		r.sawExecutors(&record, *driver)
