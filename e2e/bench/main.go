@@ -11,8 +11,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/go-logr/logr"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
@@ -64,6 +66,17 @@ type document struct{ strings.Builder }
 func (d *document) say(format string, args ...any) {
 	fmt.Fprintf(d, format+"\n", args...)
 	fmt.Fprintf(os.Stderr, format+"\n", args...)
+}
+
+// heading says when and where it was measured.
+func (d *document) heading() error {
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return err
+	}
+	d.say("Written by `make bench` on %s, %s, %d cores, which the load and what is measured share. The load average at its beginning was %s; above the number of cores, times in milliseconds are those of a busy machine, and only their ratios mean something. Times in microseconds are of the CPU.",
+		time.Now().Format("2006-01-02"), runtime.Version(), runtime.NumCPU(), strings.Fields(string(load))[0])
+	return nil
 }
 
 // table with a row of headings.

@@ -41,6 +41,9 @@ func benchRecorder(ctx context.Context, d *document) error {
 }
 
 func benchRecorders(ctx context.Context, c *cluster.ControlPlane, d *document) error {
+	if err := d.heading(); err != nil {
+		return err
+	}
 	load := recorderLoad{Pods: 10000, Rate: 50, Duration: time.Minute, Replicas: 2}
 	config := rest.CopyConfig(c.Config)
 	config.AcceptContentTypes, config.ContentType = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf // as kubelets do
@@ -61,6 +64,10 @@ func benchRecorders(ctx context.Context, c *cluster.ControlPlane, d *document) e
 		return err
 	}
 	b.describe(d, without, with)
+	wanted := &aims{}
+	wanted.add("p99 from status write to record, ms", quantile(with.lags, .99), 1000)
+	wanted.add("recorder, memory at most, MiB", slices.Max(with.memory), 100)
+	wanted.write(d)
 	return nil
 }
 
@@ -347,7 +354,7 @@ func memory(pid int, field string) float64 {
 }
 
 func (b *recorderBench) describe(d *document, without, with *measured) {
-	d.say("%d pods watched; %d executors a second die for %s, each deleted a second later.", b.Pods, b.Rate, b.Duration)
+	d.say("\n%d pods watched; %d executors a second die for %s, each deleted a second later.", b.Pods, b.Rate, b.Duration)
 	row := func(what string, show func(*measured) string) { d.row(what, show(without), show(with)) }
 	d.table("", "no recorder", fmt.Sprintf("%d recorders", b.Replicas))
 	row("deaths", func(m *measured) string { return strconv.Itoa(m.deaths) })

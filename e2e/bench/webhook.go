@@ -4,10 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
-	"runtime"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -18,12 +15,9 @@ var (
 )
 
 func benchWebhook(ctx context.Context, d *document) error {
-	load, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
+	if err := d.heading(); err != nil {
 		return err
 	}
-	d.say("Written by `make bench` on %s, %s, %d cores, which the load and what is measured share. The load average at its beginning was %s; above the number of cores, times in milliseconds are those of a busy machine, and only their ratios mean something. Times in microseconds are of the CPU.",
-		time.Now().Format("2006-01-02"), runtime.Version(), runtime.NumCPU(), strings.Fields(string(load))[0])
 	wanted := &aims{}
 	for _, part := range []func(context.Context, *document, *aims) error{benchAlone, benchCreates, benchLoad} {
 		if err := part(ctx, d, wanted); err != nil {
