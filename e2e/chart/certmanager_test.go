@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -127,25 +126,17 @@ func renew(t *testing.T, namespace, name string) {
 	}
 }
 
-// applyCRDs makes cert-manager's CRDs, those that come with the module that the
-// controllers are of.
+// applyCRDs makes cert-manager's CRDs.
 func applyCRDs(ctx context.Context) error {
-	root, err := cluster.Root()
-	if err != nil {
-		return err
-	}
 	client, err := dynamic.NewForConfig(controlPlane.Config)
 	if err != nil {
 		return err
 	}
-	const module = "github.com/cert-manager/cert-manager"
-	cmd := exec.CommandContext(ctx, "sh", "-c", "go mod download "+module+" && go list -m -f {{.Dir}} "+module)
-	cmd.Dir, cmd.Stderr = filepath.Join(root, "e2e", "certmanager"), os.Stderr
-	dir, err := cmd.Output()
+	dir, err := cluster.CertManagerCRDs(ctx)
 	if err != nil {
-		return fmt.Errorf("finding %s: %w", module, err)
+		return err
 	}
-	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(dir)), "deploy", "crds", "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -57,13 +58,15 @@ func (l *Lab) Upgrade(ctx context.Context, policy string) error {
 	if err != nil {
 		return err
 	}
-	return release.Apply(ctx, map[string]any{
+	values := map[string]any{
 		"policy":     policy,
 		"image":      map[string]any{"registry": Registry, "tag": "development", "pullPolicy": "Never"},
 		"stallwatch": map[string]any{"enabled": true},
 		// An image of the same name is another one after each change.
 		"podAnnotations": map[string]any{"e2e/image": id[:16]},
-	})
+	}
+	maps.Copy(values, l.Values)
+	return release.Apply(ctx, values)
 }
 
 // Rollback of the release by one revision.

@@ -31,6 +31,7 @@ type Lab struct {
 	Client     kubernetes.Interface
 	Kubeconfig string // a file with the same
 	Store      image.Store
+	Values     map[string]any // of the chart, beside the lab's own
 
 	own     *cluster.Cluster // nil where the cluster is somebody else's
 	kubectl []string

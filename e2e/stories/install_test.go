@@ -1,6 +1,7 @@
 package stories
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +33,43 @@ func TestInstall(t *testing.T) {
 			t.Errorf("%v\n%s", err, logs)
 		}
 		t.Log(strings.TrimSpace(logs))
+	})
+}
+
+// The chart in its other mode: cert-manager's own controllers make the certificate
+// and the API server's trust in it.
+func TestCertManager(t *testing.T) {
+	s := story{
+		name: "install-cert-manager", why: "cert-manager's own controllers keep the certificate",
+		versions: []string{oldest}, host: true,
+	}
+	s.run(t, func(t *testing.T, version string) {
+		if err := theLab.Uninstall(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		stop, err := theLab.StartCertManager(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		theLab.Values = map[string]any{"certificates": map[string]any{"mode": "cert-manager"}}
+		t.Cleanup(func() {
+			err := theLab.Uninstall(context.Background())
+			theLab.Values = nil
+			if err := errors.Join(err, stop(), theLab.Install(context.Background())); err != nil {
+				t.Error(err)
+			}
+		})
+		begun := time.Now()
+		if err := theLab.Install(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(begun)
+		logs, err := theLab.TestInstallation()
+		if err != nil {
+			t.Errorf("%v\n%s", err, logs)
+		}
+		t.Log(strings.TrimSpace(logs))
+		theTable.note(t, s.name, version, "injected after "+seconds(took)+"; helm test agrees", time.Since(begun))
 	})
 }
 
