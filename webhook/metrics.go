@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -59,6 +60,9 @@ func (m *Metrics) beginAtZero() {
 			for _, outcome := range []Outcome{Failed, Panicked} {
 				m.requests.WithLabelValues(path, resource, "", "", string(outcome))
 			}
+		}
+		for _, status := range []int{http.StatusRequestTimeout, http.StatusServiceUnavailable} {
+			m.seconds.WithLabelValues(path, strconv.Itoa(status))
 		}
 		for _, kind := range []policy.WarningKind{policy.SettingIgnored, policy.SettingUnused, policy.HarmfulProbe, policy.ProbeLeftOut} {
 			m.warnings.WithLabelValues(path, string(kind))
