@@ -234,6 +234,7 @@ func TestMetricsEndpoint(t *testing.T) {
 		"spark_vitals_tls_handshake_errors_total 1", // counted when the server comes to it
 		`spark_vitals_connections{endpoint="metrics"} 1`,
 		"spark_vitals_certificate_read_errors_total 0",
+		"process_resident_memory_bytes ", "go_goroutines ",
 		`spark_vitals_admission_duration_seconds_count{code="503",path="audit"} 0`,
 	} {
 		eventually(t, "showing "+want, func() bool { return strings.Contains(r.metrics(t), want) })
