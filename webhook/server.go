@@ -61,8 +61,7 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	handshakeErrors := newHandshakeErrors()
-	registry.MustRegister(handshakeErrors)
+	handshakeErrors := newHandshakeErrors(registry)
 	handler := &Handler{Policy: c.Policy, Metrics: NewMetrics(registry), Log: c.Log, Deny: c.Deny}
 
 	open := newConnections(registry)

@@ -224,6 +224,11 @@ func TestMetricsEndpoint(t *testing.T) {
 		c.Close()
 		t.Fatal("trusted by nobody, and accepted")
 	}
+	knock, err := net.Dial("tcp", r.BindAddress) // as load balancers do, to see whether somebody listens
+	if err != nil {
+		t.Fatal(err)
+	}
+	knock.Close()
 	if _, err := r.review(); err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +236,8 @@ func TestMetricsEndpoint(t *testing.T) {
 		`spark_vitals_admission_requests_total{outcome="ignored",path="mutate",resource="",role="",rule=""} 1`,
 		`spark_vitals_admission_duration_seconds_bucket{code="200",path="mutate",le="0.005"}`,
 		fmt.Sprintf("spark_vitals_certificate_expiry_timestamp_seconds %g\n", float64(r.certificate.NotAfter.Unix())),
-		"spark_vitals_tls_handshake_errors_total 1", // counted when the server comes to it
+		`spark_vitals_tls_handshake_errors_total{by="caller"} 1`, // counted when the server comes to it
+		`spark_vitals_tls_handshake_errors_total{by="other"} 1`,
 		`spark_vitals_connections{endpoint="metrics"} 1`,
 		"spark_vitals_certificate_read_errors_total 0",
 		"process_resident_memory_bytes ", "go_goroutines ",

@@ -74,19 +74,31 @@ func (c *certificates) expiry() prometheus.Collector {
 	}, func() float64 { return float64(c.current.Load().Leaf.NotAfter.Unix()) })
 }
 
-func newHandshakeErrors() prometheus.Counter {
-	return prometheus.NewCounter(prometheus.CounterOpts{
+// Who ends a handshake: a caller who said why, or anything else.
+const (
+	byCaller = "caller"
+	byOther  = "other"
+)
+
+func newHandshakeErrors(registry prometheus.Registerer) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "spark_vitals_tls_handshake_errors_total",
-		Help: "TLS handshakes that failed. When these rise and no requests come, the API server does not trust the certificate: look at caBundle.",
-	})
+		Help: "TLS handshakes that failed: by the caller, who refuses the certificate, or for another reason, such as a connection without a word. When the first rise and no requests come, the API server does not trust the certificate: look at caBundle.",
+	}, []string{"by"})
+	registry.MustRegister(c)
+	for _, by := range []string{byCaller, byOther} {
+		c.WithLabelValues(by) // from zero on: see beginAtZero
+	}
+	return c
 }
 
 // serverErrors is where http.Server writes what goes wrong on connections. A
 // client that does not trust our certificate is the API server with a wrong
 // caBundle, more often than not, and nobody else would say so; it is logged once
-// a minute. Other handshakes that fail are port scans.
+// a minute. Other handshakes that fail are port scans, and load balancers that look
+// whether the port is open.
 type serverErrors struct {
-	count prometheus.Counter
+	count *prometheus.CounterVec
 	log   *slog.Logger
 	told  atomic.Int64 // when, in Unix seconds
 }
@@ -99,9 +111,13 @@ func (e *serverErrors) Write(line []byte) (int, error) {
 		level = slog.LevelDebug // refused by us; see connections
 	case bytes.Contains(line, []byte("TLS handshake error")):
 		level = slog.LevelDebug
-		e.count.Inc()
+		if !bytes.Contains(line, []byte("remote error: tls")) {
+			e.count.WithLabelValues(byOther).Inc()
+			break
+		}
+		e.count.WithLabelValues(byCaller).Inc()
 		now, told := time.Now().Unix(), e.told.Load()
-		if bytes.Contains(line, []byte("remote error: tls")) && now-told >= 60 && e.told.CompareAndSwap(told, now) {
+		if now-told >= 60 && e.told.CompareAndSwap(told, now) {
 			level = slog.LevelWarn
 			text += "; does the caBundle of the webhook configurations match?"
 		}
