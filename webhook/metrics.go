@@ -44,7 +44,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "spark_vitals_admission_answers_lost_total",
-			Help: "Answers for which the caller had not waited, or that could not be written. They count as answered, too.",
+			Help: "Answers for which the caller had not waited, or that could not be written, at least: one who leaves while the answer is on its way is not seen. They count as answered, too.",
 		}),
 	}
 	registry.MustRegister(m.requests, m.warnings, m.seconds, m.inFlight, m.lost)
