@@ -56,13 +56,19 @@ func (s *memorySite) dial() net.Conn {
 }
 
 func serveInMemory(t *testing.T) *memorySite {
+	return serveHandler(t, func(w *server, m *Metrics) http.Handler {
+		return w.reviews(&Handler{Policy: policy.Default(), Metrics: m, Log: w.Log})
+	})
+}
+
+func serveHandler(t *testing.T, handler func(*server, *Metrics) http.Handler) *memorySite {
 	s := &memorySite{registry: prometheus.NewPedanticRegistry(), accept: make(chan net.Conn), closed: make(chan struct{})}
 	w := &server{Config: Config{Log: slog.New(slog.DiscardHandler)}}
 	w.ready.Store(true)
 	e := &endpoint{
 		listener:    s,
 		connections: newConnections(s.registry).of("reviews"),
-		handler:     w.reviews(&Handler{Policy: policy.Default(), Metrics: NewMetrics(s.registry), Log: w.Log}),
+		handler:     handler(w, NewMetrics(s.registry)),
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	stopped := make(chan error)
@@ -188,6 +194,49 @@ func TestSlowLargeBodies(t *testing.T) {
 		}
 		slow.Wait()
 	})
+}
+
+// A large review that has come may wait for another to be answered for longer
+// than it had time to come.
+func TestLargeReviewsInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := admission.HandlerFunc(func(context.Context, admission.Request) admission.Response {
+			time.Sleep(largeTime * 3 / 2)
+			return admission.Allowed("")
+		})
+		s := serveHandler(t, func(w *server, m *Metrics) http.Handler {
+			return Reviews(map[string]admission.Handler{"/mutate": slow}, m, w.Log)
+		})
+		large := strings.Replace(emptyReview, `"u"`, `"u","name":"`+strings.Repeat("x", smallBytes)+`"`, 1)
+		var sent sync.WaitGroup
+		for range 2 {
+			sent.Go(func() {
+				c := s.dial()
+				defer c.Close()
+				go io.WriteString(c, header(len(large))+large)
+				if got := status(c); got != http.StatusOK {
+					t.Errorf("answered by %d", got)
+				}
+			})
+		}
+		sent.Wait()
+	})
+}
+
+// Whose connection is closed for another's sake, nothing more is done for him.
+func TestWhoMustGo(t *testing.T) {
+	c := newConnections(prometheus.NewRegistry()).of("reviews")
+	var first, last context.Context
+	for i := range maxConnections + 1 {
+		_, connection := net.Pipe()
+		last = c.enter(t.Context(), connection)
+		if i == 0 {
+			first = last
+		}
+	}
+	if first.Err() == nil || last.Err() != nil {
+		t.Errorf("the first: %v, the last: %v", first.Err(), last.Err())
+	}
 }
 
 // A crowd of 10,000 takes no more memory than the connections that are served.

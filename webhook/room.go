@@ -91,14 +91,11 @@ func (m *room) read(w http.ResponseWriter, r *http.Request, places *places) (bod
 		if err := places.take(r.Context(), m.large); err != nil {
 			return nil, http.StatusServiceUnavailable, err
 		}
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(largeTime))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(largeTime)) // net/http ends it with the body
 	}
 	body = make([]byte, r.ContentLength)
 	if _, err := io.ReadFull(r.Body, body); err != nil {
 		return nil, readStatus(err), fmt.Errorf("reading the review: %w", err)
-	}
-	if large {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // which would end the request, too
 	}
 	return body, 0, nil
 }

@@ -143,11 +143,11 @@ func TestIdle(t *testing.T) {
 	s.seen(t)
 	before := failedOpen(t)
 	for round := range *idle {
+		time.Sleep(91*time.Second + time.Duration(round%10)*time.Second) // above client-go's 90 s
 		pods := s.creating(t)
 		pods.more(t, 20)
 		if missed := pods.end(t); missed > 0 || failedOpen(t) != before {
 			t.Errorf("round %d: %d pods were not injected", round, missed)
 		}
-		time.Sleep(91*time.Second + time.Duration(round%10)*time.Second) // above client-go's 90 s
 	}
 }
