@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,8 +17,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	certutil "k8s.io/client-go/util/cert"
 
@@ -215,6 +219,45 @@ func TestTLS(t *testing.T) {
 	eventually(t, "serving the renewed certificate", func() bool {
 		c, err := dial(&tls.Config{})
 		return err == nil && c.ConnectionState().PeerCertificates[0].Equal(renewed)
+	})
+}
+
+// A certificate that cannot be read is logged when it begins, when the reason is
+// another, and once a minute.
+func TestLogOfUnreadCertificates(t *testing.T) {
+	dir := t.TempDir()
+	writeCertificate(t, dir)
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		c, err := readCertificates(dir, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		go c.keepReading(t.Context())
+		logged := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			if n := strings.Count(log.String(), "level=ERROR"); n != want {
+				t.Errorf("logged %d times, want %d: %s", n, want, &log)
+			}
+		}
+		logged(0)
+		if err := os.Remove(filepath.Join(dir, "tls.crt")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2*time.Minute + readEvery)
+		logged(3)
+		if err := os.WriteFile(filepath.Join(dir, "tls.crt"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(readEvery)
+		logged(4)
+		writeCertificate(t, dir)
+		time.Sleep(readEvery)
+		logged(4)
+		if n := testutil.ToFloat64(c.errors); n != 26 {
+			t.Errorf("counted %v times", n)
+		}
 	})
 }
 

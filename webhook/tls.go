@@ -47,11 +47,20 @@ func (c *certificates) read() error {
 	return nil
 }
 
-// keepReading until the context ends.
+// keepReading until the context ends. An error is logged when it is another one,
+// and once a minute.
 func (c *certificates) keepReading(ctx context.Context) error {
+	var told string
+	var when time.Time
 	wait.UntilWithContext(ctx, func(context.Context) {
-		if err := c.read(); err != nil {
-			c.errors.Inc()
+		err := c.read()
+		if err == nil {
+			told = ""
+			return
+		}
+		c.errors.Inc()
+		if err.Error() != told || time.Since(when) >= time.Minute {
+			told, when = err.Error(), time.Now()
 			c.log.Error("the certificate before is served on", "error", err)
 		}
 	}, readEvery)
