@@ -145,20 +145,23 @@ func TestLifeOfARelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	trust(t, "life", "life-spark-vitals")
-	for what, change := range map[string]func() error{
-		"upgrade":  func() error { return h.Upgrade(ctx, map[string]any{"policy": "ruleSet: gentle"}) },
-		"rollback": h.Rollback,
+	for _, change := range []struct {
+		what string
+		do   func() error
+	}{
+		{"upgrade", func() error { return h.Upgrade(ctx, map[string]any{"policy": "ruleSet: gentle"}) }},
+		{"rollback", h.Rollback},
 	} {
-		if err := change(); err != nil {
-			t.Fatalf("%s: %v", what, err)
+		if err := change.do(); err != nil {
+			t.Fatalf("%s: %v", change.what, err)
 		}
 		secret, err := secrets.Get(ctx, "life-spark-vitals-certs", metav1.GetOptions{})
 		if err != nil || string(secret.Data["tls.crt"]) != "certificate" {
-			t.Errorf("after the %s the Secret holds %v, %v", what, secret.Data, err)
+			t.Errorf("after the %s the Secret holds %v, %v", change.what, secret.Data, err)
 		}
 		for _, bundle := range bundles(t, "life-spark-vitals") {
 			if string(bundle) != "CA" {
-				t.Errorf("after the %s a caBundle is %q", what, bundle)
+				t.Errorf("after the %s a caBundle is %q", change.what, bundle)
 			}
 		}
 	}
