@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -192,6 +193,30 @@ func TestOwnAccounts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A look at annotations takes as long as there are annotations, and a tenant
+// chooses how many: of too many the guard of accounts looks at none.
+func TestManyAnnotations(t *testing.T) {
+	g := guard(t, "many", nil)
+	before := failures(t)
+	for n, allowed := range map[int]bool{1990: true, 20000: false, 40000: false} {
+		with := map[string]string{}
+		for i := range n {
+			with[strconv.Itoa(i)] = ""
+		}
+		pod := newPod(t, g.namespace, with)
+		err := patch(t.Context(), g.recorder, pod, `{"metadata":{"annotations":{"spark-vitals.io/state":"KILLED"}}}`, "status")
+		if allowed != (err == nil) || !allowed && (refused(err) != nil || !strings.Contains(err.Error(), "more than 2000")) {
+			t.Errorf("the recorder writes beside %d annotations: %v", n, err)
+		}
+		if err := patch(t.Context(), g.kubelet, pod, `{"status":{"phase":"Failed"}}`, "status"); err != nil {
+			t.Errorf("the kubelet writes beside %d annotations: %v", n, err)
+		}
+	}
+	if n := failures(t) - before; n > 2 { // the refusals
+		t.Errorf("%v evaluations of guards failed", n-2)
 	}
 }
 
