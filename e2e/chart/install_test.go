@@ -176,6 +176,34 @@ func TestLifeOfARelease(t *testing.T) {
 	})
 }
 
+// Where Helm was interrupted its hook's right on webhook configurations is still
+// there. It ends with the release.
+func TestUninstallEndsTheHooksRights(t *testing.T) {
+	h := install(t, "broken", nil)
+	applyHooks(t, "broken")
+	hook := withToken(t, "broken", "broken-spark-vitals-certs-trust")
+	read := func(ctx context.Context) error {
+		_, err := hook.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, "broken-spark-vitals", metav1.GetOptions{})
+		return err
+	}
+	until(t, "the hook's right", read)
+	h.NoHooks = false
+	if err := h.Uninstall(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the end of the hook's right", func(ctx context.Context) error {
+		err := read(ctx)
+		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+			return nil
+		}
+		return fmt.Errorf("it reads webhook configurations: %w", err)
+	})
+	_, err := admin.RbacV1().ClusterRoleBindings().Get(t.Context(), "broken-spark-vitals-certs-trust", metav1.GetOptions{})
+	if !apierrors.IsNotFound(err) {
+		t.Errorf("its binding is left: %v", err)
+	}
+}
+
 func bundles(t *testing.T, configuration string) (all [][]byte) {
 	t.Helper()
 	m, err := admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), configuration, metav1.GetOptions{})
