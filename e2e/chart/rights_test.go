@@ -13,8 +13,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
@@ -183,13 +185,57 @@ func TestArgumentsAreFlags(t *testing.T) {
 // containers of a Deployment, Job or Pod.
 func containers(t *testing.T, o *unstructured.Unstructured) []corev1.Container {
 	t.Helper()
+	return podOf(t, o).Spec.Containers
+}
+
+// podOf a Deployment or Job, or a Pod itself; of other objects one without containers.
+func podOf(t *testing.T, o *unstructured.Unstructured) corev1.PodTemplateSpec {
+	t.Helper()
 	switch o.GetKind() {
 	case "Pod":
-		return typed[corev1.Pod](t, o).Spec.Containers
+		pod := typed[corev1.Pod](t, o)
+		return corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec}
 	case "Deployment":
-		return typed[appsv1.Deployment](t, o).Spec.Template.Spec.Containers
+		return typed[appsv1.Deployment](t, o).Spec.Template
 	case "Job":
-		return typed[batchv1.Job](t, o).Spec.Template.Spec.Containers
+		return typed[batchv1.Job](t, o).Spec.Template
 	}
-	return nil
+	return corev1.PodTemplateSpec{}
+}
+
+// Hooks run where all pods need resources, annotations or a NetworkPolicy, as
+// the other pods do. The check of the policy comes before there is any of the
+// last, and needs no network.
+func TestEveryPod(t *testing.T) {
+	rendered, err := helm.Render(map[string]any{
+		"podAnnotations": map[string]any{"example.com/a": "b"}, "networkPolicy": map[string]any{"enabled": true}, "stallwatch": map[string]any{"enabled": true},
+		"releaser": map[string]any{"enabled": true, "config": map[string]any{"namespaces": []any{"spark"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, pods := objects(t, rendered.Objects+rendered.Hooks), 0
+	for _, o := range all {
+		pod := podOf(t, o)
+		if len(pod.Spec.Containers) == 0 {
+			continue
+		}
+		pods++
+		r := pod.Spec.Containers[0].Resources
+		if r.Requests.Cpu().IsZero() || r.Requests.Memory().IsZero() || r.Limits.Memory().IsZero() {
+			t.Errorf("%s %s: resources %v", o.GetKind(), o.GetName(), r)
+		}
+		if pod.Annotations["example.com/a"] != "b" {
+			t.Errorf("%s %s: annotations %v", o.GetKind(), o.GetName(), pod.Annotations)
+		}
+		selected := slices.ContainsFunc(all, func(o *unstructured.Unstructured) bool {
+			return o.GetKind() == "NetworkPolicy" && labels.SelectorFromSet(typed[networkingv1.NetworkPolicy](t, o).Spec.PodSelector.MatchLabels).Matches(labels.Set(pod.Labels))
+		})
+		if !selected && o.GetName() != "spark-vitals-policy-check" {
+			t.Errorf("%s %s: no NetworkPolicy of %v", o.GetKind(), o.GetName(), pod.Labels)
+		}
+	}
+	if pods != 9 {
+		t.Errorf("%d kinds of pods were looked at", pods)
+	}
 }

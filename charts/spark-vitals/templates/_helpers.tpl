@@ -232,7 +232,7 @@ metadata:
 
 {{/*
 Hooks: objects that live as long as an installation, an upgrade or a test takes.
-Each takes a dict: root, component, hooks (when), and optionally weight.
+Each takes a dict: root, component, hooks (when), and optionally weight, annotations.
 */}}
 {{- define "spark-vitals.hookAnnotations" -}}
 helm.sh/hook: {{ .hooks }}
@@ -240,6 +240,9 @@ helm.sh/hook-weight: {{ .weight | default 0 | quote }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- with .output }}
 helm.sh/hook-output-log-policy: {{ . }}
+{{- end }}
+{{- with .annotations }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 
@@ -286,6 +289,7 @@ containers:
   imagePullPolicy: {{ .root.Values.image.pullPolicy }}
   args: {{- toYaml .args | nindent 4 }}
   terminationMessagePolicy: FallbackToLogsOnError
+  resources: {{- toYaml .root.Values.hooks.resources | nindent 4 }}
   securityContext: {{- include "spark-vitals.securityContext" .root | nindent 4 }}
   {{- with .env }}
   env: {{- toYaml . | nindent 4 }}
@@ -313,5 +317,8 @@ spec:
   template:
     metadata:
       labels: {{- include "spark-vitals.labels" (list .root .component) | nindent 8 }}
+      {{- with .root.Values.podAnnotations }}
+      annotations: {{- toYaml . | nindent 8 }}
+      {{- end }}
     spec: {{- include "spark-vitals.hookPod" . | nindent 6 }}
 {{- end }}
