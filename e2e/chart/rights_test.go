@@ -12,9 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -138,6 +141,39 @@ func typed[T any](t *testing.T, o *unstructured.Unstructured) (object T) {
 		t.Fatal(err)
 	}
 	return object
+}
+
+// Where a lease was not applied, or is deleted, the leader makes it; nowhere else
+// and no other is changed.
+func TestLeadersMakeTheirLease(t *testing.T) {
+	const name = "lease"
+	install(t, name, map[string]any{
+		"stallwatch": map[string]any{"enabled": true}, "releaser": map[string]any{"enabled": true, "config": map[string]any{"namespaces": []any{name}}},
+		"guards": map[string]any{"enabled": false},
+	})
+	for _, component := range []string{"releaser", "stallwatch"} {
+		ctx, leases := t.Context(), withToken(t, name, name+"-spark-vitals-"+component).CoordinationV1()
+		own := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "spark-vitals-" + component}}
+		if err := admin.CoordinationV1().Leases(name).Delete(ctx, own.Name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		made, err := leases.Leases(name).Create(ctx, own, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := leases.Leases(name).Update(ctx, made, metav1.UpdateOptions{}); err != nil {
+			t.Error(err)
+		}
+		other, err := admin.CoordinationV1().Leases(name).Create(ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{GenerateName: "other-"}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, update := leases.Leases(name).Update(ctx, other, metav1.UpdateOptions{})
+		_, elsewhere := leases.Leases("default").Create(ctx, own, metav1.CreateOptions{})
+		if !apierrors.IsForbidden(update) || !apierrors.IsForbidden(elsewhere) {
+			t.Errorf("%s updates another lease: %v; makes one elsewhere: %v", component, update, elsewhere)
+		}
+	}
 }
 
 // Each container of the chart and of the manifests is started with a command and

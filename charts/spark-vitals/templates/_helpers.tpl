@@ -196,7 +196,7 @@ subjects:
 - {kind: ServiceAccount, name: {{ $account }}, namespace: {{ .root.Release.Namespace }}}
 {{- end }}
 
-{{/* A lease of the leader that is there already, so that no right to create any is needed; takes (list root component). */}}
+{{/* The lease of the leader, here so that it is deleted with the release; takes (list root component). */}}
 {{- define "spark-vitals.lease" -}}
 apiVersion: coordination.k8s.io/v1
 kind: Lease
@@ -209,6 +209,7 @@ metadata:
 {{/* What is needed to lead; takes a component. */}}
 {{- define "spark-vitals.leads" -}}
 - {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [spark-vitals-{{ . }}], verbs: [get, update]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]} # where the chart's own was not applied, as by Argo CD
 - {apiGroups: [""], resources: [events], verbs: [create]} # who leads
 {{- end }}
 
