@@ -22,6 +22,7 @@ func releaserCommand() *cobra.Command {
 	var (
 		c           releaser.Config
 		kind, file  string
+		check       bool
 		level       slog.LevelVar
 		description = `Watch the drivers that a gateway launched, and have it forget those that died:
 their registration is removed and their sessions are closed, so that whoever
@@ -35,7 +36,7 @@ are read anew for each release.`
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
 			c.Log = logger(command.ErrOrStderr(), &level)
-			if err := configureGateway(&c, kind, file); err != nil {
+			if err := configureGateway(&c, kind, file); err != nil || check {
 				return err
 			}
 			if c.Namespace, err = ownNamespace(c.Namespace); err != nil {
@@ -50,6 +51,7 @@ are read anew for each release.`
 	flags := command.Flags()
 	flags.StringVar(&kind, "gateway", "kyuubi", "which gateway: kyuubi")
 	flags.StringVar(&file, "config", "", "the gateway's configuration, a YAML file; needed")
+	flags.BoolVar(&check, "check", false, "only check the configuration, offline")
 	flags.StringVar(&c.Namespace, "namespace", "", "where the lease and the journal are kept; the pod's own namespace by default")
 	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
 	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
