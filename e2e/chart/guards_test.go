@@ -145,6 +145,7 @@ func TestOwnAccounts(t *testing.T) {
 		"a removal":          `{"metadata":{"annotations":{"example.com/mine":null}}}`,
 		"a label":            `{"metadata":{"labels":{"a":"b"}}}`,
 		"no label":           `{"metadata":{"labels":{"app":null}}}`,
+		"a generateName":     `{"metadata":{"generateName":"another-"}}`,
 		"a finalizer":        `{"metadata":{"finalizers":["example.com/a"]}}`,
 		"a phase":            `{"status":{"phase":"Failed"}}`,
 		"a condition":        `{"status":{"conditions":[{"type":"Ready","status":"True"}]}}`,
