@@ -231,7 +231,7 @@ func TestGuardOfBindings(t *testing.T) {
 	}
 	scheduler := as(t, "system:kube-scheduler")
 	bind := func(ctx context.Context, with map[string]string, legacy bool) error {
-		pod := newPod(t, g.namespace, nil)
+		pod := newPod(t, g.namespace, with)
 		binding := &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Namespace: g.namespace, Name: pod.Name, Annotations: with}, Target: corev1.ObjectReference{Kind: "Node", Name: "node"}}
 		if legacy {
 			return scheduler.CoreV1().RESTClient().Post().Namespace(g.namespace).Resource("bindings").Body(binding).Do(ctx).Error()
@@ -252,6 +252,15 @@ func TestGuardOfBindings(t *testing.T) {
 			}
 		}
 	}
+	// As said in docs/security.md, for schedulers that copy the pod's annotations.
+	writer := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "records"}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{"spark-vitals.io"}, Resources: []string{"records"}, Verbs: []string{"write"}}}}
+	if _, err := admin.RbacV1().ClusterRoles().Create(t.Context(), writer, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	allow(t, g.namespace, writer.Name, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: "User", Name: "system:kube-scheduler"})
+	until(t, "a Binding with the pod's own stamps, by who holds the verb", func(ctx context.Context) error {
+		return bind(ctx, map[string]string{annotations.Injected: "{}", annotations.MemoryLimit: "1Gi"}, false)
+	})
 }
 
 // Nobody else notices the guards: nothing is refused, no expression fails, and
@@ -298,10 +307,37 @@ func TestNobodyElseNotices(t *testing.T) {
 			}
 		}
 	})
+	t.Run("pods of Jobs", func(t *testing.T) {
+		jobs := as(t, "system:serviceaccount:kube-system:job-controller", "system:serviceaccounts")
+		allow(t, g.namespace, "system:controller:job-controller", rbacv1.Subject{Kind: "ServiceAccount", Name: "job-controller", Namespace: "kube-system"})
+		for _, with := range []map[string]string{nil, {}, {annotations.State: "KILLED", annotations.Injected: "{}"}} {
+			pod := newPod(t, g.namespace, with)
+			for _, text := range []string{`["batch.kubernetes.io/job-tracking"]`, `null`} {
+				if err := patch(ctx, jobs, pod, `{"metadata":{"finalizers":`+text+`}}`); err != nil {
+					t.Errorf("a finalizer becomes %s: %v", text, err)
+				}
+			}
+		}
+	})
 	t.Run("status writes", func(t *testing.T) { statusWrites(t, g, *writes) })
 	if n := failures(t) - before; n > 0 {
 		t.Errorf("%v evaluations of guards failed", n)
 	}
+	// Told in the audit log, which counts as a refusal.
+	t.Run("bindings, by default", func(t *testing.T) {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "quiet"}}
+		if _, err := admin.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		scheduler := as(t, "system:kube-scheduler")
+		for _, with := range []map[string]string{nil, {annotations.Injected: "{}", annotations.MemoryLimit: "1Gi"}} {
+			pod := newPod(t, g.namespace, with)
+			binding := &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Namespace: g.namespace, Name: pod.Name, Annotations: with}, Target: corev1.ObjectReference{Kind: "Node", Name: "quiet"}}
+			if err := scheduler.CoreV1().Pods(g.namespace).Bind(ctx, binding, metav1.CreateOptions{}); err != nil {
+				t.Errorf("a Binding with %v: %v", with, err)
+			}
+		}
+	})
 }
 
 // failures of expressions of policies. The API server counts a refusal as one.
