@@ -42,16 +42,10 @@ const (
 // Judge says how sure it is. Executors and CPU decide nothing: a driver that
 // waits has both or neither.
 func Judge(e Evidence) Confidence {
-	signs := 0
-	for _, sign := range []bool{e.Thread != "", e.Stopped, e.UI == IsSilent} {
-		if sign {
-			signs++
-		}
-	}
 	switch {
-	case needed(e.Thread), signs > 1:
+	case needed(e.Thread):
 		return Sure
-	case signs == 1:
+	case e.Thread != "", e.Stopped, e.UI == IsSilent:
 		return Likely
 	}
 	return Unsure

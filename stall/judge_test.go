@@ -25,9 +25,15 @@ func TestReadTail(t *testing.T) {
 			stall.Tail{Thread: "dag-scheduler-event-loop", Error: "java.lang.OutOfMemoryError"}},
 		"no memory for its stack": {stamp + `Exception: java.lang.OutOfMemoryError thrown from the UncaughtExceptionHandler in thread "dag-scheduler-event-loop"`,
 			stall.Tail{Thread: "dag-scheduler-event-loop", Error: "java.lang.OutOfMemoryError"}},
-		"Spark's own word": {stamp + "ERROR SparkUncaughtExceptionHandler: Uncaught exception in thread Thread[#57,broadcast-exchange-0,5,main]", stall.Tail{Thread: "broadcast-exchange-0"}},
-		"the needed one of two": {stamp + `Exception in thread "JobGenerator" java.lang.StackOverflowError` + "\n" + stamp + `Exception in thread "Thread-9" x.Y`,
+		"the needed one of two": {stamp + `Exception in thread "JobGenerator" java.lang.StackOverflowError` + "\n" + stamp + `Exception in thread "Thread-9" x.YError`,
 			stall.Tail{Thread: "JobGenerator", Error: "java.lang.StackOverflowError"}},
+		"the needed one, whatever it died of": {stamp + `Exception in thread "JobGenerator" x.Y`, stall.Tail{Thread: "JobGenerator", Error: "x.Y"}},
+		"an Error, and not the exception":     {stamp + `Exception in thread "Thread-9" x.YError` + "\n" + stamp + `Exception in thread "Thread-10" x.Y`, stall.Tail{Thread: "Thread-9", Error: "x.YError"}},
+		// Of these the driver works on.
+		"a user's thread": {stamp + `Exception in thread "metrics-push-1" java.net.SocketTimeoutException: Read timed out`, stall.Tail{}},
+		"a poll that failed": {stamp + "26/11/21 12:00:00 ERROR Utils: Uncaught exception in thread kubernetes-executor-pod-polling-sync\n" + stamp + "io.fabric8.kubernetes.client.KubernetesClientException: Operation: [list]  for kind: [Pod]  with name: [null]  in namespace: [spark]  failed.\n",
+			stall.Tail{}},
+		"a step of the end that failed": {stamp + "26/11/21 12:00:00 ERROR Utils: Uncaught exception in thread main\n", stall.Tail{}},
 		"stopped":       {stamp + "INFO SparkContext: Successfully stopped SparkContext\n", stall.Tail{Stopped: true}},
 		"and anew":      {stamp + "Successfully stopped SparkContext\n" + stamp + "INFO SparkContext: Running Spark version 4.3.0\n", stall.Tail{}},
 		"a wild thread": {stamp + "Exception in thread \"\x1b[2J<b>\" x.Y", stall.Tail{}},
@@ -57,7 +63,7 @@ func TestJudge(t *testing.T) {
 		"another thread died":      {stall.Evidence{Thread: "Thread-9"}, stall.Likely, "Its thread Thread-9 died."},
 		"a UI that is silent":      {stall.Evidence{UI: stall.IsSilent}, stall.Likely, "accepts a connection and says nothing"},
 		"stopped, and goes on":     {stall.Evidence{Stopped: true, UI: stall.Refuses}, stall.Likely, "a thread that is no daemon"},
-		"two signs":                {stall.Evidence{Thread: "main", UI: stall.IsSilent}, stall.Sure, "It hangs."},
+		"all signs but the one":    {stall.Evidence{Thread: "main", Stopped: true, UI: stall.IsSilent}, stall.Likely, "It is likely that it hangs."},
 	} {
 		mark := stall.NewMark(noon, noon.Add(time.Hour), c.e)
 		if mark.Confidence != c.want || !strings.Contains(mark.Message, c.says) {
@@ -67,6 +73,21 @@ func TestJudge(t *testing.T) {
 		if err != nil || back.String() != mark.String() || !back.Is(noon.Add(time.Millisecond)) || back.Is(noon.Add(time.Second)) {
 			t.Errorf("%s: read back as %v, %v", name, back, err)
 		}
+	}
+}
+
+// The end of a log whose scheduler died of its memory, and what is said of it.
+func TestSure(t *testing.T) {
+	tail, err := stall.ReadTail(`2026-11-21T12:00:01.104Z 26/11/21 12:00:01 INFO TaskSetManager: Finished task 1.0 in stage 6.0 (TID 13) in 71 ms on 10.1.2.4 (executor 1) (2/2)
+2026-11-21T12:00:03.551Z Exception in thread "dag-scheduler-event-loop" java.lang.OutOfMemoryError: Java heap space
+2026-11-21T12:00:03.551Z 	at java.base/java.util.Arrays.copyOf(Arrays.java:3537)
+2026-11-21T12:00:03.551Z 	at org.apache.spark.util.EventLoop$$anon$1.run(EventLoop.scala:50)
+2026-11-21T12:00:41.870Z 26/11/21 12:00:41 INFO BlockManagerInfo: Removed broadcast_7_piece0 on 10.1.2.3:7079 in memory
+`)
+	mark := stall.NewMark(tail.Last, at(33), stall.Evidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, UI: stall.Answers})
+	const says = "The driver's log is silent since 2026-11-21T12:00:41Z. Its thread dag-scheduler-event-loop died of java.lang.OutOfMemoryError, and Spark runs no job without it. Its UI answers. It hangs."
+	if err != nil || mark.Confidence != stall.Sure || mark.Message != says {
+		t.Errorf("%s: %s, %v", mark.Confidence, mark.Message, err)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // Tail is what the end of a log says.
 type Tail struct {
 	Last time.Time // of the last line, by the node's clock; zero: the log is empty
-	// Thread that died of an uncaught Error, a class, where the log names one.
+	// Thread that died of an uncaught Error, a class, by the JVM's own words.
 	Thread, Error string
 	// Stopped says that the SparkContext has ended; the JVM goes on.
 	Stopped bool
@@ -35,14 +35,15 @@ func ReadTail(log string) (t Tail, err error) {
 	return t, err
 }
 
-// What the JVM and Spark write. A name is quoted only as far as it is plain.
+// What the JVM writes of a thread that dies; no driver has a handler of its own
+// for that. Spark's "Uncaught exception in thread" (Utils.tryLogNonFatalError) is
+// of one that was caught: the thread lives on. A name is quoted only as far as it
+// is plain.
 var (
-	// Thread.dispatchUncaughtException, in the JVM
+	// ThreadGroup.uncaughtException
 	uncaught = regexp.MustCompile(`Exception in thread "([\w .:#/-]{1,80})" ([\w.$]{1,100})`)
-	// the JVM's own word where memory was short for the former too
+	// where memory was short for the former too
 	uncaughtTwice = regexp.MustCompile(`Exception: ([\w.$]{1,100}) thrown from the UncaughtExceptionHandler in thread "([\w .:#/-]{1,80})"`)
-	// SparkUncaughtExceptionHandler.scala and Utils.scala
-	uncaughtInSpark = regexp.MustCompile(`Uncaught exception in thread (?:Thread\[(?:#\d+,)?)?([\w .:#/-]{1,80})`)
 )
 
 func (t *Tail) read(text string) {
@@ -50,8 +51,6 @@ func (t *Tail) read(text string) {
 		t.died(m[1], m[2])
 	} else if m := uncaughtTwice.FindStringSubmatch(text); m != nil {
 		t.died(m[2], m[1])
-	} else if m := uncaughtInSpark.FindStringSubmatch(text); m != nil {
-		t.died(m[1], "")
 	}
 	switch {
 	case strings.Contains(text, "Successfully stopped SparkContext"):
@@ -61,9 +60,10 @@ func (t *Tail) read(text string) {
 	}
 }
 
-// died: of several threads, the one that Spark cannot do without is named.
+// died: of several threads, the one that Spark cannot do without is named. That
+// another died of an Exception, as one that sends metrics may, is no sign.
 func (t *Tail) died(thread, class string) {
-	if !needed(t.Thread) {
+	if needed(thread) || !needed(t.Thread) && strings.HasSuffix(class, "Error") {
 		t.Thread, t.Error = thread, class
 	}
 }
