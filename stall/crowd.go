@@ -2,39 +2,39 @@ package stall
 
 import "iter"
 
-// fewest that are a crowd, and more than half of all must be in it.
+// fewest that are a crowd.
 const fewest = 5
 
-// Watched is a driver that is watched. It is a suspect when it looks stalled, or
-// was reported only lately.
+// Watched is a driver that is watched. It is a suspect when it is silent, and
+// fell so together with the one in question.
 type Watched struct {
 	Namespace string
 	Suspect   bool
 }
 
-// Crowd tells whether so many look stalled at once that the reason is more likely
-// outside of them, such as logs that do not arrive: more than half of the drivers
-// of a namespace, or of the namespaces. Who makes many pods in one namespace can
-// so spoil what is seen in that one only.
+// Crowd tells whether so many in a namespace fell silent at once that the reason
+// is more likely outside of them, such as logs that do not arrive: more than half
+// of its drivers. They are five or more, or the same is so in five or more
+// namespaces that are more than half of all. Who makes pods in other namespaces
+// can so hide a driver only where more than half are silent with it.
 func Crowd(all iter.Seq[Watched], namespace string) bool {
-	var here, everywhere struct{ suspects, all int }
-	suspected := map[string]bool{}
+	type tally struct{ suspects, all int }
+	by := map[string]tally{}
 	for w := range all {
-		suspected[w.Namespace] = suspected[w.Namespace] || w.Suspect
-		if w.Namespace != namespace {
-			continue
-		}
-		here.all++
+		t := by[w.Namespace]
+		t.all++
 		if w.Suspect {
-			here.suspects++
+			t.suspects++
+		}
+		by[w.Namespace] = t
+	}
+	most := func(t tally) bool { return 2*t.suspects > t.all }
+	namespaces := tally{all: len(by)}
+	for _, t := range by {
+		if most(t) {
+			namespaces.suspects++
 		}
 	}
-	for _, suspect := range suspected {
-		everywhere.all++
-		if suspect {
-			everywhere.suspects++
-		}
-	}
-	crowded := func(suspects, all int) bool { return suspects >= fewest && 2*suspects > all }
-	return crowded(here.suspects, here.all) || crowded(everywhere.suspects, everywhere.all)
+	here := by[namespace]
+	return most(here) && (here.suspects >= fewest || namespaces.suspects >= fewest && most(namespaces))
 }

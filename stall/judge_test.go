@@ -34,9 +34,9 @@ func TestReadTail(t *testing.T) {
 		"a poll that failed": {stamp + "26/11/21 12:00:00 ERROR Utils: Uncaught exception in thread kubernetes-executor-pod-polling-sync\n" + stamp + "io.fabric8.kubernetes.client.KubernetesClientException: Operation: [list]  for kind: [Pod]  with name: [null]  in namespace: [spark]  failed.\n",
 			stall.Tail{}},
 		"a step of the end that failed": {stamp + "26/11/21 12:00:00 ERROR Utils: Uncaught exception in thread main\n", stall.Tail{}},
-		"stopped":       {stamp + "INFO SparkContext: Successfully stopped SparkContext\n", stall.Tail{Stopped: true}},
-		"and anew":      {stamp + "Successfully stopped SparkContext\n" + stamp + "INFO SparkContext: Running Spark version 4.3.0\n", stall.Tail{}},
-		"a wild thread": {stamp + "Exception in thread \"\x1b[2J<b>\" x.Y", stall.Tail{}},
+		"stopped":                       {stamp + "INFO SparkContext: Successfully stopped SparkContext\n", stall.Tail{Stopped: true}},
+		"and anew":                      {stamp + "Successfully stopped SparkContext\n" + stamp + "INFO SparkContext: Running Spark version 4.3.0\n", stall.Tail{}},
+		"a wild thread":                 {stamp + "Exception in thread \"\x1b[2J<b>\" x.Y", stall.Tail{}},
 	} {
 		if c.log != "" {
 			c.want.Last = time.Date(2026, 11, 21, 12, 0, 0, 123456789, time.UTC)
@@ -111,9 +111,11 @@ func TestCrowd(t *testing.T) {
 		}
 		return all
 	}
-	var one []stall.Watched // driver a namespace
-	for _, namespace := range []string{"b", "c", "d", "e", "f"} {
-		one = append(one, many(namespace, 1, 0)...)
+	five := func(suspects, others int) (all []stall.Watched) { // in each of five namespaces
+		for _, namespace := range []string{"b", "c", "d", "e", "f"} {
+			all = append(all, many(namespace, suspects, others)...)
+		}
+		return all
 	}
 	for name, c := range map[string]struct {
 		all  []stall.Watched
@@ -124,8 +126,11 @@ func TestCrowd(t *testing.T) {
 		"five of nine":                    {many("a", 5, 4), true},
 		"five of ten":                     {many("a", 5, 5), false},
 		"a stranger's thousand":           {append(many("stranger", 1000, 0), many("a", 1, 0)...), false},
-		"five of eight namespaces":        {slices.Concat(one, many("a", 0, 1), many("g", 0, 1), many("h", 0, 1)), true},
-		"five of ten and more namespaces": {slices.Concat(one, many("a", 0, 1), many("g", 0, 1), many("h", 0, 1), many("i", 0, 1), many("j", 0, 1)), false},
+		"one of each of six namespaces":   {slices.Concat(five(1, 0), many("a", 1, 0)), true},
+		"most of each of six namespaces":  {slices.Concat(five(2, 1), many("a", 3, 2)), true},
+		"half of this one":                {slices.Concat(five(1, 0), many("a", 1, 1)), false},
+		"one of a hundred in each of six": {slices.Concat(five(1, 99), many("a", 1, 99)), false},
+		"five of ten namespaces":          {slices.Concat(five(0, 1), many("a", 1, 0), many("g", 1, 0), many("h", 1, 0), many("i", 1, 0), many("j", 1, 0)), false},
 	} {
 		if got := stall.Crowd(slices.Values(c.all), "a"); got != c.want {
 			t.Errorf("%s: %v", name, got)

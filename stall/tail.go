@@ -46,6 +46,9 @@ var (
 	uncaughtTwice = regexp.MustCompile(`Exception: ([\w.$]{1,100}) thrown from the UncaughtExceptionHandler in thread "([\w .:#/-]{1,80})"`)
 )
 
+// IsSure tells whether it alone is proof that the driver hangs.
+func (t *Tail) IsSure() bool { return needed(t.Thread) }
+
 func (t *Tail) read(text string) {
 	if m := uncaught.FindStringSubmatch(text); m != nil {
 		t.died(m[1], m[2])

@@ -32,17 +32,17 @@ type loop struct {
 
 	lock    sync.Mutex // held for no call
 	drivers map[key]*driver
-	crowded map[string]bool // namespaces, as it was told
 }
 
 func newLoop(w world, log *slog.Logger) *loop {
-	l := &loop{world: w, log: log, drivers: map[key]*driver{}, crowded: map[string]bool{}}
+	l := &loop{world: w, log: log, drivers: map[key]*driver{}}
 	l.metrics = newMetrics(l.count)
 	return l
 }
 
-// lately is how long a driver that was reported counts as one of a crowd.
-const lately = 15 * time.Minute
+// together have those fallen silent whose last lines are no further apart. Of logs
+// that no longer arrive, the last lines are as far apart as drivers write.
+const together = 30 * time.Minute
 
 // lastLines are read for what they say.
 const lastLines = 50
@@ -55,19 +55,22 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		l.lock.Unlock()
 		return reconcile.Result{}, nil
 	}
-	pod, track := d.Pod, d.track
+	pod, track, lines := d.Pod, d.track, int64(1)
+	if track.IsSilent() {
+		lines = lastLines
+	}
 	wait := time.Until(track.Due())
 	l.lock.Unlock()
 	if wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
 	l.metrics.late.Observe(-wait.Seconds())
-	tail, err := l.world.Tail(ctx, pod, 1)
+	tail, err := l.world.Tail(ctx, pod, lines)
 	switch verdict := l.saw(k, d, track, tail, err); verdict {
 	case stall.Talks:
 		l.talks(ctx, k, d)
 	case stall.Stalled:
-		l.stalled(ctx, k, d, pod, track)
+		l.stalled(ctx, k, d, pod, track.Heard(), tail)
 	case stall.Unclear, stall.Silent:
 	}
 	// Not at once, so that a call that takes no time is no reason to spin.
@@ -108,11 +111,12 @@ var outcomes = map[stall.Verdict]string{stall.Unclear: "empty", stall.Talks: "ta
 const unknown = "unknown"
 
 // stalled: it is marked, unless so many are that the watch suspects itself. What
-// cannot be written is tried again at the next look.
-func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, t *stall.Track) {
-	mark, since := d.mark, t.Heard()
-	if l.hold(k, d) {
-		if mark != nil && time.Since(mark.Found) < lately && l.mark(ctx, k, d, nil) {
+// cannot be written is tried again at the next look. A death that the log names
+// is never held back: it does not come of a log that does not arrive.
+func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, since time.Time, tail stall.Tail) {
+	mark := d.mark
+	if l.hold(k, d, tail.IsSure()) {
+		if mark != nil && l.mark(ctx, k, d, nil) {
 			l.world.Tell(ctx, k, mark.Since, normal, "StallWithdrawn", "Too many drivers fell silent at once: more likely the fault is outside of them.")
 		}
 		return
@@ -121,10 +125,6 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, t *
 		return
 	}
 	evidence := l.world.Evidence(ctx, pod)
-	tail, err := l.world.Tail(ctx, pod, lastLines)
-	if err != nil {
-		return // and asked again
-	}
 	evidence.LastLine, evidence.Thread, evidence.Error, evidence.Stopped = tail.Last, tail.Thread, tail.Error, tail.Stopped
 	mark = stall.NewMark(since, time.Now(), evidence)
 	if l.mark(ctx, k, d, mark) {
@@ -154,25 +154,21 @@ func (l *loop) mark(ctx context.Context, k key, d *driver, mark *stall.Mark) boo
 	return true
 }
 
-// hold tells whether so many look stalled that none of them is marked.
-func (l *loop) hold(k key, d *driver) bool {
+// hold tells whether so many fell silent with a driver that none of them is marked.
+func (l *loop) hold(k key, d *driver, sure bool) bool {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	d.held = stall.Crowd(func(yield func(stall.Watched) bool) {
-		for k, d := range l.drivers {
-			suspect := d.track.IsSilent() && (d.mark == nil || time.Since(d.mark.Found) < lately)
-			if !yield(stall.Watched{Namespace: k.Namespace, Suspect: suspect}) {
+	told, silent := false, d.track.Heard()
+	d.held = !sure && stall.Crowd(func(yield func(stall.Watched) bool) {
+		for other, o := range l.drivers {
+			told = told || o.held && other.Namespace == k.Namespace
+			if !yield(stall.Watched{Namespace: other.Namespace, Suspect: o.track.IsSilent() && o.track.Heard().Sub(silent).Abs() <= together}) {
 				return
 			}
 		}
 	}, k.Namespace)
-	if d.held != l.crowded[k.Namespace] {
-		l.crowded[k.Namespace] = d.held
-		if d.held {
-			l.log.Error("too many drivers look stalled at once, so none of them is marked: their logs may not arrive, a service that they all need may be away, or their log level may be WARN", "namespace", k.Namespace)
-		} else {
-			l.log.Info("no longer too many drivers look stalled at once", "namespace", k.Namespace)
-		}
+	if d.held && !told {
+		l.log.Error("too many drivers fell silent at once, so none of them is marked: their logs may not arrive, a service that they all need may be away, or they have nothing to do", "namespace", k.Namespace)
 	}
 	return d.held
 }

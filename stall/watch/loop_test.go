@@ -38,7 +38,7 @@ type play struct {
 	told     []string
 	asked    map[string]int
 	evidence stall.Evidence
-	thread   string
+	thread   map[string]string
 	next     map[key]time.Time
 }
 
@@ -54,7 +54,7 @@ func (p *play) Tail(_ context.Context, of spark.Pod, _ int64) (stall.Tail, error
 	if since, ok := p.silent[of.Name]; ok {
 		last = since
 	}
-	return stall.Tail{Last: last, Thread: p.thread}, p.fails[of.Name]
+	return stall.Tail{Last: last, Thread: p.thread[of.Name]}, p.fails[of.Name]
 }
 
 func (p *play) Evidence(context.Context, spark.Pod) stall.Evidence { return p.evidence }
@@ -151,7 +151,7 @@ func bubble(t *testing.T, f func(*play)) {
 
 func TestReported(t *testing.T) {
 	bubble(t, func(p *play) {
-		p.thread = "dag-scheduler-event-loop"
+		p.thread = map[string]string{"quiet": "dag-scheduler-event-loop"}
 		p.start("quiet", "lively")
 		p.run(5 * time.Minute)
 		p.silence("quiet")
@@ -223,15 +223,49 @@ func TestSuspectsItself(t *testing.T) {
 		p.run(7 * time.Minute)
 		p.silence(all[:6]...)
 		p.run(5 * time.Hour)
-		if got := p.marked(); len(got) > 0 || p.count().held["spark"] != 6 || !p.crowded["spark"] {
+		if got := p.marked(); len(got) > 0 || p.count().held["spark"] != 6 {
 			t.Fatalf("marked are %v, held %v", got, p.count().held)
 		}
 		for _, name := range all[:3] { // logs arrive again; three hang after all
 			delete(p.silent, name)
 		}
 		p.run(time.Hour)
-		if got := p.marked(); !slices.Equal(got, all[3:6]) || p.crowded["spark"] {
+		if got := p.marked(); !slices.Equal(got, all[3:6]) || p.count().held["spark"] != 0 {
 			t.Errorf("marked are %v", got)
+		}
+	})
+}
+
+// Who fell silent at another time is none of a crowd, and nor is one whose log
+// says what it died of.
+func TestOutsideOfACrowd(t *testing.T) {
+	bubble(t, func(p *play) {
+		p.start("a", "b", "c", "d", "e", "f", "g", "h")
+		p.silence("a", "b", "c", "d", "e")
+		p.run(3 * time.Hour)
+		p.silence("f")
+		p.thread = map[string]string{"a": "dag-scheduler-event-loop", "f": "Thread-9"}
+		p.run(time.Hour)
+		if got := p.marked(); !slices.Equal(got, []string{"a", "f"}) || p.count().held["spark"] != 4 {
+			t.Errorf("marked are %v, held %v", got, p.count().held)
+		}
+	})
+}
+
+// One silent driver of many in most namespaces is no crowd.
+func TestSilentInManyNamespaces(t *testing.T) {
+	bubble(t, func(p *play) {
+		for n := range 8 {
+			for i := range 10 {
+				pod := driverPod(fmt.Sprintf("d-%d-%d", n, i))
+				pod.Namespace = fmt.Sprint("team-", n)
+				p.see(pod, p)
+			}
+			p.silence(fmt.Sprintf("d-%d-0", n))
+		}
+		p.run(time.Hour)
+		if got := p.marked(); len(got) != 8 {
+			t.Errorf("marked are %v, held %v", got, p.count().held)
 		}
 	})
 }
