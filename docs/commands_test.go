@@ -199,8 +199,8 @@ var (
 func (k known) kubectl(args []string) string {
 	line := strings.Join(args, " ")
 	for _, m := range ourKeys.FindAllStringSubmatch(line, -1) {
-		key := annotations.Prefix + m[1]
-		if m[1] != "inject-" && key != annotations.Inject && !annotations.IsStamp(key) && !annotations.IsRecord(key) {
+		key := annotations.Prefix + strings.TrimSuffix(m[1], "-")
+		if key != annotations.Inject && !annotations.IsStamp(key) && !annotations.IsRecord(key) {
 			return "no key " + key
 		}
 	}

@@ -44,6 +44,9 @@ func NewTrack(after, behind time.Duration, started, now time.Time) *Track {
 // Due is when to ask.
 func (t *Track) Due() time.Time { return t.due }
 
+// AskAt another time than when it is due.
+func (t *Track) AskAt(now time.Time) { t.due = now }
+
 // Heard is when the log was written last, by our clock, as far as is known.
 func (t *Track) Heard() time.Time { return t.heard }
 

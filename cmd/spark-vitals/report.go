@@ -45,8 +45,9 @@ written on them, from the cluster or from files.
 As a kubectl plugin it is "kubectl spark-vitals report", when the program is also
 installed under the name kubectl-spark_vitals.
 
-Exit status: 0 when nothing died or is stalled; 2 when something did or is; 1 when it could not be
-found out.`,
+Exit status: 0 when nothing died or is stalled; 2 when something did or is; 1
+when it could not be found out. That a driver was silent before it ended is no
+finding.`,
 		Example: `  spark-vitals report -n spark
   spark-vitals report -A -o json
   kubectl get pods -o yaml | spark-vitals report -f -`,
@@ -137,8 +138,9 @@ type reported struct {
 	Reason      string     `json:"reason,omitempty"`
 	Message     string     `json:"message,omitempty"`
 	Record      oom.Record `json:"record"`
-	// Stalled is what the stall watch reported last.
+	// Stalled is what the stall watch reported last; of one that ended, before.
 	Stalled *stall.Mark `json:"stalled,omitempty"`
+	Ended   bool        `json:"ended,omitempty"`
 	// Unreadable says why there is no record, where there should be one.
 	Unreadable string `json:"unreadable,omitempty"`
 }
@@ -166,6 +168,7 @@ func reportOf(p *corev1.Pod) (reported, bool) {
 		Application: p.Labels[spark.ApplicationLabel], Version: p.Labels[spark.VersionLabel],
 		State: p.Annotations[annotations.State], Reason: p.Annotations[annotations.Reason], Message: p.Annotations[annotations.Message],
 		Record: record, Stalled: stalled,
+		Ended: p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
 	}
 	if err != nil {
 		r.Unreadable = err.Error()
@@ -186,7 +189,7 @@ func stalledOf(p *corev1.Pod) (*stall.Mark, error) {
 }
 
 // at is when something of it died last, or was found to be stalled.
-func (r *reported) at() (last time.Time) {
+func (r reported) at() (last time.Time) {
 	if r.Stalled != nil {
 		last = r.Stalled.Found
 	}
@@ -205,10 +208,15 @@ func report(out io.Writer, all []reported, show func(io.Writer, []reported) erro
 	if err := show(out, all); err != nil {
 		return err
 	}
-	if len(all) > 0 {
+	if slices.ContainsFunc(all, reported.counts) {
 		return errFound
 	}
 	return nil
+}
+
+// counts: that a driver was silent before it ended is no finding by itself.
+func (r reported) counts() bool {
+	return !r.Record.IsZero() || r.State != "" || r.Unreadable != "" || !r.Ended
 }
 
 // watchReport prints each record as it is and as it changes, until it is
@@ -216,7 +224,7 @@ func report(out io.Writer, all []reported, show func(io.Writer, []reported) erro
 func watchReport(ctx context.Context, out io.Writer, client kubernetes.Interface, namespace string) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = drivers }))
-	told, changed := map[string]string{}, make(chan reported)
+	found, told, changed := false, map[string]string{}, make(chan reported)
 	see := func(object any) {
 		if p, ok := object.(*corev1.Pod); ok {
 			if r, ok := reportOf(p); ok {
@@ -235,7 +243,7 @@ func watchReport(ctx context.Context, out io.Writer, client kubernetes.Interface
 	for {
 		select {
 		case <-ctx.Done():
-			if len(told) > 0 {
+			if found {
 				return errFound
 			}
 			return nil
@@ -244,7 +252,7 @@ func watchReport(ctx context.Context, out io.Writer, client kubernetes.Interface
 			if told[r.UID] == text {
 				continue
 			}
-			told[r.UID] = text
+			found, told[r.UID] = found || r.counts(), text
 			if err := printReport(out, []reported{r}); err != nil {
 				return err
 			}

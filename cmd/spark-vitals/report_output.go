@@ -74,11 +74,15 @@ func printReport(out io.Writer, all []reported) error {
 }
 
 // stalled is what the mark says; "" without one.
-func (r *reported) stalled() string {
+func (r reported) stalled() string {
 	if r.Stalled == nil {
 		return ""
 	}
-	return fmt.Sprintf("stalled (%s): %s", r.Stalled.Confidence, r.Stalled.Message)
+	is := "stalled"
+	if r.Ended {
+		is = "was silent before it ended"
+	}
+	return fmt.Sprintf("%s (%s): %s", is, r.Stalled.Confidence, r.Stalled.Message)
 }
 
 func who(d oom.Deaths) string {

@@ -29,26 +29,30 @@ type driver struct {
 	mark    *stall.Mark // as it stands on the pod
 	held    bool        // it looks stalled, and too many others do
 	failed  bool        // its log could not be read the last time
+	ended   bool        // it is looked at once more, for its last lines
 }
 
 type queue = workqueue.TypedRateLimitingInterface[key]
+
+// adder is what is needed of a queue.
+type adder interface{ Add(k key) }
 
 func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
 	return handler.TypedFuncs[*corev1.Pod, key]{
 		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Pod], q queue) { l.see(e.Object, q) },
 		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Pod], q queue) { l.see(e.ObjectNew, q) },
-		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], _ queue) {
-			l.forget(elected.KeyOf(e.Object))
+		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], q queue) {
+			l.ends(elected.KeyOf(e.Object), q)
 		},
 	}
 }
 
 // see a pod. One that is watched already is only begun anew with its container.
-func (l *loop) see(p *corev1.Pod, q interface{ Add(key) }) {
+func (l *loop) see(p *corev1.Pod, q adder) {
 	k := elected.KeyOf(p)
 	pod, after, started := l.wanted(p)
 	if started.IsZero() {
-		l.forget(k)
+		l.ends(k, q)
 		return
 	}
 	l.lock.Lock()
@@ -63,17 +67,38 @@ func (l *loop) see(p *corev1.Pod, q interface{ Add(key) }) {
 			}
 		}
 	}
-	d.Pod = pod
+	d.Pod, d.ended = pod, false
 	if !started.Equal(d.started) || d.track.After != after {
 		d.started, d.track = started, stall.NewTrack(after, stall.Behind(p), started, time.Now())
+		if d.mark != nil { // of a container before, perhaps
+			d.track.AskAt(time.Now())
+		}
 		q.Add(k)
 	}
 }
 
+// ends: one that is marked may have talked before it ended. It is watched until
+// its log was read once more.
+func (l *loop) ends(k key, q adder) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	d := l.drivers[k]
+	if d == nil || d.mark == nil {
+		delete(l.drivers, k)
+		return
+	}
+	d.ended = true
+	d.track.AskAt(time.Now())
+	q.Add(k)
+}
+
+// forget a driver, unless it began anew meanwhile.
 func (l *loop) forget(k key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	delete(l.drivers, k)
+	if d := l.drivers[k]; d != nil && d.ended {
+		delete(l.drivers, k)
+	}
 }
 
 // wanted drivers run, and bear the webhook's stamp. started is zero for others.

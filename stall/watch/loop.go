@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -55,7 +56,7 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		l.lock.Unlock()
 		return reconcile.Result{}, nil
 	}
-	pod, track, lines := d.Pod, d.track, int64(1)
+	pod, track, ended, lines := d.Pod, d.track, d.ended, int64(1)
 	if track.IsSilent() {
 		lines = lastLines
 	}
@@ -66,12 +67,16 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	}
 	l.metrics.late.Observe(-wait.Seconds())
 	tail, err := l.world.Tail(ctx, pod, lines)
-	switch verdict := l.saw(k, d, track, tail, err); verdict {
-	case stall.Talks:
+	verdict := l.saw(k, d, track, tail, err)
+	if err == nil && d.mark != nil && !d.mark.Is(track.Heard()) {
 		l.talks(ctx, k, d)
-	case stall.Stalled:
+	}
+	if ended && (err == nil || apierrors.IsNotFound(err)) {
+		l.forget(k)
+		return reconcile.Result{}, nil
+	}
+	if verdict == stall.Stalled && !ended {
 		l.stalled(ctx, k, d, pod, track.Heard(), tail)
-	case stall.Unclear, stall.Silent:
 	}
 	// Not at once, so that a call that takes no time is no reason to spin.
 	return reconcile.Result{RequeueAfter: max(time.Until(l.due(track)), time.Millisecond)}, nil
@@ -136,7 +141,7 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 
 func (l *loop) talks(ctx context.Context, k key, d *driver) {
 	mark := d.mark
-	if mark != nil && l.mark(ctx, k, d, nil) {
+	if l.mark(ctx, k, d, nil) {
 		l.log.Info("talks again", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since)
 		l.world.Tell(ctx, k, mark.Since, normal, "DriverTalksAgain", "The driver's log goes on: it is no longer reported as stalled.")
 	}
@@ -161,6 +166,9 @@ func (l *loop) hold(k key, d *driver, sure bool) bool {
 	told, silent := false, d.track.Heard()
 	d.held = !sure && stall.Crowd(func(yield func(stall.Watched) bool) {
 		for other, o := range l.drivers {
+			if o.ended {
+				continue
+			}
 			told = told || o.held && other.Namespace == k.Namespace
 			if !yield(stall.Watched{Namespace: other.Namespace, Suspect: o.track.IsSilent() && o.track.Heard().Sub(silent).Abs() <= together}) {
 				return

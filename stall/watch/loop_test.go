@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -296,6 +297,9 @@ func TestRestarts(t *testing.T) {
 		// The container: its log begins anew.
 		delete(p.silent, "again")
 		p.see(driverPod("again"), p)
+		if p.run(time.Second); !slices.Equal(p.marked(), []string{"quiet"}) {
+			t.Errorf("after the restart, marked are %v", p.marked())
+		}
 		// The watch: it finds the mark on the pod and tells nothing twice.
 		q := newPlay(t)
 		q.silent = p.silent
@@ -311,6 +315,50 @@ func TestRestarts(t *testing.T) {
 		p.run(time.Hour)
 		if got := p.marked(); !slices.Equal(got, []string{"quiet"}) {
 			t.Errorf("marked are %v", got)
+		}
+	})
+}
+
+// One that talks and ends before it is due is looked at once more, and so loses
+// the mark; one that ended without a word keeps it.
+func TestEnded(t *testing.T) {
+	bubble(t, func(p *play) {
+		p.start("batch", "mute", "away", "lively")
+		p.silence("batch", "mute", "away")
+		p.run(time.Hour)
+		for _, name := range []string{"batch", "away"} { // write their last lines
+			p.silent[name] = time.Now()
+		}
+		p.fails["away"] = errors.New("the kubelet does not answer")
+		p.run(20 * time.Second)
+		asked := p.asked["lively"]
+		for k := range p.drivers {
+			p.ends(k, p)
+		}
+		p.run(time.Second)
+		if got := p.marked(); !slices.Equal(got, []string{"away", "mute"}) || p.count().watched != 0 || p.asked["lively"] != asked {
+			t.Errorf("marked are %v, watched %d", got, p.count().watched)
+		}
+		delete(p.fails, "away")
+		p.run(time.Hour)
+		if got := p.marked(); !slices.Equal(got, []string{"mute"}) || len(p.drivers) > 0 || !slices.Contains(p.told, "batch DriverTalksAgain") {
+			t.Errorf("marked are %v, told %q, kept %d", got, p.told, len(p.drivers))
+		}
+	})
+}
+
+// Of a pod that is gone there is nothing to ask.
+func TestEndedAndGone(t *testing.T) {
+	bubble(t, func(p *play) {
+		p.start("gone")
+		p.silence("gone")
+		p.run(time.Hour)
+		p.fails["gone"] = apierrors.NewNotFound(corev1.Resource("pods"), "gone")
+		for k := range p.drivers {
+			p.ends(k, p)
+		}
+		if p.run(time.Second); len(p.drivers) > 0 {
+			t.Error("kept")
 		}
 	})
 }

@@ -84,12 +84,16 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 func (l *loop) count() counts {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	n := counts{watched: len(l.drivers), held: map[string]int{}, stalled: map[string]map[stall.Confidence]int{}}
+	n := counts{held: map[string]int{}, stalled: map[string]map[stall.Confidence]int{}}
 	for k, d := range l.drivers {
 		if n.stalled[k.Namespace] == nil {
 			n.held[k.Namespace] = 0
 			n.stalled[k.Namespace] = map[stall.Confidence]int{stall.Sure: 0, stall.Likely: 0, stall.Unsure: 0}
 		}
+		if d.ended {
+			continue
+		}
+		n.watched++
 		if d.failed {
 			n.unknown++
 		}
