@@ -2,6 +2,7 @@ package stall
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -38,6 +39,12 @@ const (
 	Likely Confidence = "likely"
 	Unsure Confidence = "unsure"
 )
+
+// Above tells whether it is more sure than another.
+func (c Confidence) Above(other Confidence) bool {
+	from := []Confidence{Unsure, Likely, Sure}
+	return slices.Index(from, c) > slices.Index(from, other)
+}
 
 // Judge says how sure it is. Executors and CPU decide nothing: a driver that
 // waits has both or neither.

@@ -74,22 +74,28 @@ func (c *cluster) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Ta
 	return stall.ReadTail(string(text))
 }
 
-// Evidence is world's.
-func (c *cluster) Evidence(ctx context.Context, of spark.Pod) (e stall.Evidence) {
-	ctx, cancel := context.WithTimeout(ctx, 2*answersWithin)
-	defer cancel()
-	if address, ok := uiOf(of); ok {
-		e.UI = askUI(ctx, address, answersWithin)
+// UI is world's.
+func (c *cluster) UI(ctx context.Context, of spark.Pod) stall.UI {
+	address, ok := uiOf(of)
+	if !ok {
+		return stall.NotReachable
 	}
+	return askTwice(ctx, address, answersWithin)
+}
+
+// Use is world's.
+func (c *cluster) Use(ctx context.Context, of spark.Pod) (executors *int, cpu *int64) {
+	ctx, cancel := context.WithTimeout(ctx, answersWithin)
+	defer cancel()
 	if n, err := c.executors(ctx, of); err == nil {
-		e.Executors = &n
+		executors = &n
 	}
 	if n, err := c.millicores(ctx, of); err == nil {
-		e.CPU = &n
+		cpu = &n
 	} else if !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
 		c.log.Debug("asking the metrics API", "error", err)
 	}
-	return e
+	return executors, cpu
 }
 
 // executors of the driver's application that run.
@@ -153,6 +159,6 @@ const (
 )
 
 // Tell is world's, by an Event.
-func (c *cluster) Tell(ctx context.Context, about key, since time.Time, kind, reason, text string) {
-	elected.Teller{Job: name, API: c.api, Log: c.log}.Tell(ctx, about, fmt.Sprintf("%s/%d", reason, since.Unix()), kind, reason, text)
+func (c *cluster) Tell(ctx context.Context, about key, of *stall.Mark, kind, reason, text string) {
+	elected.Teller{Job: name, API: c.api, Log: c.log}.Tell(ctx, about, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
 }

@@ -17,13 +17,16 @@ import (
 type world interface {
 	// Tail is the last lines of a log.
 	Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error)
-	// Evidence besides the log; what cannot be known is left out.
-	Evidence(context.Context, spark.Pod) stall.Evidence
+	// UI asked, twice where it says nothing.
+	UI(context.Context, spark.Pod) stall.UI
+	// Use is the executors that run and the millicores; nil is not known.
+	Use(context.Context, spark.Pod) (executors *int, cpu *int64)
 	// Mark a driver, or take the mark away where it is nil. That the driver is
 	// gone is no error.
 	Mark(context.Context, key, *stall.Mark) error
-	// Tell of a driver. Telling the same of the same time again tells nothing.
-	Tell(ctx context.Context, about key, since time.Time, kind, reason, text string)
+	// Tell of a driver. Telling the same of the same silence and confidence again
+	// tells nothing.
+	Tell(ctx context.Context, about key, of *stall.Mark, kind, reason, text string)
 }
 
 type loop struct {
@@ -117,25 +120,35 @@ const unknown = "unknown"
 
 // stalled: it is marked, unless so many are that the watch suspects itself. What
 // cannot be written is tried again at the next look. A death that the log names
-// is never held back: it does not come of a log that does not arrive.
+// is never held back: it does not come of a log that does not arrive. A driver
+// that is marked is judged anew at each look, and told of again when that is more
+// sure. What is no longer known of its UI changes nothing: one that says nothing
+// soon takes no more connections either.
 func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, since time.Time, tail stall.Tail) {
 	mark := d.mark
 	if l.hold(k, d, tail.IsSure()) {
 		if mark != nil && l.mark(ctx, k, d, nil) {
-			l.world.Tell(ctx, k, mark.Since, normal, "StallWithdrawn", "Too many drivers fell silent at once: more likely the fault is outside of them.")
+			l.world.Tell(ctx, k, mark, normal, "StallWithdrawn", "Too many drivers fell silent at once: more likely the fault is outside of them.")
 		}
 		return
 	}
-	if mark.Is(since) {
+	evidence := stall.Evidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, Stopped: tail.Stopped, UI: l.world.UI(ctx, pod)}
+	before := stall.Confidence("")
+	if mark != nil {
+		before = mark.Confidence
+		if evidence.UI == stall.NotReachable {
+			evidence.UI = mark.Evidence.UI
+		}
+	}
+	if stall.Judge(evidence) == before {
 		return
 	}
-	evidence := l.world.Evidence(ctx, pod)
-	evidence.LastLine, evidence.Thread, evidence.Error, evidence.Stopped = tail.Last, tail.Thread, tail.Error, tail.Stopped
+	evidence.Executors, evidence.CPU = l.world.Use(ctx, pod)
 	mark = stall.NewMark(since, time.Now(), evidence)
-	if l.mark(ctx, k, d, mark) {
+	if l.mark(ctx, k, d, mark) && mark.Confidence.Above(before) {
 		l.metrics.stalls.WithLabelValues(k.Namespace, string(mark.Confidence)).Inc()
 		l.log.Info("stalled", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since, "confidence", mark.Confidence, "message", mark.Message)
-		l.world.Tell(ctx, k, mark.Since, warning, "DriverStalled", mark.Message)
+		l.world.Tell(ctx, k, mark, warning, "DriverStalled", mark.Message)
 	}
 }
 
@@ -143,7 +156,7 @@ func (l *loop) talks(ctx context.Context, k key, d *driver) {
 	mark := d.mark
 	if l.mark(ctx, k, d, nil) {
 		l.log.Info("talks again", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since)
-		l.world.Tell(ctx, k, mark.Since, normal, "DriverTalksAgain", "The driver's log goes on: it is no longer reported as stalled.")
+		l.world.Tell(ctx, k, mark, normal, "DriverTalksAgain", "The driver's log goes on: it is no longer reported as stalled.")
 	}
 }
 

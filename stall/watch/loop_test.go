@@ -31,20 +31,21 @@ const after = 30 * time.Minute
 // be silent. It runs by the bubble's clock.
 type play struct {
 	*loop
-	t        *testing.T
-	began    time.Time
-	silent   map[string]time.Time // since when
-	fails    map[string]error
-	marks    map[string]*stall.Mark
-	told     []string
-	asked    map[string]int
-	evidence stall.Evidence
-	thread   map[string]string
-	next     map[key]time.Time
+	t      *testing.T
+	began  time.Time
+	silent map[string]time.Time // since when
+	fails  map[string]error
+	marks  map[string]*stall.Mark
+	told   []string
+	once   map[string]bool
+	asked  map[string]int
+	ui     stall.UI
+	thread map[string]string
+	next   map[key]time.Time
 }
 
 func newPlay(t *testing.T) *play {
-	p := &play{t: t, began: time.Now(), silent: map[string]time.Time{}, fails: map[string]error{}, marks: map[string]*stall.Mark{}, asked: map[string]int{}, next: map[key]time.Time{}}
+	p := &play{t: t, began: time.Now(), silent: map[string]time.Time{}, fails: map[string]error{}, marks: map[string]*stall.Mark{}, asked: map[string]int{}, once: map[string]bool{}, next: map[key]time.Time{}}
 	p.loop = newLoop(p, slog.New(slog.DiscardHandler))
 	return p
 }
@@ -58,7 +59,9 @@ func (p *play) Tail(_ context.Context, of spark.Pod, _ int64) (stall.Tail, error
 	return stall.Tail{Last: last, Thread: p.thread[of.Name]}, p.fails[of.Name]
 }
 
-func (p *play) Evidence(context.Context, spark.Pod) stall.Evidence { return p.evidence }
+func (p *play) UI(context.Context, spark.Pod) stall.UI { return p.ui }
+
+func (p *play) Use(context.Context, spark.Pod) (executors *int, cpu *int64) { return nil, nil }
 
 func (p *play) Mark(_ context.Context, k key, m *stall.Mark) error {
 	if err := p.fails["mark"]; err != nil {
@@ -68,8 +71,10 @@ func (p *play) Mark(_ context.Context, k key, m *stall.Mark) error {
 	return nil
 }
 
-func (p *play) Tell(_ context.Context, about key, _ time.Time, _, reason, _ string) {
-	p.told = append(p.told, about.Name+" "+reason)
+func (p *play) Tell(_ context.Context, about key, of *stall.Mark, _, reason, _ string) {
+	if once := fmt.Sprint(about, of.Since, of.Confidence, reason); !p.once[once] {
+		p.told, p.once[once] = append(p.told, about.Name+" "+reason), true
+	}
 }
 
 func (p *play) Add(k key) { p.next[k] = time.Now() }
@@ -175,6 +180,31 @@ func TestReported(t *testing.T) {
 		p.run(10 * time.Minute)
 		if got := p.marked(); len(got) > 0 || !slices.Equal(p.told, []string{"quiet DriverStalled", "quiet DriverTalksAgain"}) {
 			t.Errorf("it talks again: marked are %v, told %q", got, p.told)
+		}
+	})
+}
+
+// What is seen of a marked driver is judged anew; it is told again only when that
+// is more sure, and what is not known changes nothing.
+func TestJudgedAnew(t *testing.T) {
+	bubble(t, func(p *play) {
+		p.start("warn")
+		p.silence("warn")
+		for _, c := range []struct {
+			ui   stall.UI
+			want stall.Confidence
+			told int
+		}{
+			{stall.Answers, stall.Unsure, 1}, {stall.IsSilent, stall.Likely, 2}, {stall.NotReachable, stall.Likely, 2}, {stall.Answers, stall.Unsure, 2},
+		} {
+			p.ui = c.ui
+			p.run(time.Hour)
+			if mark := p.marks["warn"]; mark == nil || mark.Confidence != c.want || len(p.told) != c.told {
+				t.Fatalf("the UI is %q: %s, told %q", c.ui, mark, p.told)
+			}
+		}
+		if got := p.count().stalled["spark"]; got[stall.Unsure] != 1 || got[stall.Likely] != 0 {
+			t.Errorf("counted %v", got)
 		}
 	})
 }

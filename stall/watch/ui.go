@@ -32,6 +32,18 @@ func uiOf(pod spark.Pod) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(ip, uint16(port)), own
 }
 
+// askTwice, so that a JVM that collects its garbage is not taken for one that
+// hangs. What says nothing and then takes no connection has a full backlog.
+func askTwice(ctx context.Context, address netip.AddrPort, patience time.Duration) stall.UI {
+	ui := askUI(ctx, address, patience)
+	if ui == stall.IsSilent {
+		if again := askUI(ctx, address, patience); again != stall.NotReachable {
+			return again
+		}
+	}
+	return ui
+}
+
 // askUI as the liveness probe does: a request without a Host header is answered
 // by the parser, so no page is made and no filter is asked. A connection that is
 // refused or closed is fine, and one that cannot be made tells nothing: it may be

@@ -13,16 +13,21 @@ import (
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
-func TestAskUI(t *testing.T) {
+func TestAskTwice(t *testing.T) {
 	for name, c := range map[string]struct {
-		serve func(net.Conn)
+		serve func(net.Conn, bool)
 		want  stall.UI
 	}{
-		"answers":            {func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 No Host\r\n\r\n") }, stall.Answers},
-		"closes":             {func(c net.Conn) { c.Close() }, stall.Answers},
-		"resets":             {func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0); c.Close() }, stall.Answers},
+		"answers":            {func(c net.Conn, _ bool) { _, _ = io.WriteString(c, "HTTP/1.1 400 No Host\r\n\r\n") }, stall.Answers},
+		"closes":             {func(c net.Conn, _ bool) { c.Close() }, stall.Answers},
+		"resets":             {func(c net.Conn, _ bool) { _ = c.(*net.TCPConn).SetLinger(0); c.Close() }, stall.Answers},
 		"refuses":            {nil, stall.Refuses},
-		"accepts in silence": {func(net.Conn) { <-t.Context().Done() }, stall.IsSilent},
+		"accepts in silence": {func(net.Conn, bool) {}, stall.IsSilent},
+		"answers when it has collected its garbage": {func(c net.Conn, again bool) {
+			if again {
+				c.Close()
+			}
+		}, stall.Answers},
 	} {
 		t.Run(name, func(t *testing.T) {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -34,12 +39,17 @@ func TestAskUI(t *testing.T) {
 				listener.Close()
 			} else {
 				go func() {
-					if connection, err := listener.Accept(); err == nil {
-						c.serve(connection)
+					for again := false; ; again = true {
+						connection, err := listener.Accept()
+						if err != nil {
+							return
+						}
+						defer connection.Close()
+						c.serve(connection, again)
 					}
 				}()
 			}
-			if got := askUI(t.Context(), netip.MustParseAddrPort(listener.Addr().String()), 2*time.Second); got != c.want {
+			if got := askTwice(t.Context(), netip.MustParseAddrPort(listener.Addr().String()), 2*time.Second); got != c.want {
 				t.Errorf("it %q, want %q", got, c.want)
 			}
 		})
