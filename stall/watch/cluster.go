@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/elected"
+	"github.com/spark-vitals/spark-vitals/internal/invalid"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
@@ -31,7 +33,7 @@ import (
 // cluster is the world: the API server, and through it the kubelets.
 type cluster struct {
 	api  client.Client
-	logs kubernetes.Interface // the former knows no logs
+	core kubernetes.Interface // the former knows no logs
 	log  *slog.Logger
 }
 
@@ -44,8 +46,8 @@ func newCluster(c Config) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	logs, err := kubernetes.NewForConfig(config)
-	return &cluster{api: api, logs: logs, log: c.Log}, err
+	core, err := kubernetes.NewForConfig(config)
+	return &cluster{api: api, core: core, log: c.Log}, err
 }
 
 const (
@@ -57,7 +59,7 @@ const (
 func (c *cluster) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error) {
 	ctx, cancel := context.WithTimeout(ctx, answersWithin)
 	defer cancel()
-	stream, err := c.logs.CoreV1().Pods(of.Namespace).GetLogs(of.Name, &corev1.PodLogOptions{
+	stream, err := c.core.CoreV1().Pods(of.Namespace).GetLogs(of.Name, &corev1.PodLogOptions{
 		Container: of.Container().Name, TailLines: &lines, Timestamps: true,
 	}).Stream(ctx)
 	if err != nil {
@@ -145,9 +147,8 @@ func (c *cluster) Mark(ctx context.Context, k key, mark *stall.Mark) error {
 	if err != nil {
 		return err
 	}
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: k.Namespace, Name: k.Name}}
-	err = c.api.Status().Patch(ctx, pod, client.RawPatch("application/merge-patch+json", patch))
-	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) {
+	_, err = c.core.CoreV1().Pods(k.Namespace).Patch(ctx, k.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	if apierrors.IsNotFound(err) || invalid.Field(err, "metadata.uid") {
 		return nil
 	}
 	return err

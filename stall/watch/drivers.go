@@ -24,12 +24,13 @@ type key = elected.Key
 // driver that is watched.
 type driver struct {
 	spark.Pod
-	started time.Time // its container
-	track   *stall.Track
-	mark    *stall.Mark // as it stands on the pod
-	held    bool        // it looks stalled, and too many others do
-	failed  bool        // its log could not be read the last time
-	ended   bool        // it is looked at once more, for its last lines
+	started   time.Time // its container
+	track     *stall.Track
+	mark      *stall.Mark // as it was told
+	unwritten bool        // it does not stand so on the pod
+	held      bool        // it looks stalled, and too many others do
+	failed    bool        // its log could not be read the last time
+	ended     bool        // it is looked at once more, for its last lines
 }
 
 type queue = workqueue.TypedRateLimitingInterface[key]
@@ -83,7 +84,7 @@ func (l *loop) ends(k key, q adder) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	d := l.drivers[k]
-	if d == nil || d.mark == nil {
+	if d == nil || d.mark == nil && !d.unwritten {
 		delete(l.drivers, k)
 		return
 	}

@@ -48,6 +48,9 @@ func newLoop(w world, log *slog.Logger) *loop {
 // that no longer arrive, the last lines are as far apart as drivers write.
 const together = 30 * time.Minute
 
+// writeAgain is when a mark that could not be written is tried again.
+const writeAgain = 5 * time.Minute
+
 // lastLines are read for what they say.
 const lastLines = 50
 
@@ -73,8 +76,13 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	verdict := l.saw(k, d, track, tail, err)
 	if err == nil && d.mark != nil && !d.mark.Is(track.Heard()) {
 		l.talks(ctx, k, d)
+	} else if d.unwritten {
+		l.mark(ctx, k, d, d.mark)
+		if d.mark != nil {
+			l.tell(ctx, k, d.mark)
+		}
 	}
-	if ended && (err == nil || apierrors.IsNotFound(err)) {
+	if ended && !d.unwritten && (err == nil || apierrors.IsNotFound(err)) {
 		l.forget(k)
 		return reconcile.Result{}, nil
 	}
@@ -118,8 +126,7 @@ var outcomes = map[stall.Verdict]string{stall.Unclear: "empty", stall.Talks: "ta
 // unknown is the outcome of a look at a log that could not be read.
 const unknown = "unknown"
 
-// stalled: it is marked, unless so many are that the watch suspects itself. What
-// cannot be written is tried again at the next look. A death that the log names
+// stalled: it is marked, unless so many are that the watch suspects itself. A death that the log names
 // is never held back: it does not come of a log that does not arrive. A driver
 // that is marked is judged anew at each look, and told of again when that is more
 // sure. What is no longer known of its UI changes nothing: one that says nothing
@@ -127,7 +134,8 @@ const unknown = "unknown"
 func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, since time.Time, tail stall.Tail) {
 	mark := d.mark
 	if l.hold(k, d, tail.IsSure()) {
-		if mark != nil && l.mark(ctx, k, d, nil) {
+		if mark != nil {
+			l.mark(ctx, k, d, nil)
 			l.world.Tell(ctx, k, mark, normal, "StallWithdrawn", "Too many drivers fell silent at once: more likely the fault is outside of them.")
 		}
 		return
@@ -145,31 +153,36 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 	}
 	evidence.Executors, evidence.CPU = l.world.Use(ctx, pod)
 	mark = stall.NewMark(since, time.Now(), evidence)
-	if l.mark(ctx, k, d, mark) && mark.Confidence.Above(before) {
+	l.mark(ctx, k, d, mark)
+	if mark.Confidence.Above(before) {
 		l.metrics.stalls.WithLabelValues(k.Namespace, string(mark.Confidence)).Inc()
 		l.log.Info("stalled", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since, "confidence", mark.Confidence, "message", mark.Message)
-		l.world.Tell(ctx, k, mark, warning, "DriverStalled", mark.Message)
+		l.tell(ctx, k, mark)
 	}
+}
+
+func (l *loop) tell(ctx context.Context, k key, mark *stall.Mark) {
+	l.world.Tell(ctx, k, mark, warning, "DriverStalled", mark.Message)
 }
 
 func (l *loop) talks(ctx context.Context, k key, d *driver) {
 	mark := d.mark
-	if l.mark(ctx, k, d, nil) {
-		l.log.Info("talks again", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since)
-		l.world.Tell(ctx, k, mark, normal, "DriverTalksAgain", "The driver's log goes on: it is no longer reported as stalled.")
-	}
+	l.mark(ctx, k, d, nil)
+	l.log.Info("talks again", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since)
+	l.world.Tell(ctx, k, mark, normal, "DriverTalksAgain", "The driver's log goes on: it is no longer reported as stalled.")
 }
 
-// mark a driver, or unmark it with nil.
-func (l *loop) mark(ctx context.Context, k key, d *driver, mark *stall.Mark) bool {
-	if err := l.world.Mark(ctx, k, mark); err != nil {
-		l.log.Warn("a driver's mark could not be written, to be tried again", "pod", k.NamespacedName, "error", err)
-		return false
-	}
+// mark a driver, or unmark it with nil. What cannot be written is told all the
+// same, and tried again soon.
+func (l *loop) mark(ctx context.Context, k key, d *driver, mark *stall.Mark) {
+	err := l.world.Mark(ctx, k, mark)
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	d.mark = mark
-	return true
+	d.mark, d.unwritten = mark, err != nil
+	if err != nil {
+		l.log.Warn("a driver's mark could not be written, to be tried again", "pod", k.NamespacedName, "error", err)
+		d.track.AskAt(time.Now().Add(writeAgain))
+	}
 }
 
 // hold tells whether so many fell silent with a driver that none of them is marked.

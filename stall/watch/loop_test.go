@@ -21,6 +21,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/internal/elected"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
@@ -226,20 +227,37 @@ func TestUnknownIsNotSilent(t *testing.T) {
 	})
 }
 
-// What cannot be written is written later, once.
+// What cannot be written is told all the same, and written later.
 func TestMarkIsTriedAgain(t *testing.T) {
 	bubble(t, func(p *play) {
-		p.start("quiet")
-		p.silence("quiet")
-		p.fails["mark"] = errors.New("no API server")
+		p.start("quiet", "batch")
+		p.silence("quiet", "batch")
+		refused := errors.New("a guard refuses it")
+		p.fails["mark"] = refused
 		p.run(2 * time.Hour)
-		if len(p.told) > 0 {
-			t.Errorf("told %q of what is not marked", p.told)
+		stalls := testutil.ToFloat64(p.metrics.stalls.WithLabelValues("spark", string(stall.Unsure)))
+		if n := p.count(); len(p.told) != 2 || n.unwritten != 2 || n.stalled["spark"][stall.Unsure] != 2 || stalls != 2 {
+			t.Errorf("told %q, counted %v and %v", p.told, n, stalls)
 		}
 		delete(p.fails, "mark")
-		p.run(time.Hour)
-		if len(p.marked()) != 1 || len(p.told) != 1 {
+		p.run(10 * time.Minute)
+		if len(p.marked()) != 2 || len(p.told) != 2 || p.count().unwritten != 0 {
 			t.Errorf("marked are %v, told %q", p.marked(), p.told)
+		}
+
+		// Also the end of a mark, and where the driver ends meanwhile.
+		p.fails["mark"] = refused
+		p.silent = nil
+		p.run(10 * time.Minute)
+		p.ends(elected.KeyOf(driverPod("batch")), p)
+		p.run(10 * time.Minute)
+		if n := p.count(); n.unwritten != 2 || len(p.told) != 4 {
+			t.Errorf("told %q, counted %v", p.told, n)
+		}
+		delete(p.fails, "mark")
+		p.run(10 * time.Minute)
+		if len(p.marked()) > 0 || p.count().unwritten != 0 || len(p.drivers) != 1 {
+			t.Errorf("marked are %v, kept %d", p.marked(), len(p.drivers))
 		}
 	})
 }

@@ -15,16 +15,17 @@ type metrics struct {
 	stalls *prometheus.CounterVec
 	late   prometheus.Histogram
 
-	watched, unknown, held, stalled *prometheus.Desc
-	count                           func() counts
+	watched, unknown, unwritten, held, stalled *prometheus.Desc
+	count                                      func() counts
 }
 
 // counts of drivers as they are now. A namespace where any is watched has its
 // zeros, so that Prometheus sees at once when none is left.
 type counts struct {
-	watched, unknown int
-	held             map[string]int                      // by namespace
-	stalled          map[string]map[stall.Confidence]int // the same
+	watched, unknown, unwritten int
+
+	held    map[string]int                      // by namespace
+	stalled map[string]map[stall.Confidence]int // the same
 }
 
 func newMetrics(count func() counts) *metrics {
@@ -45,11 +46,12 @@ func newMetrics(count func() counts) *metrics {
 			Help:    "How long after it was due a log was asked for.",
 			Buckets: []float64{.1, 1, 5, 15, 60, 300, 1800},
 		}),
-		watched: gauge("spark_vitals_stall_watched", "Drivers that are watched for silence."),
-		unknown: gauge("spark_vitals_stall_unknown", "Of these, those whose log could not be read the last time."),
-		held:    gauge("spark_vitals_stalls_held", "Drivers that look stalled and are not reported, because too many do at once.", "namespace"),
-		stalled: gauge("spark_vitals_stalled_drivers", "Drivers that are reported as stalled.", "namespace", "confidence"),
-		count:   count,
+		watched:   gauge("spark_vitals_stall_watched", "Drivers that are watched for silence."),
+		unknown:   gauge("spark_vitals_stall_unknown", "Of these, those whose log could not be read the last time."),
+		unwritten: gauge("spark_vitals_stall_marks_unwritten", "Drivers whose annotation could not be written or removed, to be tried again."),
+		held:      gauge("spark_vitals_stalls_held", "Drivers that look stalled and are not reported, because too many do at once.", "namespace"),
+		stalled:   gauge("spark_vitals_stalled_drivers", "Drivers that are reported as stalled.", "namespace", "confidence"),
+		count:     count,
 	}
 	for _, outcome := range append(slices.Collect(maps.Values(outcomes)), unknown) {
 		m.looks.WithLabelValues(outcome)
@@ -71,6 +73,7 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	n := m.count()
 	tell(m.watched, n.watched)
 	tell(m.unknown, n.unknown)
+	tell(m.unwritten, n.unwritten)
 	for namespace, held := range n.held {
 		tell(m.held, held, namespace)
 	}
@@ -89,6 +92,9 @@ func (l *loop) count() counts {
 		if n.stalled[k.Namespace] == nil {
 			n.held[k.Namespace] = 0
 			n.stalled[k.Namespace] = map[stall.Confidence]int{stall.Sure: 0, stall.Likely: 0, stall.Unsure: 0}
+		}
+		if d.unwritten {
+			n.unwritten++
 		}
 		if d.ended {
 			continue

@@ -1,0 +1,51 @@
+package watch
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/spark-vitals/spark-vitals/stall"
+)
+
+// A policy may refuse a mark with the same status as a patch of a pod that has
+// been replaced; only of that there is nobody left to mark.
+func TestMarkRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		details *metav1.StatusDetails
+		refused bool
+	}{
+		"by a policy":         {nil, true},
+		"of another pod":      {&metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: metav1.CauseTypeFieldValueInvalid, Field: "metadata.uid"}}}, false},
+		"of the annotations":  {&metav1.StatusDetails{Causes: []metav1.StatusCause{{Field: "metadata.annotations"}}}, true},
+		"with further fields": {&metav1.StatusDetails{Causes: []metav1.StatusCause{{Field: "metadata.name"}, {Field: "metadata.uid"}}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != http.MethodPatch {
+					http.NotFound(w, r)
+					return
+				}
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(http.StatusUnprocessableEntity)
+				_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+					Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid, Details: c.details})
+			}))
+			defer server.Close()
+			world, err := newCluster(Config{API: &rest.Config{Host: server.URL}, CallsPerSecond: 100, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var k key
+			k.Namespace, k.Name, k.UID = "spark", "d", "u"
+			if err := world.Mark(t.Context(), k, &stall.Mark{}); (err != nil) != c.refused {
+				t.Error(err)
+			}
+		})
+	}
+}
