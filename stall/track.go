@@ -70,7 +70,7 @@ func (t *Track) Saw(now, line time.Time) Verdict {
 	case t.silent.IsZero():
 		t.silent = now
 	case now.Sub(t.silent) >= t.confirm():
-		t.due = now.Add(t.again() + t.spread())
+		t.due = now.Add(t.again(now) + t.spread())
 		return Stalled
 	}
 	t.due = t.silent.Add(t.confirm())
@@ -100,8 +100,12 @@ func (t *Track) written(line, now time.Time) time.Time {
 // what falls silent at once is seen together before any of it is told.
 func (t *Track) confirm() time.Duration { return max(t.After/10, 5*time.Second) }
 
-// again is the pause between looks at one that is stalled.
-func (t *Track) again() time.Duration { return min(t.After/6, 5*time.Minute) }
+// again is the pause between looks at one that is stalled. The longer it is
+// silent, the longer: what may be silent for a minute only is not to be asked all
+// day every few seconds.
+func (t *Track) again(now time.Time) time.Duration {
+	return min(max(now.Sub(t.heard)/6, time.Minute), 5*time.Minute)
+}
 
 // spread keeps drivers that started together from being asked together.
 func (t *Track) spread() time.Duration { return rand.N(t.After / 20) }

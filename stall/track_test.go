@@ -82,6 +82,18 @@ func TestNewTrack(t *testing.T) {
 	}
 }
 
+// A minute's silence is not asked after every few seconds.
+func TestPauseGrows(t *testing.T) {
+	track := stall.NewTrack(time.Minute, 0, noon, noon)
+	for now := track.Due(); now.Before(at(60)); now = track.Due() {
+		if verdict := track.Saw(now, noon); verdict == stall.Stalled {
+			if pause, least := track.Due().Sub(now), min(max(now.Sub(noon)/6, time.Minute), 5*time.Minute); pause < least || pause > least+3*time.Second {
+				t.Errorf("silent for %s, asked again after %s", now.Sub(noon), pause)
+			}
+		}
+	}
+}
+
 // What cannot be asked is not silent, and is asked less and less often.
 func TestFailed(t *testing.T) {
 	track := stall.NewTrack(after, 0, at(-60), noon)

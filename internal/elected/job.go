@@ -82,7 +82,10 @@ func (j Job) Run(ctx context.Context, loop reconcile.TypedReconciler[Key], watch
 			return err
 		}
 	}
-	ctl, err := controller.NewTyped(j.Name, mgr, controller.TypedOptions[Key]{Reconciler: loop, MaxConcurrentReconciles: j.Workers, ReconciliationTimeout: j.Timeout})
+	ctl, err := controller.NewTyped(j.Name, mgr, controller.TypedOptions[Key]{
+		Reconciler: loop, MaxConcurrentReconciles: j.Workers, ReconciliationTimeout: j.Timeout,
+		UsePriorityQueue: new(false), // it lets pods that come later go before those of the first list, for as long as they come again
+	})
 	if err != nil {
 		return err
 	}

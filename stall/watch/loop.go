@@ -3,9 +3,11 @@ package watch
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -36,10 +38,13 @@ type loop struct {
 
 	lock    sync.Mutex // held for no call
 	drivers map[key]*driver
+	rooms   map[string]*rate.Limiter // of namespaces, in calls
+	calls   rate.Limit               // a second, for each
 }
 
-func newLoop(w world, log *slog.Logger) *loop {
-	l := &loop{world: w, log: log, drivers: map[key]*driver{}}
+// newLoop leaves each namespace half of all calls, so that none can take them all.
+func newLoop(w world, callsPerSecond float32, log *slog.Logger) *loop {
+	l := &loop{world: w, log: log, drivers: map[key]*driver{}, rooms: map[string]*rate.Limiter{}, calls: rate.Limit(callsPerSecond / 2)}
 	l.metrics = newMetrics(l.count)
 	return l
 }
@@ -71,6 +76,9 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	if wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
+	if !l.room(k.Namespace).Allow() {
+		return reconcile.Result{RequeueAfter: time.Second + rand.N(9*time.Second)}, nil
+	}
 	l.metrics.late.Observe(-wait.Seconds())
 	tail, err := l.world.Tail(ctx, pod, lines)
 	verdict := l.saw(k, d, track, tail, err)
@@ -91,6 +99,23 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	}
 	// Not at once, so that a call that takes no time is no reason to spin.
 	return reconcile.Result{RequeueAfter: max(time.Until(l.due(track)), time.Millisecond)}, nil
+}
+
+// What is told takes so many calls of a namespace's room, and keeps its next looks
+// waiting; nothing waits to be told.
+const (
+	callsToReport = 4 // executors, CPU, mark, Event
+	callsToUnmark = 2 // mark, Event
+	callsAtOnce   = 10
+)
+
+func (l *loop) room(namespace string) *rate.Limiter {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	if l.rooms[namespace] == nil {
+		l.rooms[namespace] = rate.NewLimiter(l.calls, callsAtOnce)
+	}
+	return l.rooms[namespace]
 }
 
 func (l *loop) due(t *stall.Track) time.Time {
@@ -151,6 +176,7 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 	if stall.Judge(evidence) == before {
 		return
 	}
+	l.room(k.Namespace).ReserveN(time.Now(), callsToReport)
 	evidence.Executors, evidence.CPU = l.world.Use(ctx, pod)
 	mark = stall.NewMark(since, time.Now(), evidence)
 	l.mark(ctx, k, d, mark)
@@ -167,6 +193,7 @@ func (l *loop) tell(ctx context.Context, k key, mark *stall.Mark) {
 
 func (l *loop) talks(ctx context.Context, k key, d *driver) {
 	mark := d.mark
+	l.room(k.Namespace).ReserveN(time.Now(), callsToUnmark)
 	l.mark(ctx, k, d, nil)
 	l.log.Info("talks again", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since)
 	l.world.Tell(ctx, k, mark, normal, "DriverTalksAgain", "The driver's log goes on: it is no longer reported as stalled.")

@@ -28,26 +28,29 @@ import (
 
 const after = 30 * time.Minute
 
+const callsPerSecond = 10
+
 // play is a world of drivers that write a line each minute until they are told to
 // be silent. It runs by the bubble's clock.
 type play struct {
 	*loop
-	t      *testing.T
-	began  time.Time
-	silent map[string]time.Time // since when
-	fails  map[string]error
-	marks  map[string]*stall.Mark
-	told   []string
-	once   map[string]bool
-	asked  map[string]int
-	ui     stall.UI
-	thread map[string]string
-	next   map[key]time.Time
+	t       *testing.T
+	began   time.Time
+	silent  map[string]time.Time // since when
+	fails   map[string]error
+	marks   map[string]*stall.Mark
+	told    []string
+	written int
+	once    map[string]bool
+	asked   map[string]int
+	ui      stall.UI
+	thread  map[string]string
+	next    map[key]time.Time
 }
 
 func newPlay(t *testing.T) *play {
-	p := &play{t: t, began: time.Now(), silent: map[string]time.Time{}, fails: map[string]error{}, marks: map[string]*stall.Mark{}, asked: map[string]int{}, once: map[string]bool{}, next: map[key]time.Time{}}
-	p.loop = newLoop(p, slog.New(slog.DiscardHandler))
+	p := &play{t: t, began: time.Now(), silent: map[string]time.Time{}, fails: map[string]error{}, marks: map[string]*stall.Mark{}, asked: map[string]int{}, once: map[string]bool{}, next: map[key]time.Time{}, thread: map[string]string{}}
+	p.loop = newLoop(p, callsPerSecond, slog.New(slog.DiscardHandler))
 	return p
 }
 
@@ -65,6 +68,7 @@ func (p *play) UI(context.Context, spark.Pod) stall.UI { return p.ui }
 func (p *play) Use(context.Context, spark.Pod) (executors *int, cpu *int64) { return nil, nil }
 
 func (p *play) Mark(_ context.Context, k key, m *stall.Mark) error {
+	p.written++
 	if err := p.fails["mark"]; err != nil {
 		return err
 	}
@@ -301,6 +305,32 @@ func TestOutsideOfACrowd(t *testing.T) {
 	})
 }
 
+// However many drivers a namespace has, and whatever they do, half of the calls
+// are left to others.
+func TestOneNamespaceTakesHalf(t *testing.T) {
+	bubble(t, func(p *play) {
+		for i := range 200 {
+			pod := driverPod(fmt.Sprint("d-", i))
+			pod.Annotations[annotations.LogStallAfter] = "1m"
+			p.see(pod, p)
+			p.thread[pod.Name] = "JobGenerator" // never held back
+		}
+		for range 10 { // writes a line now and then, and is told anew
+			for i := range 200 {
+				p.silence(fmt.Sprint("d-", i))
+			}
+			p.run(2 * time.Minute)
+		}
+		looks := 0
+		for _, n := range p.asked {
+			looks += n
+		}
+		if calls := float64(looks+2*p.written) / time.Since(p.began).Seconds(); calls > callsPerSecond/2+.1 || calls < callsPerSecond/4 {
+			t.Errorf("%.1f calls a second", calls)
+		}
+	})
+}
+
 // One silent driver of many in most namespaces is no crowd.
 func TestSilentInManyNamespaces(t *testing.T) {
 	bubble(t, func(p *play) {
@@ -451,7 +481,7 @@ func TestStrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := newLoop(nil, slog.New(slog.DiscardHandler))
+		l := newLoop(nil, callsPerSecond, slog.New(slog.DiscardHandler))
 		stripped, stripAfter, started := l.wanted(object.(*corev1.Pod))
 		if started.IsZero() || stripAfter != after || stripped.Container().Name != before.Container().Name {
 			t.Errorf("%s: %v %v", review.Name, started, stripAfter)

@@ -53,7 +53,7 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("starting the stall watch: %w", err)
 	}
-	l := newLoop(world, c.Log)
+	l := newLoop(world, c.CallsPerSecond, c.Log)
 	return elected.Job{
 		Name: name, API: c.API, Namespace: c.Namespace, Namespaces: c.Namespaces,
 		Pods: cache.ByObject{
