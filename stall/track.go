@@ -44,6 +44,15 @@ func NewTrack(after, behind time.Duration, started, now time.Time) *Track {
 // Due is when to ask.
 func (t *Track) Due() time.Time { return t.due }
 
+// Resume from a report of a silence that began then: asked at once, and as silent
+// if the log is still empty.
+func (t *Track) Resume(since, now time.Time) {
+	if !since.After(now) {
+		t.heard = latest(t.heard, since)
+	}
+	t.seen, t.due = true, now
+}
+
 // AskAt another time than when it is due.
 func (t *Track) AskAt(now time.Time) { t.due = now }
 

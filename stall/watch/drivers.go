@@ -41,7 +41,12 @@ type adder interface{ Add(k key) }
 func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
 	return handler.TypedFuncs[*corev1.Pod, key]{
 		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Pod], q queue) { l.see(e.Object, q) },
-		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Pod], q queue) { l.see(e.ObjectNew, q) },
+		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Pod], q queue) {
+			if old := elected.KeyOf(e.ObjectOld); old != elected.KeyOf(e.ObjectNew) { // replaced, as a list has shown
+				l.ends(old, q)
+			}
+			l.see(e.ObjectNew, q)
+		},
 		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], q queue) {
 			l.ends(elected.KeyOf(e.Object), q)
 		},
@@ -72,7 +77,7 @@ func (l *loop) see(p *corev1.Pod, q adder) {
 	if !started.Equal(d.started) || d.track.After != after {
 		d.started, d.track = started, stall.NewTrack(after, stall.Behind(p), started, time.Now())
 		if d.mark != nil { // of a container before, perhaps
-			d.track.AskAt(time.Now())
+			d.track.Resume(d.mark.Since, time.Now())
 		}
 		q.Add(k)
 	}
@@ -138,13 +143,20 @@ func strip(object any) (any, error) {
 	}
 	keep(stripped.Labels, p.Labels, spark.RoleLabel, spark.ApplicationLabel)
 	keep(stripped.Annotations, p.Annotations, annotations.LogStallAfter, annotations.Stalled)
+	if _, err := policy.ParseLogStall(stripped.Annotations[annotations.LogStallAfter]); err != nil {
+		return stripped, nil //nolint:nilerr // it is not watched, so no more of it is read
+	}
 	pod, err := spark.PodOf(p)
 	if err != nil {
 		return stripped, nil //nolint:nilerr // it is none of Spark's, and not read
 	}
 	c := pod.Container()
+	var ui []corev1.ContainerPort
+	if port, ok := pod.Port(spark.UIPort); ok {
+		ui = []corev1.ContainerPort{{Name: spark.UIPort, ContainerPort: port}}
+	}
 	// The name alone may not show that it is Spark's; here it is the only one.
-	stripped.Spec.Containers = []corev1.Container{{Name: c.Name, Ports: c.Ports, Args: []string{string(pod.Role)}}}
+	stripped.Spec.Containers = []corev1.Container{{Name: c.Name, Ports: ui, Args: []string{string(pod.Role)}}}
 	for _, s := range p.Status.ContainerStatuses {
 		if s.Name == c.Name {
 			stripped.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: s.Name, State: corev1.ContainerState{Running: s.State.Running}}}
@@ -156,9 +168,17 @@ func strip(object any) (any, error) {
 	return stripped, nil
 }
 
+// longest value that is kept; ours are shorter.
+const longest = 4 << 10
+
+// keep the values of keys. One that is too long is
+// none of ours.
 func keep(in, of map[string]string, keys ...string) {
 	for _, key := range keys {
 		if value, ok := of[key]; ok {
+			if len(value) > longest {
+				value = "too long"
+			}
 			in[key] = value
 		}
 	}

@@ -18,6 +18,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
@@ -458,6 +460,62 @@ func TestWanted(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A pod that a list has shown to be replaced by one of its name is not kept.
+func TestReplaced(t *testing.T) {
+	bubble(t, func(p *play) {
+		old, now := driverPod("d"), driverPod("d")
+		now.UID = "another"
+		p.see(old, p)
+		q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[key]())
+		defer q.ShutDown()
+		p.watch().Update(t.Context(), event.TypedUpdateEvent[*corev1.Pod]{ObjectOld: old, ObjectNew: now}, q)
+		if _, ok := p.drivers[elected.KeyOf(now)]; !ok || len(p.drivers) != 1 {
+			t.Errorf("kept %v", p.drivers)
+		}
+	})
+}
+
+// Of an empty log the next leader knows since when, by the mark.
+func TestEmptyLogAndAnotherLeader(t *testing.T) {
+	bubble(t, func(p *play) {
+		p.start("rotated")
+		p.silent["rotated"] = time.Time{}
+		p.run(2 * time.Hour)
+		pod := driverPod("rotated")
+		pod.Annotations[annotations.Stalled] = p.marks["rotated"].String()
+		pod.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(p.began)
+		q := newPlay(t)
+		q.silent = p.silent
+		q.see(pod, q)
+		q.run(2 * time.Hour)
+		if len(q.told) > 0 || q.written > 0 {
+			t.Errorf("told anew: %q, marked %d times", q.told, q.written)
+		}
+	})
+}
+
+// Whatever its owner writes on it, little is kept of a pod.
+func TestStripIsSmall(t *testing.T) {
+	for name, change := range map[string]func(*corev1.Pod){
+		"a long mark":  func(p *corev1.Pod) { p.Annotations[annotations.Stalled] = strings.Repeat("x", 250<<10) },
+		"a long stamp": func(p *corev1.Pod) { p.Annotations[annotations.LogStallAfter] = strings.Repeat("x", 250<<10) },
+		"many ports": func(p *corev1.Pod) {
+			p.Spec.Containers[0].Ports = append(p.Spec.Containers[0].Ports, make([]corev1.ContainerPort, 10000)...)
+		},
+		"not watched": func(p *corev1.Pod) { delete(p.Annotations, annotations.LogStallAfter) },
+	} {
+		pod := driverPod("d")
+		change(pod)
+		object, err := strip(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, _ := json.Marshal(object); len(text) > 2<<10 {
+			t.Errorf("%s: %d bytes are kept", name, len(text))
+		}
+	}
 }
 
 // What is stripped of a pod is not needed.
