@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -116,11 +117,15 @@ func selectors(t *testing.T, expression string) map[string][]string {
 			return nil
 		}
 		var labels []string
-		for _, above := range path {
+		below := append(slices.Clone(path), node)[1:]
+		for i, above := range path {
 			switch above := above.(type) {
 			case *parser.AggregateExpr:
 				labels = append(labels, above.Grouping...)
 			case *parser.BinaryExpr:
+				if above.Op == parser.LAND && below[i] == above.RHS { // no label of it is in the result
+					labels = nil
+				}
 				if above.VectorMatching != nil { // not beside a number
 					labels = append(labels, above.VectorMatching.MatchingLabels...)
 				}
@@ -248,6 +253,7 @@ func runChart(t *testing.T, name string) map[string]string {
 	if _, err := kubelet.Driver(ctx, team, "missed"); err != nil { // nobody serves yet
 		t.Fatal(err)
 	}
+	refuse(t, name+"-spark-vitals", team)
 	deployments, err := admin.AppsV1().Deployments(name).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -292,6 +298,31 @@ func runChart(t *testing.T, name string) map[string]string {
 		return err
 	})
 	return at
+}
+
+// refuse an executor: nobody serves yet, and for this once the failurePolicy is Fail.
+func refuse(t *testing.T, configuration, namespace string) {
+	t.Helper()
+	registrations := admin.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	for _, policy := range []admissionregistrationv1.FailurePolicyType{admissionregistrationv1.Fail, admissionregistrationv1.Ignore} {
+		m, err := registrations.Get(t.Context(), configuration, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range m.Webhooks {
+			m.Webhooks[i].FailurePolicy = &policy
+		}
+		if _, err := registrations.Update(t.Context(), m, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		until(t, string(policy), func(ctx context.Context) error {
+			_, err := cluster.AskOnce(ctx, admin, namespace)
+			if refused := err != nil; refused != (policy == admissionregistrationv1.Fail) {
+				return fmt.Errorf("refused is %v: %w", refused, err)
+			}
+			return nil
+		})
+	}
 }
 
 // mounted are the arguments of a Deployment's container, with its volumes where
