@@ -275,3 +275,17 @@ func TestEveryPod(t *testing.T) {
 		t.Errorf("%d kinds of pods were looked at", pods)
 	}
 }
+
+// OpenShift gives each namespace its own user, and refuses another.
+func TestNullRemovesTheUser(t *testing.T) {
+	rendered, err := helm.Render(map[string]any{"podSecurityContext": map[string]any{"runAsUser": nil, "runAsGroup": nil}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects(t, rendered.Objects+rendered.Hooks) {
+		pod := podOf(t, o)
+		if c := pod.Spec.SecurityContext; len(pod.Spec.Containers) > 0 && (c.RunAsUser != nil || c.RunAsGroup != nil || c.RunAsNonRoot == nil) {
+			t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), c)
+		}
+	}
+}

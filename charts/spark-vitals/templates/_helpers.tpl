@@ -44,25 +44,14 @@ labels: {{- include "spark-vitals.labels" . | nindent 2 }}
 
 {{- define "spark-vitals.image" -}}
 {{- $i := .Values.image -}}
-{{- with $i.registry }}{{ . }}/{{ end }}{{ $i.repository }}
+{{- with $i.registry | default (dig "imageRegistry" "" (.Values.global | default dict)) }}{{ . }}/{{ end }}{{ $i.repository }}
 {{- if $i.digest }}@{{ $i.digest }}{{ else }}:{{ default .Chart.AppVersion $i.tag }}{{ end }}
-{{- end }}
-
-{{/* What every container may do: nothing but run. */}}
-{{- define "spark-vitals.securityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
 {{- end }}
 
 {{/* What all pods share, Deployments' and hooks'. */}}
 {{- define "spark-vitals.podSpec" -}}
-securityContext:
-  runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
-  seccompProfile: {type: RuntimeDefault}
-{{- with .Values.imagePullSecrets }}
+securityContext: {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with concat .Values.imagePullSecrets (dig "imagePullSecrets" list (.Values.global | default dict)) }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.nodeSelector }}
@@ -118,7 +107,8 @@ spec:
       {{- include "spark-vitals.podSpec" $root | nindent 6 }}
       topologySpreadConstraints:
       {{- range $root.Values.topologySpreadConstraints }}
-      - {{- toYaml . | nindent 8 }}
+      {{- $own := dict "labelSelector" (dict "matchLabels" (include "spark-vitals.selector" $labelled | fromYaml)) }}
+      - {{- toYaml (hasKey . "labelSelector" | ternary . (merge $own .)) | nindent 8 }}
       {{- else }}
       {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
       - maxSkew: 1
@@ -136,7 +126,7 @@ spec:
         image: {{ include "spark-vitals.image" $root }}
         imagePullPolicy: {{ $root.Values.image.pullPolicy }}
         args: {{- toYaml .args | nindent 8 }}
-        {{- with .env }}
+        {{- with concat (.env | default list) $root.Values.extraEnv }}
         env: {{- toYaml . | nindent 8 }}
         {{- end }}
         ports:
@@ -147,7 +137,7 @@ spec:
         livenessProbe: {httpGet: {path: /healthz, port: health}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
         terminationMessagePolicy: FallbackToLogsOnError
         resources: {{- toYaml .resources | nindent 10 }}
-        securityContext: {{- include "spark-vitals.securityContext" $root | nindent 10 }}
+        securityContext: {{- toYaml $root.Values.securityContext | nindent 10 }}
         {{- with .volumes }}
         volumeMounts:
         {{- range . }}
@@ -291,8 +281,8 @@ containers:
   args: {{- toYaml .args | nindent 4 }}
   terminationMessagePolicy: FallbackToLogsOnError
   resources: {{- toYaml .root.Values.hooks.resources | nindent 4 }}
-  securityContext: {{- include "spark-vitals.securityContext" .root | nindent 4 }}
-  {{- with .env }}
+  securityContext: {{- toYaml .root.Values.securityContext | nindent 4 }}
+  {{- with concat (.env | default list) .root.Values.extraEnv }}
   env: {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .volumes }}
