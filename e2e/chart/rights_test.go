@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -273,6 +274,42 @@ func TestEveryPod(t *testing.T) {
 	}
 	if pods != 10 {
 		t.Errorf("%d kinds of pods were looked at", pods)
+	}
+}
+
+// The stop by a value, as docs/operations.md has it: no namespace is selected.
+func TestStopByValue(t *testing.T) {
+	page := manifest(t, "docs/operations.md")
+	_, rest, _ := strings.Cut(page, "```yaml\nwebhook: {namespaceSelector")
+	block, _, found := strings.Cut(rest, "```")
+	var values map[string]any
+	if err := yaml.Unmarshal([]byte("webhook: {validation: deny, namespaceSelector"+block), &values); err != nil || !found {
+		t.Fatal(err)
+	}
+	rendered, err := helm.Render(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	selectors := 0
+	for _, o := range objects(t, rendered.Objects) {
+		if !strings.HasSuffix(o.GetKind(), "WebhookConfiguration") {
+			continue
+		}
+		for _, webhook := range typed[admissionregistrationv1.ValidatingWebhookConfiguration](t, o).Webhooks {
+			selector, err := metav1.LabelSelectorAsSelector(webhook.NamespaceSelector)
+			if err != nil {
+				t.Fatal(err)
+			}
+			selectors++
+			for _, namespace := range []labels.Set{nil, {"spark-vitals.io/inject": "enabled"}, {"spark-vitals.io/inject": "audit"}} {
+				if selector.Matches(namespace) {
+					t.Errorf("%s is called in a namespace with %v", webhook.Name, namespace)
+				}
+			}
+		}
+	}
+	if selectors != 5 {
+		t.Errorf("%d webhooks were looked at", selectors)
 	}
 }
 
