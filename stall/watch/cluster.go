@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -100,19 +100,31 @@ func (c *cluster) Use(ctx context.Context, of spark.Pod) (executors *int, cpu *i
 	return executors, cpu
 }
 
-// executors of the driver's application that run.
+// executors of the driver's application that run. They are asked for as a table,
+// because their metadata may be of any size.
 func (c *cluster) executors(ctx context.Context, of spark.Pod) (int, error) {
 	application := of.Labels[spark.ApplicationLabel]
 	if application == "" {
 		return 0, errors.New("the driver names no application")
 	}
-	list := &metav1.PartialObjectMetadataList{}
-	list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
-	err := c.api.List(ctx, list, client.InNamespace(of.Namespace),
-		client.MatchingLabels{spark.RoleLabel: string(spark.Executor), spark.ApplicationLabel: application},
-		client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("status.phase", string(corev1.PodRunning))},
-		&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}}) // out of the API server's cache
-	return len(list.Items), err
+	text, err := c.core.CoreV1().RESTClient().Get().Namespace(of.Namespace).Resource("pods").
+		VersionedParams(&metav1.ListOptions{
+			LabelSelector:   labels.Set{spark.RoleLabel: string(spark.Executor), spark.ApplicationLabel: application}.String(),
+			FieldSelector:   "status.phase=" + string(corev1.PodRunning),
+			ResourceVersion: "0", // out of the API server's cache
+		}, metav1.ParameterCodec).Param("includeObject", string(metav1.IncludeNone)).
+		SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").Do(ctx).Raw()
+	if err != nil {
+		return 0, err
+	}
+	var table struct {
+		Kind string     `json:"kind"`
+		Rows []struct{} `json:"rows"`
+	}
+	if err = json.Unmarshal(text, &table); err == nil && table.Kind != "Table" {
+		err = fmt.Errorf("executors are listed as a %q, not as a Table", table.Kind)
+	}
+	return len(table.Rows), err
 }
 
 // millicores that Spark's container uses, where the metrics API is served.

@@ -2,14 +2,17 @@ package watch
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
@@ -47,5 +50,36 @@ func TestMarkRefused(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// Of executors only a row each is asked for, whatever their owners write on them.
+func TestExecutorsAreCounted(t *testing.T) {
+	answer, kind := `"rows":[{"cells":["exec-1"]},{"cells":["exec-2"]}]`, "Table"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		if r.URL.Path != "/api/v1/namespaces/spark/pods" || q.Get("includeObject") != "None" || !strings.Contains(r.Header.Get("Accept"), "as=Table") ||
+			!strings.Contains(q.Get("labelSelector"), "spark-role=executor") || q.Get("fieldSelector") != "status.phase=Running" {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"kind":%q,"apiVersion":"meta.k8s.io/v1",%s}`, kind, answer)
+	}))
+	defer server.Close()
+	world, err := newCluster(Config{API: &rest.Config{Host: server.URL}, CallsPerSecond: 100, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of, err := spark.PodOf(driverPod("d"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := world.Use(t.Context(), of); n == nil || *n != 2 {
+		t.Errorf("counted %v", n)
+	}
+	answer, kind = `"items":[]`, "PodList" // of who knows no tables
+	if n, _ := world.Use(t.Context(), of); n != nil {
+		t.Errorf("counted %d", *n)
 	}
 }
