@@ -113,7 +113,7 @@ func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
 	r.namespaces = informers.NewSharedInformerFactoryWithOptions(c.Client, 0, selecting(annotations.Inject+" in (enabled,audit)")).Core().V1().Namespaces().Informer()
 	_, err := r.pods.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    r.saw,
-		UpdateFunc: func(_, now any) { r.saw(now) },
+		UpdateFunc: r.changed,
 		DeleteFunc: r.gone,
 	})
 	_, inErr := r.namespaces.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: r.optsIn})
@@ -160,6 +160,15 @@ func (r *recorder) podsOf(app application) (pods []*corev1.Pod) {
 		pods = append(pods, o.(*corev1.Pod))
 	}
 	return pods
+}
+
+// changed pods are others where a list found another one of the same name, and
+// then nothing else tells that the first is gone.
+func (r *recorder) changed(before, now any) {
+	if was, ok := before.(*corev1.Pod); ok && was.UID != now.(*corev1.Pod).UID {
+		r.gone(cache.DeletedFinalStateUnknown{Obj: was})
+	}
+	r.saw(now)
 }
 
 // gone is a pod that was deleted. Where the watch broke off its end may not have

@@ -378,3 +378,21 @@ func TestOutage(t *testing.T) {
 		t.Error("another outage is taken for the same")
 	}
 }
+
+// A list that finds another pod of the same name says that the first is gone.
+func TestReplacedPodIsGone(t *testing.T) {
+	running := dead(t, "")
+	running.Status.ContainerStatuses[0].State = corev1.ContainerState{}
+	running.Status.Phase = corev1.PodRunning
+	s := recording(t, running)
+	other := running.DeepCopy()
+	s.changed(running, other)
+	if unseen := testutil.ToFloat64(s.metrics.unseen); unseen != 0 {
+		t.Errorf("%v ends unseen of a pod that goes on", unseen)
+	}
+	other.UID = "u-2"
+	s.changed(running, other)
+	if unseen := testutil.ToFloat64(s.metrics.unseen); unseen != 1 {
+		t.Errorf("%v ends unseen", unseen)
+	}
+}
