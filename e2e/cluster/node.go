@@ -13,6 +13,9 @@ import (
 	"text/template"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/emptypb"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -114,7 +117,7 @@ func (c *Cluster) up(ctx context.Context, progress io.Writer) error {
 		},
 		func() error { return c.run("containerd", "/usr/bin/containerd", "-c", "containerd.toml") },
 		func() error {
-			return c.last().until(ctx, func(ctx context.Context) error { return c.Ctr(ctx, "version") })
+			return c.last().until(ctx, c.runtimeServes)
 		},
 		func() error { return c.run("coredns", coredns, "-conf", "Corefile") },
 		func() error {
@@ -133,6 +136,17 @@ func (c *Cluster) up(ctx context.Context, progress io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	return c.last().until(ctx, func(ctx context.Context) error { return c.nodeReady(ctx, NodeName) })
+}
+
+// runtimeServes asks containerd as the kubelet does, which ends where it is not
+// answered: containerd's own version comes before.
+func (c *Cluster) runtimeServes(ctx context.Context) error {
+	connection, err := grpc.NewClient("unix://"+filepath.Join(c.Dir, "containerd.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	return connection.Invoke(ctx, "/runtime.v1.RuntimeService/Version", &emptypb.Empty{}, &emptypb.Empty{})
 }
 
 func (c *Cluster) nodeReady(ctx context.Context, name string) error {
