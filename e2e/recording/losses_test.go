@@ -370,18 +370,20 @@ func killUntil(t *testing.T, over <-chan struct{}, replicas []*cluster.Recorder,
 	}
 }
 
-// settle waits until a recorder has seen all, and has written and told it.
+// settle waits until a recorder has seen all, and has written and told it: for a
+// second nothing waited, so nothing waits for another recorder's turn either.
 func settle(t *testing.T, r *cluster.Recorder) error {
 	knows, err := marked(t, "marks")
 	if err != nil {
 		return err
 	}
+	quiet := time.Now()
 	return wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		if !knows(r) {
-			return false, nil
-		}
 		text, err := r.Metrics(ctx)
-		return err == nil && strings.Contains(text, "\nspark_vitals_deaths_waiting 0\n"), nil
+		if err != nil || !knows(r) || !strings.Contains(text, "\nspark_vitals_deaths_waiting 0\n") {
+			quiet = time.Now()
+		}
+		return time.Since(quiet) > time.Second, nil
 	})
 }
 
