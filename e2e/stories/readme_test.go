@@ -22,7 +22,7 @@ import (
 func TestREADME(t *testing.T) {
 	s := story{
 		name: "install-readme", why: "whoever follows the README has what it says, and nothing is left when it is removed",
-		versions: []string{oldest}, ci: oldest, host: true,
+		versions: []string{oldest}, host: true,
 	}
 	s.run(t, func(t *testing.T, version string) {
 		begun := time.Now()
