@@ -19,8 +19,8 @@ import (
 )
 
 // Trust writes the CA of a Secret, once it is there, into the mutating webhook
-// configuration of a name, and the validating one if there is one. Nothing else of them is changed,
-// and nothing where it stands already.
+// configuration of a name, and the validating one if there is one. Nothing else
+// of them is changed, and nothing where it stands already.
 func Trust(ctx context.Context, client kubernetes.Interface, namespace, secret, configuration string, log *slog.Logger) error {
 	ca, err := waitForCA(ctx, client, namespace, secret)
 	if err != nil {

@@ -54,7 +54,7 @@ func (t *Track) Resume(since, now time.Time) {
 }
 
 // AskAt another time than when it is due.
-func (t *Track) AskAt(now time.Time) { t.due = now }
+func (t *Track) AskAt(at time.Time) { t.due = at }
 
 // Heard is when the log was written last, by our clock, as far as is known.
 func (t *Track) Heard() time.Time { return t.heard }

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/flowcontrol"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
@@ -41,7 +42,7 @@ type cluster struct {
 func newCluster(c Config) (*cluster, error) {
 	config := rest.CopyConfig(c.API)
 	config.QPS, config.Burst = c.CallsPerSecond, max(1, int(c.CallsPerSecond))
-	config.RateLimiter = limiter(config)
+	config.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(config.QPS, config.Burst)
 	api, err := client.New(config, client.Options{Scheme: clientgoscheme.Scheme})
 	if err != nil {
 		return nil, err

@@ -171,8 +171,7 @@ func strip(object any) (any, error) {
 // longest value that is kept; ours are shorter.
 const longest = 4 << 10
 
-// keep the values of keys. One that is too long is
-// none of ours.
+// keep the values of keys. One that is too long is none of ours.
 func keep(in, of map[string]string, keys ...string) {
 	for _, key := range keys {
 		if value, ok := of[key]; ok {

@@ -151,11 +151,11 @@ var outcomes = map[stall.Verdict]string{stall.Unclear: "empty", stall.Talks: "ta
 // unknown is the outcome of a look at a log that could not be read.
 const unknown = "unknown"
 
-// stalled: it is marked, unless so many are that the watch suspects itself. A death that the log names
-// is never held back: it does not come of a log that does not arrive. A driver
-// that is marked is judged anew at each look, and told of again when that is more
-// sure. What is no longer known of its UI changes nothing: one that says nothing
-// soon takes no more connections either.
+// stalled: it is marked, unless so many are that the watch suspects itself. A
+// death that the log names is never held back: it does not come of a log that
+// does not arrive. A driver that is marked is judged anew at each look, and told
+// of again when that is more sure. What is no longer known of its UI changes
+// nothing: one that says nothing soon takes no more connections either.
 func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, since time.Time, tail stall.Tail) {
 	mark := d.mark
 	if l.hold(k, d, tail.IsSure()) {

@@ -10,16 +10,9 @@ import (
 	"syscall"
 	"time"
 
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/flowcontrol"
-
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
-
-func limiter(c *rest.Config) flowcontrol.RateLimiter {
-	return flowcontrol.NewTokenBucketRateLimiter(c.QPS, c.Burst)
-}
 
 // uiOf a driver: the port that it declares, on its own address as the kubelet
 // reports it. A pod on the host's network has none of its own: its port could be

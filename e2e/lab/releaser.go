@@ -10,38 +10,34 @@ import (
 
 // StartReleaser runs "spark-vitals releaser" beside the cluster, where it reaches
 // what a test serves on loopback. Engines run in a namespace that is there.
+//
+// It runs as the service account of its own manifest and with its rights alone;
+// those in the namespace spark it has where engines run. The namespaces that the
+// manifest names are made, and removed by stop.
 func (l *Lab) StartReleaser(ctx context.Context, config, engines string) (stop func() error, err error) {
-	return l.beside(ctx, "gateway/releaser/role.yaml", engines, []string{"spark-vitals", "kyuubi"}, func() (*cluster.Leader, error) {
-		return l.own.StartReleaser(ctx, "releaser", config, l.Store.Progress)
-	})
-}
-
-// beside the cluster a job runs as the service account of its own manifest and
-// with its rights alone; those in the namespace spark it has where applications
-// run. The namespaces that the manifest names are made, and removed by stop.
-func (l *Lab) beside(ctx context.Context, manifest, applications string, namespaces []string, start func() (*cluster.Leader, error)) (stop func() error, err error) {
 	if l.own == nil {
 		return nil, errors.New("a job beside the cluster needs the cluster to be this machine")
 	}
+	namespaces := []string{"spark-vitals", "kyuubi"}
 	for _, name := range namespaces {
 		if err := l.NewNamespace(ctx, name, nil); err != nil {
 			return nil, err
 		}
 	}
-	role, err := cluster.File(manifest)
+	role, err := cluster.File("gateway/releaser/role.yaml")
 	if err != nil {
 		return nil, err
 	}
-	role = bytes.ReplaceAll(role, []byte("namespace: spark}"), []byte("namespace: "+applications+"}"))
+	role = bytes.ReplaceAll(role, []byte("namespace: spark}"), []byte("namespace: "+engines+"}"))
 	if err := l.Kubectl(ctx, role, "apply", "-f", "-"); err != nil {
 		return nil, err
 	}
-	job, err := start()
+	releaser, err := l.own.StartReleaser(ctx, "releaser", config, l.Store.Progress)
 	if err != nil {
 		return nil, err
 	}
 	return func() error {
-		job.Stop()
+		releaser.Stop()
 		ctx := context.WithoutCancel(ctx)
 		errs := []error{l.Kubectl(ctx, role, "delete", "--ignore-not-found", "-f", "-")}
 		for _, name := range namespaces {
