@@ -71,7 +71,8 @@ func (r *recorder) ended(barren bool) *apierrors.StatusError {
 }
 
 // goingOn is a watch whose errors are ends, and which ends no sooner than after
-// a second; while it begins with a list, its errors are the reflector's.
+// a second; while it begins with a list, its errors are the reflector's, and the
+// second begins with the list's end.
 func goingOn(w watch.Interface, list bool, ended func(barren bool) *apierrors.StatusError) watch.Interface {
 	events := make(chan watch.Event)
 	going := watch.NewProxyWatcher(events)
@@ -101,7 +102,9 @@ func goingOn(w watch.Interface, list bool, ended func(barren bool) *apierrors.St
 					return
 				}
 				told = true
-				list = list && !endsList(event)
+				if list && endsList(event) { // the reflector's next watch begins
+					list, begun, told = false, time.Now(), false
+				}
 				select {
 				case events <- event:
 				case <-going.StopChan():

@@ -26,6 +26,7 @@ func TestGoingOn(t *testing.T) {
 	listed := watch.Event{Type: watch.Bookmark, Object: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{metav1.InitialEventsAnnotationKey: "true"}}}}
 	broken := watchError(apierrors.NewInternalError(errors.New("http2: client connection lost")))
 	gone := watchError(apierrors.NewResourceExpired("too old resource version"))
+	const step = 400 * time.Millisecond
 	for name, test := range map[string]struct {
 		list   bool
 		events []watch.Event
@@ -36,15 +37,18 @@ func TestGoingOn(t *testing.T) {
 		"breaks":            {false, []watch.Event{pod, broken}, []watch.Event{pod}, time.Second},
 		"history gone":      {false, []watch.Event{pod, gone}, []watch.Event{pod, gone}, time.Second},
 		"breaks in a list":  {true, []watch.Event{pod, broken}, []watch.Event{pod, broken}, time.Second},
-		"breaks after that": {true, []watch.Event{pod, listed, broken}, []watch.Event{pod, listed}, time.Second},
+		"breaks after that": {true, []watch.Event{pod, listed, broken}, []watch.Event{pod, listed}, 2*step + time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				from := watch.NewFakeWithChanSize(len(test.events), false)
-				for _, e := range test.events {
-					from.Action(e.Type, e.Object)
-				}
-				from.Stop()
+				from := watch.NewFake()
+				go func() {
+					defer from.Stop()
+					for _, e := range test.events {
+						time.Sleep(step)
+						from.Action(e.Type, e.Object)
+					}
+				}()
 				begun := time.Now()
 				var got []watch.Event
 				for e := range goingOn(from, test.list, fine).ResultChan() {
