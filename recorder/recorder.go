@@ -118,7 +118,7 @@ func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
 	})
 	_, inErr := r.namespaces.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: r.optsIn})
 	registry.MustRegister(newMissed(r.missedInjections), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "spark_vitals_deaths_waiting", Help: "Deaths that were seen and are not written yet, and Events that are not told yet.",
+		Name: "spark_vitals_deaths_waiting", Help: "Deaths that are to be written now and are not written yet, and Events that are not told yet.",
 	}, func() float64 { return float64(r.facts.due(r.now())) + float64(r.untold.Load()) }))
 	return r, errors.Join(err, inErr,
 		r.pods.SetTransform(strip),

@@ -103,11 +103,12 @@ func stripResources(all corev1.ResourceList) corev1.ResourceList {
 	if !ok {
 		return nil
 	}
-	if shared, ok := memories.Get(memory.String()); ok {
+	size := memory.String()
+	if shared, ok := memories.Get(size); ok {
 		return shared.(corev1.ResourceList)
 	}
 	list := corev1.ResourceList{corev1.ResourceMemory: memory}
-	memories.Add(memory.String(), list)
+	memories.Add(size, list)
 	return list
 }
 
