@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -144,17 +143,4 @@ func (c *ControlPlane) writeKeys(ip string) (err error) {
 		c.Authority.Issue(c.Dir, "kubelet-client", pkix.Name{CommonName: "kube-apiserver-kubelet-client", Organization: []string{"system:masters"}}),
 		c.Authority.Issue(c.Dir, "serviceaccounts", pkix.Name{CommonName: "serviceaccounts"}),
 	)
-}
-
-// freePorts are ports of loopback that nobody listens on now.
-func freePorts() (ports [3]int, err error) {
-	for i := range ports {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return ports, err
-		}
-		defer listener.Close() // only after all are found, so that they differ
-		ports[i] = listener.Addr().(*net.TCPAddr).Port
-	}
-	return ports, nil
 }
