@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -101,13 +100,19 @@ func (d *deaths) check(t *testing.T) {
 	}
 }
 
-// checkEvents: once the recorders have told all that they know, each death has
-// one Event, on its driver, and nothing else has.
-func checkEvents(t *testing.T, namespace string, replicas []*cluster.Recorder, all []*deaths) {
+// checkDeaths: the records say what happened, and once the recorders have told
+// all that they know, each death has one Event, on its driver, and nothing else
+// has.
+func checkDeaths(t *testing.T, namespace string, replicas []*cluster.Recorder, all []*deaths) {
 	t.Helper()
-	eventually(t, "nothing waits to be told", func() bool {
-		return !slices.ContainsFunc(replicas, func(r *cluster.Recorder) bool { return metric(t, r, "spark_vitals_deaths_waiting", "") > 0 })
-	})
+	for _, d := range all {
+		d.check(t)
+	}
+	for _, r := range replicas {
+		if err := settle(t, r); err != nil {
+			t.Fatalf("not all is told: %v", err)
+		}
+	}
 	want, got := map[string]int{}, map[string]int{}
 	for _, d := range all {
 		for id, cause := range d.causes {
@@ -199,13 +204,12 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	)
 	t.Logf("%d recorders were killed, %d calls refused, %d watches broken off", killed, proxy.failed.Load(), proxy.broken.Load())
 	proxy.calm.Store(true)
+	checkDeaths(t, namespace, replicas, all)
 	for _, d := range all {
-		d.check(t)
 		if p := live(t, d.driver); p.Annotations["user"] == "" {
 			t.Errorf("%s lost what a user wrote", p.Name)
 		}
 	}
-	checkEvents(t, namespace, replicas, all)
 }
 
 // The same with recorders that live all the time: then what they count is right
@@ -218,10 +222,7 @@ func TestRefusals(t *testing.T) {
 	dieWhile(t, all, 25, always(), func(over <-chan struct{}) error { return editUntil(over, all) })
 	t.Logf("%d calls were refused, %d watches broken off", proxy.failed.Load(), proxy.broken.Load())
 	proxy.calm.Store(true)
-	for _, d := range all {
-		d.check(t)
-	}
-	checkEvents(t, namespace, replicas, all)
+	checkDeaths(t, namespace, replicas, all)
 	checkMetrics(t, namespace, replicas, all)
 }
 
@@ -246,10 +247,7 @@ func TestAPIServerRestarts(t *testing.T) {
 		}
 		return nil
 	})
-	for _, d := range all {
-		d.check(t)
-	}
-	checkEvents(t, namespace, replicas, all)
+	checkDeaths(t, namespace, replicas, all)
 	checkMetrics(t, namespace, replicas, all)
 }
 
@@ -265,8 +263,7 @@ func TestAway(t *testing.T) {
 	dieWhile(t, all, 10, always())
 	time.Sleep(2 * time.Second) // it has tried in vain
 	proxy.back()
-	all[0].check(t)
-	checkEvents(t, namespace, []*cluster.Recorder{r}, all)
+	checkDeaths(t, namespace, []*cluster.Recorder{r}, all)
 	checkMetrics(t, namespace, []*cluster.Recorder{r}, all)
 	if n := metric(t, r, "spark_vitals_ends_unseen_total", ""); n != 0 {
 		t.Errorf("%v ends were not seen", n)
@@ -301,8 +298,7 @@ func TestHistoryGone(t *testing.T) {
 	remove(t, die(t, executors[4], "OOMKilled", 137))
 	counted(t, d, oom.OOMKilled, 3)
 	all[0].causes = map[int]oom.Cause{1: oom.OOMKilled, 2: oom.OOMKilled, 5: oom.OOMKilled}
-	all[0].check(t)
-	checkEvents(t, namespace, []*cluster.Recorder{r}, all)
+	checkDeaths(t, namespace, []*cluster.Recorder{r}, all)
 	checkMetrics(t, namespace, []*cluster.Recorder{r}, all)
 }
 
@@ -317,10 +313,7 @@ func TestStop(t *testing.T) {
 	knows := must(marked(t, namespace+"-marks"))(t)
 	eventually(t, "it knows all of them", func() bool { return knows(r) })
 	r.Stop()
-	for _, d := range all {
-		d.check(t)
-	}
-	checkEvents(t, namespace, nil, all)
+	checkDeaths(t, namespace, nil, all)
 }
 
 // marked makes a pod that every recorder misses an injection of, and returns
@@ -370,20 +363,24 @@ func killUntil(t *testing.T, over <-chan struct{}, replicas []*cluster.Recorder,
 	}
 }
 
-// settle waits until a recorder has seen all, and has written and told it: for a
-// second nothing waited, so nothing waits for another recorder's turn either.
+// settle waits until a recorder has seen all, and has written and told it. What
+// it leaves to another recorder's turn waits only after half a second.
 func settle(t *testing.T, r *cluster.Recorder) error {
 	knows, err := marked(t, "marks")
 	if err != nil {
 		return err
 	}
-	quiet := time.Now()
+	var known time.Time
 	return wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		text, err := r.Metrics(ctx)
-		if err != nil || !knows(r) || !strings.Contains(text, "\nspark_vitals_deaths_waiting 0\n") {
-			quiet = time.Now()
+		if known.IsZero() {
+			if knows(r) {
+				known = time.Now()
+			}
+			return false, nil
 		}
-		return time.Since(quiet) > time.Second, nil
+		turned := time.Since(known) > time.Second
+		text, err := r.Metrics(ctx)
+		return turned && err == nil && strings.Contains(text, "\nspark_vitals_deaths_waiting 0\n"), nil
 	})
 }
 

@@ -79,7 +79,7 @@ func startWith(t *testing.T, kubeconfig string, flags ...string) *cluster.Record
 		r.Stop()
 		if t.Failed() {
 			log, _ := os.ReadFile(r.Log())
-			t.Logf("%s", log[max(0, len(log)-8000):])
+			t.Logf("%s", log[max(0, len(log)-2000):])
 		}
 	})
 	return r
