@@ -43,16 +43,20 @@ func (k Kubelet) make(ctx context.Context, review, namespace, name string, chang
 	}
 	p.Name, p.GenerateName, p.Spec.NodeName = name, "", "node"
 	change(p)
-	if p, err = k.CoreV1().Pods(namespace).Create(ctx, p, metav1.CreateOptions{}); apierrors.IsTimeout(err) { // it may be there
-		err = persistently(func() (err error) {
-			p, err = k.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
-			return err
-		})
-	}
+	var made *corev1.Pod
+	again := false
+	err = persistently(func() (err error) {
+		made, err = k.CoreV1().Pods(namespace).Create(ctx, p, metav1.CreateOptions{})
+		if again && apierrors.IsAlreadyExists(err) {
+			made, err = k.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+		}
+		again = true
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("making %s: %w", name, err)
 	}
-	return k.status(ctx, p, corev1.PodRunning, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}})
+	return k.status(ctx, made, corev1.PodRunning, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}})
 }
 
 // Die ends a pod's container: the phase follows a second later, if ever, as

@@ -15,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -384,7 +383,8 @@ func settle(t *testing.T, r *cluster.Recorder) error {
 	})
 }
 
-// editUntil it is over, a user changes annotations of the drivers.
+// editUntil it is over, a user changes annotations of the drivers; what fails
+// meanwhile he does again later.
 func editUntil(over <-chan struct{}, all []*deaths) error {
 	for i := 0; ; i++ {
 		select {
@@ -394,9 +394,7 @@ func editUntil(over <-chan struct{}, all []*deaths) error {
 		}
 		p := all[i%len(all)].driver
 		body := fmt.Appendf(nil, `{"metadata":{"annotations":{"user":"%d"}}}`, i)
-		if _, err := kubelet.CoreV1().Pods(p.Namespace).Patch(context.Background(), p.Name, types.MergePatchType, body, metav1.PatchOptions{}); err != nil && !apierrors.IsTimeout(err) {
-			return err
-		}
+		_, _ = kubelet.CoreV1().Pods(p.Namespace).Patch(context.Background(), p.Name, types.MergePatchType, body, metav1.PatchOptions{})
 	}
 }
 
