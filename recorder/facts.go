@@ -3,7 +3,6 @@ package recorder
 import (
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -43,9 +42,14 @@ type fact struct {
 	due time.Time
 }
 
-func (f *fact) key() string {
-	return f.Set + " " + strconv.FormatInt(f.Number, 10)
+// termination that facts are about: of one the cause may be corrected.
+type termination struct {
+	pod    types.UID
+	set    string
+	number int64
 }
+
+func (f *fact) about() termination { return termination{f.pod.UID, f.Set, f.Number} }
 
 // factsOf a pod. Doubtful ones that are older than the Events that would prove
 // them are none.
@@ -74,8 +78,14 @@ func split(facts []fact) (certain, doubtful []fact) {
 
 // latest of facts: of one termination the last that is known.
 func latest(facts []fact) (all []fact) {
-	for _, f := range facts {
-		all = append(slices.DeleteFunc(all, func(a fact) bool { return a.key() == f.key() && a.pod.UID == f.pod.UID }), f)
+	last := map[termination]int{}
+	for i := range facts {
+		last[facts[i].about()] = i
+	}
+	for i, f := range facts {
+		if last[f.about()] == i {
+			all = append(all, f)
+		}
 	}
 	return all
 }
@@ -84,25 +94,57 @@ func latest(facts []fact) (all []fact) {
 // written or its driver is gone.
 type facts struct {
 	mutex   sync.Mutex
-	waiting map[application][]fact
+	waiting map[application]*line
 	taken   int // and not done yet
+}
+
+// line of facts that wait, each once, in the order in which they became known.
+type line struct {
+	facts []fact
+	known map[known]bool
+}
+
+type known struct {
+	termination
+	cause oom.Cause
+}
+
+func (l *line) add(more ...fact) {
+	for i := range more {
+		if k := (known{more[i].about(), more[i].Cause}); !l.known[k] {
+			l.known[k] = true
+			l.facts = append(l.facts, more[i])
+		}
+	}
 }
 
 // add facts, unless they already wait.
 func (f *facts) add(to application, more []fact) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
+	f.line(to).add(more...)
+}
+
+// again: facts that could not be written wait anew, before those that came
+// meanwhile and may correct them.
+func (f *facts) again(to application, failed []fact) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	since := f.line(to).facts
+	delete(f.waiting, to)
+	f.line(to).add(slices.Concat(failed, since)...)
+}
+
+func (f *facts) line(of application) *line {
 	if f.waiting == nil {
-		f.waiting = map[application][]fact{}
+		f.waiting = map[application]*line{}
 	}
-	all := f.waiting[to]
-	for _, m := range more {
-		same := func(w fact) bool { return w.key() == m.key() && w.Cause == m.Cause }
-		if !slices.ContainsFunc(all, same) {
-			all = append(all, m)
-		}
+	l := f.waiting[of]
+	if l == nil {
+		l = &line{known: map[known]bool{}}
+		f.waiting[of] = l
 	}
-	f.waiting[to] = all
+	return l
 }
 
 // take the facts of an application that are due, and say when they are done, and
@@ -110,20 +152,17 @@ func (f *facts) add(to application, more []fact) {
 func (f *facts) take(of application, now time.Time) (all []fact, next time.Time, done func()) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	var later []fact
-	for _, w := range f.waiting[of] {
-		switch {
-		case !w.due.After(now):
+	before := f.line(of).facts
+	delete(f.waiting, of)
+	for _, w := range before {
+		if !w.due.After(now) {
 			all = append(all, w)
-		case len(later) == 0 || w.due.Before(next):
-			next = w.due
-			fallthrough
-		default:
-			later = append(later, w)
+			continue
 		}
-	}
-	if f.waiting[of] = later; len(later) == 0 {
-		delete(f.waiting, of)
+		if next.IsZero() || w.due.Before(next) {
+			next = w.due
+		}
+		f.line(of).add(w)
 	}
 	f.taken += len(all)
 	return all, next, func() {
@@ -137,9 +176,9 @@ func (f *facts) take(of application, now time.Time) (all []fact, next time.Time,
 func (f *facts) hurry() {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	for _, all := range f.waiting {
-		for i := range all {
-			all[i].due = time.Time{}
+	for _, l := range f.waiting {
+		for i := range l.facts {
+			l.facts[i].due = time.Time{}
 		}
 	}
 }
@@ -156,9 +195,9 @@ func (f *facts) due(now time.Time) int {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	n := f.taken
-	for _, all := range f.waiting {
-		for _, w := range all {
-			if !w.due.After(now) {
+	for _, l := range f.waiting {
+		for i := range l.facts {
+			if !l.facts[i].due.After(now) {
 				n++
 			}
 		}

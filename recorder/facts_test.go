@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/spark-vitals/spark-vitals/oom"
 )
 
@@ -11,7 +13,7 @@ import (
 func TestFacts(t *testing.T) {
 	var f facts
 	app := application{namespace: "spark", id: "spark-1"}
-	one := fact{Termination: oom.Termination{Set: "executors", Number: 1, Cause: oom.Killed}}
+	one := fact{Termination: oom.Termination{Set: "executors", Number: 1, Cause: oom.Killed}, pod: new(corev1.Pod)}
 	same := one
 	corrected := one
 	corrected.Cause = oom.OOMKilled
@@ -24,10 +26,28 @@ func TestFacts(t *testing.T) {
 	if again, _, _ := f.take(app, now); len(all) != 2 || len(again) != 0 || f.due(now.Add(time.Hour)) != 2 {
 		t.Fatalf("%d taken, then %d, %d not done", len(all), len(again), f.due(now.Add(time.Hour)))
 	}
-	f.add(app, all) // writing failed
+	f.again(app, all)
 	done()
 	if n := f.due(now.Add(time.Hour)); n != 2 || len(f.applications()) != 1 {
 		t.Fatalf("%d wait after a failure", n)
+	}
+}
+
+// What became known while a write failed comes after what it may correct.
+func TestFactsInOrder(t *testing.T) {
+	var f facts
+	app := application{namespace: "spark", id: "spark-1"}
+	first := fact{Termination: oom.Termination{Set: "driver", Cause: oom.Killed}, pod: new(corev1.Pod)}
+	corrected := first
+	corrected.Cause = oom.OOMKilled
+	f.add(app, []fact{first})
+	failed, _, done := f.take(app, now)
+	f.add(app, []fact{corrected})
+	f.again(app, failed)
+	done()
+	all, _, _ := f.take(app, now)
+	if last := latest(all); len(all) != 2 || len(last) != 1 || last[0].Cause != oom.OOMKilled {
+		t.Errorf("of %+v the latest are %+v", all, last)
 	}
 }
 
@@ -37,7 +57,7 @@ func TestFactsAreDue(t *testing.T) {
 	app := application{namespace: "spark", id: "spark-1"}
 	for i := range 3 {
 		death := oom.Termination{Set: "executors", Number: int64(i), Cause: oom.Killed}
-		f.add(app, []fact{{Termination: death, due: now.Add(time.Duration(i) * time.Second)}})
+		f.add(app, []fact{{Termination: death, pod: new(corev1.Pod), due: now.Add(time.Duration(i) * time.Second)}})
 	}
 	all, next, done := f.take(app, now)
 	done()

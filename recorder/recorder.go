@@ -287,7 +287,7 @@ func (r *recorder) attempt(ctx context.Context, app application) (err error) {
 	if err = r.write(ctx, app, facts); err == nil {
 		return nil
 	}
-	r.facts.add(app, facts)
+	r.facts.again(app, facts)
 	if !errors.Is(err, errBacklog) {
 		r.metrics.errors.WithLabelValues("record").Inc()
 		log.Warn("deaths are not written yet", "error", err)
