@@ -34,7 +34,7 @@ const clocks = 2 * time.Second
 func DeathOf(driver spark.Pod) (d Death, dead bool) {
 	container := driver.Container()
 	i := slices.IndexFunc(driver.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == container.Name })
-	if i < 0 || driver.Spec.RestartPolicy != corev1.RestartPolicyNever || container.RestartPolicy != nil || len(container.RestartPolicyRules) > 0 {
+	if i < 0 || driver.Restarts() {
 		return d, false
 	}
 	ended := driver.Status.ContainerStatuses[i].State.Terminated

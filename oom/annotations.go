@@ -1,12 +1,14 @@
 package oom
 
 import (
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// State of a driver that ended without success; "" while it runs or where it
-// succeeded.
+// State of a driver that ended without success; "" while it runs or may be started
+// again, or where it succeeded.
 type State string
 
 // The states.
@@ -16,9 +18,11 @@ const (
 )
 
 // State of the record's driver.
-func (r *Record) State() State {
+func (r *Record) State(driver spark.Pod) State {
 	switch {
 	case r.Driver == nil || r.Driver.Cause == ChildOOMKilled && *r.Driver.ExitCode == 0:
+		return ""
+	case driver.Restarts() && driver.Status.Phase != corev1.PodFailed:
 		return ""
 	case r.Driver.Cause == Failed:
 		return StateFailed
@@ -26,23 +30,18 @@ func (r *Record) State() State {
 	return StateKilled
 }
 
-// Reason in one word, such as DriverOOMKilled; while the driver runs, of its
-// executors and sidecars: ExecutorHeapOOM, SidecarOOMKilled.
+// Reason in one word, such as DriverOOMKilled; while the driver runs and has not
+// died before, of its executors and sidecars: ExecutorHeapOOM, SidecarOOMKilled.
 func (r *Record) Reason() string {
-	if r.State() != "" {
+	if r.Driver != nil {
 		return "Driver" + string(r.Driver.Cause)
 	}
-	d := r.Driver // of which a child was killed
-	if d == nil {
-		d = r.headline()
-	}
+	d := r.headline()
 	switch {
 	case d == nil:
 		return ""
 	case !d.IsSparks():
 		return "Sidecar" + string(d.Cause)
-	case d.Role == spark.Driver:
-		return "Driver" + string(d.Cause)
 	}
 	return "Executor" + string(d.Cause)
 }
@@ -55,7 +54,8 @@ const (
 )
 
 // Annotations of the record, for the driver's pod; they are a function of the
-// record and of what never changes in the pod. Room is how many bytes they may
+// record, of what never changes in the pod, and, where it may be started again, of
+// whether it has failed. Room is how many bytes they may
 // have, keys included; [Plenty] of it gives all of them.
 func (r *Record) Annotations(driver spark.Pod, room int) map[string]string {
 	all := map[string]string{}
@@ -64,7 +64,7 @@ func (r *Record) Annotations(driver spark.Pod, room int) map[string]string {
 			all[key], room = value, room-n
 		}
 	}
-	put(annotations.State, string(r.State()))
+	put(annotations.State, string(r.State(driver)))
 	put(annotations.Reason, r.Reason())
 	if length := min(maxMessage, room-len(annotations.Message)); length > minMessage {
 		put(annotations.Message, oneLine(r.Message(driver), length))

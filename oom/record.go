@@ -162,7 +162,7 @@ func (r *Record) own() {
 }
 
 func (r *Record) add(t *Termination) bool {
-	if r.unknowable(t) {
+	if r.Unknowable(t) {
 		return false
 	}
 	if change(r.Counted, t, (*Set).Has) {
@@ -188,7 +188,9 @@ func (r *Record) add(t *Termination) bool {
 // nothing is counted of a container that has no set, for it may have been.
 const others = "others"
 
-func (r *Record) unknowable(t *Termination) bool {
+// Unknowable tells whether, for want of room, the record no longer says whether
+// the termination is counted. Add then does not count it.
+func (r *Record) Unknowable(t *Termination) bool {
 	_, known := r.Counted[t.Set]
 	_, given := r.Counted[others]
 	return given && !known && !indispensable(t.Set)

@@ -277,7 +277,7 @@ func FuzzRead(f *testing.F) {
 			{Set: "driver", Role: spark.Driver, Cause: oom.Killed, ExitCode: &code},
 			{Set: "pod 1", Role: spark.Executor, Cause: oom.Killed, ExitCode: &code},
 		} {
-			r.State()
+			r.State(driver)
 			r.Annotations(driver, oom.Plenty)
 			r.Add(d)
 			r.Holds(&d)

@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -394,5 +395,57 @@ func TestReplacedPodIsGone(t *testing.T) {
 	s.changed(running, other)
 	if unseen := testutil.ToFloat64(s.metrics.unseen); unseen != 1 {
 		t.Errorf("%v ends unseen", unseen)
+	}
+}
+
+// A record that is full counts no more deaths of executors without a number, and
+// they are told all the same.
+func TestFullRecord(t *testing.T) {
+	driver := dead(t, "")
+	driver.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	var record oom.Record
+	for i := range 500 {
+		record.Add(oom.Termination{Set: fmt.Sprintf("pod %08x", i), Role: spark.Executor, Pod: "executor", Cause: oom.OOMKilled, ExitCode: new(int32(137))})
+	}
+	driver.Annotations = record.Annotations(podOf(t, driver), oom.Plenty)
+	s := recording(t, driver)
+	executor := died(t, "../oom/testdata/causes/oomkilled-statefulset-again.txtar")
+	executor.Name, executor.Namespace, executor.UID = "executor", "spark", "ffffffff-1"
+	executor.Labels[spark.ApplicationLabel] = driver.Labels[spark.ApplicationLabel]
+	executor.Status.ContainerStatuses[0].LastTerminationState.Terminated.FinishedAt = metav1.NewTime(now.Add(-time.Minute))
+	s.see(t, executor)
+	for range 2 { // it stays known, and is told once
+		if err := s.work(t); err != nil {
+			t.Fatal(err)
+		}
+		s.tellAll(t)
+		s.see(t, executor)
+	}
+	if found := s.events(t); len(found) != 1 || found[0].Reason != "ExecutorOOMKilled" {
+		t.Errorf("Events: %+v", found)
+	}
+}
+
+// A driver that may be started again is not KILLED, whatever it died of, until
+// its pod has failed.
+func TestRestartedDriver(t *testing.T) {
+	p := dead(t, "OOMKilled")
+	p.Spec.RestartPolicy = corev1.RestartPolicyAlways
+	status := &p.Status.ContainerStatuses[0]
+	p.Status.Phase, status.RestartCount = corev1.PodRunning, 1
+	status.LastTerminationState, status.State = status.State, corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	s := recording(t, p)
+	for _, want := range []string{"", "KILLED"} {
+		if err := s.work(t); err != nil {
+			t.Fatal(err)
+		}
+		s.tellAll(t)
+		s.want(t, "DriverOOMKilled", 1, 1)
+		if state := s.driver(t).Annotations[annotations.State]; state != want {
+			t.Errorf("the state is %q, want %q", state, want)
+		}
+		p = s.driver(t)
+		p.Status.Phase = corev1.PodFailed
+		s.see(t, p)
 	}
 }

@@ -85,6 +85,7 @@ func stripContainers(all []corev1.Container, sparks string) []corev1.Container {
 		kept[i].Resources = corev1.ResourceRequirements{Limits: stripResources(c.Resources.Limits), Requests: stripResources(c.Resources.Requests)}
 		kept[i].LivenessProbe, kept[i].StartupProbe = stripProbe(c.LivenessProbe), stripProbe(c.StartupProbe)
 		kept[i].Args = stripArgs(c.Args)
+		kept[i].RestartPolicy, kept[i].RestartPolicyRules = c.RestartPolicy, c.RestartPolicyRules
 		for _, e := range c.Env {
 			if slices.Contains(environment, e.Name) {
 				kept[i].Env = append(kept[i].Env, corev1.EnvVar{Name: e.Name, Value: e.Value})

@@ -72,7 +72,8 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 		}
 	}
 	certain = slices.DeleteFunc(latest(certain), func(f fact) bool {
-		return !r.recent(f) || len(r.news(before, []fact{f})) == 0 && !record.Holds(&f.Termination)
+		stands := len(r.news(before, []fact{f})) > 0 || record.Holds(&f.Termination) || record.Unknowable(&f.Termination)
+		return !r.recent(f) || !stands
 	})
 	switch {
 	case errors.Is(err, errGone):
@@ -174,7 +175,7 @@ func (r *recorder) writeOn(ctx context.Context, driver *spark.Pod, facts []fact)
 		if driver.Annotations[annotations.State] != "" { // true, or a stranger's: the pod decides
 			record.Add(oom.Terminations(oom.Evidence{Pod: driver.Pod})...)
 		}
-		if len(news) == 0 && driver.Annotations[annotations.State] == string(record.State()) {
+		if len(news) == 0 && driver.Annotations[annotations.State] == string(record.State(*driver)) {
 			r.turns.found(driver.UID, &record, facts, r.now())
 			return record, nil
 		}

@@ -83,6 +83,13 @@ func only(containers []corev1.Container, sign func(*corev1.Container) bool) (ind
 // Container is the container that Spark runs in.
 func (p Pod) Container() *corev1.Container { return &p.Spec.Containers[p.Index] }
 
+// Restarts tells whether the container may be started again after it ended, which
+// Spark never asks for.
+func (p Pod) Restarts() bool {
+	c := p.Container()
+	return p.Spec.RestartPolicy != corev1.RestartPolicyNever || c.RestartPolicy != nil || len(c.RestartPolicyRules) > 0
+}
+
 // Env is the literal value of an environment variable of Spark's container. Of
 // several entries of one name the last counts, as it does for the kubelet; ok
 // is false where there is none or its value comes from elsewhere (valueFrom).
