@@ -29,13 +29,14 @@ type key = elected.Key
 
 // death is a driver whose release is due or under way.
 type death struct {
-	pod     *corev1.Pod      // as it was seen last; nil for one that only the journal knows
-	release *gateway.Release // nil until it has begun
-	pause   wait.Backoff
-	looked  bool           // once for a registration, in vain
-	tried   bool           // and not done
-	written bool           // the release, to the journal
-	refused gateway.Reason // as it was told; "" when it is not refused
+	pod       *corev1.Pod      // as it was seen last; nil for one that only the journal knows
+	release   *gateway.Release // nil until it has begun
+	pause     wait.Backoff
+	looked    bool           // once for a registration, in vain
+	tried     bool           // and not done
+	written   bool           // the release, to the journal
+	refused   gateway.Reason // as it was told; "" when it is not refused
+	forbidden int            // lists of pods, in a row
 }
 
 // unproven tells whether there is no proof yet, or none any more.
@@ -172,7 +173,7 @@ func (l *loop) still(ctx context.Context, k key, d *death) (dead bool, err error
 			return false, nil
 		}
 	}
-	return true, l.alone(ctx, k, d.release.Engine)
+	return true, l.alone(ctx, k, d)
 }
 
 // begin reads the pod anew and starts its release; it may not be due any more.
@@ -192,7 +193,7 @@ func (l *loop) begin(ctx context.Context, k key, d *death) (due bool, err error)
 			Remedy: "The pod has no address of its own, and with hostNetwork an address shows nothing about whose the registration is; it has to expire.",
 		}
 	}
-	return true, l.alone(ctx, k, engine)
+	return true, l.alone(ctx, k, d)
 }
 
 // due tells whether a pod is a dead engine of the gateway that is to be released.
@@ -222,21 +223,25 @@ func (l *loop) look(ctx context.Context, k key, d *death) (pod *corev1.Pod, gone
 // alone says that no other pod carries one of the engine's keys. Labels can be
 // changed, and an address is given to another pod when its owner has ended: only
 // a pod that is alone with its keys is the one that the gateway means.
-func (l *loop) alone(ctx context.Context, k key, e gateway.Engine) error {
+func (l *loop) alone(ctx context.Context, k key, d *death) error {
 	claims := []client.MatchingLabels{
-		{l.gateway.Label(): e.Reference},
-		{spark.RoleLabel: string(spark.Driver), spark.ApplicationLabel: e.Application},
+		{l.gateway.Label(): d.release.Engine.Reference},
+		{spark.RoleLabel: string(spark.Driver), spark.ApplicationLabel: d.release.Engine.Application},
 	}
 	for _, namespace := range l.namespaces {
 		for _, claim := range claims {
 			others := &metav1.PartialObjectMetadataList{}
 			others.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
-			if err := l.api.List(ctx, others, client.InNamespace(namespace), claim, client.Limit(2)); apierrors.IsForbidden(err) {
-				return &gateway.Refusal{
-					Reason: gateway.RightsMissing, Err: err,
-					Remedy: "The releaser may not list the pods of the namespace " + namespace + ": bind its role there, as for each of namespaces.",
+			err := l.api.List(ctx, others, client.InNamespace(namespace), claim, client.Limit(2))
+			if apierrors.IsForbidden(err) {
+				if d.forbidden++; d.forbidden >= patience {
+					return &gateway.Refusal{
+						Reason: gateway.RightsMissing, Err: err,
+						Remedy: "The releaser may not list the pods of the namespace " + namespace + ": bind its role there, as for each of namespaces.",
+					}
 				}
-			} else if err != nil {
+			}
+			if err != nil {
 				return fmt.Errorf("looking for other pods with the driver's labels: %w", err)
 			}
 			for _, other := range others.Items {
@@ -249,6 +254,7 @@ func (l *loop) alone(ctx context.Context, k key, e gateway.Engine) error {
 			}
 		}
 	}
+	d.forbidden = 0
 	return nil
 }
 

@@ -317,6 +317,42 @@ func TestRefused(t *testing.T) {
 	})
 }
 
+// An API server that has just started forbids what it will allow. That is believed
+// only when it happens again and again, and told then.
+func TestForbidden(t *testing.T) {
+	for name, c := range map[string]struct {
+		first, second int // lists that are forbidden, and once more after one that was not
+		events        []string
+	}{
+		"while it starts": {first: patience - 1, events: []string{"EngineReleased"}},
+		"twice":           {first: patience - 1, second: patience - 1, events: []string{"EngineReleased"}},
+		"a right missing": {first: patience, events: []string{"RightsMissing"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				pod := dead()
+				w := newWorld(t, pod)
+				w.forbids = c.first
+				w.gateway.before = func() {
+					w.gateway.err = nil
+					if len(w.gateway.calls) == 0 && c.second > 0 {
+						w.forbids, w.gateway.err = c.second, errors.New("away")
+					}
+				}
+				w.see(pod, false)
+				w.work(5 * time.Minute)
+				if !slices.Equal(w.events(), c.events) || w.forbids > 0 {
+					t.Errorf("%v, and %d more were to be forbidden", w.events(), w.forbids)
+				}
+				w.work(15 * time.Minute) // given later, a right is used
+				if w.mark(pod) == "" {
+					t.Error("never released")
+				}
+			})
+		})
+	}
+}
+
 // An entry of the journal that cannot be ours is left alone.
 func TestJournalOfStrangers(t *testing.T) {
 	w := newWorld(t, &corev1.ConfigMap{

@@ -117,6 +117,7 @@ type world struct {
 	loop    *loop
 	added   []key
 	before  func() // each call of the API
+	forbids int    // lists of the pods of spark, from now on
 }
 
 var errBroken = errors.New("the process has ended")
@@ -146,6 +147,11 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		},
 		List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, opts ...client.ListOption) error {
 			w.called()
+			in := (&client.ListOptions{}).ApplyOptions(opts).Namespace
+			if _, pods := l.(*metav1.PartialObjectMetadataList); pods && in == "spark" && w.forbids > 0 {
+				w.forbids--
+				return apierrors.NewForbidden(corev1.Resource("pods"), "", errors.New("no RBAC policy matched"))
+			}
 			return c.List(ctx, l, opts...)
 		},
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {

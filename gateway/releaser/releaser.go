@@ -76,6 +76,11 @@ func selector(label string) (labels.Selector, error) {
 	return s, nil
 }
 
+// patience is how many times in a row the list of pods is forbidden until that is
+// believed: an API server that has just started forbids what it will allow once
+// it knows all roles. With the pauses below that takes half a minute.
+const patience = 8
+
 // Pauses between two tries.
 const (
 	firstPause   = 250 * time.Millisecond
