@@ -3,16 +3,19 @@ package releaser
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/internal/elected"
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 type queue = workqueue.TypedRateLimitingInterface[key]
@@ -25,9 +28,33 @@ const longAgo = 24 * time.Hour
 func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
 	return handler.TypedFuncs[*corev1.Pod, key]{
 		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Pod], q queue) { l.see(e.Object, false, q) },
-		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Pod], q queue) { l.see(e.ObjectNew, false, q) },
-		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], q queue) { l.see(e.Object, true, q) },
+		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Pod], q queue) {
+			if e.ObjectOld.UID != e.ObjectNew.UID { // a list found another of its name
+				l.gone(e.ObjectOld, true, q)
+			}
+			l.see(e.ObjectNew, false, q)
+		},
+		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], q queue) {
+			l.gone(e.Object, e.DeleteStateUnknown, q)
+		},
 	}
+}
+
+// gone is a pod that was deleted. Where a broken watch began anew with a list,
+// this is its last known state: an engine that ran in it may have died, and
+// nothing proves that any more.
+func (l *loop) gone(pod *corev1.Pod, unknown bool, q queue) {
+	if driver, _, ours := l.engine(pod); ours && unknown && pod.DeletionTimestamp == nil && runs(driver) {
+		l.metrics.unseen.Inc()
+		l.log.Warn("an engine is gone whose end was not seen; if it died, its registration has to expire", "pod", client.ObjectKeyFromObject(pod), "uid", pod.UID)
+	}
+	l.see(pod, true, q)
+}
+
+// runs tells whether Spark's container does, by the pod's status.
+func runs(driver spark.Pod) bool {
+	name := driver.Container().Name
+	return slices.ContainsFunc(driver.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == name && s.State.Running != nil })
 }
 
 func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {

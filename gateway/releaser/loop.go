@@ -198,13 +198,22 @@ func (l *loop) begin(ctx context.Context, k key, d *death) (due bool, err error)
 
 // due tells whether a pod is a dead engine of the gateway that is to be released.
 func (l *loop) due(pod *corev1.Pod, gone bool) (e gateway.Engine, d gateway.Death, due bool) {
-	driver, err := spark.PodOf(pod)
-	if err != nil || driver.Role != spark.Driver || !slices.Contains(l.namespaces, pod.Namespace) {
+	driver, e, ours := l.engine(pod)
+	if !ours {
 		return e, d, false
 	}
-	e, ours := l.gateway.Engine(driver)
 	d, due = gateway.Due(driver, gone, l.gateway.Name(), l.gateway.Instance())
-	return e, d, due && ours
+	return e, d, due
+}
+
+// engine of the gateway that a pod is, if it is one where engines run.
+func (l *loop) engine(pod *corev1.Pod) (driver spark.Pod, e gateway.Engine, ours bool) {
+	driver, err := spark.PodOf(pod)
+	if err != nil || driver.Role != spark.Driver || !slices.Contains(l.namespaces, pod.Namespace) {
+		return driver, e, false
+	}
+	e, ours = l.gateway.Engine(driver)
+	return driver, e, ours
 }
 
 // look at the pod as it is now, or as it was seen last where it is gone.

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/gateway"
@@ -140,6 +141,52 @@ func TestDeletedAfterDeath(t *testing.T) {
 	w.work(0)
 	if len(w.gateway.order) != 2 || len(w.journal()) > 0 {
 		t.Error(w.gateway.order, w.journal())
+	}
+}
+
+// A watch that broke off and began anew with a list tells only that a pod is
+// gone. An engine that ran then is counted, and left alone; a dead one is released.
+func TestEndNotSeen(t *testing.T) {
+	run := func(p *corev1.Pod) {
+		p.Annotations = nil
+		p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	}
+	for name, c := range map[string]struct {
+		last     func(*corev1.Pod) // state that is known
+		seen     bool              // the deletion
+		unseen   float64
+		released bool
+	}{
+		"it ran":                 {last: run, unseen: 1},
+		"it ran and was deleted": {last: run, seen: true},
+		"it was being deleted":   {last: func(p *corev1.Pod) { run(p); p.DeletionTimestamp = new(metav1.Now()) }},
+		"another's":              {last: func(p *corev1.Pod) { run(p); p.Labels[tagLabel] = "" }},
+		"it had ended well":      {last: func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State.Terminated.ExitCode = 0 }},
+		"it had died":            {last: func(p *corev1.Pod) { p.Annotations = nil }, released: true},
+	} {
+		pod, successor := dead(), dead()
+		c.last(pod)
+		run(successor)
+		successor.UID = "successor"
+		successor.Labels = map[string]string{} // of no engine
+		for how, tell := range map[string]func(*world){
+			"deleted": func(w *world) {
+				w.loop.watch().Delete(t.Context(), event.TypedDeleteEvent[*corev1.Pod]{Object: pod, DeleteStateUnknown: !c.seen}, w.queue())
+			},
+			"replaced under its name": func(w *world) {
+				w.loop.watch().Update(t.Context(), event.TypedUpdateEvent[*corev1.Pod]{ObjectOld: pod, ObjectNew: successor}, w.queue())
+			},
+		} {
+			if c.seen && how != "deleted" {
+				continue
+			}
+			w := newWorld(t)
+			tell(w)
+			w.work(0)
+			if unseen, released := testutil.ToFloat64(w.loop.metrics.unseen), len(w.gateway.order) == 2; unseen != c.unseen || released != c.released {
+				t.Errorf("%s, %s: %v ends not seen, released: %t", name, how, unseen, released)
+			}
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ type metrics struct {
 	failures prometheus.Counter
 	sessions prometheus.Counter
 	others   prometheus.Counter
+	unseen   prometheus.Counter
 	seconds  prometheus.Histogram
 	pending  []prometheus.Collector
 }
@@ -39,6 +40,7 @@ func newMetrics(gatewayName string, pending func() (all, refused float64)) *metr
 		failures: counter("spark_vitals_release_failures_total", "Tries to release that failed and are made again."),
 		sessions: counter("spark_vitals_release_sessions_total", "Sessions of dead engines that were closed."),
 		others:   counter("spark_vitals_release_collateral_total", "Healthy engines that were deregistered with a dead one. Only the way rest can do that."),
+		unseen:   counter("spark_vitals_release_ends_unseen_total", "Engines that ran when the watch broke off and were gone when it began anew: if they died, their registrations have to expire."),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "spark_vitals_release_seconds", ConstLabels: labels,
 			Help: "Time from a driver's death, in whole seconds as the kubelet reports it, to the end of its release.",
@@ -57,7 +59,7 @@ func newMetrics(gatewayName string, pending func() (all, refused float64)) *metr
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return append(m.pending, m.releases, m.refusals, m.failures, m.sessions, m.others, m.seconds)
+	return append(m.pending, m.releases, m.refusals, m.failures, m.sessions, m.others, m.unseen, m.seconds)
 }
 
 func (m *metrics) failed() { m.failures.Inc() }
