@@ -119,8 +119,9 @@ func status(c net.Conn) int {
 func (s *memorySite) serves(t *testing.T) {
 	t.Helper()
 	c := s.dial()
-	defer c.Close()
 	s.reviewOn(t, c)
+	c.Close()
+	synctest.Wait() // until the server has seen that, too
 }
 
 func (s *memorySite) reviewOn(t *testing.T, c net.Conn) {

@@ -345,6 +345,21 @@ func TestTooManyElements(t *testing.T) {
 	}
 }
 
+// A quantity that would take seconds to read is not read, and a pod with it is
+// admitted as it is.
+func TestQuantities(t *testing.T) {
+	s := serve(t, policy.Default(), true)
+	for quantity, read := range map[string]bool{
+		`"1408Mi"`: true, `1476395008`: true, `"2E"`: true, `"1Ei"`: true, `"1e9"`: true, `"1e-99"`: true, `"1E+99"`: true,
+		`"1e-100"`: false, `"1e1000"`: false, `"` + strings.Repeat("7", 100) + `"`: false,
+	} {
+		answer := s.post(t, "/mutate", "Pod", []byte(`{"kind":"Pod","metadata":{"labels":{"spark-role":"driver"}},"spec":{"containers":[{"name":"spark-kubernetes-driver","resources":{"limits":{"memory":`+quantity+`}}}]}}`))
+		if !answer.Allowed || (answer.Patch != nil) != read {
+			t.Errorf("%s: %+v", quantity, answer)
+		}
+	}
+}
+
 // A refusal is short, whatever the user wrote, and no more warnings are made than
 // anybody wants to read.
 func TestRefusalIsBounded(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -120,8 +121,28 @@ func decode(req *admission.Request, into any) error {
 	if len(req.Object.Raw) == 0 {
 		return errors.New("the review has no object")
 	}
-	if err := json.Unmarshal(req.Object.Raw, into); err != nil {
+	if err := json.Unmarshal(req.Object.Raw, into, json.WithUnmarshalers(quantities)); err != nil {
 		return unreadable("object of the review", err)
 	}
 	return nil
 }
+
+// maxQuantity is how many bytes a quantity may have; an int64 has 20.
+const maxQuantity = 64
+
+var errQuantity = errors.New("its exponent or its length is beyond all that is asked for")
+
+// quantities are read where that is cheap: "1e-100000000" takes the parser of
+// apimachinery a minute. The API server sends them in a shorter form, anybody
+// else need not.
+var quantities = json.UnmarshalFromFunc(func(from *jsontext.Decoder, into *resource.Quantity) error {
+	text, err := from.ReadValue()
+	if err != nil {
+		return err
+	}
+	exponent := bytes.LastIndexAny(text, "eE")
+	if len(text) > maxQuantity || exponent >= 0 && len(text)-exponent > len(`e-99"`) {
+		return errQuantity
+	}
+	return into.UnmarshalJSON(text)
+})
