@@ -109,13 +109,12 @@ var toggles = []toggle{
 
 // apply changes the rule by the settings among the annotations of an object. A
 // setting is ignored, and told, when it cannot be read, when it means nothing
-// here, and when it would make a probe that the rules of a policy may not have.
-// The rule is a copy of the caller's own; its probes are copied before they are
-// changed.
+// here, and when it would make a probe that the rules of a policy may not have;
+// the numbers of a probe are judged together. The rule is a copy of the caller's
+// own; its probes are copied before they are changed.
 func (r *Rule) apply(settings map[string]string, on object) (told []Warning) {
 	untold, worst := 0, SettingUnused
-	for _, key := range settingKeys(settings) {
-		kind, problem := r.set(strings.TrimPrefix(key, annotations.Prefix), settings[key], on)
+	tell := func(key string, kind WarningKind, problem string) {
 		switch {
 		case problem == "":
 		case len(told) < maxTold:
@@ -127,6 +126,25 @@ func (r *Rule) apply(settings map[string]string, on object) (told []Warning) {
 			}
 		}
 	}
+	keys := settingKeys(settings)
+	for len(keys) > 0 {
+		key := keys[0]
+		setting := strings.TrimPrefix(key, annotations.Prefix)
+		name, _, dotted := strings.Cut(setting, ".")
+		if !dotted || on == driverService || !slices.Contains(ProbeNames, ProbeName(name)) {
+			kind, problem := r.set(setting, settings[key], on)
+			tell(key, kind, problem)
+			keys = keys[1:]
+			continue
+		}
+		prefix := annotations.Prefix + name + "."
+		n := 1
+		for n < len(keys) && strings.HasPrefix(keys[n], prefix) {
+			n++
+		}
+		r.setNumbers(ProbeName(name), prefix, keys[:n], settings, tell)
+		keys = keys[n:]
+	}
 	if untold > 0 {
 		told = append(told, Warning{worst, "metadata.annotations", fmt.Sprintf("%d more settings are ignored", untold)})
 	}
@@ -137,7 +155,8 @@ func (r *Rule) apply(settings map[string]string, on object) (told []Warning) {
 // anything, and an object can have 100,000 that do not.
 const maxTold = 32
 
-// settingKeys are sorted, so that a probe is turned off before its fields are set.
+// settingKeys are sorted, so that a probe is turned off before its fields are set,
+// and these stand together.
 func settingKeys(all map[string]string) (keys []string) {
 	for key := range all {
 		if strings.HasPrefix(key, annotations.Prefix) && key != annotations.Inject && key != annotations.Rule &&
@@ -156,8 +175,6 @@ func (r *Rule) set(setting, value string, on object) (kind WarningKind, problem 
 	switch {
 	case isProbe && on == driverService:
 		return SettingUnused, "a Service has no probes"
-	case isProbe && dotted:
-		return r.setNumber(ProbeName(name), number, value)
 	case name == "logStall" && dotted:
 		return r.setLogStall(number, value, on)
 	case !isProbe && i < 0:
@@ -185,27 +202,64 @@ func (r *Rule) turnProbe(name ProbeName, on bool) (kind WarningKind, problem str
 	return "", ""
 }
 
-func (r *Rule) setNumber(name ProbeName, number, value string) (kind WarningKind, problem string) {
-	i := slices.IndexFunc(numericFields, func(f numericField) bool { return f.name == number })
-	if i < 0 {
-		return SettingIgnored, "a probe has no such number; there are " + names(numericFields, func(f numericField) string { return f.name })
+// setNumbers of a probe all together, as a period and a threshold may be right only
+// with each other; where that is wrong, one by one.
+func (r *Rule) setNumbers(name ProbeName, prefix string, keys []string, settings map[string]string, tell func(key string, kind WarningKind, problem string)) {
+	if probe := r.Probes.Named(name); *probe != nil {
+		all := (*probe).DeepCopy()
+		problem := ""
+		for i := 0; i < len(keys) && problem == ""; i++ {
+			problem = setNumber(all, strings.TrimPrefix(keys[i], prefix), settings[keys[i]])
+		}
+		if problem == "" && r.problem(name, all) == "" {
+			*probe = all
+			return
+		}
 	}
-	n, err := strconv.ParseInt(value, 10, 32)
-	if err != nil || n < 0 || n == 0 && number != "initialDelaySeconds" {
-		return SettingIgnored, `must be a whole number above 0, such as "30"`
+	for _, key := range keys {
+		kind, problem := r.setOne(name, strings.TrimPrefix(key, prefix), settings[key])
+		tell(key, kind, problem)
 	}
-	probe := r.Probes.Named(name)
+}
+
+func (r *Rule) setOne(name ProbeName, number, value string) (kind WarningKind, problem string) {
+	probe, changed := r.Probes.Named(name), new(corev1.Probe)
+	if *probe != nil {
+		changed = (*probe).DeepCopy()
+	}
+	if problem := setNumber(changed, number, value); problem != "" {
+		return SettingIgnored, problem
+	}
 	if *probe == nil {
 		return SettingUnused, r.hasNo(name)
 	}
-	changed := (*probe).DeepCopy()
-	numericFields[i].set(changed, n)
-	setDefaults(changed)
-	if errs := r.checkProbe(name, changed, field.NewPath(string(name))); len(errs) > 0 {
-		return SettingIgnored, errs[0].Detail
+	if problem := r.problem(name, changed); problem != "" {
+		return SettingIgnored, problem
 	}
 	*probe = changed
 	return "", ""
+}
+
+// problem of a probe with its defaults; "" where there is none.
+func (r *Rule) problem(name ProbeName, probe *corev1.Probe) string {
+	setDefaults(probe)
+	if errs := r.checkProbe(name, probe, field.NewPath(string(name))); len(errs) > 0 {
+		return errs[0].Detail
+	}
+	return ""
+}
+
+func setNumber(of *corev1.Probe, number, value string) (problem string) {
+	i := slices.IndexFunc(numericFields, func(f numericField) bool { return f.name == number })
+	if i < 0 {
+		return "a probe has no such number; there are " + names(numericFields, func(f numericField) string { return f.name })
+	}
+	n, err := strconv.ParseInt(value, 10, 32)
+	if err != nil || n < 0 || n == 0 && number != "initialDelaySeconds" {
+		return `must be a whole number above 0, such as "30"`
+	}
+	numericFields[i].set(of, n)
+	return ""
 }
 
 func (r *Rule) hasNo(name ProbeName) string {
