@@ -64,28 +64,29 @@ func portReason(port int32) string {
 func (p *Pod) applicationPort(within *policy.PortRange) (port int32, free bool) {
 	hash := fnv.New32a()
 	hash.Write([]byte(p.Application()))
-	size := uint32(within.To-within.From) + 1
+	size, others := uint32(within.To-within.From)+1, p.declaredByOthers()
 	for i := range size {
 		port := within.From + int32((hash.Sum32()+i)%size)
-		if !p.declaredByOthers(port) {
+		if !others[port] {
 			return port, true
 		}
 	}
 	return 0, false
 }
 
-func (p *Pod) declaredByOthers(number int32) bool {
+// declaredByOthers are all ports of the pod but its block manager's.
+func (p *Pod) declaredByOthers() map[int32]bool {
+	all := map[int32]bool{}
 	for _, containers := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
 		for i := range containers {
 			for _, port := range containers[i].Ports {
-				own := &containers[i] == p.Container() && port.Name == spark.BlockManagerPort
-				if !own && port.ContainerPort == number {
-					return true
+				if &containers[i] != p.Container() || port.Name != spark.BlockManagerPort {
+					all[port.ContainerPort] = true
 				}
 			}
 		}
 	}
-	return false
+	return all
 }
 
 // mentions tells whether any variable of the container holds the text: options
