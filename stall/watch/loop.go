@@ -219,7 +219,7 @@ func (l *loop) hold(k key, d *driver, sure bool) bool {
 	told, silent := false, d.track.Heard()
 	d.held = !sure && stall.Crowd(func(yield func(stall.Watched) bool) {
 		for other, o := range l.drivers {
-			if o.ended {
+			if o.ended || o.unseen(silent.Add(d.track.After)) {
 				continue
 			}
 			told = told || o.held && other.Namespace == k.Namespace
@@ -232,4 +232,11 @@ func (l *loop) hold(k key, d *driver, sure bool) bool {
 		l.log.Error("too many drivers fell silent at once, so none of them is marked: their logs may not arrive, a service that they all need may be away, or they have nothing to do", "namespace", k.Namespace)
 	}
 	return d.held
+}
+
+// unseen: it is late, so nobody knows whether it fell silent too. So many may be
+// due at once that their turns take minutes. One that was heard at talks or later
+// is known to talk.
+func (d *driver) unseen(talks time.Time) bool {
+	return !d.track.IsSilent() && time.Now().After(d.track.Due()) && d.track.Heard().Before(talks)
 }

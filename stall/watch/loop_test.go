@@ -291,6 +291,63 @@ func TestSuspectsItself(t *testing.T) {
 	})
 }
 
+// crowd of drivers that may be silent for so long. At fewCalls a look at each
+// takes eleven minutes.
+func crowd(after time.Duration) (pods []*corev1.Pod) {
+	for i := range 100 {
+		pod := driverPod(fmt.Sprint("d-", i))
+		pod.Annotations[annotations.LogStallAfter] = after.String()
+		pods = append(pods, pod)
+	}
+	return pods
+}
+
+const fewCalls = 0.3 // a second
+
+func (p *play) watchSlowly(pods []*corev1.Pod) {
+	p.loop = newLoop(p, fewCalls, p.log)
+	for _, pod := range pods {
+		p.see(pod, p)
+	}
+}
+
+// Of a crowd none is marked before all were looked at, nor by a new leader.
+func TestCrowdIsSeenSlowly(t *testing.T) {
+	for _, after := range []time.Duration{time.Minute, 10 * time.Minute, 30 * time.Minute} {
+		bubble(t, func(p *play) {
+			pods := crowd(after)
+			p.watchSlowly(pods)
+			p.run(2 * after)
+			for _, pod := range pods {
+				p.silence(pod.Name)
+			}
+			p.run(after + 20*time.Minute)
+			q := newPlay(t)
+			q.silent = p.silent
+			q.watchSlowly(pods)
+			q.run(20 * time.Minute)
+			if len(p.told) > 0 || len(q.told) > 0 || p.count().held["spark"] < 50 || q.count().held["spark"] < 50 {
+				t.Errorf("%s: told %q, a new leader %q", after, p.told, q.told)
+			}
+		})
+	}
+}
+
+// Who is late for a look, and wrote since others fell silent, is none of their crowd.
+func TestLateIsNotSilent(t *testing.T) {
+	bubble(t, func(p *play) {
+		pods := crowd(time.Minute)
+		p.watchSlowly(pods)
+		p.run(10 * time.Minute)
+		for _, pod := range pods[:30] {
+			p.silence(pod.Name)
+		}
+		if p.run(2 * time.Hour); len(p.marked()) < 25 {
+			t.Errorf("marked are %v, held %v", p.marked(), p.count().held)
+		}
+	})
+}
+
 // Who fell silent at another time is none of a crowd, and nor is one whose log
 // says what it died of.
 func TestOutsideOfACrowd(t *testing.T) {
