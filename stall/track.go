@@ -44,11 +44,16 @@ func NewTrack(after, behind time.Duration, started, now time.Time) *Track {
 // Due is when to ask.
 func (t *Track) Due() time.Time { return t.due }
 
-// Resume from a report of a silence that began then: asked at once, and as silent
-// if the log is still empty.
-func (t *Track) Resume(since, now time.Time) {
+// Resume from a report of a silence that began then, after that line: asked at
+// once, and as silent if the line is still the last. It has been dated, and is not
+// dated anew: by the node's clock it may be of the future. Zero is a log that was
+// empty; that of a container that began since may be so too.
+func (t *Track) Resume(since, line, now time.Time) {
 	if !since.After(now) {
-		t.heard = latest(t.heard, since)
+		if line.IsZero() {
+			since = latest(t.heard, since)
+		}
+		t.heard, t.line = since, line
 	}
 	t.seen, t.due = true, now
 }

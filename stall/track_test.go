@@ -82,6 +82,33 @@ func TestNewTrack(t *testing.T) {
 	}
 }
 
+// A new leader knows the silence by its mark, whatever the node's clock.
+func TestResume(t *testing.T) {
+	for _, ahead := range []float64{0, 1, 40, 300} {
+		began, line := at(ahead), at(10+ahead)
+		track := stall.NewTrack(after, 0, began, noon)
+		now := at(11)
+		for track.Saw(now, line) != stall.Stalled {
+			now = track.Due()
+		}
+		mark := stall.NewMark(track.Heard(), now, stall.Evidence{LastLine: line})
+		now = now.Add(time.Minute)
+		next := func() *stall.Track {
+			track := stall.NewTrack(after, 0, began, now)
+			track.Resume(mark.Since, mark.Evidence.LastLine, now)
+			return track
+		}
+		if track := next(); !track.Due().Equal(now) || track.Saw(now, line) != stall.Silent || !mark.Is(track.Heard()) || track.Saw(track.Due(), line) != stall.Stalled {
+			t.Errorf("ahead by %v minutes: silent since %s, and by the mark %s", ahead, track.Heard(), mark.Since)
+		}
+		for what, other := range map[string]time.Time{"another line": line.Add(time.Second), "rotated": {}} {
+			if track := next(); track.Saw(now, other) == stall.Stalled || mark.Is(track.Heard()) {
+				t.Errorf("ahead by %v minutes, %s: still the silence of the mark", ahead, what)
+			}
+		}
+	}
+}
+
 // A minute's silence is not asked after every few seconds.
 func TestPauseGrows(t *testing.T) {
 	track := stall.NewTrack(time.Minute, 0, noon, noon)

@@ -77,7 +77,7 @@ func (l *loop) see(p *corev1.Pod, q adder) {
 	if !started.Equal(d.started) || d.track.After != after {
 		d.started, d.track = started, stall.NewTrack(after, stall.Behind(p), started, time.Now())
 		if d.mark != nil { // of a container before, perhaps
-			d.track.Resume(d.mark.Since, time.Now())
+			d.track.Resume(d.mark.Since, d.mark.Evidence.LastLine, time.Now())
 		}
 		q.Add(k)
 	}

@@ -534,21 +534,24 @@ func TestReplaced(t *testing.T) {
 	})
 }
 
-// Of an empty log the next leader knows since when, by the mark.
-func TestEmptyLogAndAnotherLeader(t *testing.T) {
+// Of a log that is empty, or whose last line is from the future, the next leader
+// knows since when it is silent by the mark.
+func TestUndatedLogAndAnotherLeader(t *testing.T) {
 	bubble(t, func(p *play) {
-		p.start("rotated")
-		p.silent["rotated"] = time.Time{}
+		p.start("rotated", "ahead")
+		p.silent = map[string]time.Time{"rotated": {}, "ahead": time.Now().Add(24 * time.Hour)}
 		p.run(2 * time.Hour)
-		pod := driverPod("rotated")
-		pod.Annotations[annotations.Stalled] = p.marks["rotated"].String()
-		pod.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(p.began)
 		q := newPlay(t)
 		q.silent = p.silent
-		q.see(pod, q)
+		for _, name := range p.marked() {
+			pod := driverPod(name)
+			pod.Annotations[annotations.Stalled] = p.marks[name].String()
+			pod.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(p.began)
+			q.see(pod, q)
+		}
 		q.run(2 * time.Hour)
-		if len(q.told) > 0 || q.written > 0 {
-			t.Errorf("told anew: %q, marked %d times", q.told, q.written)
+		if len(q.drivers) != 2 || len(q.told) > 0 || q.written > 0 {
+			t.Errorf("of %d told anew: %q, marked %d times", len(q.drivers), q.told, q.written)
 		}
 	})
 }
