@@ -29,9 +29,10 @@ type Keeper struct {
 // they are needed, so no hurry; at an installation the webhook waits for it.
 const retry = 5 * time.Second
 
-// Keep the certificate until the context ends.
+// Keep the certificate until the context ends. A Secret that was emptied is filled
+// within a minute: without it no new webhook starts, and an upgrade waits for it.
 func (k *Keeper) Keep(ctx context.Context) {
-	often := min(k.Serving.RenewBefore/10, time.Hour)
+	often := min(k.Serving.RenewBefore/10, time.Minute)
 	for {
 		next := often
 		if err := k.once(ctx); err != nil {

@@ -129,8 +129,10 @@ func TestMended(t *testing.T) {
 	})
 }
 
-// The keeper renews in time, and survives a Secret that is not there.
+// The keeper renews in time, survives a Secret that is not there, and fills one
+// that is emptied within a minute. It looks often, so the days are hours here.
 func TestKeep(t *testing.T) {
+	serving := Serving{Hosts: serving.Hosts, Duration: 9 * time.Hour, RenewBefore: 3 * time.Hour}
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -150,16 +152,27 @@ func TestKeep(t *testing.T) {
 		if !k.Kept() {
 			t.Fatal("not kept")
 		}
-		first, err := secrets.Get(ctx, k.Secret, metav1.GetOptions{})
-		if err != nil {
+		get := func() *corev1.Secret {
+			secret, err := secrets.Get(ctx, k.Secret, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return secret
+		}
+		emptied := get()
+		emptied.Data = nil
+		if _, err := secrets.Update(ctx, emptied, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(365 * 24 * time.Hour)
+		time.Sleep(time.Minute)
 		synctest.Wait()
-		last, err := secrets.Get(ctx, k.Secret, metav1.GetOptions{})
-		if err != nil {
-			t.Fatal(err)
+		first := get()
+		if len(first.Data) == 0 {
+			t.Fatal("still empty after a minute")
 		}
+		time.Sleep(2 * serving.Duration)
+		synctest.Wait()
+		last := get()
 		if err := trusted(t, first.Data, last.Data, serving.Hosts[0], time.Now()); err != nil {
 			t.Error(err)
 		}
