@@ -30,8 +30,8 @@ func (s Serving) Check() error {
 	switch {
 	case len(s.Hosts) == 0:
 		return errors.New("--host: name the webhook's Service, such as webhook.spark-vitals.svc")
-	case s.Duration <= 0 || s.Duration > year:
-		return fmt.Errorf("--duration is %s; it must be at most a year", s.Duration)
+	case s.Duration <= 0 || s.Duration > longest:
+		return fmt.Errorf("--duration is %s; it must be above 0 and at most 4000h, so that the alert of the CA's end comes before a new CA", s.Duration)
 	case s.RenewBefore <= 0 || s.RenewBefore >= s.Duration:
 		return fmt.Errorf("--renew-before is %s; it must be shorter than --duration, %s", s.RenewBefore, s.Duration)
 	}
@@ -39,8 +39,11 @@ func (s Serving) Check() error {
 }
 
 const (
-	year = 365 * 24 * time.Hour
 	skew = time.Hour // between the clocks of machines
+
+	// longest life of a certificate. A new CA, which nobody trusts yet, is made when
+	// the old one has less than that left; the alert comes 180 days before its end.
+	longest = 4000 * time.Hour
 )
 
 // renewed is the Secret's content as it should be at a time, and why it is not

@@ -120,6 +120,13 @@ func TestMended(t *testing.T) {
 			}
 		})
 	}
+	t.Run("CA that the alert tells of", func(t *testing.T) {
+		s := Serving{Hosts: serving.Hosts, Duration: longest, RenewBefore: serving.RenewBefore}
+		got, _ := mustRenew(t, s, whole, now.AddDate(10, 0, -180))
+		if !bytes.Equal(got[CAKey], whole[CAKey]) {
+			t.Error("a new CA before the alert SparkVitalsCAExpires")
+		}
+	})
 	t.Run("CA that ends too early", func(t *testing.T) {
 		late := now.AddDate(10, 0, 0).Add(-serving.Duration)
 		got, _ := mustRenew(t, serving, whole, late)
@@ -239,7 +246,7 @@ func TestTrustGivesUp(t *testing.T) {
 func TestServingCheck(t *testing.T) {
 	for name, s := range map[string]Serving{
 		"--host":         {Duration: time.Hour, RenewBefore: time.Minute},
-		"--duration":     {Hosts: []string{"a"}, Duration: 2 * year, RenewBefore: time.Minute},
+		"--duration":     {Hosts: []string{"a"}, Duration: 365 * 24 * time.Hour, RenewBefore: time.Minute},
 		"--renew-before": {Hosts: []string{"a"}, Duration: time.Hour, RenewBefore: time.Hour},
 	} {
 		if err := s.Check(); err == nil || !bytes.HasPrefix([]byte(err.Error()), []byte(name)) {

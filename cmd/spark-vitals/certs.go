@@ -56,7 +56,7 @@ func certsKeepCommand() *cobra.Command {
 	flags := command.Flags()
 	flags.StringVar(&secret, "secret", "", "NAMESPACE/NAME of the Secret; needed")
 	flags.StringSliceVar(&k.Serving.Hosts, "host", nil, "name or address in the certificate, such as webhook.spark-vitals.svc; may be given several times; needed")
-	flags.DurationVar(&k.Serving.Duration, "duration", 90*24*time.Hour, "how long a certificate is good")
+	flags.DurationVar(&k.Serving.Duration, "duration", 90*24*time.Hour, "how long a certificate is good, at most 4000h")
 	flags.DurationVar(&k.Serving.RenewBefore, "renew-before", 30*24*time.Hour, "how long before its end it is made anew")
 	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
 	flags.StringVar(&metricsBind, "metrics-bind-address", ":8080", "address to serve /metrics on")
