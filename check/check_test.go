@@ -67,6 +67,12 @@ func TestWhyNot(t *testing.T) {
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	server.StartTLS()
 	defer server.Close()
+	conditioned := func(change func(*admissionregistrationv1.MutatingWebhook)) *admissionregistrationv1.MutatingWebhookConfiguration {
+		r := registration(ca)
+		change(&r.Webhooks[2])
+		return r
+	}
+	users := metav1.LabelSelectorRequirement{Key: "team", Operator: metav1.LabelSelectorOpExists}
 	for name, test := range map[string]struct {
 		objects []runtime.Object
 		want    string
@@ -79,7 +85,17 @@ func TestWhyNot(t *testing.T) {
 		"another CA":      {[]runtime.Object{registration(anotherCA), slice(t, server.Listener.Addr(), true)}, "its certificate is not one that the API server trusts"},
 		"broken CA":       {[]runtime.Object{registration([]byte("CA")), slice(t, server.Listener.Addr(), true)}, "holds no certificate"},
 		"refused":         {[]runtime.Object{registration(ca), slice(t, closed(t), true)}, "connection refused"},
-		"a firewall":      {[]runtime.Object{registration(ca), slice(t, server.Listener.Addr(), true)}, "webhook.hostNetwork=true"},
+		"a firewall":      {[]runtime.Object{registration(ca), slice(t, server.Listener.Addr(), true)}, "so it is the way from the API server"},
+		"a user's condition on namespaces": {[]runtime.Object{conditioned(func(w *admissionregistrationv1.MutatingWebhook) {
+			w.NamespaceSelector.MatchExpressions = append(w.NamespaceSelector.MatchExpressions, users)
+		}), slice(t, server.Listener.Addr(), true)}, "left out by your webhook.namespaceSelector:"},
+		"a user's conditions on pods": {[]runtime.Object{conditioned(func(w *admissionregistrationv1.MutatingWebhook) {
+			w.ObjectSelector.MatchExpressions = append(w.ObjectSelector.MatchExpressions, users)
+			w.MatchConditions = []admissionregistrationv1.MatchCondition{{Name: "a", Expression: "false"}}
+		}), slice(t, server.Listener.Addr(), true)}, "left out by your webhook.objectSelector or webhook.matchConditions:"},
+		"no webhook for a user's conditions": {[]runtime.Object{conditioned(func(w *admissionregistrationv1.MutatingWebhook) {
+			w.ObjectSelector.MatchExpressions = append(w.ObjectSelector.MatchExpressions, users)
+		})}, "no webhook is ready"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := why(context.Background(), fake.NewClientset(test.objects...), "spark-vitals")
@@ -95,7 +111,8 @@ func registration(ca []byte) *admissionregistrationv1.MutatingWebhookConfigurati
 	entry := func(resource, mode string) admissionregistrationv1.MutatingWebhook {
 		return admissionregistrationv1.MutatingWebhook{
 			Rules:             []admissionregistrationv1.RuleWithOperations{{Rule: admissionregistrationv1.Rule{Resources: []string{resource}}}},
-			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{annotations.Inject: mode}},
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{annotations.Inject: mode}, MatchExpressions: []metav1.LabelSelectorRequirement{{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{"spark-vitals"}}}},
+			ObjectSelector:    &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: spark.RoleLabel, Operator: metav1.LabelSelectorOpIn, Values: []string{"driver", "executor"}}}},
 			ClientConfig:      admissionregistrationv1.WebhookClientConfig{CABundle: ca, Service: &admissionregistrationv1.ServiceReference{Namespace: "spark-vitals", Name: "webhook"}},
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -80,13 +81,15 @@ func why(ctx context.Context, client kubernetes.Interface, configuration string)
 		if w.Rules[0].Resources[0] != "pods" || w.NamespaceSelector.MatchLabels[annotations.Inject] != "enabled" {
 			continue
 		}
-		return unreachable(ctx, client, w.ClientConfig)
+		return uncalled(ctx, client, w)
 	}
 	return fmt.Errorf("the mutating webhook configuration %s has no entry for pods; \"helm upgrade\" writes it anew", configuration)
 }
 
-// unreachable says why the API server does not get an answer from a webhook.
-func unreachable(ctx context.Context, client kubernetes.Interface, config admissionregistrationv1.WebhookClientConfig) error {
+// uncalled says why the API server does not call a webhook, or gets no answer. What
+// is certain comes first. A user's conditions may or may not leave the pod out.
+func uncalled(ctx context.Context, client kubernetes.Interface, w admissionregistrationv1.MutatingWebhook) error {
+	config := w.ClientConfig
 	if len(config.CABundle) == 0 {
 		return errors.New("the caBundle of the webhook configuration is empty, so the API server does not trust the webhook. With self-kept certificates a hook writes it (\"helm upgrade\" runs it again), with cert-manager its cainjector")
 	}
@@ -107,8 +110,28 @@ func unreachable(ctx context.Context, client kubernetes.Interface, config admiss
 			return fmt.Errorf("the webhook at %s, asked from this pod: %w", address, err)
 		}
 	}
-	return fmt.Errorf("the webhooks at %v answer this pod, with a certificate that the API server trusts, so it is the way from the API server to them: "+
-		"a firewall that lets the control plane reach nodes on few ports (webhook.port), or a control plane that reaches no pods (webhook.hostNetwork=true), or a NetworkPolicy", addresses)
+	cause := "it is the way from the API server to them: a firewall that lets the control plane reach nodes on few ports (webhook.port), " +
+		"or a control plane that reaches no pods (webhook.hostNetwork=true), or a NetworkPolicy"
+	if values := conditions(w); len(values) > 0 {
+		cause = fmt.Sprintf("the pod that was asked for was likely left out by your %s: it has no labels but Spark's, and the namespace of \"helm test\" none of yours. "+
+			"Make a Spark pod that is not left out; if it has no annotation %s either, %s", strings.Join(values, " or "), annotations.Injected, cause)
+	}
+	return fmt.Errorf("the webhooks at %v answer this pod, with a certificate that the API server trusts, so %s", addresses, cause)
+}
+
+// conditions of the user's on what a webhook is asked about: the chart's values
+// that set them. The chart itself writes one expression in each selector.
+func conditions(w admissionregistrationv1.MutatingWebhook) (values []string) {
+	if len(w.NamespaceSelector.MatchExpressions) > 1 {
+		values = append(values, "webhook.namespaceSelector")
+	}
+	if len(w.ObjectSelector.MatchExpressions) > 1 {
+		values = append(values, "webhook.objectSelector")
+	}
+	if len(w.MatchConditions) > 0 {
+		values = append(values, "webhook.matchConditions")
+	}
+	return values
 }
 
 // ready addresses behind a Service.
