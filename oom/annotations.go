@@ -55,8 +55,8 @@ const (
 
 // Annotations of the record, for the driver's pod; they are a function of the
 // record, of what never changes in the pod, and, where it may be started again, of
-// whether it has failed. Room is how many bytes they may
-// have, keys included; [Plenty] of it gives all of them.
+// whether it has failed. Room is how many bytes they may have, keys included;
+// [Plenty] of it gives all of them.
 func (r *Record) Annotations(driver spark.Pod, room int) map[string]string {
 	all := map[string]string{}
 	put := func(key, value string) {

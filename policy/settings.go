@@ -137,12 +137,11 @@ func (r *Rule) apply(settings map[string]string, on object) (told []Warning) {
 			keys = keys[1:]
 			continue
 		}
-		prefix := annotations.Prefix + name + "."
 		n := 1
-		for n < len(keys) && strings.HasPrefix(keys[n], prefix) {
+		for n < len(keys) && strings.HasPrefix(keys[n], annotations.Prefix+name+".") {
 			n++
 		}
-		r.setNumbers(ProbeName(name), prefix, keys[:n], settings, tell)
+		r.setNumbers(ProbeName(name), keys[:n], settings, tell)
 		keys = keys[n:]
 	}
 	if untold > 0 {
@@ -204,49 +203,35 @@ func (r *Rule) turnProbe(name ProbeName, on bool) (kind WarningKind, problem str
 
 // setNumbers of a probe all together, as a period and a threshold may be right only
 // with each other; where that is wrong, one by one.
-func (r *Rule) setNumbers(name ProbeName, prefix string, keys []string, settings map[string]string, tell func(key string, kind WarningKind, problem string)) {
-	if probe := r.Probes.Named(name); *probe != nil {
-		all := (*probe).DeepCopy()
-		problem := ""
-		for i := 0; i < len(keys) && problem == ""; i++ {
-			problem = setNumber(all, strings.TrimPrefix(keys[i], prefix), settings[keys[i]])
-		}
-		if problem == "" && r.problem(name, all) == "" {
-			*probe = all
-			return
-		}
+func (r *Rule) setNumbers(name ProbeName, keys []string, settings map[string]string, tell func(key string, kind WarningKind, problem string)) {
+	if _, problem := r.setTogether(name, keys, settings); problem == "" {
+		return
 	}
-	for _, key := range keys {
-		kind, problem := r.setOne(name, strings.TrimPrefix(key, prefix), settings[key])
+	for i, key := range keys {
+		kind, problem := r.setTogether(name, keys[i:i+1], settings)
 		tell(key, kind, problem)
 	}
 }
 
-func (r *Rule) setOne(name ProbeName, number, value string) (kind WarningKind, problem string) {
+func (r *Rule) setTogether(name ProbeName, keys []string, settings map[string]string) (kind WarningKind, problem string) {
 	probe, changed := r.Probes.Named(name), new(corev1.Probe)
 	if *probe != nil {
 		changed = (*probe).DeepCopy()
 	}
-	if problem := setNumber(changed, number, value); problem != "" {
-		return SettingIgnored, problem
+	for _, key := range keys {
+		if problem := setNumber(changed, strings.TrimPrefix(key, annotations.Prefix+string(name)+"."), settings[key]); problem != "" {
+			return SettingIgnored, problem
+		}
 	}
 	if *probe == nil {
 		return SettingUnused, r.hasNo(name)
 	}
-	if problem := r.problem(name, changed); problem != "" {
-		return SettingIgnored, problem
+	setDefaults(changed)
+	if errs := r.checkProbe(name, changed, field.NewPath(string(name))); len(errs) > 0 {
+		return SettingIgnored, errs[0].Detail
 	}
 	*probe = changed
 	return "", ""
-}
-
-// problem of a probe with its defaults; "" where there is none.
-func (r *Rule) problem(name ProbeName, probe *corev1.Probe) string {
-	setDefaults(probe)
-	if errs := r.checkProbe(name, probe, field.NewPath(string(name))); len(errs) > 0 {
-		return errs[0].Detail
-	}
-	return ""
 }
 
 func setNumber(of *corev1.Probe, number, value string) (problem string) {
