@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,12 +31,11 @@ const clocks = 2 * time.Second
 //     the driver on purpose. Times are whole seconds of two clocks, so a
 //     deletion right before the death is taken for one after it.
 func DeathOf(driver spark.Pod) (d Death, dead bool) {
-	container := driver.Container()
-	i := slices.IndexFunc(driver.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == container.Name })
-	if i < 0 || driver.Restarts() {
+	status := driver.ContainerStatus()
+	if status == nil || driver.Restarts() {
 		return d, false
 	}
-	ended := driver.Status.ContainerStatuses[i].State.Terminated
+	ended := status.State.Terminated
 	if ended == nil || ended.ExitCode == 0 {
 		return d, false
 	}

@@ -83,6 +83,17 @@ func only(containers []corev1.Container, sign func(*corev1.Container) bool) (ind
 // Container is the container that Spark runs in.
 func (p Pod) Container() *corev1.Container { return &p.Spec.Containers[p.Index] }
 
+// ContainerStatus of that container as the kubelet reports it; nil where it does
+// not.
+func (p Pod) ContainerStatus() *corev1.ContainerStatus {
+	for i := range p.Status.ContainerStatuses {
+		if s := &p.Status.ContainerStatuses[i]; s.Name == p.Container().Name {
+			return s
+		}
+	}
+	return nil
+}
+
 // Restarts tells whether the container may be started again after it ended, which
 // Spark never asks for.
 func (p Pod) Restarts() bool {

@@ -215,7 +215,7 @@ func (h *History) Warnings(pod *corev1.Pod) (n int) {
 
 // Started is when Spark's container of a pod began to run last.
 func (p *PodHistory) Started() time.Time {
-	for _, status := range p.sparks() {
+	if status := p.sparks(); status != nil {
 		switch state := status.State; {
 		case state.Running != nil:
 			return state.Running.StartedAt.Time
@@ -228,14 +228,14 @@ func (p *PodHistory) Started() time.Time {
 
 // Terminated is how Spark's container of a pod ended, nil while it has not.
 func (p *PodHistory) Terminated() *corev1.ContainerStateTerminated {
-	for _, status := range p.sparks() {
+	if status := p.sparks(); status != nil {
 		return status.State.Terminated
 	}
 	return nil
 }
 
 // sparks is the status of Spark's container, if there is one.
-func (p *PodHistory) sparks() []corev1.ContainerStatus {
+func (p *PodHistory) sparks() *corev1.ContainerStatus {
 	if p == nil {
 		return nil
 	}
@@ -243,10 +243,5 @@ func (p *PodHistory) sparks() []corev1.ContainerStatus {
 	if err != nil {
 		return nil
 	}
-	statuses := p.Last.Status.ContainerStatuses
-	i := slices.IndexFunc(statuses, func(s corev1.ContainerStatus) bool { return s.Name == pod.Container().Name })
-	if i < 0 {
-		return nil
-	}
-	return statuses[i : i+1]
+	return pod.ContainerStatus()
 }

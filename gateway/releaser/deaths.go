@@ -3,7 +3,6 @@ package releaser
 import (
 	"context"
 	"maps"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -53,8 +52,8 @@ func (l *loop) gone(pod *corev1.Pod, unknown bool, q queue) {
 
 // runs tells whether Spark's container does, by the pod's status.
 func runs(driver spark.Pod) bool {
-	name := driver.Container().Name
-	return slices.ContainsFunc(driver.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == name && s.State.Running != nil })
+	status := driver.ContainerStatus()
+	return status != nil && status.State.Running != nil
 }
 
 func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {

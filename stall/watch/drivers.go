@@ -118,10 +118,8 @@ func (l *loop) wanted(p *corev1.Pod) (pod spark.Pod, after time.Duration, starte
 		l.log.Debug("a stamp that the webhook did not write", "pod", client.ObjectKeyFromObject(p), "error", err)
 		return pod, 0, started
 	}
-	for _, s := range p.Status.ContainerStatuses {
-		if s.Name == pod.Container().Name && s.State.Running != nil {
-			started = s.State.Running.StartedAt.Time
-		}
+	if s := pod.ContainerStatus(); s != nil && s.State.Running != nil {
+		started = s.State.Running.StartedAt.Time
 	}
 	return pod, after, started
 }
@@ -157,10 +155,8 @@ func strip(object any) (any, error) {
 	}
 	// The name alone may not show that it is Spark's; here it is the only one.
 	stripped.Spec.Containers = []corev1.Container{{Name: c.Name, Ports: ui, Args: []string{string(pod.Role)}}}
-	for _, s := range p.Status.ContainerStatuses {
-		if s.Name == c.Name {
-			stripped.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: s.Name, State: corev1.ContainerState{Running: s.State.Running}}}
-		}
+	if s := pod.ContainerStatus(); s != nil {
+		stripped.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: s.Name, State: corev1.ContainerState{Running: s.State.Running}}}
 	}
 	if i := slices.IndexFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled }); i >= 0 {
 		stripped.Status.Conditions = p.Status.Conditions[i : i+1 : i+1]
