@@ -7,9 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
@@ -17,7 +15,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-type queue = workqueue.TypedRateLimitingInterface[key]
+type queue = elected.Queue
 
 // longAgo no registration is left to find. Without this bound a first start
 // would look for one for every failed driver that was ever kept.
@@ -25,18 +23,7 @@ const longAgo = 24 * time.Hour
 
 // watch keeps what is due from the object in hand: a moment later it may be gone.
 func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
-	return handler.TypedFuncs[*corev1.Pod, key]{
-		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Pod], q queue) { l.see(e.Object, false, q) },
-		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Pod], q queue) {
-			if e.ObjectOld.UID != e.ObjectNew.UID { // a list found another of its name
-				l.gone(e.ObjectOld, true, q)
-			}
-			l.see(e.ObjectNew, false, q)
-		},
-		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], q queue) {
-			l.gone(e.Object, e.DeleteStateUnknown, q)
-		},
-	}
+	return elected.Watch(func(pod *corev1.Pod, q queue) { l.see(pod, false, q) }, l.gone)
 }
 
 // gone is a pod that was deleted. Where a broken watch began anew with a list,

@@ -1,5 +1,5 @@
 // Package elected is what the jobs share of which one replica at a time works:
-// how they are run, and how they tell of pods.
+// how they are run, how they watch pods, and how they tell of them.
 package elected
 
 import (

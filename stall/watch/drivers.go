@@ -1,15 +1,12 @@
 package watch
 
 import (
-	"context"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
@@ -33,24 +30,14 @@ type driver struct {
 	ended     bool        // it is looked at once more, for its last lines
 }
 
-type queue = workqueue.TypedRateLimitingInterface[key]
-
 // adder is what is needed of a queue.
 type adder interface{ Add(k key) }
 
 func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
-	return handler.TypedFuncs[*corev1.Pod, key]{
-		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Pod], q queue) { l.see(e.Object, q) },
-		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Pod], q queue) {
-			if old := elected.KeyOf(e.ObjectOld); old != elected.KeyOf(e.ObjectNew) { // replaced, as a list has shown
-				l.ends(old, q)
-			}
-			l.see(e.ObjectNew, q)
-		},
-		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], q queue) {
-			l.ends(elected.KeyOf(e.Object), q)
-		},
-	}
+	return elected.Watch(
+		func(p *corev1.Pod, q elected.Queue) { l.see(p, q) },
+		func(p *corev1.Pod, _ bool, q elected.Queue) { l.ends(elected.KeyOf(p), q) },
+	)
 }
 
 // see a pod. One that is watched already is only begun anew with its container.

@@ -1,0 +1,32 @@
+package elected
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+)
+
+// Queue of pods to look at.
+type Queue = workqueue.TypedRateLimitingInterface[Key]
+
+// Watch tells of each pod that is there, as it is made and as it changes, and of
+// each that is gone, as it was known last. Unknown says that its end was not seen:
+// a watch broke off, and the list after it found the pod gone, or another one of
+// its name.
+func Watch(there func(*corev1.Pod, Queue), gone func(pod *corev1.Pod, unknown bool, q Queue)) handler.TypedEventHandler[*corev1.Pod, Key] {
+	return handler.TypedFuncs[*corev1.Pod, Key]{
+		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Pod], q Queue) { there(e.Object, q) },
+		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Pod], q Queue) {
+			if e.ObjectOld.UID != e.ObjectNew.UID {
+				gone(e.ObjectOld, true, q)
+			}
+			there(e.ObjectNew, q)
+		},
+		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], q Queue) {
+			gone(e.Object, e.DeleteStateUnknown, q)
+		},
+	}
+}
