@@ -151,18 +151,19 @@ var outcomes = map[stall.Verdict]string{stall.Unclear: "empty", stall.Talks: "ta
 // unknown is the outcome of a look at a log that could not be read.
 const unknown = "unknown"
 
-// stalled: it is marked, unless so many are that the watch suspects itself. A
-// death that the log names is never held back: it does not come of a log that
+// stalled: it is marked, unless so many are that the watch suspects itself, or may
+// be. A death that the log names is never held back: it does not come of a log that
 // does not arrive. A driver that is marked is judged anew at each look, and told
 // of again when that is more sure. What is no longer known of its UI changes
 // nothing: one that says nothing soon takes no more connections either.
 func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, since time.Time, tail stall.Tail) {
 	mark := d.mark
-	if l.hold(k, d, tail.IsSure()) {
-		if mark != nil {
-			l.mark(ctx, k, d, nil)
-			l.world.Tell(ctx, k, mark, normal, "StallWithdrawn", "Too many drivers fell silent at once: more likely the fault is outside of them.")
-		}
+	held, open := l.judge(k, d, tail.IsSure())
+	if held && mark != nil {
+		l.mark(ctx, k, d, nil)
+		l.world.Tell(ctx, k, mark, normal, "StallWithdrawn", "Too many drivers fell silent at once: more likely the fault is outside of them.")
+	}
+	if held || open {
 		return
 	}
 	evidence := stall.Evidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, Stopped: tail.Stopped, UI: l.world.UI(ctx, pod)}
@@ -212,31 +213,45 @@ func (l *loop) mark(ctx context.Context, k key, d *driver, mark *stall.Mark) {
 	}
 }
 
-// hold tells whether so many fell silent with a driver that none of them is marked.
-func (l *loop) hold(k key, d *driver, sure bool) bool {
+// judge whether so many fell silent with a driver that none of them is marked, and
+// where they did not, whether so many may have who were not looked at since: then
+// nothing is said before they are.
+func (l *loop) judge(k key, d *driver, sure bool) (held, open bool) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	told, silent := false, d.track.Heard()
-	d.held = !sure && stall.Crowd(func(yield func(stall.Watched) bool) {
+	told := false
+	for other, o := range l.drivers {
+		told = told || o.held && other.Namespace == k.Namespace
+	}
+	d.held = !sure && l.crowd(k, d, false)
+	if d.held && !told {
+		l.log.Error("too many drivers fell silent at once, so none of them is marked: their logs may not arrive, a service that they all need may be away, or they have nothing to do", "namespace", k.Namespace)
+	}
+	return d.held, !sure && !d.held && l.crowd(k, d, true)
+}
+
+// crowd tells whether a driver fell silent in one. Who is late for a look is taken
+// for silent too, or left out; one whose log cannot be read is always left out, for
+// it may stay so.
+func (l *loop) crowd(k key, d *driver, late bool) bool {
+	silent := d.track.Heard()
+	return stall.Crowd(func(yield func(stall.Watched) bool) {
 		for other, o := range l.drivers {
-			if o.ended || o.unseen(silent.Add(d.track.After)) {
+			unseen := o.unseen(silent.Add(d.track.After))
+			if o.ended || unseen && (o.failed || !late) {
 				continue
 			}
-			told = told || o.held && other.Namespace == k.Namespace
-			if !yield(stall.Watched{Namespace: other.Namespace, Suspect: o.track.IsSilent() && o.track.Heard().Sub(silent).Abs() <= together}) {
+			suspect := unseen || o.track.IsSilent() && o.track.Heard().Sub(silent).Abs() <= together
+			if !yield(stall.Watched{Namespace: other.Namespace, Suspect: suspect}) {
 				return
 			}
 		}
 	}, k.Namespace)
-	if d.held && !told {
-		l.log.Error("too many drivers fell silent at once, so none of them is marked: their logs may not arrive, a service that they all need may be away, or they have nothing to do", "namespace", k.Namespace)
-	}
-	return d.held
 }
 
-// unseen: it is late, so nobody knows whether it fell silent too. So many may be
-// due at once that their turns take minutes. One that was heard at talks or later
-// is known to talk.
+// unseen: nobody knows whether it fell silent too, for its log cannot be read, or it
+// is late: so many may be due at once that their turns take minutes. One that was
+// heard at talks or later is known to talk.
 func (d *driver) unseen(talks time.Time) bool {
-	return !d.track.IsSilent() && time.Now().After(d.track.Due()) && d.track.Heard().Before(talks)
+	return !d.track.IsSilent() && (d.failed || time.Now().After(d.track.Due())) && d.track.Heard().Before(talks)
 }

@@ -348,6 +348,55 @@ func TestLateIsNotSilent(t *testing.T) {
 	})
 }
 
+// While more than half are late for a look, nothing is said, nor taken back.
+func TestWaitsForTheLate(t *testing.T) {
+	for _, silent := range []bool{true, false} {
+		bubble(t, func(p *play) {
+			marked, since := driverPod("e"), time.Now().Add(-time.Hour)
+			marked.Annotations[annotations.Stalled] = stall.NewMark(since, time.Now(), stall.Evidence{LastLine: since}).String()
+			p.silent["e"] = since
+			p.see(marked, p)
+			p.start("a", "b", "c", "d", "f", "g", "h", "i")
+			p.silence("a")
+			late := []string{"b", "c", "d", "f", "g", "h", "i"}
+			for _, name := range late {
+				p.next[elected.KeyOf(driverPod(name))] = time.Now().Add(2 * time.Hour)
+			}
+			if silent {
+				p.silence(late...)
+			}
+			if p.run(119 * time.Minute); p.written > 0 || len(p.told) > 0 || p.count().held["spark"] > 0 {
+				t.Errorf("told %q, held %v", p.told, p.count().held)
+			}
+			p.run(30 * time.Minute)
+			if got := p.marked(); silent && len(got) > 0 || !silent && !slices.Equal(got, []string{"a"}) {
+				t.Errorf("marked are %v", got)
+			}
+		})
+	}
+}
+
+// Whose log cannot be read neither talks for a crowd nor keeps anyone waiting.
+func TestUnreadIsNotCounted(t *testing.T) {
+	bubble(t, func(p *play) {
+		p.start("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l")
+		p.run(7 * time.Minute)
+		p.silence("a", "b", "c", "d", "e")
+		for _, unread := range []string{"f", "g", "h", "i", "j", "k"} {
+			p.fails[unread] = errors.New("its kubelet does not answer")
+		}
+		p.run(3 * time.Hour)
+		if got := p.marked(); len(got) > 0 || p.count().held["spark"] != 5 {
+			t.Fatalf("marked are %v, held %v", got, p.count().held)
+		}
+		delete(p.silent, "a")
+		p.run(time.Hour)
+		if got := p.marked(); !slices.Equal(got, []string{"b", "c", "d", "e"}) {
+			t.Errorf("marked are %v, held %v", got, p.count().held)
+		}
+	})
+}
+
 // Who fell silent at another time is none of a crowd, and nor is one whose log
 // says what it died of.
 func TestOutsideOfACrowd(t *testing.T) {
