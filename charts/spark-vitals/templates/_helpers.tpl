@@ -42,6 +42,17 @@ name: {{ include "spark-vitals.fullname" $root }}-{{ index . 1 }}
 labels: {{- include "spark-vitals.labels" . | nindent 2 }}
 {{- end }}
 
+{{/* The name of a job's account; takes (list root component). */}}
+{{- define "spark-vitals.account" -}}
+{{- $root := index . 0 -}}
+{{- $names := list -}}
+{{- range list "webhook" "recorder" "releaser" "stallwatch" "certs" -}}
+{{- $names = append $names (get $root.Values.serviceAccount.names . | default (printf "%s-%s" (include "spark-vitals.fullname" $root) .)) -}}
+{{- end -}}
+{{- if ne (len $names) (len (uniq $names)) }}{{ fail (printf "serviceAccount.names are %s; choose another for each job, because each has its own rights" (join ", " $names)) }}{{ end -}}
+{{- get $root.Values.serviceAccount.names (index . 1) | default (printf "%s-%s" (include "spark-vitals.fullname" $root) (index . 1)) -}}
+{{- end }}
+
 {{- define "spark-vitals.image" -}}
 {{- $i := .Values.image -}}
 {{- with $i.registry | default (dig "imageRegistry" "" (.Values.global | default dict)) }}{{ . }}/{{ end }}{{ $i.repository }}
@@ -78,11 +89,19 @@ replicas, budget, and optionally ports, env, spec (more of the pod's spec), volu
 {{- $root := .root -}}
 {{- $labelled := list .root .component -}}
 {{- $ports := .ports | default (dict "metrics" 8080 "health" 8081) -}}
+{{- if $root.Values.serviceAccount.create -}}
 apiVersion: v1
 kind: ServiceAccount
-metadata: {{- include "spark-vitals.metadata" $labelled | nindent 2 }}
+metadata:
+  name: {{ include "spark-vitals.account" $labelled }}
+  namespace: {{ $root.Release.Namespace }}
+  labels: {{- include "spark-vitals.labels" $labelled | nindent 4 }}
+  {{- with $root.Values.serviceAccount.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
 automountServiceAccountToken: false
 ---
+{{ end -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata: {{- include "spark-vitals.metadata" $labelled | nindent 2 }}
@@ -102,7 +121,7 @@ spec:
       annotations: {{- toYaml . | nindent 8 }}
       {{- end }}
     spec:
-      serviceAccountName: {{ include "spark-vitals.fullname" $root }}-{{ .component }}
+      serviceAccountName: {{ include "spark-vitals.account" $labelled }}
       automountServiceAccountToken: {{ .token }}
       {{- include "spark-vitals.podSpec" $root | nindent 6 }}
       topologySpreadConstraints:
@@ -138,17 +157,23 @@ spec:
         terminationMessagePolicy: FallbackToLogsOnError
         resources: {{- toYaml .resources | nindent 10 }}
         securityContext: {{- toYaml $root.Values.securityContext | nindent 10 }}
-        {{- with .volumes }}
+        {{- if or .volumes $root.Values.extraVolumeMounts }}
         volumeMounts:
-        {{- range . }}
+        {{- range .volumes }}
         - {name: {{ .name }}, mountPath: {{ .mountPath }}, readOnly: true}
         {{- end }}
+        {{- with $root.Values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
         {{- end }}
-      {{- with .volumes }}
+        {{- end }}
+      {{- if or .volumes $root.Values.extraVolumes }}
       volumes:
-      {{- range . }}
+      {{- range .volumes }}
       - name: {{ .name }}
         {{- toYaml .source | nindent 8 }}
+      {{- end }}
+      {{- with $root.Values.extraVolumes }}
+      {{- toYaml . | nindent 6 }}
       {{- end }}
       {{- end }}
 {{- if and .budget (gt (int .replicas) 1) }}
@@ -169,9 +194,10 @@ Rights of a job's account in one namespace, or in all where none is given. Takes
 a dict: root, component, rules, and optionally suffix (of the name), namespace.
 */}}
 {{- define "spark-vitals.rights" -}}
-{{- $account := printf "%s-%s" (include "spark-vitals.fullname" .root) .component -}}
+{{- if .root.Values.rbac.create -}}
 {{- $kind := .namespace | empty | ternary "ClusterRole" "Role" -}}
-{{- $metadata := dict "name" (print $account (default "" .suffix)) "labels" (include "spark-vitals.labels" (list .root .component) | fromYaml) -}}
+{{- $name := printf "%s-%s%s" (include "spark-vitals.fullname" .root) .component (default "" .suffix) -}}
+{{- $metadata := dict "name" $name "labels" (include "spark-vitals.labels" (list .root .component) | fromYaml) -}}
 {{- with .namespace }}{{ $_ := set $metadata "namespace" . }}{{ end -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ $kind }}
@@ -183,7 +209,8 @@ kind: {{ $kind }}Binding
 metadata: {{- toYaml $metadata | nindent 2 }}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: {{ $kind }}, name: {{ $metadata.name }}}
 subjects:
-- {kind: ServiceAccount, name: {{ $account }}, namespace: {{ .root.Release.Namespace }}}
+- {kind: ServiceAccount, name: {{ include "spark-vitals.account" (list .root .component) }}, namespace: {{ .root.Release.Namespace }}}
+{{- end }}
 {{- end }}
 
 {{/* The lease of the leader, here so that it is deleted with the release; takes (list root component). */}}
