@@ -21,6 +21,9 @@ type queue = elected.Queue
 // would look for one for every failed driver that was ever kept.
 const longAgo = 24 * time.Hour
 
+// forgotten is what so long after its death could not even be read or marked.
+const forgotten = longAgo + time.Hour
+
 // watch keeps what is due from the object in hand: a moment later it may be gone.
 func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
 	return elected.Watch(func(pod *corev1.Pod, q queue) { l.see(pod, false, q) }, l.gone)
@@ -44,7 +47,8 @@ func runs(driver spark.Pod) bool {
 }
 
 func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
-	if _, death, due := l.due(pod, gone); !due || time.Since(death.At) > longAgo {
+	_, died, due := l.due(pod, gone)
+	if !due || time.Since(died.At) > longAgo {
 		return
 	}
 	k := elected.KeyOf(pod)
@@ -55,7 +59,7 @@ func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
 	}
 	d, known := l.deaths[k]
 	if !known {
-		d = newDeath()
+		d = newDeath(died.At)
 		l.deaths[k] = d
 	}
 	d.pod = pod
@@ -65,8 +69,8 @@ func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
 	}
 }
 
-func newDeath() *death {
-	return &death{pause: wait.Backoff{Duration: firstPause, Factor: 2, Jitter: 0.3, Steps: 100, Cap: longestPause}}
+func newDeath(at time.Time) *death {
+	return &death{at: at, pause: wait.Backoff{Duration: firstPause, Factor: 2, Jitter: 0.3, Steps: 100, Cap: longestPause}}
 }
 
 // resume what an earlier process has begun, and look at the configuration.
@@ -80,7 +84,7 @@ func (l *loop) resume(ctx context.Context, q queue) error {
 	for _, r := range begun {
 		k := key{NamespacedName: r.Driver, UID: r.UID}
 		if l.deaths[k] == nil {
-			l.deaths[k] = newDeath()
+			l.deaths[k] = newDeath(r.Death.At)
 		}
 		l.deaths[k].release, l.deaths[k].written = r, true
 		q.Add(k)

@@ -30,6 +30,7 @@ type key = elected.Key
 // death is a driver whose release is due or under way.
 type death struct {
 	pod       *corev1.Pod      // as it was seen last; nil for one that only the journal knows
+	at        time.Time        // of the death
 	release   *gateway.Release // nil until it has begun
 	pause     wait.Backoff
 	looked    bool           // once for a registration, in vain
@@ -94,6 +95,11 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		err = l.finish(ctx, k, d, gateway.Unproven)
 		refusal = nil
 	}
+	if err != nil && time.Since(d.at) > forgotten {
+		l.log.Error("release given up, and the driver could not be marked", "pod", k.NamespacedName, "error", err)
+		l.forget(k)
+		return reconcile.Result{}, nil
+	}
 	if d.unproven() && l.seen(d) != nil { // the next try begins with the pod
 		d.release = nil
 	}
@@ -115,8 +121,8 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	return reconcile.Result{RequeueAfter: pause}, nil
 }
 
-// over tells whether a release is to end without success: what cannot be proven
-// has expired by now, and nothing is tried for ever.
+// over tells whether a release is to end without success, and its driver to be
+// marked so: what cannot be proven has expired by now, and nothing is tried for ever.
 func over(r *gateway.Release, refusal *gateway.Refusal) bool {
 	age := time.Since(r.Death.At)
 	return age > longAgo || refusal != nil && refusal.Reason == gateway.NotProven && age > expired

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -471,4 +472,28 @@ func TestUnproven(t *testing.T) {
 			t.Errorf("%q, %v", w.mark(pod), w.events())
 		}
 	})
+}
+
+// What can be neither read nor marked is not tried for ever either.
+func TestForgotten(t *testing.T) {
+	for name, begun := range map[string]bool{"not read": false, "not marked": true} {
+		synctest.Test(t, func(t *testing.T) {
+			pod := dead()
+			pod.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-longAgo + 10*time.Minute))
+			w := newWorld(t, pod)
+			w.see(pod, false)
+			w.refuses = func(patch bool) error {
+				if patch == begun {
+					return apierrors.NewInternalError(errors.New("a webhook fails"))
+				}
+				return nil
+			}
+			if w.work(time.Hour); len(w.loop.deaths) != 1 {
+				t.Fatalf("%s: given up within 25 h", name)
+			}
+			if w.work(time.Hour); len(w.loop.deaths) > 0 || len(w.added) > 0 {
+				t.Errorf("%s: tried after 26 h", name)
+			}
+		})
+	}
 }

@@ -116,8 +116,9 @@ type world struct {
 	gateway *simple
 	loop    *loop
 	added   []key
-	before  func() // each call of the API
-	forbids int    // lists of the pods of spark, from now on
+	before  func()                 // each call of the API
+	forbids int                    // lists of the pods of spark, from now on
+	refuses func(patch bool) error // reads and status patches of a pod
 }
 
 var errBroken = errors.New("the process has ended")
@@ -129,6 +130,9 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w.api = fake.NewClientBuilder().WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
 		SubResourcePatch: func(ctx context.Context, c client.Client, _ string, o client.Object, p client.Patch, _ ...client.SubResourcePatchOption) error {
 			w.called()
+			if err := w.refused(true); err != nil {
+				return err
+			}
 			now := &corev1.Pod{}
 			if err := c.Get(ctx, client.ObjectKeyFromObject(o), now); err != nil {
 				return err
@@ -142,6 +146,11 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			w.called()
 			if _, is := o.(*corev1.ConfigMap); is && k.Namespace != "spark-vitals" {
 				t.Errorf("ConfigMap %s is read: a stranger may have written it", k)
+			}
+			if _, is := o.(*corev1.Pod); is {
+				if err := w.refused(false); err != nil {
+					return err
+				}
 			}
 			return c.Get(ctx, k, o, opts...)
 		},
@@ -171,6 +180,13 @@ func (w *world) called() {
 	if w.before != nil {
 		w.before()
 	}
+}
+
+func (w *world) refused(patch bool) error {
+	if w.refuses == nil {
+		return nil
+	}
+	return w.refuses(patch)
 }
 
 // restart is a new process.
