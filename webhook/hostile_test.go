@@ -369,6 +369,7 @@ func TestNoRoom(t *testing.T) {
 				t.Errorf("answered by %d after %s, when there is room", status, waited)
 			}
 		}
+		synctest.Wait() // until the last places are left
 		for _, places := range []chan struct{}{room.large, room.ordinary, room.heavy} {
 			if len(places) > 0 {
 				t.Errorf("%d places are not left", len(places))
