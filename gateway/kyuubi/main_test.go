@@ -38,6 +38,10 @@ func newWorld(t testing.TB, config string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.Servers.TimeoutSeconds = 60 // the machine may pause
+	if c.ZooKeeper != nil {
+		c.ZooKeeper.TimeoutSeconds = 60
+	}
 	w := &world{tree: &kyuubitest.Tree{}}
 	if _, err := w.tree.Register("/kyuubi/serverUri=kyuubi-0:10009;sequence="); err != nil { // Kyuubi's own
 		t.Fatal(err)
