@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
@@ -62,6 +63,21 @@ func AskOnce(ctx context.Context, client kubernetes.Interface, namespace string)
 	return client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 }
 
+// Injects waits until executors in a namespace get stamps: an API server takes a
+// moment to know of a registration.
+func Injects(ctx context.Context, client kubernetes.Interface, namespace string) error {
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
+		pod, err := AskOnce(ctx, client, namespace)
+		last = err
+		return err == nil && pod.Annotations[annotations.Injected] != "", nil
+	})
+	if err != nil {
+		return fmt.Errorf("nothing is injected in the namespace %s: %w (%w)", namespace, err, last)
+	}
+	return nil
+}
+
 func (a *Asking) count(pod *corev1.Pod, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -84,9 +100,9 @@ func (a *Asking) Tally() Tally {
 
 // More waits until as many more pods have been asked for.
 func (a *Asking) More(n int) error {
-	for asked, end := a.Tally().Asked, time.Now().Add(time.Minute); a.Tally().Asked < asked+n; time.Sleep(10 * time.Millisecond) {
+	for asked, end := a.Tally().Asked, time.Now().Add(5*time.Minute); a.Tally().Asked < asked+n; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			return fmt.Errorf("no %d more pods within a minute: %s", n, a.Tally())
+			return fmt.Errorf("no %d more pods within 5 minutes: %s", n, a.Tally())
 		}
 	}
 	return nil

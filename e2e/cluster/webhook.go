@@ -83,8 +83,9 @@ func (w *Webhook) PID() int { return w.process.cmd.Process.Pid }
 
 // Register tells the API server of a webhook under a name: of pods and driver
 // Services in namespaces with the label of a mode, each mode on its own path, and
-// with more labels besides.
-func (c *ControlPlane) Register(ctx context.Context, name, url string, labels map[string]string) error {
+// with more labels besides. Unless it is changed it is waited for up to 30 s, the
+// longest there is: where a machine stalls, whoever is called is late, and not gone.
+func (c *ControlPlane) Register(ctx context.Context, name, url string, labels map[string]string, change ...func(*admissionregistrationv1.MutatingWebhook)) error {
 	mutating := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	for mode, path := range map[string]string{"enabled": "/mutate", "audit": "/audit"} {
 		for resource, selector := range objectSelectors {
@@ -97,9 +98,14 @@ func (c *ControlPlane) Register(ctx context.Context, name, url string, labels ma
 				FailurePolicy:           new(admissionregistrationv1.Ignore),
 				SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
 				ReinvocationPolicy:      new(admissionregistrationv1.IfNeededReinvocationPolicy),
-				TimeoutSeconds:          new(int32(3)),
+				TimeoutSeconds:          new(int32(30)),
 				AdmissionReviewVersions: []string{"v1"},
 			})
+		}
+	}
+	for i := range mutating.Webhooks {
+		for _, each := range change {
+			each(&mutating.Webhooks[i])
 		}
 	}
 	if _, err := c.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(ctx, mutating, metav1.CreateOptions{}); err != nil {
@@ -122,7 +128,7 @@ func (c *ControlPlane) RegisterValidation(ctx context.Context, name, url string,
 			ObjectSelector:          &metav1.LabelSelector{MatchLabels: map[string]string{spark.RoleLabel: string(spark.Driver)}},
 			FailurePolicy:           new(admissionregistrationv1.Ignore),
 			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
-			TimeoutSeconds:          new(int32(3)),
+			TimeoutSeconds:          new(int32(30)),
 			AdmissionReviewVersions: []string{"v1"},
 		}},
 	}

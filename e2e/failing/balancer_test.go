@@ -82,14 +82,16 @@ func (b *balancer) ask(t *testing.T) {
 	b.ready = ready
 }
 
-func (b *balancer) pick() string {
+// inTurn are those that were ready, another first each time.
+func (b *balancer) inTurn() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.ready) == 0 {
-		return ""
+		return nil
 	}
 	b.next++
-	return b.ready[b.next%len(b.ready)]
+	first := b.next % len(b.ready)
+	return slices.Concat(b.ready[first:], b.ready[:first])
 }
 
 // forward to another where one refuses: that a cluster, too, soon learns of a
@@ -106,8 +108,8 @@ func (b *balancer) forward(from *net.TCPConn) {
 		b.mu.Unlock()
 		close(gone)
 	}()
-	for range 3 {
-		to, err := net.Dial("tcp", b.pick())
+	for _, address := range b.inTurn() {
+		to, err := net.Dial("tcp", address)
 		if err != nil {
 			continue
 		}

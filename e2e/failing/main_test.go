@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -36,10 +37,10 @@ func TestMain(m *testing.M) {
 // A site is a namespace, and the webhook that is registered for it.
 type site struct{ name string }
 
-func register(t *testing.T, name, url string) site {
+func register(t *testing.T, name, url string, change ...func(*admissionregistrationv1.MutatingWebhook)) site {
 	t.Helper()
 	labels := map[string]string{"site": name}
-	if err := controlPlane.Register(t.Context(), name, url, labels); err != nil {
+	if err := controlPlane.Register(t.Context(), name, url, labels, change...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -61,10 +62,9 @@ func (s site) create(ctx context.Context) (injected bool, err error) {
 // seen waits until the API server knows of the registration.
 func (s site) seen(t *testing.T) {
 	t.Helper()
-	eventually(t, "injected", func() bool {
-		injected, err := s.create(t.Context())
-		return err == nil && injected
-	})
+	if err := cluster.Injects(t.Context(), client, s.name); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A stream creates pods without pause until it is ended.
@@ -102,11 +102,13 @@ func failedOpen(t *testing.T) int {
 	return n
 }
 
+const patience = 3 * time.Minute // with a machine that is slow, or stalls
+
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !holds(); {
+	for end := time.Now().Add(patience); !holds(); {
 		if time.Now().After(end) {
-			t.Fatalf("not %s after a minute", what)
+			t.Fatalf("not %s after %s", what, patience)
 		}
 		time.Sleep(50 * time.Millisecond) // between two looks
 	}
