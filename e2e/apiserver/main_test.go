@@ -10,14 +10,18 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/internal/generate"
 	"github.com/spark-vitals/spark-vitals/policy"
 )
@@ -48,8 +52,8 @@ func TestMain(m *testing.M) {
 		if err := c.Namespace(ctx, unlabelled, nil); err != nil {
 			return err
 		}
-		for name, source := range map[string]string{"default": "", "gentle": "ruleSet: gentle", "strict": "ruleSet: strict", "ui": "ruleSet: ui", "everything": generate.Everything} {
-			w, err := startSite(ctx, name, source)
+		for _, policy := range [][2]string{{"default", ""}, {"gentle", "ruleSet: gentle"}, {"strict", "ruleSet: strict"}, {"ui", "ruleSet: ui"}, {"everything", generate.Everything}} {
+			w, err := startSite(ctx, policy[0], policy[1])
 			if err != nil {
 				return err
 			}
@@ -84,7 +88,29 @@ func startSite(ctx context.Context, name, source string) (*cluster.Webhook, erro
 		controlPlane.RegisterValidation(ctx, "m-spark-vitals-"+name, w.URL, labels),
 		namespace(ctx, s.enabled(), labels, policy.Enabled),
 		namespace(ctx, s.audited(), labels, policy.Audit),
+		cluster.Injects(ctx, client, s.enabled()),
+		cluster.Injects(ctx, client, s.audited()),
+		s.denies(ctx),
 	)
+}
+
+// denies waits until drivers with a mistake are refused: the API server takes a
+// moment to know of that registration too.
+func (s *site) denies(ctx context.Context) error {
+	pod, err := cluster.CapturedPod(captured.Named("spark-3.5.9/driver"), s.enabled())
+	if err != nil {
+		return err
+	}
+	pod.Annotations = map[string]string{annotations.Rule: "no such rule"}
+	var last error
+	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
+		_, last = client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return refused(last), nil
+	})
+	if err != nil {
+		return fmt.Errorf("no driver is refused in the namespace %s: %w (%w)", pod.Namespace, err, last)
+	}
+	return nil
 }
 
 func namespace(ctx context.Context, name string, labels map[string]string, mode policy.Mode) error {
@@ -99,6 +125,11 @@ func create(t *testing.T, namespace string, pod *corev1.Pod) (*corev1.Pod, error
 	pod = pod.DeepCopy()
 	pod.Namespace = namespace
 	return client.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+}
+
+// refused by us, which says what to do.
+func refused(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "spark-vitals.io/inject: disabled")
 }
 
 func seed(i int) string { return fmt.Sprintf("seed-%d", i) }

@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -147,7 +149,9 @@ func hasStartup(pod *corev1.Pod, container string) bool {
 // each site.
 func registerOther(t *testing.T, name string, mutate func(*corev1.Pod)) (namespaces map[string]string) {
 	t.Helper()
+	var called atomic.Bool
 	server := httptest.NewUnstartedServer(&admission.Webhook{Handler: admission.HandlerFunc(func(_ context.Context, r admission.Request) admission.Response {
+		called.Store(true)
 		pod := &corev1.Pod{}
 		if err := json.Unmarshal(r.Object.Raw, pod); err != nil {
 			return admission.Errored(400, err)
@@ -179,6 +183,7 @@ func registerOther(t *testing.T, name string, mutate func(*corev1.Pod)) (namespa
 			FailurePolicy:           new(admissionregistrationv1.Fail),
 			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
 			ReinvocationPolicy:      new(admissionregistrationv1.IfNeededReinvocationPolicy),
+			TimeoutSeconds:          new(int32(30)), // as ours, where a machine stalls
 			AdmissionReviewVersions: []string{"v1"},
 		}},
 	}
@@ -193,6 +198,11 @@ func registerOther(t *testing.T, name string, mutate func(*corev1.Pod)) (namespa
 		namespaces[s.name] = s.name + "-" + name
 		if err := namespace(t.Context(), namespaces[s.name], maps.Clone(labels), policy.Enabled); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for end := time.Now().Add(3 * time.Minute); !called.Load(); { // the API server takes a moment to know of a registration
+		if _, err := cluster.AskOnce(t.Context(), client, namespaces["default"]); time.Now().After(end) {
+			t.Fatalf("the other webhook is not called: %v", err)
 		}
 	}
 	return namespaces

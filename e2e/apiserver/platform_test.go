@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -136,6 +137,14 @@ func limit(t *testing.T, namespace string) {
 	if _, err := quotas.UpdateStatus(t.Context(), quota, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	// Until the API server knows of the status it refuses pods.
+	var last error
+	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
+		_, last = cluster.AskOnce(ctx, client, namespace)
+		return last == nil, nil
+	}); err != nil {
+		t.Fatalf("the quota takes no pod: %v", last)
+	}
 }
 
 // A platform that takes no container without a probe takes Spark's pods thanks to
@@ -149,9 +158,9 @@ func TestProbesDemanded(t *testing.T) {
 	pods := capturedPods(t)
 	refused := func(context.Context) (bool, error) {
 		_, err := create(t, "demanded", pods["spark-4.1.4/driver"])
-		return err != nil, nil
+		return apierrors.IsInvalid(err), nil // as it says by default
 	}
-	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, refused); err != nil {
+	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 3*time.Minute, true, refused); err != nil {
 		t.Fatal("the policy does nothing")
 	}
 	for _, s := range sites {
