@@ -60,7 +60,7 @@ func Unpack(ctx context.Context, progress io.Writer, name string) (string, error
 	}
 	defer os.RemoveAll(download)
 	fmt.Fprintln(progress, "Downloading the Debian package", name)
-	cmd := exec.CommandContext(ctx, "sh", "-c", `apt-get download -q "$0" && dpkg-deb -x ./*.deb files`, name)
+	cmd := exec.CommandContext(ctx, "sh", "-c", `{ apt-get download -q "$0" || { sleep 5; apt-get update -q; apt-get download -q "$0"; }; } && dpkg-deb -x ./*.deb files`, name)
 	cmd.Dir = download
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("downloading the Debian package %s, for which apt-get update may be needed: %w\n%s", name, err, out)
