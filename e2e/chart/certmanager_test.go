@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/yaml"
 
 	"github.com/spark-vitals/spark-vitals/certs"
@@ -38,7 +39,7 @@ func TestCertManager(t *testing.T) {
 	}
 	background(t, binary, controlPlane.Kubeconfig)
 	values := map[string]any{
-		"guards": map[string]any{"enabled": false}, "recorder": map[string]any{"enabled": false},
+		"guards": map[string]any{"enabled": false}, "recorder": map[string]any{"enabled": false}, "webhook": map[string]any{"timeoutSeconds": patience},
 		// An hour is the shortest that cert-manager allows. Renewed after 10 s.
 		"certificates": map[string]any{"mode": "cert-manager", "duration": "1h", "renewBefore": "59m50s"},
 	}
@@ -55,9 +56,9 @@ func TestCertManager(t *testing.T) {
 	}
 
 	c := call(t, name, configuration)
-	c.over(t, 1)
+	c.over(t, 1, 1)
 	renew(t, name, configuration+"-ca")
-	c.over(t, *renewals)
+	c.over(t, *renewals, 2)
 	if len(c.bundles) != 2 {
 		t.Errorf("%d CAs were trusted, not 2: one, and that one renewed", len(c.bundles))
 	}
@@ -110,18 +111,22 @@ func renew(t *testing.T, namespace, name string) {
 		t.Fatal(err)
 	}
 	resource := client.Resource(certificates).Namespace(namespace)
-	certificate, err := resource.Get(t.Context(), name, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	conditions, _, _ := unstructured.NestedSlice(certificate.Object, "status", "conditions")
-	conditions = append(conditions, map[string]any{
-		"type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "lastTransitionTime": time.Now().UTC().Format(time.RFC3339),
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error { // with cert-manager, which writes there too
+		certificate, err := resource.Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		conditions, _, _ := unstructured.NestedSlice(certificate.Object, "status", "conditions")
+		conditions = append(conditions, map[string]any{
+			"type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "lastTransitionTime": time.Now().UTC().Format(time.RFC3339),
+		})
+		if err := unstructured.SetNestedSlice(certificate.Object, conditions, "status", "conditions"); err != nil {
+			return err
+		}
+		_, err = resource.UpdateStatus(t.Context(), certificate, metav1.UpdateOptions{})
+		return err
 	})
-	if err := unstructured.SetNestedSlice(certificate.Object, conditions, "status", "conditions"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := resource.UpdateStatus(t.Context(), certificate, metav1.UpdateOptions{}); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -153,8 +158,8 @@ func applyCRDs(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 	}
-	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) {
-		_, served, err := admin.Discovery().ServerGroupsAndResources()
+	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 3*time.Minute, true, func(context.Context) (bool, error) {
+		_, served, _ := admin.Discovery().ServerGroupsAndResources() // some groups may not be ready
 		n := 0
 		for _, group := range served {
 			for _, r := range group.APIResources {
@@ -163,6 +168,6 @@ func applyCRDs(ctx context.Context) error {
 				}
 			}
 		}
-		return n == len(files), err
+		return n == len(files), nil
 	})
 }

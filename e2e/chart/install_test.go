@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
@@ -182,10 +183,7 @@ func TestUninstallEndsTheHooksRights(t *testing.T) {
 	h := install(t, "broken", nil)
 	applyHooks(t, "broken")
 	hook := withToken(t, "broken", "broken-spark-vitals-certs-trust")
-	read := func(ctx context.Context) error {
-		_, err := hook.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, "broken-spark-vitals", metav1.GetOptions{})
-		return err
-	}
+	read := func(ctx context.Context) error { return reads(ctx, hook, "broken-spark-vitals") }
 	until(t, "the hook's right", read)
 	h.NoHooks = false
 	if err := h.Uninstall(); err != nil {
@@ -202,6 +200,12 @@ func TestUninstallEndsTheHooksRights(t *testing.T) {
 	if !apierrors.IsNotFound(err) {
 		t.Errorf("its binding is left: %v", err)
 	}
+}
+
+// reads a webhook configuration.
+func reads(ctx context.Context, client kubernetes.Interface, configuration string) error {
+	_, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, configuration, metav1.GetOptions{})
+	return err
 }
 
 func bundles(t *testing.T, configuration string) (all [][]byte) {
