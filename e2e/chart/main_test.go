@@ -142,11 +142,12 @@ func patch(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, te
 	return err
 }
 
-// until a condition holds; the last error is told.
+// until a condition holds, on a machine that may be slow or stall; the last error
+// is told.
 func until(t *testing.T, what string, condition func(context.Context) error) {
 	t.Helper()
 	var last error
-	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
 		last = condition(ctx)
 		return last == nil, nil
 	})

@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -158,10 +159,11 @@ func TestLeadersMakeTheirLease(t *testing.T) {
 		if err := admin.CoordinationV1().Leases(name).Delete(ctx, own.Name, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		made, err := leases.Leases(name).Create(ctx, own, metav1.CreateOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		var made *coordinationv1.Lease
+		until(t, "the right to make a lease", func(ctx context.Context) (err error) { // some moments after the installation
+			made, err = leases.Leases(name).Create(ctx, own, metav1.CreateOptions{})
+			return err
+		})
 		if _, err := leases.Leases(name).Update(ctx, made, metav1.UpdateOptions{}); err != nil {
 			t.Error(err)
 		}
