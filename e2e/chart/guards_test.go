@@ -211,11 +211,12 @@ func TestOwnAccounts(t *testing.T) {
 }
 
 // A look at annotations takes as long as there are annotations, and a tenant
-// chooses how many: of too many the guard of accounts looks at none.
+// chooses how many: of too many the guard of accounts looks at none. (A write beside
+// as many takes the API server seconds, and it gives up after 34 s.)
 func TestManyAnnotations(t *testing.T) {
 	g := guard(t, "many", nil)
 	before := failures(t)
-	for n, allowed := range map[int]bool{1990: true, 20000: false, 40000: false} {
+	for n, allowed := range map[int]bool{1990: true, 20000: false} {
 		with := map[string]string{}
 		for i := range n {
 			with[strconv.Itoa(i)] = ""
@@ -229,8 +230,8 @@ func TestManyAnnotations(t *testing.T) {
 			t.Errorf("the kubelet writes beside %d annotations: %v", n, err)
 		}
 	}
-	if n := failures(t) - before; n > 2 { // the refusals
-		t.Errorf("%v evaluations of guards failed", n-2)
+	if n := failures(t) - before; n > 1 { // the refusal
+		t.Errorf("%v evaluations of guards failed", n-1)
 	}
 }
 
