@@ -80,14 +80,18 @@ func versionFlags(ctx context.Context, dir string) string {
 	return fmt.Sprintf("%sgitVersion=%s.%s.%s %sgitMajor=%s %sgitMinor=%s", at, parts[0], parts[1], parts[2], at, parts[0][1:], at, parts[1])
 }
 
-func countPackages(ctx context.Context, dir string) (int, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-deps", ".")
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.Output()
-	if err != nil {
-		return 0, explain(err)
+// countPackages also downloads their modules, and goes on with it where the network
+// breaks off.
+func countPackages(ctx context.Context, dir string) (n int, err error) {
+	for range 3 {
+		cmd := exec.CommandContext(ctx, "go", "list", "-deps", ".")
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
+		var out []byte
+		if out, err = cmd.Output(); err == nil {
+			return bytes.Count(out, []byte("\n")), nil
+		}
 	}
-	return bytes.Count(out, []byte("\n")), nil
+	return 0, explain(err)
 }
 
 // show counts the packages that "go build -v" names, a line every few seconds,
