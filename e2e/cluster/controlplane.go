@@ -115,7 +115,7 @@ func (c *ControlPlane) run(name, binary string, args ...string) error {
 func (c *ControlPlane) last() *process { return c.processes[len(c.processes)-1] }
 
 func (c *ControlPlane) waitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute) // of a busy machine
 	defer cancel()
 	return c.last().until(ctx, c.ready)
 }

@@ -62,6 +62,11 @@ func showAll(ctx context.Context, c *cluster.ControlPlane, out io.Writer) error 
 		if err := c.Namespace(ctx, n.name, labels); err != nil {
 			return err
 		}
+		if n.mode != "" {
+			if err := cluster.Injects(ctx, c.Client, n.name); err != nil {
+				return err
+			}
+		}
 		rows, injected, err := createAll(ctx, c.Client, n.name)
 		if err != nil {
 			return err
