@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -48,16 +50,18 @@ type PodHistory struct {
 // Watch begins to watch a namespace, until the context ends.
 func (l *Lab) Watch(ctx context.Context, namespace string) (*History, error) {
 	h := &History{changed: make(chan struct{}), pods: map[types.UID]*PodHistory{}, events: map[types.UID]*Event{}}
-	pods, err := l.Client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{})
+	list, err := l.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
-	events, err := l.Client.CoreV1().Events(namespace).Watch(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, err
+	for _, watched := range []cache.WatchFuncWithContext{l.Client.CoreV1().Pods(namespace).Watch, l.Client.CoreV1().Events(namespace).Watch} {
+		// An API server ends a watch after half an hour, and images may take that long.
+		w, err := watchtools.NewRetryWatcherWithContext(ctx, list.ResourceVersion, &cache.ListWatch{WatchFuncWithContext: watched})
+		if err != nil {
+			return nil, err
+		}
+		go h.follow(ctx, w)
 	}
-	go h.follow(ctx, pods)
-	go h.follow(ctx, events)
 	return h, nil
 }
 
@@ -79,7 +83,7 @@ func (h *History) follow(ctx context.Context, w watch.Interface) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if ctx.Err() == nil {
-		h.blind = errors.New("a watch has ended before the story: what came later was not seen")
+		h.blind = errors.New("a watch was broken for so long that it cannot go on: what came meanwhile was not seen")
 		h.tell()
 	}
 }
