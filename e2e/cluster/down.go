@@ -31,15 +31,21 @@ func Down(ctx context.Context, dir string) error {
 	}
 	Reachable(ctx)
 	_ = exec.CommandContext(ctx, "ip", "link", "delete", bridge).Run()
-	if err := unmount(dir); err != nil {
-		return err // before anything below a mount is removed
+	// What was told to end may still let go of a mount, or write a file.
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
+		err := unmount(dir)
+		if err == nil { // nothing below a mount is removed
+			err = removeState(dir)
+		}
+		if err == nil || time.Now().After(end) {
+			return err
+		}
 	}
-	return removeState(dir)
 }
 
 // endContainers ends what the kubelet has left running.
 func endContainers(ctx context.Context, dir string) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tasks, err := ctr(ctx, dir, "tasks", "ls", "-q")
 	if err != nil {
