@@ -98,7 +98,7 @@ func (c *ControlPlane) lead(ctx context.Context, name string, progress io.Writer
 		return nil, err
 	}
 	r := &Leader{Log: p.log, process: p}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // the lease of one that was killed has to end
+	ctx, cancel := context.WithTimeout(ctx, patience) // the lease of one that was killed has to end
 	defer cancel()
 	if err := p.until(ctx, r.leads); err != nil {
 		r.Stop()

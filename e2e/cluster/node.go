@@ -133,9 +133,17 @@ func (c *Cluster) up(ctx context.Context, progress io.Writer) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return c.last().until(ctx, func(ctx context.Context) error { return c.nodeReady(ctx, NodeName) })
+	if err := c.last().until(ctx, func(ctx context.Context) error { return c.nodeReady(ctx, NodeName) }); err != nil {
+		return err
+	}
+	for _, p := range c.processes { // without some of them pods would only wait, and nothing would say for what
+		if err := p.running(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // runtimeServes asks containerd as the kubelet does, which ends where it is not

@@ -18,14 +18,14 @@ type process struct {
 	name  string
 	log   string
 	cmd   *exec.Cmd
-	ended chan error // closed after the child has ended; holds how
+	ended chan struct{} // closed after the child has ended
 }
 
 // start runs a command in a folder, logging to <name>.log there. The child ends
 // with this process, unless it is detached: then its id is kept in <name>.pid,
 // for stopDetached.
 func start(dir, name string, detached bool, path string, args ...string) (*process, error) {
-	p := &process{name: name, log: filepath.Join(dir, name+".log"), ended: make(chan error, 1)}
+	p := &process{name: name, log: filepath.Join(dir, name+".log"), ended: make(chan struct{})}
 	log, err := os.Create(p.log)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
@@ -56,7 +56,7 @@ func (p *process) run(started chan<- error) {
 	err := p.cmd.Start()
 	started <- err
 	if err == nil {
-		p.ended <- p.cmd.Wait()
+		_ = p.cmd.Wait() // ProcessState tells how
 		close(p.ended)
 	}
 }
@@ -128,10 +128,20 @@ func (p *process) until(ctx context.Context, ready func(context.Context) error) 
 		select {
 		case <-tick.C:
 		case <-p.ended:
-			return explain(fmt.Errorf("%s ended (%s); the end of its log:\n%s", p.name, p.cmd.ProcessState, p.tail()))
+			return p.running()
 		case <-ctx.Done():
 			return fmt.Errorf("%s is not ready (%w): %w; the end of its log:\n%s", p.name, ctx.Err(), err, p.tail())
 		}
+	}
+}
+
+// running is nil, or an error that says how the child ended.
+func (p *process) running() error {
+	select {
+	case <-p.ended:
+		return explain(fmt.Errorf("%s ended (%s); the end of its log:\n%s", p.name, p.cmd.ProcessState, p.tail()))
+	default:
+		return nil
 	}
 }
 

@@ -52,7 +52,7 @@ func (z *ZooKeeper) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := z.process.until(ctx, z.ready); err != nil {
 		z.Stop()
