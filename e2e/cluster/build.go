@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/spark-vitals/spark-vitals/e2e/download"
 )
 
 // Root is the folder of the project, found from the folder of the caller.
@@ -45,7 +47,11 @@ func Build(ctx context.Context, folder, name string, progress io.Writer) (string
 	}
 	dir := filepath.Join(root, folder)
 	slow := time.AfterFunc(3*time.Second, func() { fmt.Fprintf(progress, "  %s: downloading modules\n", name) })
-	total, err := countPackages(ctx, dir)
+	total := 0
+	err = download.Try(progress, "downloading modules", func() (err error) {
+		total, err = countPackages(ctx, dir)
+		return err
+	})
 	slow.Stop()
 	if err != nil {
 		return "", fmt.Errorf("building %s: %w", name, err)
@@ -80,18 +86,14 @@ func versionFlags(ctx context.Context, dir string) string {
 	return fmt.Sprintf("%sgitVersion=%s.%s.%s %sgitMajor=%s %sgitMinor=%s", at, parts[0], parts[1], parts[2], at, parts[0][1:], at, parts[1])
 }
 
-// countPackages also downloads their modules, and goes on with it where the network
-// breaks off.
-func countPackages(ctx context.Context, dir string) (n int, err error) {
-	for range 3 {
-		cmd := exec.CommandContext(ctx, "go", "list", "-deps", ".")
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
-		var out []byte
-		if out, err = cmd.Output(); err == nil {
-			return bytes.Count(out, []byte("\n")), nil
-		}
+func countPackages(ctx context.Context, dir string) (int, error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-deps", ".")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, explain(err)
 	}
-	return 0, explain(err)
+	return bytes.Count(out, []byte("\n")), nil
 }
 
 // show counts the packages that "go build -v" names, a line every few seconds,

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/spark-vitals/spark-vitals/e2e/download"
 )
 
 // InstallPackages installs Debian packages that are missing. They are given by a
@@ -30,14 +32,16 @@ func InstallPackages(ctx context.Context, progress io.Writer, packages map[strin
 		return fmt.Errorf("these Debian packages are missing, and only root can install them: %s", strings.Join(missing, " "))
 	}
 	fmt.Fprintln(progress, "Installing Debian packages:", strings.Join(missing, " "))
-	for _, args := range [][]string{{"update", "-q"}, append([]string{"install", "-q", "-y", "--no-remove", "--no-install-recommends"}, missing...)} {
-		cmd := exec.CommandContext(ctx, "apt-get", args...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(args, " "), err, out[max(0, len(out)-2000):])
+	return download.Try(progress, "installing Debian packages", func() error {
+		for _, args := range [][]string{{"update", "-q"}, append([]string{"install", "-q", "-y", "--no-remove", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"}, missing...)} {
+			cmd := exec.CommandContext(ctx, "apt-get", args...)
+			cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(args, " "), err, out[max(0, len(out)-2000):])
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // Unpack returns the folder of a Debian package's files. It is downloaded into
@@ -54,16 +58,22 @@ func Unpack(ctx context.Context, progress io.Writer, name string) (string, error
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", err
 	}
-	download, err := os.MkdirTemp(filepath.Dir(dir), name)
+	work, err := os.MkdirTemp(filepath.Dir(dir), name)
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(download)
+	defer os.RemoveAll(work)
 	fmt.Fprintln(progress, "Downloading the Debian package", name)
-	cmd := exec.CommandContext(ctx, "sh", "-c", `{ apt-get download -q "$0" || { sleep 5; apt-get update -q; apt-get download -q "$0"; }; } && dpkg-deb -x ./*.deb files`, name)
-	cmd.Dir = download
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("downloading the Debian package %s, for which apt-get update may be needed: %w\n%s", name, err, out)
+	if err := download.Try(progress, "downloading "+name, func() error {
+		cmd := exec.CommandContext(ctx, "sh", "-c", `{ apt-get download -q "$0" || { apt-get update -q; apt-get download -q "$0"; }; } && dpkg-deb -x ./*.deb files`, name)
+		cmd.Dir = work
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("downloading the Debian package %s: %w\n%s", name, err, out)
+		}
+		return err
+	}); err != nil {
+		return "", err
 	}
-	return dir, os.Rename(filepath.Join(download, "files"), dir)
+	return dir, os.Rename(filepath.Join(work, "files"), dir)
 }

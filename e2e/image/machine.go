@@ -15,10 +15,7 @@ func (s Store) Machine(ctx context.Context) (root string, err error) {
 		return root, nil
 	}
 	fmt.Fprintln(s.Progress, "  downloading a Debian with a kernel and containerd, two minutes")
-	if err := os.RemoveAll(root + ".part"); err != nil {
-		return "", err
-	}
-	if err := command(ctx, "debootstrap", "--variant=minbase", "--include=linux-image-cloud-amd64,containerd,iproute2,mount", "trixie", root+".part"); err != nil {
+	if err := s.download(ctx, root+".part", "debootstrap", "--variant=minbase", "--include=linux-image-cloud-amd64,containerd,iproute2,mount", "trixie", root+".part"); err != nil {
 		return "", err
 	}
 	for _, cache := range []string{"var/cache/apt", "var/lib/apt"} {

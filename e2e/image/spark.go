@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/spark-vitals/spark-vitals/e2e/download"
 )
 
 //go:embed entrypoint.sh nobash.sh decom.sh Deny.java Block.java SparkSQLEngine.java
@@ -97,10 +99,7 @@ func (s Store) PySpark(ctx context.Context, version string) (home string, err er
 	target := filepath.Join(s.Dir, "pyspark-"+version)
 	if !exists(target) {
 		fmt.Fprintf(s.Progress, "  downloading pyspark %s from PyPI, 300 to 450 MB\n", version)
-		if err := os.RemoveAll(target + ".part"); err != nil {
-			return "", err
-		}
-		if err := command(ctx, "python3", "-m", "pip", "install", "--quiet", "--no-deps", "--target", target+".part", "pyspark=="+version); err != nil {
+		if err := s.download(ctx, target+".part", "python3", "-m", "pip", "install", "--quiet", "--no-deps", "--target", target+".part", "pyspark=="+version); err != nil {
 			return "", err
 		}
 		if err := os.Rename(target+".part", target); err != nil {
@@ -120,11 +119,8 @@ func (s Store) base(ctx context.Context) (layer string, err error) {
 	}
 	fmt.Fprintln(s.Progress, "  downloading a Debian with Java and Python, two minutes")
 	root := filepath.Join(s.Dir, "debian")
-	if err := os.RemoveAll(root); err != nil {
-		return "", err
-	}
 	defer os.RemoveAll(root)
-	if err := command(ctx, "debootstrap", "--variant=minbase", "--include="+packages, "bookworm", root); err != nil {
+	if err := s.download(ctx, root, "debootstrap", "--variant=minbase", "--include="+packages, "bookworm", root); err != nil {
 		return "", err
 	}
 	if err := command(ctx, "tar", "-C", root, "--exclude=./var/cache/*", "--exclude=./var/lib/apt/*", "-cf", layer+".part", "."); err != nil {
@@ -218,6 +214,16 @@ func config(variant Variant) v1.Config {
 		c.Env = append(c.Env, "JDK_JAVA_OPTIONS=-De2e.image=own")
 	}
 	return c
+}
+
+// download into a folder, each time anew.
+func (s Store) download(ctx context.Context, folder, name string, args ...string) error {
+	return download.Try(s.Progress, name, func() error {
+		if err := os.RemoveAll(folder); err != nil {
+			return err
+		}
+		return command(ctx, name, args...)
+	})
 }
 
 func command(ctx context.Context, name string, args ...string) error {

@@ -1,0 +1,25 @@
+// Package download calls what downloads.
+package download
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
+)
+
+// Try calls something that downloads, and again where it fails: for a minute a
+// mirror may be away, or another program hold apt's lock. It tells of each failure
+// but the last, which is returned.
+func Try(progress io.Writer, what string, do func() error) error {
+	left := wait.Backoff{Steps: 5, Duration: 5 * time.Second, Factor: 2}
+	again := left.Steps
+	return retry.OnError(left, func(err error) bool {
+		if again--; again > 0 {
+			fmt.Fprintf(progress, "  %s failed and is tried again: %v\n", what, err)
+		}
+		return true
+	}, do)
+}
