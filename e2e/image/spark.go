@@ -208,6 +208,7 @@ func config(variant Variant) v1.Config {
 			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"SPARK_HOME=/opt/py/pyspark", "JAVA_HOME=/usr/lib/jvm/java-17-openjdk-amd64",
 			"PYSPARK_PYTHON=python3", "PYTHONPATH=/opt/py", "LANG=C.UTF-8",
+			"RES_OPTIONS=attempts:5", // a DNS server that stalls for 10 s is asked again
 		},
 	}
 	if variant == JavaOptions {

@@ -122,6 +122,11 @@ var small = map[string]string{
 	"spark.kubernetes.executor.request.cores":       "0.02",
 	"spark.driver.extraJavaOptions":                 "-XX:TieredStopAtLevel=1",
 	"spark.executor.extraJavaOptions":               "-XX:TieredStopAtLevel=1",
+	// Spark waits 10 s for an API server; a machine may stall for as long.
+	"spark.kubernetes.submission.connectionTimeout": "60000",
+	"spark.kubernetes.submission.requestTimeout":    "60000",
+	"spark.kubernetes.driver.connectionTimeout":     "60000",
+	"spark.kubernetes.driver.requestTimeout":        "60000",
 }
 
 // NewNamespace makes a namespace anew, with the rights that Spark's driver needs.
@@ -185,7 +190,7 @@ func (l *Lab) RemoveNamespace(ctx context.Context, name string) error {
 	if there.Labels[ownLabel] != "true" {
 		return fmt.Errorf("the cluster has a namespace %s that is none of the stories'", name)
 	}
-	return l.Kubectl(ctx, nil, "delete", "namespace", name, "--ignore-not-found", "--wait", "--timeout=3m")
+	return l.Kubectl(ctx, nil, "delete", "namespace", name, "--ignore-not-found", "--wait", "--timeout=15m")
 }
 
 // Log of a pod's container, to its end so far.
