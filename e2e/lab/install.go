@@ -26,6 +26,9 @@ import (
 // Namespace of spark-vitals while stories run. A real installation has another.
 const Namespace = "spark-vitals-e2e"
 
+// patience with an installation: a slow machine needs minutes for it.
+const patience = 15 * time.Minute
+
 // Registry of the images that are only on the node.
 const Registry = "localhost/e2e"
 
@@ -94,7 +97,11 @@ func (l *Lab) ImportOwn(ctx context.Context, tag string) (id string, err error) 
 
 // release of the chart, as "helm install" makes it.
 func (l *Lab) release() (*helm.Helm, error) {
-	return helm.New(l.Kubeconfig, Namespace, "spark-vitals")
+	release, err := helm.New(l.Kubeconfig, Namespace, "spark-vitals")
+	if err == nil {
+		release.Timeout = patience
+	}
+	return release, err
 }
 
 // alone: beside a real installation the stories would try that one, and change
@@ -122,12 +129,25 @@ func (l *Lab) serves(ctx context.Context) error {
 		return err
 	}
 	defer l.RemoveNamespace(ctx, name)
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	return wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+	asked := errors.New("it is passed by, without probes")
+	err := wait.PollUntilContextTimeout(ctx, time.Second, patience, true, func(ctx context.Context) (bool, error) {
 		pod, err := cluster.AskOnce(ctx, l.Client, name)
-		return err == nil && pod.Annotations[annotations.Injected] != "", err
+		if err != nil {
+			asked = err
+			return false, nil
+		}
+		return pod.Annotations[annotations.Injected] != "", nil
 	})
+	if err != nil {
+		return fmt.Errorf("waiting until a Spark pod would be injected: %w: %w", err, asked)
+	}
+	return nil
+}
+
+// FailedOpen is how often the API server has gone on without the webhook, because
+// it was not answered in time.
+func (l *Lab) FailedOpen(ctx context.Context) (int, error) {
+	return (&cluster.ControlPlane{Client: l.Client}).FailedOpen(ctx)
 }
 
 // TestInstallation is "helm test", and what its pods say.

@@ -76,10 +76,13 @@ func (r *run) untilListening(t *testing.T, port int) {
 	})
 }
 
+// patience with what comes soon, on a machine that may be slow or stand still.
+const patience = 10 * time.Minute
+
 // poll waits for what only asking tells.
 func poll(t *testing.T, what string, try func() error) {
 	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
 		err := try()
 		if err == nil {
 			return

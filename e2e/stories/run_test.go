@@ -40,7 +40,7 @@ type run struct {
 }
 
 // endsWithin is how long an application may take before a story fails.
-const endsWithin = 8 * time.Minute
+const endsWithin = 20 * time.Minute
 
 // submit makes a namespace, opted in or not, watches it and submits the app there.
 func submit(t *testing.T, name, version string, a app, with bool) *run {
@@ -110,7 +110,8 @@ func (r *run) checkInjected(t *testing.T) {
 	}
 	text := driver.Annotations[annotations.Injected]
 	if err := json.Unmarshal([]byte(text), &stamp); err != nil {
-		t.Fatalf("%s: the driver's stamp is %q: %v", r.Namespace, text, err)
+		open, why := theLab.FailedOpen(t.Context())
+		t.Fatalf("%s: the driver's stamp is %q: %v; the API server has gone on without the webhook %d times (%v)", r.Namespace, text, err, open, why)
 	}
 	_, fast := r.Conf["spark.kubernetes.driver.label."+lab.FastLabel]
 	if strings.HasPrefix(stamp.Rule, "fast-") != fast || len(stamp.Set) == 0 {
@@ -192,7 +193,7 @@ func (r *run) untilLog(t *testing.T, line string) {
 	}
 }
 
-// log of the driver; "" while there is none.
+// log of the driver so far; "" while there is none.
 func (r *run) log(t *testing.T) (log string) {
 	t.Helper()
 	container := ""
@@ -204,7 +205,10 @@ func (r *run) log(t *testing.T) (log string) {
 		}
 	})
 	if container != "" {
-		log, _ = theLab.Log(t.Context(), r.Namespace, r.DriverName(), container)
+		poll(t, "the driver's log can be read", func() (err error) {
+			log, err = theLab.Log(t.Context(), r.Namespace, r.DriverName(), container)
+			return err
+		})
 	}
 	return log
 }
