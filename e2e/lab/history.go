@@ -190,9 +190,12 @@ func (h *History) Killing(p *PodHistory) (events []*Event) {
 	return events
 }
 
+// EventBudget is how many Warning Events of a pod the kubelet lets through; then
+// it is one in five minutes.
+const EventBudget = 25
+
 // Unhealthy counts how often a probe ("Liveness", "Readiness", "Startup") of a
-// pod failed, as far as Events tell: the kubelet lets 25 through, and then one in
-// five minutes. Only within Until and Look.
+// pod failed, as far as Events tell ([EventBudget]). Only within Until and Look.
 func (h *History) Unhealthy(p *PodHistory, probe string) (n int) {
 	for _, e := range h.Events(p.Last)["Unhealthy"] {
 		if strings.HasPrefix(e.Message, probe+" probe") {

@@ -36,11 +36,35 @@ func (r *run) ready() (ready bool) {
 // The JVM of a driver and of an executor, by their command lines.
 const driverJVM, executorJVM = "org.apache.spark.deploy.SparkSubmit", "KubernetesExecutorBackend"
 
-// freeze stops the JVM of a pod, as soon as there is one, and says when.
-func freeze(t *testing.T, pod *corev1.Pod) time.Time {
+// freeze stops the JVM of a pod, as soon as there is one, and says when: not later
+// than that, however long the machine takes.
+func freeze(t *testing.T, pod *corev1.Pod) (since time.Time) {
 	t.Helper()
-	poll(t, "the pod has a JVM", func() error { return signalJVM(pod, syscall.SIGSTOP) })
-	return time.Now()
+	poll(t, "the pod has a JVM", func() error {
+		since = time.Now()
+		return signalJVM(pod, syscall.SIGSTOP)
+	})
+	return since
+}
+
+// untilHealthy waits until the driver passes a liveness check: on a busy machine
+// it may fail some while it starts.
+func (r *run) untilHealthy(t *testing.T) {
+	t.Helper()
+	driver, before := r.driverPod(t), -1
+	poll(t, "the driver passes a liveness check", func() error {
+		passed, failed, err := theLab.Probed(t.Context(), driver, "Liveness")
+		if err != nil {
+			return err
+		}
+		if before < 0 {
+			before = passed
+		}
+		if r.failed = failed; passed == before {
+			return fmt.Errorf("it has passed %d and failed %d", passed, failed)
+		}
+		return nil
+	})
 }
 
 func thaw(t *testing.T, pod *corev1.Pod) {

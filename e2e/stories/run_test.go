@@ -37,6 +37,9 @@ type run struct {
 	lab.App
 	*lab.History
 	with bool
+	// failed is how many liveness checks of the driver had failed when it was
+	// found healthy before it hung.
+	failed int
 }
 
 // endsWithin is how long an application may take before a story fails.
