@@ -202,30 +202,46 @@ func TestHarmless(t *testing.T) {
 }
 
 func (s harmless) tell(t *testing.T, version string) {
-	var runs []*run
-	if s.alone {
-		for _, with := range []bool{true, false} {
-			r := submit(t, s.name, version, s.app, with)
-			s.follow(t, r)
-			runs = append(runs, r)
-		}
-	} else {
-		with, without := both(t, s.name, version, s.app)
-		runs = []*run{with, without}
-		var wait sync.WaitGroup
-		for _, r := range runs {
-			wait.Go(func() { s.follow(t, r) })
-		}
-		wait.Wait()
-	}
+	var with, without *run
 	defer func() {
-		for _, r := range runs {
-			theTable.add(t, s.name, r, "")
+		for _, r := range []*run{with, without} {
+			if r != nil {
+				theTable.add(t, s.name, r, "")
+			}
 		}
 	}()
-	if !t.Failed() {
-		s.compare(t, runs[0], runs[1])
+	// A machine that stalls makes a run longer now and then; spark-vitals would
+	// each time.
+	for range 3 {
+		with, without = s.try(t, version)
+		if !t.Failed() {
+			s.compare(t, with, without)
+		}
+		a, b := with.outcome().length, without.outcome().length
+		if t.Failed() || s.fails || a <= b*5/4+15*time.Second {
+			return
+		}
+		t.Logf("with spark-vitals it took %s, without %s", a, b)
 	}
+	t.Error("with spark-vitals it took longer each time")
+}
+
+// try the application with and without spark-vitals, to its end.
+func (s harmless) try(t *testing.T, version string) (with, without *run) {
+	if s.alone {
+		with = submit(t, s.name, version, s.app, true)
+		s.follow(t, with)
+		without = submit(t, s.name, version, s.app, false)
+		s.follow(t, without)
+		return with, without
+	}
+	with, without = both(t, s.name, version, s.app)
+	var wait sync.WaitGroup
+	for _, r := range []*run{with, without} {
+		wait.Go(func() { s.follow(t, r) })
+	}
+	wait.Wait()
+	return with, without
 }
 
 func (s harmless) follow(t *testing.T, r *run) {
@@ -252,32 +268,38 @@ func (s harmless) compare(t *testing.T, with, without *run) {
 	if s.premise != nil {
 		s.premise(t, with)
 	}
-	if len(a.lost) > 0 {
-		t.Errorf("with spark-vitals executors were lost: %q (without: %q)", a.lost, b.lost)
+	if lost := with.lost(log); len(lost) > 0 {
+		t.Errorf("with spark-vitals executors were lost: %q (without: %q)", lost, without.lost(without.log(t)))
 	}
 	if len(a.restarted) > len(b.restarted) {
 		t.Errorf("with spark-vitals containers were restarted: %q", a.restarted)
 	}
-	if !s.fails && a.length > b.length*5/4+15*time.Second {
-		t.Errorf("with spark-vitals it took %s, without %s", a.length, b.length)
-	}
 	if killed := with.killed(); killed {
 		t.Error("the kubelet ended the driver")
 	}
-	with.checkReadiness(t, s.name == unreachable)
+	with.checkReadiness(t, log, s.name == unreachable)
 }
 
 const unreachable = "unreachable-port"
 
-// checkReadiness: executors that lived long enough to be asked were Ready.
-func (r *run) checkReadiness(t *testing.T, never bool) {
+// checkReadiness: executors that lived long enough to be asked, once they had
+// registered with their driver, were Ready.
+func (r *run) checkReadiness(t *testing.T, log string, never bool) {
 	t.Helper()
-	const asked = 40 * time.Second // 15 s of delay, 10 s of period, and a busy machine
+	const stall = 15 // seconds that the machine may stand still
 	r.Look(func(h *lab.History) {
 		for _, p := range h.Pods(spark.Executor) {
 			pod, err := spark.PodOf(p.Last)
 			ended := p.Terminated()
-			if err != nil || pod.Container().ReadinessProbe == nil || ended == nil || ended.FinishedAt.Sub(ended.StartedAt.Time) < asked {
+			registered := logged(log, "Registered executor", " with ID "+p.Last.Labels[spark.ExecutorIDLabel]+",")
+			if err != nil || pod.Container().ReadinessProbe == nil || ended == nil || registered.IsZero() {
+				continue
+			}
+			probe, from := pod.Container().ReadinessProbe, registered
+			if begun := ended.StartedAt.Add(time.Duration(probe.InitialDelaySeconds) * time.Second); begun.After(from) {
+				from = begun
+			}
+			if ended.FinishedAt.Sub(from) < time.Duration(probe.PeriodSeconds+stall)*time.Second {
 				continue
 			}
 			if p.EverReady == never {

@@ -37,8 +37,8 @@ func TestMany(t *testing.T) {
 				if o.result == "Succeeded 0" {
 					succeeded[with]++
 				}
-				if with && (r.killed() || len(o.lost) > 0) {
-					t.Errorf("%s: ended by the kubelet: %v; executors lost: %q", r.Namespace, r.killed(), o.lost)
+				if lost := r.lost(r.log(t)); with && (r.killed() || len(lost) > 0) {
+					t.Errorf("%s: ended by the kubelet: %v; executors lost: %q", r.Namespace, r.killed(), lost)
 				}
 			}
 			theTable.add(t, s.name, runs[0], fmt.Sprintf("%d of %d succeeded; figures of the first", succeeded[with], applications))

@@ -110,7 +110,7 @@ type outcome struct {
 	result           string // of the driver: phase and exit code
 	length           time.Duration
 	warnings, writes int
-	lost, restarted  []string // executors
+	restarted        []string
 }
 
 func (r *run) outcome() (o outcome) {
@@ -136,26 +136,41 @@ func (r *run) outcome() (o outcome) {
 				}
 			}
 		}
-		o.lost = lost(h)
 	})
 	return o
 }
 
-// lost are the executors that failed, or were ended by a probe, while their
-// driver still ran: those that end with it end with 143, and Spark calls no one
-// of them lost.
-func lost(h *lab.History) (names []string) {
-	driver := h.Driver()
-	for _, pod := range h.Pods(spark.Executor) {
-		ended := pod.Terminated()
-		if ended == nil || !h.Killed(pod) && (ended.ExitCode == 0 || ended.ExitCode == 143) {
-			continue
+// lost are the executors that failed, or were ended by a probe, before their
+// driver began to stop, by its log: those that end with it end with 143, and Spark
+// calls no one of them lost.
+func (r *run) lost(log string) (names []string) {
+	stopping := logged(log, "SparkContext is stopping")
+	r.Look(func(h *lab.History) {
+		for _, pod := range h.Pods(spark.Executor) {
+			ended := pod.Terminated()
+			if ended == nil || !h.Killed(pod) && (ended.ExitCode == 0 || ended.ExitCode == 143) {
+				continue
+			}
+			if !stopping.IsZero() && !ended.FinishedAt.Time.Before(stopping) {
+				continue
+			}
+			names = append(names, fmt.Sprintf("%s (%d %s)", pod.Last.Name, ended.ExitCode, ended.Reason))
 		}
-		driverEnded := driver.Terminated()
-		if driverEnded != nil && !ended.FinishedAt.Time.Before(driverEnded.FinishedAt.Add(-3*time.Second)) {
-			continue
-		}
-		names = append(names, fmt.Sprintf("%s (%d %s)", pod.Last.Name, ended.ExitCode, ended.Reason))
-	}
+	})
 	return names
+}
+
+// logged is when the first line with some texts was logged by Spark, in whole
+// seconds like a pod's status; zero if there is none.
+func logged(log string, texts ...string) time.Time {
+	const format = "06/01/02 15:04:05"
+	for line := range strings.Lines(log) {
+		if slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+			continue
+		}
+		if at, err := time.Parse(format, line[:min(len(format), len(line))]); err == nil {
+			return at
+		}
+	}
+	return time.Time{}
 }
