@@ -107,6 +107,16 @@ func (c *ControlPlane) lead(ctx context.Context, name string, progress io.Writer
 	return r, nil
 }
 
+// Ended is closed when its process has ended.
+func (r *Leader) Ended() <-chan struct{} { return r.process.ended }
+
+// LostLease tells whether it has ended because it could not renew its lease for
+// 10 s: on a machine that stalls, an API server may be away for as long.
+func (r *Leader) LostLease() bool {
+	log, err := os.ReadFile(r.Log)
+	return err == nil && bytes.Contains(log, []byte("leader election lost"))
+}
+
 // leads tells whether it has begun to work.
 func (r *Leader) leads(context.Context) error {
 	log, err := os.ReadFile(r.Log)

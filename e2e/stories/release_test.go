@@ -19,6 +19,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -61,7 +62,7 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-const expiry = 20 * time.Second // of an engine's session with ZooKeeper; Kyuubi's default is 60 s
+const expiry = time.Minute // of an engine's session with ZooKeeper; Kyuubi's default
 
 func (s release) tell(t *testing.T, version string) {
 	zookeeper, err := cluster.StartZooKeeper(t.Context(), t.TempDir(), os.Stdout)
@@ -150,6 +151,9 @@ func (s release) tell(t *testing.T, version string) {
 	})
 	closed := time.Since(reported)
 	r.until(t, "the driver is marked", func(h *lab.History) bool { return h.Driver().Last.Annotations[annotations.Released] != "" })
+	if mark := gateway.MarkOf(r.driverPod(t)); mark.Registration != gateway.Deregistered {
+		t.Errorf("the releaser did not take the node away itself: %+v", mark)
+	}
 	if len(early) > 0 {
 		t.Errorf("closed while the engine was registered: %q", early)
 	}
@@ -190,10 +194,11 @@ func (m *member) register(t *testing.T, space kyuubitest.Space, reference, appli
 }
 
 func (m *member) has(t *testing.T, node string) bool {
-	children, err := m.registry.Children(path.Dir(node))
-	if err != nil {
-		t.Error(err)
-	}
+	var children []string
+	poll(t, "ZooKeeper answers", func() (err error) {
+		children, err = m.registry.Children(path.Dir(node))
+		return err
+	})
 	return slices.Contains(children, path.Base(node))
 }
 
