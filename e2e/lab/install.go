@@ -45,7 +45,14 @@ func (l *Lab) Install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.Upgrade(ctx, string(rules)); err != nil {
+	err = l.Upgrade(ctx, string(rules))
+	if err != nil && strings.Contains(err.Error(), "another operation") { // which an earlier run was in when it was killed
+		release, failed := l.release()
+		if err = failed; err == nil {
+			err = errors.Join(release.Uninstall(), l.Upgrade(ctx, string(rules)))
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("installing the chart: %w", err)
 	}
 	return l.serves(ctx)
