@@ -195,10 +195,11 @@ func (h *History) Killing(p *PodHistory) (events []*Event) {
 const EventBudget = 25
 
 // Unhealthy counts how often a probe ("Liveness", "Readiness", "Startup") of a
-// pod failed, as far as Events tell ([EventBudget]). Only within Until and Look.
+// pod failed, as far as Events tell ([EventBudget]). One that could not be run is
+// told of too ("probe errored"), and no failure. Only within Until and Look.
 func (h *History) Unhealthy(p *PodHistory, probe string) (n int) {
 	for _, e := range h.Events(p.Last)["Unhealthy"] {
-		if strings.HasPrefix(e.Message, probe+" probe") {
+		if strings.HasPrefix(e.Message, probe+" probe failed") {
 			n += max(1, int(e.Count))
 		}
 	}
