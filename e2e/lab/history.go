@@ -208,7 +208,7 @@ func (h *History) Unhealthy(p *PodHistory, probe string) (n int) {
 
 // Killed tells whether the kubelet ended a pod's Spark because of a probe: its
 // Killing Event alone also comes with a deletion. Only within Until and Look.
-func (h *History) Killed(p *PodHistory) bool { return p.Unasked && len(h.Killing(p)) > 0 }
+func (h *History) Killed(p *PodHistory) bool { return p != nil && p.Unasked && len(h.Killing(p)) > 0 }
 
 // Warnings counts the Warning Events of a pod, each as often as it occurred.
 // Only within Until and Look.

@@ -191,7 +191,7 @@ func (r *run) untilLog(t *testing.T, line string) {
 			return
 		}
 		if ended || time.Now().After(end) {
-			t.Fatalf("%s: the driver's log has no line %q", r.Namespace, line)
+			t.Fatalf("%s: the driver's log has no line %q; it has ended: %t, because a probe failed: %t", r.Namespace, line, ended, r.killed())
 		}
 	}
 }
