@@ -51,8 +51,16 @@ func (s *memorySite) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (s *memorySite) dial() net.Conn {
 	client, server := net.Pipe()
-	s.accept <- server
+	select {
+	case s.accept <- server:
+	case <-s.closed:
+		client.Close()
+	}
 	return client
+}
+
+func newMemorySite() *memorySite {
+	return &memorySite{registry: prometheus.NewPedanticRegistry(), accept: make(chan net.Conn), closed: make(chan struct{})}
 }
 
 func serveInMemory(t *testing.T) *memorySite {
@@ -62,7 +70,7 @@ func serveInMemory(t *testing.T) *memorySite {
 }
 
 func serveHandler(t *testing.T, handler func(*server, *Metrics) http.Handler) *memorySite {
-	s := &memorySite{registry: prometheus.NewPedanticRegistry(), accept: make(chan net.Conn), closed: make(chan struct{})}
+	s := newMemorySite()
 	w := &server{Config: Config{Log: slog.New(slog.DiscardHandler)}}
 	w.ready.Store(true)
 	e := &endpoint{

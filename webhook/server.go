@@ -33,6 +33,8 @@ type Config struct {
 	// stop: a Service forgets the address of a pod only by and by.
 	ShutdownDelay time.Duration
 	Log           *slog.Logger
+
+	listen func(ctx context.Context, network, address string) (net.Listener, error) // nil: for real
 }
 
 // client-go keeps an idle connection for 90 s. Were the server to close it
@@ -71,7 +73,7 @@ func Run(ctx context.Context, c Config) error {
 		{flag: "bind-address", address: c.BindAddress, connections: open.of("reviews"), handler: s.reviews(handler), tls: certificates.config()},
 	}
 	for i := range endpoints {
-		if err := endpoints[i].listen(ctx); err != nil {
+		if err := endpoints[i].listen(ctx, c.listen); err != nil {
 			return err
 		}
 	}
@@ -120,8 +122,11 @@ type endpoint struct {
 	listener      net.Listener // open from listen on
 }
 
-func (e *endpoint) listen(ctx context.Context) (err error) {
-	if e.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", e.address); err != nil {
+func (e *endpoint) listen(ctx context.Context, listen func(context.Context, string, string) (net.Listener, error)) (err error) {
+	if listen == nil {
+		listen = new(net.ListenConfig).Listen
+	}
+	if e.listener, err = listen(ctx, "tcp", e.address); err != nil {
 		return fmt.Errorf("listening on --%s: %w", e.flag, err)
 	}
 	return nil
