@@ -88,7 +88,7 @@ func TestTLS(t *testing.T) {
 		config, err := ParseConfig([]byte(`
 namespaces: [spark]
 zookeeper: {servers: ["zookeeper:2181"]}
-servers: {urls: ["` + served.URL + `"], tls: {caFile: ` + ca + `, serverName: ` + c.serverName + `}}
+servers: {urls: ["` + served.URL + `"], tls: {caFile: ` + ca + `, serverName: ` + c.serverName + `}, timeoutSeconds: 60}
 `))
 		if err != nil {
 			t.Fatal(err)
