@@ -35,6 +35,7 @@ type trouble struct {
 	mutex          sync.Mutex
 	there          context.Context // until the API server cannot be reached
 	goAway         context.CancelFunc
+	watches        sync.WaitGroup
 }
 
 // aWhile is how long a watch lasts at most.
@@ -43,6 +44,10 @@ const aWhile = 3 * time.Second
 func (p *trouble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mutex.Lock()
 	there := p.there
+	if there.Err() == nil && r.URL.Query().Has("watch") {
+		p.watches.Add(1)
+		defer p.watches.Done()
+	}
 	p.mutex.Unlock()
 	if p.before != nil {
 		p.before(r)
@@ -101,11 +106,13 @@ func (p *trouble) trouble(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// away makes the API server unreachable, and all watches break off.
+// away makes the API server unreachable. It returns when all watches have broken
+// off: what happens from then on they do not tell.
 func (p *trouble) away() {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.goAway()
+	p.watches.Wait()
 }
 
 // back makes it reachable again.
