@@ -363,23 +363,24 @@ func killUntil(t *testing.T, over <-chan struct{}, replicas []*cluster.Recorder,
 }
 
 // settle waits until a recorder has seen all, and has written and told it. What
-// it leaves to another recorder's turn waits only after half a second.
+// it leaves to another recorder's turn waits only after half a second; that this
+// is over is told by its answers, as its process may have been stopped meanwhile.
 func settle(t *testing.T, r *cluster.Recorder) error {
 	knows, err := marked(t, "marks")
 	if err != nil {
 		return err
 	}
-	var known time.Time
-	return wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		if known.IsZero() {
-			if knows(r) {
-				known = time.Now()
-			}
+	knowing, answers := false, 0
+	return wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 10*time.Minute, true, func(ctx context.Context) (bool, error) {
+		if !knowing {
+			knowing = knows(r)
 			return false, nil
 		}
-		turned := time.Since(known) > time.Second
 		text, err := r.Metrics(ctx)
-		return turned && err == nil && strings.Contains(text, "\nspark_vitals_deaths_waiting 0\n"), nil
+		if err == nil {
+			answers++
+		}
+		return answers > 20 && strings.Contains(text, "\nspark_vitals_deaths_waiting 0\n"), nil
 	})
 }
 
