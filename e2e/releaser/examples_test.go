@@ -39,7 +39,7 @@ func TestExamples(t *testing.T) {
 	before := newEngine(t).die().recorded()
 	var outputs []*bufio.Scanner
 	for _, command := range [][]string{{forget}, {"python3", filepath.Join(root, "docs/examples/forget.py")}} {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Minute)
 		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 		cmd.Env = append(os.Environ(), "NAMESPACE=spark", "KUBECONFIG="+controlPlane.Kubeconfig, "API="+controlPlane.Config.Host, "CREDENTIALS="+dir)
 		cmd.Stderr = os.Stderr

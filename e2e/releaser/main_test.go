@@ -90,7 +90,7 @@ zookeeper: {servers: [%q]}
 servers:
   urls: [%q, %q]
   basic: {userFile: %s/user, passwordFile: %s/password}
-  timeoutSeconds: 1
+  timeoutSeconds: 20
 `, zookeeper.Address, urls[0], urls[1], dir, dir)
 }
 
@@ -267,7 +267,7 @@ func (e *engine) events() (reasons []string) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("never: " + what)
 		}

@@ -132,7 +132,7 @@ func tried(t *testing.T, e *engine) bool {
 // The control: without a releaser the node goes when its session expires, and
 // the sessions stay. A releaser that comes later has no proof and closes none.
 func TestExpired(t *testing.T) {
-	dead := newEngine(t).register(2 * time.Second)
+	dead := newEngine(t).register(time.Minute) // longer than this process may be stopped for
 	dead.die().recorded()
 	if !dead.registered() {
 		t.Error("gone at once")
