@@ -48,7 +48,9 @@ func (c *ControlPlane) Apply(ctx context.Context, file string) error {
 // Leader is a running job of spark-vitals that is leader elected.
 type Leader struct {
 	Log     string // the file
+	lock    sync.Mutex
 	process *process
+	over    bool // no other process follows
 }
 
 var (
@@ -93,7 +95,10 @@ func (c *ControlPlane) lead(ctx context.Context, name string, progress io.Writer
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(c.Dir, name, false, "/usr/bin/env", append([]string{"KUBECONFIG=" + kubeconfig, binary, job, "--namespace=spark-vitals"}, flags...)...)
+	begin := func() (*process, error) {
+		return start(c.Dir, name, false, "/usr/bin/env", append([]string{"KUBECONFIG=" + kubeconfig, binary, job, "--namespace=spark-vitals"}, flags...)...)
+	}
+	p, err := begin()
 	if err != nil {
 		return nil, err
 	}
@@ -104,17 +109,40 @@ func (c *ControlPlane) lead(ctx context.Context, name string, progress io.Writer
 		r.Stop()
 		return nil, err
 	}
+	go r.keep(begin)
 	return r, nil
 }
 
-// Ended is closed when its process has ended.
-func (r *Leader) Ended() <-chan struct{} { return r.process.ended }
+// keep it running as a kubelet would, if it ends because it could not renew its
+// lease in time: so it does when it, or the API server, was stopped for 10 s. What
+// else ends it is a mistake.
+func (r *Leader) keep(begin func() (*process, error)) {
+	for {
+		<-r.process.ended
+		r.lock.Lock()
+		log, _ := os.ReadFile(r.Log)
+		r.over = r.over || !bytes.Contains(log, []byte("leader election lost"))
+		if !r.over {
+			if p, err := begin(); err == nil {
+				r.process = p
+			} else {
+				r.over = true
+			}
+		}
+		over := r.over
+		r.lock.Unlock()
+		if over {
+			return
+		}
+	}
+}
 
-// LostLease tells whether it has ended because it could not renew its lease for
-// 10 s: on a machine that stalls, an API server may be away for as long.
-func (r *Leader) LostLease() bool {
-	log, err := os.ReadFile(r.Log)
-	return err == nil && bytes.Contains(log, []byte("leader election lost"))
+// last process; none follows it.
+func (r *Leader) last() *process {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	r.over = true
+	return r.process
 }
 
 // leads tells whether it has begun to work.
@@ -127,10 +155,10 @@ func (r *Leader) leads(context.Context) error {
 }
 
 // Stop ends it as a kubelet would.
-func (r *Leader) Stop() { r.process.stop(30 * time.Second) }
+func (r *Leader) Stop() { r.last().stop(30 * time.Second) }
 
 // Kill ends it at once.
-func (r *Leader) Kill() { r.process.kill() }
+func (r *Leader) Kill() { r.last().kill() }
 
 // Memory that its process has used at most, in bytes.
 func (r *Leader) Memory() (bytes int64) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
@@ -33,37 +32,12 @@ func (l *Lab) StartReleaser(ctx context.Context, config, engines string) (stop f
 	if err := l.Kubectl(ctx, role, "apply", "-f", "-"); err != nil {
 		return nil, err
 	}
-	start := func() (*cluster.Leader, error) {
-		return l.own.StartReleaser(ctx, "releaser", config, l.Store.Progress)
-	}
-	releaser, err := start()
+	releaser, err := l.own.StartReleaser(ctx, "releaser", config, l.Store.Progress)
 	if err != nil {
 		return nil, err
 	}
-	stopping, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-stopping:
-				releaser.Stop()
-				return
-			case <-releaser.Ended():
-			}
-			if !releaser.LostLease() {
-				return
-			}
-			again, err := start() // as a kubelet would
-			if err != nil {
-				fmt.Fprintln(l.Store.Progress, err)
-				return
-			}
-			releaser = again
-		}
-	}()
 	return func() error {
-		close(stopping)
-		<-stopped
+		releaser.Stop()
 		ctx := context.WithoutCancel(ctx)
 		errs := []error{l.Kubectl(ctx, role, "delete", "--ignore-not-found", "-f", "-")}
 		for _, name := range namespaces {
