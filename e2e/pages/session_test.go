@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
 
@@ -30,6 +31,13 @@ func TestSession(t *testing.T) {
 	if err := controlPlane.Register(ctx, "session", webhook.URL, nil); err != nil {
 		t.Fatal(err)
 	}
+	if err := controlPlane.Namespace(ctx, "injected", map[string]string{annotations.Inject: "enabled"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the API server calls the webhook", func() bool { // it learns of it a little later
+		p, err := cluster.AskOnce(ctx, controlPlane.Client, "injected")
+		return err == nil && p.Annotations[annotations.Injected] != ""
+	})
 	if err := controlPlane.Namespace(ctx, "recorder", nil); err != nil {
 		t.Fatal(err)
 	}
