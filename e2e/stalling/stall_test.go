@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -160,7 +161,7 @@ func events(t *testing.T, pod *corev1.Pod) (reasons []string) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Minute); !ok(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("never: " + what)
 		}
@@ -210,12 +211,10 @@ func TestStalled(t *testing.T) {
 	defer writing.Wait()
 	defer close(ended)
 
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := cluster.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := listener.Addr().String()
-	listener.Close()
 	first := watch(t, "first", "--metrics-bind-address="+address)
 	var m *stall.Mark
 	eventually(t, "the dead driver is marked", func() bool { m = mark(t, "dead"); return m != nil })
@@ -225,7 +224,7 @@ func TestStalled(t *testing.T) {
 	}
 	eventually(t, "it is told", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled"}) })
 	eventually(t, "those that answer nothing are counted as unknown", func() bool {
-		return strings.Contains(metrics(t, address), "spark_vitals_stall_unknown 1\n")
+		return strings.Contains(metrics(address), "spark_vitals_stall_unknown 1\n")
 	})
 
 	// Another leader finds the mark, and tells nothing anew.
@@ -250,16 +249,15 @@ func TestStalled(t *testing.T) {
 	}
 }
 
-func metrics(t *testing.T, address string) string {
-	t.Helper()
-	recorder := httptest.NewRecorder()
+// metrics as they are served now; "" where they are not.
+func metrics(address string) string {
 	response, err := http.Get("http://" + address + "/metrics")
 	if err != nil {
-		t.Fatal(err)
+		return ""
 	}
 	defer response.Body.Close()
-	_ = response.Write(recorder)
-	return recorder.Body.String()
+	text, _ := io.ReadAll(response.Body)
+	return string(text)
 }
 
 // What the manifest grants is no right to change what a pod runs, or to read
