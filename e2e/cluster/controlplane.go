@@ -114,10 +114,6 @@ func (c *ControlPlane) run(name, binary string, args ...string) error {
 
 func (c *ControlPlane) last() *process { return c.processes[len(c.processes)-1] }
 
-// patience with a component that runs and is not ready: one that ends is noticed
-// at once.
-const patience = 10 * time.Minute
-
 func (c *ControlPlane) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

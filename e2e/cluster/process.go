@@ -13,6 +13,10 @@ import (
 	"time"
 )
 
+// patience with what runs and is not ready only guards against waiting for ever: a
+// busy machine is slow, and what ends instead is noticed at once.
+const patience = 10 * time.Minute
+
 // process is a component of a cluster.
 type process struct {
 	name  string

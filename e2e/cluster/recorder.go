@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // RecorderAccount is the service account that [ControlPlane.AllowRecorder] makes.
@@ -51,8 +53,29 @@ func (c *ControlPlane) grant(ctx context.Context, namespace string, roles []stri
 		if _, err := c.Client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err
 		}
+		if err := c.granted(ctx, "system:serviceaccount:"+namespace+":"+RecorderAccount, name); err != nil {
+			return fmt.Errorf("waiting for %s: %w", name, err)
+		}
 	}
 	return nil
+}
+
+// granted waits until the API server knows that a user has a ClusterRole, which
+// may be a little after it was bound.
+func (c *ControlPlane) granted(ctx context.Context, user, role string) error {
+	bound, err := c.Client.RbacV1().ClusterRoles().Get(ctx, role, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	rule := bound.Rules[0]
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User:               user,
+		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: rule.Verbs[0], Group: rule.APIGroups[0], Resource: rule.Resources[0]},
+	}}
+	return wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		answer, err := c.Client.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+		return err == nil && answer.Status.Allowed, err
+	})
 }
 
 // Recorder is a running "spark-vitals recorder".
@@ -87,7 +110,7 @@ func (r *Recorder) Start(ctx context.Context) (err error) {
 	if r.process, err = r.start(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := r.process.until(ctx, r.ready); err != nil {
 		r.Kill()

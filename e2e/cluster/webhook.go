@@ -50,7 +50,7 @@ func (c *ControlPlane) StartWebhook(ctx context.Context, progress io.Writer, fla
 	if w.process, err = start(c.Dir, fmt.Sprintf("webhook-%d", ports[0]), false, binary, args...); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := w.process.until(ctx, w.Ready); err != nil {
 		w.Stop()

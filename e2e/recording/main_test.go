@@ -118,10 +118,11 @@ func record(t *testing.T, p *corev1.Pod) oom.Record {
 	return must(oom.Read(live(t, p).Annotations))(t)
 }
 
-// eventually waits until a condition holds.
+// eventually waits until a condition holds. Its limit only guards against waiting
+// for ever: what is refused for long is tried again after minutes.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) { return holds(), nil }); err != nil {
+	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 10*time.Minute, true, func(context.Context) (bool, error) { return holds(), nil }); err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
 }
@@ -142,7 +143,12 @@ func counted(t *testing.T, driver *corev1.Pod, cause oom.Cause, n int) {
 // metric is the sum of a metric's samples with these labels, as they are written.
 func metric(t *testing.T, r *cluster.Recorder, name, labels string) (sum float64) {
 	t.Helper()
-	text := must(r.Metrics(t.Context()))(t)
+	var text string
+	eventually(t, "the metrics of a recorder", func() bool { // it gives up an answer that takes 10 s
+		var err error
+		text, err = r.Metrics(t.Context())
+		return err == nil
+	})
 	for _, line := range regexp.MustCompile(`(?m)^`+name+`(\{.*\})? (\S+)$`).FindAllStringSubmatch(text, -1) {
 		if strings.Contains(line[1], labels) {
 			sum += must(strconv.ParseFloat(line[2], 64))(t)
