@@ -178,9 +178,9 @@ func (e *engine) updateStatus() {
 }
 
 // register the engine, by a connection of its own, and open its sessions.
-func (e *engine) register(session time.Duration) *engine {
+func (e *engine) register() *engine {
 	e.t.Helper()
-	registry, stop, err := connect(session)
+	registry, stop, err := connect(time.Minute) // longer than this process may be stopped for
 	if err != nil {
 		e.t.Fatal(err)
 	}

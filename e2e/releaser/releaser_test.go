@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,7 +21,7 @@ import (
 // one's node goes, its sessions go then, and the fresh one does not notice.
 func TestReleased(t *testing.T) {
 	startReleaser(t, config(credentials(t, "secret")))
-	dead, fresh := newEngine(t).register(time.Minute), newEngine(t).register(time.Minute)
+	dead, fresh := newEngine(t).register(), newEngine(t).register()
 	var early []string // sessions that were closed while the node was there
 	for _, s := range servers {
 		s.Fail(func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
@@ -73,7 +72,7 @@ func TestKilledBetween(t *testing.T) {
 		s.Fail(kyuubitest.Hang)
 		defer s.Fail(nil)
 	}
-	dead := newEngine(t).register(time.Minute).die().recorded()
+	dead := newEngine(t).register().die().recorded()
 	eventually(t, "deregistered", func() bool { return !dead.registered() })
 	r.Kill()
 	if err := api.CoreV1().Pods("spark").Delete(t.Context(), dead.pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
@@ -93,7 +92,7 @@ func TestKilledBetween(t *testing.T) {
 // ZooKeeper is away when the engine dies, or hangs; when it is back the node goes.
 func TestZooKeeperAway(t *testing.T) {
 	startReleaser(t, config(credentials(t, "secret")))
-	dead := newEngine(t).register(time.Minute)
+	dead := newEngine(t).register()
 	zookeeper.Stop()
 	dead.die().recorded()
 	eventually(t, "the releaser was refused", func() bool { return tried(t, dead) })
@@ -102,7 +101,7 @@ func TestZooKeeperAway(t *testing.T) {
 	}
 	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
 
-	dead = newEngine(t).register(time.Minute)
+	dead = newEngine(t).register()
 	if err := zookeeper.Freeze(true); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +131,7 @@ func tried(t *testing.T, e *engine) bool {
 // The control: without a releaser the node goes when its session expires, and
 // the sessions stay. A releaser that comes later has no proof and closes none.
 func TestExpired(t *testing.T) {
-	dead := newEngine(t).register(time.Minute) // longer than this process may be stopped for
+	dead := newEngine(t).register()
 	dead.die().recorded()
 	if !dead.registered() {
 		t.Error("gone at once")
@@ -151,7 +150,7 @@ func TestExpired(t *testing.T) {
 func TestSecretCorrected(t *testing.T) {
 	dir := credentials(t, "wrong")
 	startReleaser(t, config(dir))
-	dead := newEngine(t).register(time.Minute).die().recorded()
+	dead := newEngine(t).register().die().recorded()
 	eventually(t, "told", func() bool { return slices.Equal(dead.events(), []string{"CredentialsRefused"}) })
 	if dead.registered() || dead.sessions() != 2 {
 		t.Errorf("registered: %t, sessions: %d", dead.registered(), dead.sessions())
@@ -177,7 +176,7 @@ func TestForged(t *testing.T) {
 		}
 	}()
 	startReleaser(t, config(credentials(t, "secret")))
-	victim := newEngine(t).register(time.Minute)
+	victim := newEngine(t).register()
 	claim := func(tag, app string) func(*corev1.Pod) {
 		return func(p *corev1.Pod) {
 			p.Labels["kyuubi-unique-tag"], p.Labels["spark-app-selector"] = tag, app
@@ -205,7 +204,7 @@ func TestForged(t *testing.T) {
 		e.pod.Status.PodIP, e.pod.Status.PodIPs = victim.pod.Status.PodIP, victim.pod.Status.PodIPs // an address that was given away again
 		e.die().recorded()
 	}
-	last := newEngine(t).register(time.Minute).die().recorded() // the loop has come past them
+	last := newEngine(t).register().die().recorded() // the loop has come past them
 	eventually(t, "the true one is released", func() bool { return last.mark() != "" })
 	eventually(t, "the forged ones are told", func() bool {
 		return slices.Equal(forged[0].events(), []string{"NotProven"}) && slices.Equal(forged[1].events(), []string{"NotProven"}) && slices.Equal(forged[2].events(), []string{"NotProven"})
