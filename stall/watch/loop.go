@@ -158,12 +158,12 @@ const unknown = "unknown"
 // nothing: one that says nothing soon takes no more connections either.
 func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, since time.Time, tail stall.Tail) {
 	mark := d.mark
-	held, open := l.judge(k, d, tail.IsSure())
+	held, report := l.judge(k, d, tail.IsSure())
 	if held && mark != nil {
 		l.mark(ctx, k, d, nil)
 		l.world.Tell(ctx, k, mark, normal, "StallWithdrawn", "Too many drivers fell silent at once: more likely the fault is outside of them.")
 	}
-	if held || open {
+	if !report {
 		return
 	}
 	evidence := stall.Evidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, Stopped: tail.Stopped, UI: l.world.UI(ctx, pod)}
@@ -213,35 +213,49 @@ func (l *loop) mark(ctx context.Context, k key, d *driver, mark *stall.Mark) {
 	}
 }
 
-// judge whether so many fell silent with a driver that none of them is marked, and
-// where they did not, whether so many may have who were not looked at since: then
-// nothing is said before they are.
-func (l *loop) judge(k key, d *driver, sure bool) (held, open bool) {
+// judge whether a driver that is stalled is held: so many fell silent with it that
+// none of them is marked, and its own mark is withdrawn. report tells whether it may
+// be marked: where so many may have fallen silent who were not looked at since,
+// nothing is said before they are, and nothing taken back.
+func (l *loop) judge(k key, d *driver, sure bool) (held, report bool) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	told := false
 	for other, o := range l.drivers {
 		told = told || o.held && other.Namespace == k.Namespace
 	}
-	d.held = !sure && l.crowd(k, d, false)
+	likely := !sure && l.crowd(k, d, leftOut)
+	d.held = likely && (d.mark == nil || l.crowd(k, d, talking))
 	if d.held && !told {
 		l.log.Error("too many drivers fell silent at once, so none of them is marked: their logs may not arrive, a service that they all need may be away, or they have nothing to do", "namespace", k.Namespace)
 	}
-	return d.held, !sure && !d.held && l.crowd(k, d, true)
+	return d.held, sure || !likely && !l.crowd(k, d, silent)
 }
 
-// crowd tells whether a driver fell silent in one. Who is late for a look is taken
-// for silent too, or left out; one whose log cannot be read is always left out, for
-// it may stay so.
-func (l *loop) crowd(k key, d *driver, late bool) bool {
-	silent := d.track.Heard()
+// unknowns are what drivers are taken for of which nobody knows whether they fell
+// silent too.
+type unknowns int
+
+const (
+	leftOut unknowns = iota
+	talking
+	silent // if they are late; who cannot be read is left out, for it may stay so
+)
+
+// crowd tells whether a driver fell silent in one.
+func (l *loop) crowd(k key, d *driver, as unknowns) bool {
+	fell := d.track.Heard()
+	talks := fell.Add(min(d.track.After, together))
 	return stall.Crowd(func(yield func(stall.Watched) bool) {
 		for other, o := range l.drivers {
-			unseen := o.unseen(silent.Add(d.track.After))
-			if o.ended || unseen && (o.failed || !late) {
+			unknown := o.unknown(talks)
+			if o.ended || unknown && (as == leftOut || as == silent && o.failed) {
 				continue
 			}
-			suspect := unseen || o.track.IsSilent() && o.track.Heard().Sub(silent).Abs() <= together
+			suspect := o.track.IsSilent() && o.track.Heard().Sub(fell).Abs() <= together
+			if unknown {
+				suspect = as == silent
+			}
 			if !yield(stall.Watched{Namespace: other.Namespace, Suspect: suspect}) {
 				return
 			}
@@ -249,9 +263,10 @@ func (l *loop) crowd(k key, d *driver, late bool) bool {
 	}, k.Namespace)
 }
 
-// unseen: nobody knows whether it fell silent too, for its log cannot be read, or it
+// unknown: nobody knows whether it fell silent too, for its log cannot be read, or it
 // is late: so many may be due at once that their turns take minutes. One that was
-// heard at talks or later is known to talk.
-func (d *driver) unseen(talks time.Time) bool {
-	return !d.track.IsSilent() && (d.failed || time.Now().After(d.track.Due())) && d.track.Heard().Before(talks)
+// heard at talks or later, or began then, is known not to have.
+func (d *driver) unknown(talks time.Time) bool {
+	late := !d.track.IsSilent() && time.Now().After(d.track.Due())
+	return (d.failed || late) && d.track.Heard().Before(talks)
 }

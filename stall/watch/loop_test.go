@@ -141,6 +141,35 @@ func (p *play) start(names ...string) {
 	}
 }
 
+// startFor starts drivers that may be silent for so long.
+func (p *play) startFor(after time.Duration, names ...string) {
+	for _, name := range names {
+		pod := driverPod(name)
+		pod.Annotations[annotations.LogStallAfter] = after.String()
+		p.see(pod, p)
+	}
+}
+
+// leadsAnew is another process, so long after the drivers began.
+func (p *play) leadsAnew(after time.Duration, names ...string) {
+	p.loop, p.next = newLoop(p, callsPerSecond, p.log), map[key]time.Time{}
+	for _, name := range names {
+		pod := driverPod(name)
+		pod.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(time.Now().Add(-after))
+		if mark := p.marks[name]; mark != nil {
+			pod.Annotations[annotations.Stalled] = mark.String()
+		}
+		p.see(pod, p)
+	}
+}
+
+// unread: the logs cannot be read from now on.
+func (p *play) unread(names ...string) {
+	for _, name := range names {
+		p.fails[name] = errors.New("its kubelet does not answer")
+	}
+}
+
 func (p *play) silence(names ...string) {
 	for _, name := range names {
 		p.silent[name] = time.Now()
@@ -378,21 +407,81 @@ func TestWaitsForTheLate(t *testing.T) {
 
 // Whose log cannot be read neither talks for a crowd nor keeps anyone waiting.
 func TestUnreadIsNotCounted(t *testing.T) {
+	hang, others := []string{"a", "b", "c", "d", "e"}, []string{"f", "g", "h", "i", "j", "k", "l"}
+	const day = 24 * time.Hour
+	for name, c := range map[string]struct {
+		play         func(*play)
+		marked, held int
+	}{
+		"most that can be read are silent": {play: func(p *play) {
+			p.start(slices.Concat(hang, others)...)
+			p.run(7 * time.Minute)
+			p.silence(hang...)
+			p.unread(others[2:]...)
+		}, held: 5},
+		"most that can be read talk": {play: func(p *play) {
+			p.start(slices.Concat(hang, others)...)
+			p.run(7 * time.Minute)
+			p.silence(hang...)
+			p.unread(others[6:]...)
+		}, marked: 5},
+		"they talked for long before": {play: func(p *play) {
+			p.startFor(day, hang...)
+			p.startFor(time.Hour, others...)
+			p.run(time.Hour)
+			p.silence(hang...)
+			p.run(20 * time.Hour)
+			p.unread(others...)
+		}, marked: 5},
+		"after the marks": {play: func(p *play) {
+			p.startFor(day, slices.Concat(hang, others)...)
+			p.run(time.Hour)
+			p.silence(hang...)
+			p.run(2 * day)
+			p.unread(others...)
+		}, marked: 5},
+		"a new leader": {play: func(p *play) {
+			p.start(slices.Concat(hang, others)...)
+			p.run(time.Hour)
+			p.silence(hang...)
+			p.run(time.Hour)
+			p.unread(others...)
+			p.leadsAnew(2*time.Hour, slices.Concat(hang, others)...)
+		}, marked: 5},
+		"silent before": {play: func(p *play) {
+			p.start(slices.Concat(hang, others[:4])...)
+			p.run(7 * time.Minute)
+			p.silence(hang...)
+			p.run(32 * time.Minute) // looked at once
+			p.unread(hang[1:]...)
+		}, marked: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(p *play) {
+				c.play(p)
+				p.run(2 * day)
+				withdrawn := slices.ContainsFunc(p.told, func(told string) bool { return strings.HasSuffix(told, "StallWithdrawn") })
+				if got := p.marked(); len(got) != c.marked || p.count().held["spark"] != c.held || withdrawn {
+					t.Errorf("marked are %v, held %v, told %q", got, p.count().held, p.told)
+				}
+			})
+		})
+	}
+}
+
+// Who began after another fell silent keeps nobody waiting.
+func TestBeganLater(t *testing.T) {
 	bubble(t, func(p *play) {
-		p.start("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l")
-		p.run(7 * time.Minute)
+		p.startFor(3*time.Hour, "a", "b", "c", "d", "e")
 		p.silence("a", "b", "c", "d", "e")
-		for _, unread := range []string{"f", "g", "h", "i", "j", "k"} {
-			p.fails[unread] = errors.New("its kubelet does not answer")
+		p.run(2 * time.Hour)
+		late := []string{"f", "g", "h", "i", "j", "k"}
+		p.startFor(time.Minute, late...)
+		for _, name := range late {
+			p.next[elected.KeyOf(driverPod(name))] = time.Now().Add(100 * time.Hour)
 		}
-		p.run(3 * time.Hour)
-		if got := p.marked(); len(got) > 0 || p.count().held["spark"] != 5 {
-			t.Fatalf("marked are %v, held %v", got, p.count().held)
-		}
-		delete(p.silent, "a")
-		p.run(time.Hour)
-		if got := p.marked(); !slices.Equal(got, []string{"b", "c", "d", "e"}) {
-			t.Errorf("marked are %v, held %v", got, p.count().held)
+		if p.run(2 * time.Hour); len(p.marked()) != 5 {
+			t.Errorf("marked are %v, held %v", p.marked(), p.count().held)
 		}
 	})
 }
