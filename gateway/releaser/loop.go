@@ -96,7 +96,7 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		refusal = nil
 	}
 	if err != nil && time.Since(d.at) > forgotten {
-		l.log.Error("release given up, and the driver could not be marked", "pod", k.NamespacedName, "error", err)
+		l.log.Error("release given up, and that could not be written", "pod", k.NamespacedName, "error", errors.Join(err, l.journal.remove(ctx, k.UID)))
 		l.forget(k)
 		return reconcile.Result{}, nil
 	}
