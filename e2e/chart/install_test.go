@@ -29,7 +29,7 @@ func TestServerTakesEveryObject(t *testing.T) {
 	for _, name := range []string{"spark-vitals", "spark-vitals-check", "team-a", "team-b", "kyuubi"} {
 		namespace(t, name)
 	}
-	for _, account := range []string{"spark-vitals-check", "spark-vitals-recorder", "spark-recorder"} {
+	for _, account := range []string{"spark-vitals-check", "spark-vitals-recorder", "spark-recorder", "123"} {
 		_, err := admin.CoreV1().ServiceAccounts("spark-vitals").Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{})
 		if err != nil {
 			t.Fatal(err)

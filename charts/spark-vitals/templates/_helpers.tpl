@@ -45,12 +45,18 @@ labels: {{- include "spark-vitals.labels" . | nindent 2 }}
 {{/* The name of a job's account; takes (list root component). */}}
 {{- define "spark-vitals.account" -}}
 {{- $root := index . 0 -}}
-{{- $names := list -}}
-{{- range list "webhook" "recorder" "releaser" "stallwatch" "certs" -}}
-{{- $names = append $names (get $root.Values.serviceAccount.names . | default (printf "%s-%s" (include "spark-vitals.fullname" $root) .)) -}}
+{{- $given := dig "names" dict ($root.Values.serviceAccount | default dict) | default dict -}}
+{{- $names := dict -}}
+{{- range list "webhook" "recorder" "releaser" "stallwatch" "certs" "certs-trust" "check" -}}
+{{- $_ := set $names . (get $given . | default (printf "%s-%s" (include "spark-vitals.fullname" $root) .)) -}}
 {{- end -}}
-{{- if ne (len $names) (len (uniq $names)) }}{{ fail (printf "serviceAccount.names are %s; choose another for each job, because each has its own rights" (join ", " $names)) }}{{ end -}}
-{{- get $root.Values.serviceAccount.names (index . 1) | default (printf "%s-%s" (include "spark-vitals.fullname" $root) (index . 1)) -}}
+{{- if ne (len $names) (len (values $names | uniq)) }}{{ fail (printf "serviceAccount.names: the accounts would be %s; choose another for each, because each has its own rights" (values $names | sortAlpha | join ", ")) }}{{ end -}}
+{{- get $names (index . 1) -}}
+{{- end }}
+
+{{/* Whether accounts or rights are made, "" if not; takes (list root "serviceAccount" or "rbac"). */}}
+{{- define "spark-vitals.makes" -}}
+{{- if ne (dig "create" true (index (index . 0).Values (index . 1) | default dict)) false }}true{{ end -}}
 {{- end }}
 
 {{- define "spark-vitals.image" -}}
@@ -89,14 +95,14 @@ replicas, budget, and optionally ports, env, spec (more of the pod's spec), volu
 {{- $root := .root -}}
 {{- $labelled := list .root .component -}}
 {{- $ports := .ports | default (dict "metrics" 8080 "health" 8081) -}}
-{{- if $root.Values.serviceAccount.create -}}
+{{- if include "spark-vitals.makes" (list $root "serviceAccount") -}}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ include "spark-vitals.account" $labelled }}
+  name: {{ include "spark-vitals.account" $labelled | quote }}
   namespace: {{ $root.Release.Namespace }}
   labels: {{- include "spark-vitals.labels" $labelled | nindent 4 }}
-  {{- with $root.Values.serviceAccount.annotations }}
+  {{- with dig "annotations" dict ($root.Values.serviceAccount | default dict) }}
   annotations: {{- toYaml . | nindent 4 }}
   {{- end }}
 automountServiceAccountToken: false
@@ -121,7 +127,7 @@ spec:
       annotations: {{- toYaml . | nindent 8 }}
       {{- end }}
     spec:
-      serviceAccountName: {{ include "spark-vitals.account" $labelled }}
+      serviceAccountName: {{ include "spark-vitals.account" $labelled | quote }}
       automountServiceAccountToken: {{ .token }}
       {{- include "spark-vitals.podSpec" $root | nindent 6 }}
       topologySpreadConstraints:
@@ -194,7 +200,7 @@ Rights of a job's account in one namespace, or in all where none is given. Takes
 a dict: root, component, rules, and optionally suffix (of the name), namespace.
 */}}
 {{- define "spark-vitals.rights" -}}
-{{- if .root.Values.rbac.create -}}
+{{- if include "spark-vitals.makes" (list .root "rbac") -}}
 {{- $kind := .namespace | empty | ternary "ClusterRole" "Role" -}}
 {{- $name := printf "%s-%s%s" (include "spark-vitals.fullname" .root) .component (default "" .suffix) -}}
 {{- $metadata := dict "name" $name "labels" (include "spark-vitals.labels" (list .root .component) | fromYaml) -}}
@@ -209,7 +215,7 @@ kind: {{ $kind }}Binding
 metadata: {{- toYaml $metadata | nindent 2 }}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: {{ $kind }}, name: {{ $metadata.name }}}
 subjects:
-- {kind: ServiceAccount, name: {{ include "spark-vitals.account" (list .root .component) }}, namespace: {{ .root.Release.Namespace }}}
+- {kind: ServiceAccount, name: {{ include "spark-vitals.account" (list .root .component) | quote }}, namespace: {{ .root.Release.Namespace }}}
 {{- end }}
 {{- end }}
 
@@ -297,7 +303,7 @@ subjects:
 {{- define "spark-vitals.hookPod" -}}
 restartPolicy: Never
 {{- with .account }}
-serviceAccountName: {{ . }}
+serviceAccountName: {{ . | quote }}
 {{- end }}
 automountServiceAccountToken: {{ not (empty .account) }}
 {{ include "spark-vitals.podSpec" .root }}
