@@ -88,11 +88,13 @@ func startSite(ctx context.Context, name, source string) (*cluster.Webhook, erro
 		controlPlane.RegisterValidation(ctx, "m-spark-vitals-"+name, w.URL, labels),
 		namespace(ctx, s.enabled(), labels, policy.Enabled),
 		namespace(ctx, s.audited(), labels, policy.Audit),
-		cluster.Injects(ctx, client, s.enabled()),
-		cluster.Injects(ctx, client, s.audited()),
+		cluster.Injects(ctx, client, s.enabled(), patience),
+		cluster.Injects(ctx, client, s.audited(), patience),
 		s.denies(ctx),
 	)
 }
+
+const patience = 3 * time.Minute // with what the API server takes a moment to know
 
 // denies waits until drivers with a mistake are refused: the API server takes a
 // moment to know of that registration too.
@@ -103,9 +105,10 @@ func (s *site) denies(ctx context.Context) error {
 	}
 	pod.Annotations = map[string]string{annotations.Rule: "no such rule"}
 	var last error
-	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
-		_, last = client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		return refused(last), nil
+	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		_, err := client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		last = errors.Join(errors.New("not refused by us"), err)
+		return refused(err), nil
 	})
 	if err != nil {
 		return fmt.Errorf("no driver is refused in the namespace %s: %w (%w)", pod.Namespace, err, last)

@@ -200,7 +200,7 @@ func registerOther(t *testing.T, name string, mutate func(*corev1.Pod)) (namespa
 			t.Fatal(err)
 		}
 	}
-	for end := time.Now().Add(3 * time.Minute); !called.Load(); { // the API server takes a moment to know of a registration
+	for end := time.Now().Add(patience); !called.Load(); { // the API server takes a moment to know of a registration
 		if _, err := cluster.AskOnce(t.Context(), client, namespaces["default"]); time.Now().After(end) {
 			t.Fatalf("the other webhook is not called: %v", err)
 		}

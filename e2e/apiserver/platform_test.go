@@ -139,7 +139,7 @@ func limit(t *testing.T, namespace string) {
 	}
 	// Until the API server knows of the status it refuses pods.
 	var last error
-	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
+	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 		_, last = cluster.AskOnce(ctx, client, namespace)
 		return last == nil, nil
 	}); err != nil {
@@ -160,7 +160,7 @@ func TestProbesDemanded(t *testing.T) {
 		_, err := create(t, "demanded", pods["spark-4.1.4/driver"])
 		return apierrors.IsInvalid(err), nil // as it says by default
 	}
-	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 3*time.Minute, true, refused); err != nil {
+	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, refused); err != nil {
 		t.Fatal("the policy does nothing")
 	}
 	for _, s := range sites {

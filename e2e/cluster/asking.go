@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -64,13 +65,16 @@ func AskOnce(ctx context.Context, client kubernetes.Interface, namespace string)
 }
 
 // Injects waits until executors in a namespace get stamps: an API server takes a
-// moment to know of a registration.
-func Injects(ctx context.Context, client kubernetes.Interface, namespace string) error {
+// moment to know of a registration, and to reach the webhook.
+func Injects(ctx context.Context, client kubernetes.Interface, namespace string, within time.Duration) error {
 	var last error
-	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, within, true, func(ctx context.Context) (bool, error) {
 		pod, err := AskOnce(ctx, client, namespace)
+		if err == nil && pod.Annotations[annotations.Injected] == "" {
+			err = errors.New("a pod is passed by, without stamps")
+		}
 		last = err
-		return err == nil && pod.Annotations[annotations.Injected] != "", nil
+		return err == nil, nil
 	})
 	if err != nil {
 		return fmt.Errorf("nothing is injected in the namespace %s: %w (%w)", namespace, err, last)

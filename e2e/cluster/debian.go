@@ -65,7 +65,7 @@ func Unpack(ctx context.Context, progress io.Writer, name string) (string, error
 	defer os.RemoveAll(work)
 	fmt.Fprintln(progress, "Downloading the Debian package", name)
 	if err := download.Try(progress, "downloading "+name, func() error {
-		cmd := exec.CommandContext(ctx, "sh", "-c", `{ apt-get download -q "$0" || { apt-get update -q; apt-get download -q "$0"; }; } && dpkg-deb -x ./*.deb files`, name)
+		cmd := exec.CommandContext(ctx, "sh", "-c", `apt-get download -q "$0" && dpkg-deb -x ./*.deb files || { apt-get update -q; false; }`, name)
 		cmd.Dir = work
 		out, err := cmd.CombinedOutput()
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -63,7 +64,7 @@ func showAll(ctx context.Context, c *cluster.ControlPlane, out io.Writer) error 
 			return err
 		}
 		if n.mode != "" {
-			if err := cluster.Injects(ctx, c.Client, n.name); err != nil {
+			if err := cluster.Injects(ctx, c.Client, n.name, 3*time.Minute); err != nil {
 				return err
 			}
 		}

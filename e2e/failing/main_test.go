@@ -62,7 +62,7 @@ func (s site) create(ctx context.Context) (injected bool, err error) {
 // seen waits until the API server knows of the registration.
 func (s site) seen(t *testing.T) {
 	t.Helper()
-	if err := cluster.Injects(t.Context(), client, s.name); err != nil {
+	if err := cluster.Injects(t.Context(), client, s.name, patience); err != nil {
 		t.Fatal(err)
 	}
 }

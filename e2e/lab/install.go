@@ -15,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
@@ -136,19 +135,7 @@ func (l *Lab) serves(ctx context.Context) error {
 		return err
 	}
 	defer l.RemoveNamespace(ctx, name)
-	asked := errors.New("it is passed by, without probes")
-	err := wait.PollUntilContextTimeout(ctx, time.Second, patience, true, func(ctx context.Context) (bool, error) {
-		pod, err := cluster.AskOnce(ctx, l.Client, name)
-		if err != nil {
-			asked = err
-			return false, nil
-		}
-		return pod.Annotations[annotations.Injected] != "", nil
-	})
-	if err != nil {
-		return fmt.Errorf("waiting until a Spark pod would be injected: %w: %w", err, asked)
-	}
-	return nil
+	return cluster.Injects(ctx, l.Client, name, patience)
 }
 
 // FailedOpen is how often the API server has gone on without the webhook, because

@@ -101,7 +101,7 @@ func newShell(t *testing.T, namespace string) shell {
 // run a line, and return what a terminal would show.
 func (s shell) run(t *testing.T, line string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c := exec.CommandContext(ctx, "sh", "-c", line)
 	c.Dir = s.dir
@@ -117,19 +117,17 @@ func (s shell) write(t *testing.T, file, text string) {
 	}
 }
 
+const patience = 10 * time.Minute // only guards against waiting for ever
+
 // recorded waits for what the recorder writes on a driver.
 func recorded(t *testing.T, driver *corev1.Pod, words string) {
 	t.Helper()
-	until(t, fmt.Sprintf("%q is recorded on %s", words, driver.Name), func() bool {
-		p, err := kubelet.CoreV1().Pods(driver.Namespace).Get(t.Context(), driver.Name, metav1.GetOptions{})
-		return err == nil && strings.Contains(p.Annotations[annotations.Message], words)
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		p, err := kubelet.CoreV1().Pods(driver.Namespace).Get(ctx, driver.Name, metav1.GetOptions{})
+		return err == nil && strings.Contains(p.Annotations[annotations.Message], words), nil
 	})
-}
-
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 10*time.Minute, true, func(context.Context) (bool, error) { return holds(), nil }); err != nil {
-		t.Fatalf("never: %s: %v", what, err)
+	if err != nil {
+		t.Fatalf("%q is not recorded on %s: %v", words, driver.Name, err)
 	}
 }
 

@@ -34,10 +34,9 @@ func TestSession(t *testing.T) {
 	if err := controlPlane.Namespace(ctx, "injected", map[string]string{annotations.Inject: "enabled"}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the API server calls the webhook", func() bool { // it learns of it a little later
-		p, err := cluster.AskOnce(ctx, controlPlane.Client, "injected")
-		return err == nil && p.Annotations[annotations.Injected] != ""
-	})
+	if err := cluster.Injects(ctx, controlPlane.Client, "injected", patience); err != nil {
+		t.Fatal(err)
+	}
 	if err := controlPlane.Namespace(ctx, "recorder", nil); err != nil {
 		t.Fatal(err)
 	}
