@@ -145,7 +145,7 @@ func (a adviser) ofLimit() string {
 	return fmt.Sprintf(" of %d MiB (heap %d, the rest %d for %s)", a.LimitMiB, a.HeapMiB, a.rest(), what)
 }
 
-func (a adviser) rest() int64 { return a.LimitMiB - a.HeapMiB }
+func (a adviser) rest() int64 { return max(a.LimitMiB-a.HeapMiB, 0) }
 
 func (a adviser) mostOften() string {
 	switch a.language {

@@ -21,15 +21,7 @@ func (p Pod) Version() string { return p.Labels[VersionLabel] }
 
 // MainClass is what the driver was told to run with --class, such as
 // "org.apache.spark.deploy.PythonRunner" for Python; "" for executors.
-func (p Pod) MainClass() string {
-	args := p.Container().Args
-	for i, arg := range args {
-		if arg == "--class" && i+1 < len(args) {
-			return args[i+1]
-		}
-	}
-	return ""
-}
+func (p Pod) MainClass() string { return readSubmitArgs(p.Container().Args).class }
 
 // Language is the language of the driver's program, as its main class shows.
 type Language string

@@ -8,10 +8,12 @@ const (
 )
 
 // ExecutorID is the number of an executor, which Spark counts from 1 and never
-// uses twice in an application; ok is false where the pod does not show it.
+// uses twice in an application. ok is false if the pod does not show it. Number 0
+// is no identity: Armada, for example, builds all executors of an application
+// from one pod with that number.
 func (p Pod) ExecutorID() (id int64, ok bool) {
 	id, err := strconv.ParseInt(p.Labels[ExecutorIDLabel], 10, 32)
-	return id, err == nil && id >= 0 && p.Role == Executor
+	return id, err == nil && id > 0 && p.Role == Executor
 }
 
 // Cores of an executor, which is how many tasks share its memory; 0 where the

@@ -13,47 +13,87 @@ import (
 // everything else: Python, native and off-heap memory, thread stacks, tmpfs.
 type Memory struct {
 	Limit, Heap int64
-	// Estimated says that Heap was worked out from Limit by the factors that
-	// Spark uses by default, and is wrong where the user set an overhead.
+	// Request is what the container asks for. Spark makes it equal to Limit, so a
+	// lower one says that others have set the limit.
+	Request int64
+	// Estimated says that Heap was worked out by the factors that Spark uses by
+	// default, and is wrong if the user set an overhead.
 	Estimated bool
 }
 
-// Overhead is what the limit leaves beside the heap; 0 where that is not known.
+// Overhead is what the limit leaves beside the heap; 0 if that is not known or
+// nothing is left.
 func (m Memory) Overhead() int64 {
 	if m.Limit == 0 || m.Heap == 0 {
 		return 0
 	}
-	return m.Limit - m.Heap
+	return max(m.Limit-m.Heap, 0)
+}
+
+// HeapFillsLimit tells whether the heap alone may take the whole limit, so that
+// the kernel ends the container before the JVM runs out of heap.
+func (m Memory) HeapFillsLimit() bool {
+	return m.Limit > 0 && !m.Estimated && m.Heap >= m.Limit
 }
 
 // Memory as the pod shows it. An executor's heap is in its environment
-// (SPARK_EXECUTOR_MEMORY). A driver's is not in its pod at all: spark-submit
-// creates the ConfigMap that holds it after the pod.
+// (SPARK_EXECUTOR_MEMORY). A driver's is in its arguments if the pod was made by
+// hand or by a platform, and else not in its pod at all, because spark-submit
+// creates the ConfigMap that holds it after the pod. Then it is estimated from
+// what Spark asked for: the request if others have changed the limit.
 func (p Pod) Memory() Memory {
-	limit := p.Container().Resources.Limits[corev1.ResourceMemory]
-	m := Memory{Limit: limit.Value()}
+	m := Memory{Limit: p.memory(limits), Request: p.memory(requests)}
 	if p.Role == Executor {
 		value, _ := p.Env(executorMemoryEnv)
 		m.Heap = bytesOf(value)
-	} else if m.Heap = driverHeap(m.Limit, p.Language()); m.Heap > 0 {
-		m.Estimated = true
+		return m
 	}
-	if m.Limit > 0 && m.Heap > m.Limit {
-		m.Heap, m.Estimated = 0, false // contradicts itself: not known
+	if given := readSubmitArgs(p.Container().Args).memory; given != "" {
+		m.Heap = sparkBytes(given)
+		return m
 	}
+	asked := m.Limit
+	if m.Request > 0 && (asked == 0 || m.Request < asked) {
+		asked = m.Request
+	}
+	m.Heap = driverHeap(asked, p.Language())
+	m.Estimated = m.Heap > 0
 	return m
+}
+
+func limits(r *corev1.ResourceRequirements) corev1.ResourceList   { return r.Limits }
+func requests(r *corev1.ResourceRequirements) corev1.ResourceList { return r.Requests }
+
+// memory is a quantity that is in force for Spark's container: what the kubelet
+// reports, which a resize that is pending has not changed yet, else what the
+// container's spec says, else the same of the whole pod.
+func (p Pod) memory(of func(*corev1.ResourceRequirements) corev1.ResourceList) int64 {
+	inForce := []*corev1.ResourceRequirements{&p.Container().Resources, p.Status.Resources, p.Spec.Resources}
+	if s := p.ContainerStatus(); s != nil {
+		inForce = append([]*corev1.ResourceRequirements{s.Resources}, inForce...)
+	}
+	for _, r := range inForce {
+		if r == nil {
+			continue
+		}
+		if quantity := of(r)[corev1.ResourceMemory]; quantity.Sign() > 0 {
+			return quantity.Value()
+		}
+	}
+	return 0
 }
 
 const (
 	mib         = 1 << 20
 	minOverhead = 384 // MiB: MEMORY_OVERHEAD_MIN_MIB, since Spark 4.0 spark.driver.minMemoryOverhead
+	minHeap     = 450 // MiB: with less a SparkContext refuses to start (UnifiedMemoryManager.scala)
 )
 
 // driverHeap inverts BasicDriverFeatureStep.scala:
 //
 //	limit = heap + max(factor*heap, 384 MiB), factor 0.1, for Python and R 0.4
 //
-// in whole MiB. It returns 0 where no heap gives that limit.
+// in whole MiB. It returns 0 if no heap that Spark starts with gives that limit.
 func driverHeap(limit int64, language Language) int64 {
 	total, tenths := limit/mib, int64(1)
 	if language == Python || language == R {
@@ -64,12 +104,16 @@ func driverHeap(limit int64, language Language) int64 {
 		heap = (total*10 + 9 + tenths) / (10 + tenths)
 	}
 	// Spark rounds the overhead down, so two neighbours can fit; take the one that does.
-	for h := heap; h > heap-3 && h > 0; h-- {
+	for h := heap; h > heap-3; h-- {
 		if h+max(h*tenths/10, minOverhead) == total {
-			return h * mib
+			heap = h
+			break
 		}
 	}
-	return max(heap, 0) * mib
+	if heap < minHeap {
+		return 0
+	}
+	return heap * mib
 }
 
 // bytesOf reads a size as the JVM's -Xmx does: "512m", "4g", "1048576".

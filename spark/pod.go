@@ -20,7 +20,7 @@ const (
 // Why a pod is not taken for one of Spark's.
 var (
 	ErrNoRole      = errors.New("the pod has no label spark-role=driver or spark-role=executor")
-	ErrNoContainer = errors.New("no container of the pod is Spark's: none has Spark's name, Spark's environment or Spark's first argument")
+	ErrNoContainer = errors.New("no container of the pod is Spark's: none has Spark's environment, Spark's first argument or Spark's name")
 )
 
 // Pod is a pod that Spark made. The zero Pod is not valid; make one with [PodOf].
@@ -28,7 +28,7 @@ type Pod struct {
 	*corev1.Pod
 	Role Role
 	// Index is the place of Spark's container in spec.containers. It is rarely
-	// 0 where a pod template brings sidecars: Spark appends its own last.
+	// 0 where a pod template has sidecars, because Spark puts its own last.
 	Index int
 }
 
@@ -46,38 +46,41 @@ func PodOf(pod *corev1.Pod) (Pod, error) {
 	return Pod{Pod: pod, Role: role, Index: index}, nil
 }
 
-// Spark keeps the container's name from a pod template, so the default name is
-// only the first of the signs. A sign that two containers share (a sidecar that
-// copies the environment) tells nothing, and the next one decides.
+// containerIndex finds Spark's container by three signs, the surest first: the
+// environment that only Spark sets, the first argument, and Spark's default name.
+// The name comes last because Spark takes the first container of a pod template
+// and keeps its name, whatever the others are called. Each sign decides among
+// the containers that the signs before it have left; a sign that none of them has
+// decides nothing.
 func containerIndex(containers []corev1.Container, role Role) (int, bool) {
 	name, env := DriverContainer, driverEnv
 	if role == Executor {
 		name, env = ExecutorContainer, executorEnv
 	}
 	signs := []func(*corev1.Container) bool{
-		func(c *corev1.Container) bool { return c.Name == name },
 		func(c *corev1.Container) bool { return hasEnv(c, env) },
 		func(c *corev1.Container) bool { return len(c.Args) > 0 && c.Args[0] == string(role) },
+		func(c *corev1.Container) bool { return c.Name == name },
+	}
+	candidates, known := make([]int, len(containers)), false
+	for i := range containers {
+		candidates[i] = i
 	}
 	for _, sign := range signs {
-		if i, ok := only(containers, sign); ok {
-			return i, true
+		var having []int
+		for _, i := range candidates {
+			if sign(&containers[i]) {
+				having = append(having, i)
+			}
+		}
+		if len(having) > 0 {
+			candidates, known = having, true
 		}
 	}
-	return 0, false
-}
-
-func only(containers []corev1.Container, sign func(*corev1.Container) bool) (index int, ok bool) {
-	for i := range containers {
-		if !sign(&containers[i]) {
-			continue
-		}
-		if ok {
-			return 0, false
-		}
-		index, ok = i, true
+	if !known || len(candidates) != 1 {
+		return 0, false
 	}
-	return index, ok
+	return candidates[0], true
 }
 
 // Container is the container that Spark runs in.

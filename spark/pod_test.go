@@ -99,13 +99,29 @@ func TestSparkContainer(t *testing.T) {
 			p.Spec.Containers = append([]corev1.Container{{Name: "istio-proxy"}, {Name: "log"}}, p.Spec.Containers...)
 		}, 2, nil},
 		"default name in front of a sidecar": {spark.Executor, func(p *corev1.Pod) {
-			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "log", Args: []string{"executor"}})
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "log", Args: []string{"tail"}})
 		}, 0, nil},
 		"custom name, by environment": {spark.Executor, func(p *corev1.Pod) {
 			p.Spec.Containers = []corev1.Container{{Name: "log"}, {Name: "main", Env: []corev1.EnvVar{env("SPARK_EXECUTOR_ID", "3")}}}
 		}, 1, nil},
 		"custom name, by first argument": {spark.Driver, func(p *corev1.Pod) {
 			p.Spec.Containers = []corev1.Container{{Name: "log", Args: []string{"tail"}}, {Name: "main", Args: []string{"driver", "--class", "x"}}}
+		}, 1, nil},
+		"a sidecar has Spark's name; the environment decides": {spark.Driver, func(p *corev1.Pod) {
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "main", Env: []corev1.EnvVar{env("SPARK_DRIVER_BIND_ADDRESS", "")}})
+		}, 1, nil},
+		"a sidecar has Spark's name; the argument decides": {spark.Executor, func(p *corev1.Pod) {
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "main", Args: []string{"executor"}})
+		}, 1, nil},
+		"two share the environment, and a third has Spark's name": {spark.Executor, func(p *corev1.Pod) {
+			e := []corev1.EnvVar{env("SPARK_EXECUTOR_ID", "3")}
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "a", Env: e}, corev1.Container{Name: "b", Env: e})
+		}, 0, spark.ErrNoContainer},
+		"two share the environment and the argument; the name decides": {spark.Executor, func(p *corev1.Pod) {
+			both := corev1.Container{Name: "copy", Env: []corev1.EnvVar{env("SPARK_EXECUTOR_ID", "3")}, Args: []string{"executor"}}
+			sparks := *both.DeepCopy()
+			sparks.Name = "spark-kubernetes-executor"
+			p.Spec.Containers = []corev1.Container{both, sparks}
 		}, 1, nil},
 		"a sidecar copies the environment; the argument decides": {spark.Executor, func(p *corev1.Pod) {
 			e := []corev1.EnvVar{env("SPARK_EXECUTOR_ID", "3")}
@@ -248,6 +264,53 @@ func TestTemplate(t *testing.T) {
 		}
 		if _, err := spark.PodOf(spark.Template{Role: role}.Complete(&corev1.Pod{})); err != nil {
 			t.Errorf("%s, empty template: %v", role, err)
+		}
+	}
+}
+
+// Spark's own names in a template decide nothing: Spark takes the first container
+// unless its setting names another.
+func TestTemplateDoubt(t *testing.T) {
+	const main, named = "main", "spark-kubernetes-driver"
+	tests := map[string]struct {
+		containers []string
+		container  string
+		takes      string
+		doubt      bool
+	}{
+		"no container":                         {nil, "", named, false},
+		"no container, and one is named":       {nil, main, named, true},
+		"one":                                  {[]string{main}, "", main, false},
+		"Spark's name is the first":            {[]string{named, main}, "", named, false},
+		"Spark's name is not the first":        {[]string{main, named}, "", main, true},
+		"Spark's name is named":                {[]string{main, named}, named, named, false},
+		"named":                                {[]string{main, named}, main, main, false},
+		"an unknown name":                      {[]string{main, named}, "mian", main, true},
+		"an unknown name, one container":       {[]string{main}, "mian", main, true},
+		"an unknown name, Spark's is first":    {[]string{named, main}, "mian", named, true},
+		"several, and none has Spark's name":   {[]string{"a", "b"}, "", "a", true},
+		"several, and the second one is named": {[]string{"a", "b"}, "b", "b", false},
+	}
+	for name, test := range tests {
+		template := spark.Template{Role: spark.Driver, Container: test.container}
+		pod := &corev1.Pod{}
+		for _, c := range test.containers {
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: c})
+		}
+		if doubt := template.Doubt(pod); (doubt != "") != test.doubt {
+			t.Errorf("%s: %q", name, doubt)
+		}
+		if p, err := spark.PodOf(template.Complete(pod)); err != nil || p.Container().Name != test.takes {
+			t.Errorf("%s: takes %+v, %v", name, p, err)
+		}
+	}
+}
+
+func TestExecutorID(t *testing.T) {
+	for label, want := range map[string]int64{"1": 1, "412": 412, "0": 0, "-1": 0, "EXECID": 0, "": 0, "99999999999": 0} {
+		p, _ := spark.PodOf(minimal(spark.Executor, func(p *corev1.Pod) { p.Labels[spark.ExecutorIDLabel] = label }))
+		if id, ok := p.ExecutorID(); ok != (want > 0) || ok && id != want {
+			t.Errorf("%q: %d, %v", label, id, ok)
 		}
 	}
 }

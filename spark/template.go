@@ -1,6 +1,7 @@
 package spark
 
 import (
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,8 +11,9 @@ import (
 // (spark.kubernetes.driver.podTemplateFile).
 type Template struct {
 	Role Role
-	// Container is podTemplateContainerName; without it, and without a container
-	// of Spark's name, Spark takes the template's first (KubernetesUtils.scala).
+	// Container is spark.kubernetes.<role>.podTemplateContainerName. Spark takes
+	// the first container of the template if this is not set or if no container has
+	// this name (KubernetesUtils.scala).
 	Container string
 	// Version of Spark, and MainClass of a driver; "" where they are not known.
 	Version, MainClass string
@@ -36,18 +38,48 @@ func (t Template) Complete(template *corev1.Pod) *corev1.Pod {
 	if len(pod.Spec.Containers) == 0 {
 		pod.Spec.Containers = []corev1.Container{{Name: made.Name}}
 	}
-	t.completeContainer(t.container(pod), made)
+	i, _ := t.index(pod.Spec.Containers)
+	t.completeContainer(&pod.Spec.Containers[i], made)
 	return pod
 }
 
-func (t Template) container(pod *corev1.Pod) *corev1.Container {
-	for i := range pod.Spec.Containers {
-		if pod.Spec.Containers[i].Name == t.Container {
-			return &pod.Spec.Containers[i]
-		}
+// Doubt says which container of a template Spark will take, if that may not be
+// the one that the user means, and which setting decides it; "" if there is no
+// doubt.
+func (t Template) Doubt(template *corev1.Pod) string {
+	containers := template.Spec.Containers
+	if len(containers) == 0 {
+		return t.doubtName("the template has no container, so Spark makes one of its own")
 	}
-	i, _ := containerIndex(pod.Spec.Containers, t.Role)
-	return &pod.Spec.Containers[i]
+	i, named := t.index(containers)
+	takes := fmt.Sprintf("Spark takes the first container, %q", containers[i].Name)
+	switch {
+	case named:
+		return ""
+	case t.Container != "":
+		return t.doubtName(takes)
+	case len(containers) == 1 || containers[i].Name == madeBySpark[t.Role].Name:
+		return ""
+	}
+	return fmt.Sprintf("%s; if another container is Spark's, name it in %s", takes, t.setting())
+}
+
+func (t Template) doubtName(takes string) string {
+	if t.Container == "" {
+		return ""
+	}
+	return fmt.Sprintf("no container of the template is named %q, which %s asks for; %s", t.Container, t.setting(), takes)
+}
+
+func (t Template) setting() string {
+	return fmt.Sprintf("spark.kubernetes.%s.podTemplateContainerName", t.Role)
+}
+
+// index is the place of the container that Spark takes, and whether it is the one
+// that is named.
+func (t Template) index(containers []corev1.Container) (i int, named bool) {
+	i = slices.IndexFunc(containers, func(c corev1.Container) bool { return t.Container != "" && c.Name == t.Container })
+	return max(i, 0), i >= 0
 }
 
 func (t Template) completeContainer(c *corev1.Container, made corev1.Container) {

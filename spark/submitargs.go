@@ -1,0 +1,70 @@
+package spark
+
+import "strings"
+
+// submitArgs is what a driver's arguments say to spark-submit.
+type submitArgs struct {
+	class  string // --class
+	memory string // spark.driver.memory: of several the last counts, as for the JVM that spark-submit starts
+}
+
+// switches are the options of spark-submit that have no value.
+var switches = map[string]bool{
+	"--help": true, "-h": true, "--load-spark-defaults": true, "--supervise": true, "--usage-error": true, "--verbose": true, "-v": true, "--version": true,
+}
+
+// readSubmitArgs reads a driver's arguments as spark-submit does
+// (SparkSubmitOptionParser.java): "driver", then options, then the program and
+// the program's own arguments, which it does not read.
+func readSubmitArgs(args []string) (read submitArgs) {
+	if len(args) > 0 && !isOption(args[0]) {
+		args = args[1:]
+	}
+	for len(args) > 0 && isOption(args[0]) {
+		option, value, joined := strings.Cut(args[0], "=")
+		args = args[1:]
+		if switches[option] {
+			continue
+		}
+		if !joined {
+			if len(args) == 0 {
+				break
+			}
+			value, args = args[0], args[1:]
+		}
+		read.option(option, value)
+	}
+	return read
+}
+
+func isOption(arg string) bool { return strings.HasPrefix(arg, "-") }
+
+func (a *submitArgs) option(option, value string) {
+	switch option {
+	case "--class":
+		a.class = value
+	case "--driver-memory":
+		a.memory = value
+	case "--conf", "-c":
+		if key, value, _ := strings.Cut(value, "="); key == driverMemory {
+			a.memory = value
+		}
+	}
+}
+
+// KnownArgs are the arguments of Spark's container that this package reads, in a
+// form that it reads alike. The others may be long, and may hold secrets.
+func (p Pod) KnownArgs() (known []string) {
+	args := p.Container().Args
+	if len(args) > 0 && !isOption(args[0]) {
+		known = append(known, args[0])
+	}
+	read := readSubmitArgs(args)
+	if read.class != "" {
+		known = append(known, "--class", read.class)
+	}
+	if read.memory != "" {
+		known = append(known, "--driver-memory", read.memory)
+	}
+	return known
+}
