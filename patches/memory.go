@@ -2,7 +2,6 @@ package patches
 
 import (
 	"fmt"
-	"strconv"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/policy"
@@ -37,15 +36,10 @@ func memoryAnnotations(p *Pod, c policy.Choice) {
 	p.did("memory", "how the limit is divided between heap and the rest")
 }
 
-// stampBytes writes a quantity in MiB, Spark's own unit, where it is a whole
-// number of them.
+// stampBytes writes a quantity in whole MiB, Spark's own unit, rounded down:
+// others can set a limit such as 3456M.
 func (p *Pod) stampBytes(key string, bytes int64) {
-	const mib = 1 << 20
-	switch {
-	case bytes <= 0:
-	case bytes%mib == 0:
-		p.stamp(key, fmt.Sprintf("%dMi", bytes/mib))
-	default:
-		p.stamp(key, strconv.FormatInt(bytes, 10))
+	if mib := bytes >> 20; mib > 0 {
+		p.stamp(key, fmt.Sprintf("%dMi", mib))
 	}
 }

@@ -87,7 +87,7 @@ func preview(out io.Writer, objects []object, p *policy.Policy, show func(io.Wri
 		if err != nil {
 			return fmt.Errorf("%s: %w", o.source, err)
 		}
-		found = found || len(each.unknown) > 0
+		found = found || len(each.unknown) > 0 || each.doubt != ""
 		for _, w := range each.Warnings {
 			found = found || w.IsUsersFault()
 		}

@@ -30,6 +30,7 @@ type object struct {
 	pod     *corev1.Pod
 	service *corev1.Service
 	unknown []error // fields that the API server would refuse or leave out
+	doubt   string  // which container of a pod template Spark will take
 }
 
 // input reads objects. With a role, pods that have none are templates of Spark's.
@@ -167,6 +168,7 @@ func (in *input) readPod(source string, data []byte) error {
 		o.unknown = unknown
 	}
 	if in.template.Role != "" && o.pod.Labels[spark.RoleLabel] == "" {
+		o.doubt = in.template.Doubt(o.pod)
 		o.pod = in.template.Complete(o.pod)
 		if o.json, err = json.Marshal(o.pod); err != nil {
 			return err

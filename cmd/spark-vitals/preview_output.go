@@ -47,6 +47,9 @@ func (p *previewed) printDiff(out io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	if p.doubt != "" {
+		fmt.Fprintf(out, "  warning: %s\n", p.doubt)
+	}
 	for _, unknown := range p.unknown {
 		fmt.Fprintf(out, "  warning: %s\n", unknown)
 	}
