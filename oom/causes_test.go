@@ -110,6 +110,9 @@ func told(t *testing.T, e oom.Evidence) string {
 		if d.Said != "" {
 			fmt.Fprintf(&out, "  said: %s\n", d.Said)
 		}
+		if d.LocalDirsInMemory {
+			out.WriteString("  its local files lie in memory\n")
+		}
 	}
 	record.Add(terminations...)
 	all := record.Annotations(driver, oom.Plenty)

@@ -44,6 +44,11 @@ type Termination struct {
 	Estimated  bool   `json:"heapEstimated,omitempty"`
 	Cores      int    `json:"cores,omitempty"`   // of an executor
 	Profile    string `json:"profile,omitempty"` // resource profile of an executor, where it is not Spark's default
+	// LocalDirsInMemory says that Spark keeps its local files (shuffle, spill,
+	// cached blocks) in memory, so that they count toward LimitMiB beside the
+	// heap: spark.kubernetes.local.dirs.tmpfs=true, or a volume
+	// spark-local-dir-N whose medium is Memory. What helps is to put them on disk.
+	LocalDirsInMemory bool `json:"localDirsInMemory,omitempty"`
 }
 
 // Evidence of how a pod's containers ended.
@@ -138,11 +143,11 @@ func (e *ending) identity(restarts int32) (set string, number int64) {
 
 func (e *ending) describeMemory(t *Termination) {
 	m := e.Memory()
-	request := e.Container().Resources.Requests[corev1.ResourceMemory]
 	t.LimitMiB, t.HeapMiB, t.Estimated = m.Limit>>20, m.Heap>>20, m.Estimated
-	if request.Value() != m.Limit {
-		t.RequestMiB = request.Value() >> 20
+	if m.Request != m.Limit {
+		t.RequestMiB = m.Request >> 20
 	}
+	t.LocalDirsInMemory = len(e.LocalDirsInMemory()) > 0
 	if e.Role == spark.Executor {
 		t.Cores = e.Cores()
 		if profile := e.ResourceProfile(); profile != "0" {

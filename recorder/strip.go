@@ -22,9 +22,9 @@ func strip(object any) (any, error) {
 	if !ok {
 		return object, nil
 	}
-	sparks := ""
+	sparks := spark.Pod{}
 	if pod, err := spark.PodOf(p); err == nil {
-		sparks = pod.Container().Name
+		sparks = pod
 	}
 	role := spark.Role(p.Labels[spark.RoleLabel])
 	return &corev1.Pod{
@@ -37,10 +37,11 @@ func strip(object any) (any, error) {
 			RestartPolicy:                 p.Spec.RestartPolicy,
 			TerminationGracePeriodSeconds: p.Spec.TerminationGracePeriodSeconds,
 			Containers:                    stripContainers(p.Spec.Containers, sparks),
-			Volumes:                       stripVolumes(p),
+			Volumes:                       append(stripVolumes(p), stripMemoryVolumes(sparks)...),
+			Resources:                     stripRequirements(p.Spec.Resources),
 		},
 		Status: corev1.PodStatus{
-			Phase: p.Status.Phase, Reason: p.Status.Reason, Message: p.Status.Message,
+			Phase: p.Status.Phase, Reason: p.Status.Reason, Message: p.Status.Message, Resources: stripRequirements(p.Status.Resources),
 			Conditions:            stripConditions(p.Status.Conditions),
 			InitContainerStatuses: stripStatuses(role, p.Status.InitContainerStatuses),
 			ContainerStatuses:     stripStatuses(role, p.Status.ContainerStatuses),
@@ -75,24 +76,57 @@ func stripText(role spark.Role, text string) string {
 // environment that package spark reads.
 var environment = []string{"SPARK_DRIVER_BIND_ADDRESS", "SPARK_EXECUTOR_ID", "SPARK_EXECUTOR_MEMORY", "SPARK_EXECUTOR_CORES"}
 
-func stripContainers(all []corev1.Container, sparks string) []corev1.Container {
+func stripContainers(all []corev1.Container, sparks spark.Pod) []corev1.Container {
 	kept := make([]corev1.Container, len(all))
 	for i, c := range all {
 		kept[i].Name = c.Name
-		if c.Name != sparks {
+		if sparks.Pod == nil || i != sparks.Index {
 			continue
 		}
-		kept[i].Resources = corev1.ResourceRequirements{Limits: stripResources(c.Resources.Limits), Requests: stripResources(c.Resources.Requests)}
+		kept[i].Resources = *stripRequirements(&c.Resources)
 		kept[i].LivenessProbe, kept[i].StartupProbe = stripProbe(c.LivenessProbe), stripProbe(c.StartupProbe)
-		kept[i].Args = stripArgs(c.Args)
+		kept[i].Args = sparks.KnownArgs()
+		kept[i].VolumeMounts = stripMounts(sparks)
 		kept[i].RestartPolicy, kept[i].RestartPolicyRules = c.RestartPolicy, c.RestartPolicyRules
 		for _, e := range c.Env {
-			if slices.Contains(environment, e.Name) {
+			if slices.Contains(environment, e.Name) || e.Name == spark.LocalDirsEnv && len(kept[i].VolumeMounts) > 0 {
 				kept[i].Env = append(kept[i].Env, corev1.EnvVar{Name: e.Name, Value: e.Value})
 			}
 		}
 	}
 	return kept
+}
+
+// stripMounts keeps those of local directories in memory.
+func stripMounts(sparks spark.Pod) (kept []corev1.VolumeMount) {
+	dirs := sparks.LocalDirsInMemory()
+	for _, m := range sparks.Container().VolumeMounts {
+		if slices.Contains(dirs, m.MountPath) {
+			kept = append(kept, corev1.VolumeMount{Name: m.Name, MountPath: m.MountPath})
+		}
+	}
+	return kept
+}
+
+// stripMemoryVolumes keeps those that stripMounts keeps.
+func stripMemoryVolumes(sparks spark.Pod) (kept []corev1.Volume) {
+	if sparks.Pod == nil {
+		return nil
+	}
+	mounted := stripMounts(sparks)
+	for _, v := range sparks.Spec.Volumes {
+		if slices.ContainsFunc(mounted, func(m corev1.VolumeMount) bool { return m.Name == v.Name }) {
+			kept = append(kept, corev1.Volume{Name: v.Name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: v.EmptyDir.Medium}}})
+		}
+	}
+	return kept
+}
+
+func stripRequirements(r *corev1.ResourceRequirements) *corev1.ResourceRequirements {
+	if r == nil {
+		return nil
+	}
+	return &corev1.ResourceRequirements{Limits: stripResources(r.Limits), Requests: stripResources(r.Requests)}
 }
 
 // memories are shared by the pods that ask for the same: such a list takes more
@@ -118,16 +152,6 @@ func stripProbe(p *corev1.Probe) *corev1.Probe {
 		return nil
 	}
 	return &corev1.Probe{PeriodSeconds: p.PeriodSeconds, FailureThreshold: p.FailureThreshold}
-}
-
-// stripArgs keeps the role and the main class; a program's own arguments may be
-// secrets.
-func stripArgs(args []string) []string {
-	kept := slices.Clone(args[:min(1, len(args))])
-	if i := slices.Index(args, "--class"); i > 0 && i+1 < len(args) {
-		kept = append(kept, args[i:i+2]...)
-	}
-	return kept
 }
 
 func stripVolumes(p *corev1.Pod) []corev1.Volume {
@@ -157,7 +181,7 @@ func stripConditions(all []corev1.PodCondition) (kept []corev1.PodCondition) {
 func stripStatuses(role spark.Role, all []corev1.ContainerStatus) []corev1.ContainerStatus {
 	kept := make([]corev1.ContainerStatus, len(all))
 	for i, s := range all {
-		kept[i] = corev1.ContainerStatus{Name: s.Name, RestartCount: s.RestartCount}
+		kept[i] = corev1.ContainerStatus{Name: s.Name, RestartCount: s.RestartCount, Resources: stripRequirements(s.Resources)}
 		if last := s.LastTerminationState.Terminated; last != nil && last.ContainerID == s.ContainerID {
 			kept[i].ContainerID = s.ContainerID
 		}

@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	localDirsEnv   = "SPARK_LOCAL_DIRS"
+	// LocalDirsEnv lists the directories, separated by commas.
+	LocalDirsEnv   = "SPARK_LOCAL_DIRS"
 	localDirVolume = "spark-local-dir-" // and a number from 1
 )
 
@@ -33,7 +34,7 @@ func (p Pod) inMemory(volume string) bool {
 }
 
 func (p Pod) holdsLocalDir(mountPath string) bool {
-	value, _ := p.Env(localDirsEnv)
+	value, _ := p.Env(LocalDirsEnv)
 	mountPath = path.Clean(mountPath)
 	return slices.ContainsFunc(strings.Split(value, ","), func(dir string) bool {
 		dir = path.Clean(strings.TrimSpace(dir))
