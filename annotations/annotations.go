@@ -37,6 +37,7 @@ const (
 	State    = Prefix + "state"
 	Reason   = Prefix + "reason"
 	Message  = Prefix + "message"
+	Advice   = Prefix + "advice" // JSON: the settings that the message advises, for programs
 	OOM      = Prefix + "oom"
 	Stalled  = Prefix + "stalled"
 	Released = Prefix + "released"
@@ -44,11 +45,11 @@ const (
 
 // Record is all keys of a driver's record. They are removed from new pods: a
 // pod that is only being created cannot have died.
-var Record = []string{State, Reason, Message, OOM, Stalled, Released}
+var Record = []string{State, Reason, Message, Advice, OOM, Stalled, Released}
 
 // Death is what of a record the recorder writes. The stall watch writes [Stalled],
 // and the releaser [Released].
-var Death = []string{State, Reason, Message, OOM}
+var Death = []string{State, Reason, Message, Advice, OOM}
 
 // IsStamp tells whether the webhook writes the key.
 func IsStamp(key string) bool { return slices.Contains(Stamps, key) }

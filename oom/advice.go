@@ -1,27 +1,44 @@
 package oom
 
 import (
-	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
-	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Message says what happened, in numbers, what can be concluded, and one
-// setting to change, with a value; and what is not known. Of a driver that
-// ended by itself it also says how its executors did.
+// Message says what happened, in numbers, what can be concluded, and what to
+// change, with a value; and what is not known. Of a driver that ended by itself
+// it also says how its executors died.
 func (r *Record) Message(driver spark.Pod) string {
 	var parts []string
-	if r.Driver != nil {
-		parts = append(parts, r.Advice(r.Driver, driver))
-	}
-	if d := r.headline(); d != nil && (r.Driver == nil || r.Driver.Cause == Failed || r.Driver.Cause == ChildOOMKilled) {
-		parts = append(parts, r.Advice(d, driver))
+	for _, t := range r.advised() {
+		parts = append(parts, r.Advice(t, driver))
 	}
 	return strings.Join(parts, " ")
+}
+
+// Changes are what the message advises to change, for programs that offer to run
+// the application again with more; all of them together. It is empty if the
+// advice is not a setting that the submitter can pass.
+func (r *Record) Changes(driver spark.Pod) (changes []Change) {
+	for _, t := range r.advised() {
+		a := r.adviser(t, driver)
+		a.text()
+		changes = append(changes, a.changes...)
+	}
+	return changes
+}
+
+// advised are the terminations that the message is about.
+func (r *Record) advised() (all []*Termination) {
+	if r.Driver != nil {
+		all = append(all, r.Driver)
+	}
+	if d := r.headline(); d != nil && (r.Driver == nil || r.Driver.Cause == Failed || r.Driver.Cause == ChildOOMKilled) {
+		all = append(all, d)
+	}
+	return all
 }
 
 // headline is the newest detail of the cause that was counted most.
@@ -46,68 +63,78 @@ func (r *Record) countLike(t *Termination) int {
 	return 0
 }
 
-// Advice for a termination of the driver's application: a few sentences.
+// Advice is a few sentences on a termination of the driver's application.
 func (r *Record) Advice(t *Termination, driver spark.Pod) string {
-	a := adviser{
+	return r.adviser(t, driver).text()
+}
+
+func (r *Record) adviser(t *Termination, driver spark.Pod) *adviser {
+	return &adviser{
 		Termination: t,
 		settings:    settings{role: t.Role, submitter: driver.Submitter(), profile: t.Profile},
 		language:    driver.Language(),
 		driver:      driver,
+		howMany:     r.howMany(t),
 	}
-	text := a.sentences(r.howMany(t))
-	return strings.Join(strings.Fields(text), " ")
 }
 
-// howMany is "3 of 20 executors died so.", "" of a driver and of a first death.
+// howMany is "3 of 20 executors died this way.", "" of a driver and of a first death.
 func (r *Record) howMany(t *Termination) string {
 	n := r.countLike(t)
 	switch {
 	case t.Role == spark.Driver || n < 2:
 		return ""
 	case r.Executors >= int64(n) && strings.HasPrefix(t.Set, "executors"):
-		return fmt.Sprintf("%d of %d executors died so.", n, r.Executors)
+		return fmt.Sprintf("%d of %d executors died this way.", n, r.Executors)
 	}
 	return fmt.Sprintf("This happened %d times.", n)
 }
 
-// adviser writes the sentences of one termination.
+// adviser writes the sentences on one termination, and notes the changes that
+// they advise.
 type adviser struct {
 	*Termination
 	settings
 	language spark.Language
 	driver   spark.Pod
+	howMany  string
+	changes  []Change
 }
 
-func (a adviser) sentences(howMany string) string {
+func (a *adviser) text() string {
+	return strings.Join(strings.Fields(a.sentences()), " ")
+}
+
+func (a *adviser) sentences() string {
 	if !a.IsSparks() {
-		return a.sidecar(howMany)
+		return a.sidecar()
 	}
 	switch a.Cause {
 	case OOMKilled:
-		return a.oomKilled(a.who()+" was killed by the kernel: container over its limit"+a.ofLimit()+".", howMany)
+		return a.oomKilled(a.who() + " was killed by the kernel because it ran out of memory" + a.atLimit("its own") + ".")
 	case ChildOOMKilled:
-		return a.oomKilled(fmt.Sprintf("A child process of %s%s was killed by the kernel at the container's limit%s; the container itself went on and ended with exit code %d.",
-			lower(a.who()), a.mostOften(), a.ofLimit(), *a.ExitCode), howMany)
+		return a.oomKilled(fmt.Sprintf("The kernel killed a child process of %s%s because of memory%s. The container itself ran on and ended with exit code %d.",
+			lower(a.who()), a.mostOften(), a.atLimit("the container's"), *a.ExitCode))
 	case HeapOOM:
-		return a.heapOOM(howMany)
+		return a.heapOOM()
 	case JavaOOM:
-		return a.javaOOM(howMany)
+		return a.javaOOM()
 	case Hung:
 		return a.hung()
 	case Killed:
-		return a.killed(howMany)
+		return a.killed()
 	case Disrupted:
-		return a.who() + " was ended by the platform" + a.quote() + ". It is no fault of the application."
+		return a.who() + " was ended by the platform" + a.quote() + ". This is not a fault of the application."
 	case Failed:
 		return a.failed()
 	case Rejected, EvictedMemory, EvictedStorage, EvictedInodes, EvictedPIDs, EvictedEmptyDir, EvictedPodStorage, EvictedContainerStorage, Evicted:
-		return a.evicted(howMany)
+		return a.evicted()
 	default: // of a later version
-		return join(a.who()+" ended: "+string(a.Cause)+a.quote()+".", howMany)
+		return join(a.who()+" ended: "+string(a.Cause)+a.quote()+".", a.howMany)
 	}
 }
 
-func (a adviser) who() string {
+func (a *adviser) who() string {
 	if a.Role == spark.Driver {
 		return "Driver"
 	}
@@ -116,18 +143,25 @@ func (a adviser) who() string {
 
 func lower(s string) string { return strings.ToLower(s[:1]) + s[1:] }
 
-func (a adviser) quote() string {
+func (a *adviser) quote() string {
 	if a.Said == "" {
 		return ""
 	}
 	return " (" + strings.TrimRight(a.Said, ". ") + ")"
 }
 
-// ofLimit is " of 5734 MiB (heap 4096, the rest 1638 for ...)".
-func (a adviser) ofLimit() string {
+// atLimit is ", most likely at its own limit of 5734 MiB (heap 4096, ...)". The
+// status does not say whether it was the container's limit, the pod's or the node's
+// memory that was used up.
+func (a *adviser) atLimit(whose string) string {
 	if a.LimitMiB == 0 {
 		return ""
 	}
+	return ", most likely at " + whose + " limit of " + a.limit()
+}
+
+// limit is "5734 MiB (heap 4096, the rest 1638 for ...)".
+func (a *adviser) limit() string {
 	what := "native and off-heap memory"
 	switch a.language {
 	case spark.JVM:
@@ -138,81 +172,110 @@ func (a adviser) ofLimit() string {
 	}
 	switch {
 	case a.HeapMiB == 0:
-		return fmt.Sprintf(" of %d MiB (how much of it is heap is not known)", a.LimitMiB)
+		return fmt.Sprintf("%d MiB (the pod does not show how much of it is heap)", a.LimitMiB)
+	case a.heapFillsLimit():
+		return fmt.Sprintf("%d MiB (the heap alone may take %d, which leaves nothing for %s)", a.LimitMiB, a.HeapMiB, what)
 	case a.Estimated:
-		return fmt.Sprintf(" of %d MiB (estimated: heap %d, the rest %d for %s)", a.LimitMiB, a.HeapMiB, a.rest(), what)
+		return fmt.Sprintf("%d MiB (estimated: heap %d, the rest %d for %s)", a.LimitMiB, a.HeapMiB, a.rest(), what)
 	}
-	return fmt.Sprintf(" of %d MiB (heap %d, the rest %d for %s)", a.LimitMiB, a.HeapMiB, a.rest(), what)
+	return fmt.Sprintf("%d MiB (heap %d, the rest %d for %s)", a.LimitMiB, a.HeapMiB, a.rest(), what)
 }
 
-func (a adviser) rest() int64 { return max(a.LimitMiB-a.HeapMiB, 0) }
-
-func (a adviser) mostOften() string {
+func (a *adviser) mostOften() string {
 	switch a.language {
 	case spark.JVM:
 		return ""
 	case spark.Unknown:
 		return ", most often a Python worker if there are any,"
+	case spark.R:
+		return ", most often an R worker,"
 	default:
 		return ", most often a " + string(a.language) + " worker,"
 	}
 }
 
-func (a adviser) oomKilled(fact, howMany string) string {
+func (a *adviser) oomKilled(fact string) string {
 	if a.LimitMiB == 0 {
-		return join(a.who()+" was hit by the kernel for want of memory.", howMany, "The container has no memory limit: the node itself ran out of memory, and Spark's settings cannot prevent that. Give it a limit.")
+		return join(fact, a.howMany, "The container has no memory limit, so most likely the node itself ran out of memory. Spark's settings cannot prevent that. Give the container a memory limit.")
 	}
-	inference := "The heap cannot exceed its own limit, so the rest was too small"
-	if a.HeapMiB > 0 && !a.Estimated {
-		inference = fmt.Sprintf("The heap cannot exceed %d, so the rest was too small", a.HeapMiB)
-	}
-	switch a.language {
-	case spark.JVM:
-		inference += ", most often for off-heap buffers, thread stacks or native libraries."
-	case spark.Unknown:
-		inference += ", most often for Python's processes, or without these for off-heap buffers, thread stacks or native libraries; which it was cannot be told."
-	default:
-		process := " workers"
-		if a.Role == spark.Driver {
-			process = "'s own process"
-		}
-		inference += ", most often for " + string(a.language) + process + "; which process it was cannot be told."
-	}
-	return join(fact, howMany, inference, "The peak was not measured.", a.raiseOverhead())
+	return join(fact, a.howMany, a.inference(), a.lessInMemory(a.moreBesideHeap()))
 }
 
-// raiseOverhead never names a value below the one in force: what is not known
-// for sure is raised by an amount.
-func (a adviser) raiseOverhead() string {
+// inference is which part of the memory was too small, and what is not known.
+func (a *adviser) inference() string {
+	const needed = "how much memory it needed."
+	if a.heapFillsLimit() {
+		return "A JVM needs memory beside its heap, so the limit is too small for this heap. The status does not show " + needed
+	}
+	cannot := "The heap cannot exceed its own limit"
+	if a.HeapMiB > 0 && !a.Estimated {
+		cannot = fmt.Sprintf("The heap cannot exceed %d MiB", a.HeapMiB)
+	}
+	users, which := "off-heap buffers, thread stacks or native libraries", "which process it was, or "
+	switch a.language {
+	case spark.JVM:
+		which = ""
+	case spark.Unknown:
+		users = "Python's processes, or without these off-heap buffers, thread stacks or native libraries"
+	default:
+		users = string(a.language) + " workers"
+		if a.Role == spark.Driver {
+			users = string(a.language) + "'s own process"
+		}
+	}
+	return cannot + ", so the rest was too small. Most often " + users + " used it. The status does not show " + which + needed
+}
+
+// lessInMemory is about local files that count as memory, before what else helps.
+func (a *adviser) lessInMemory(remedy string) string {
+	if !a.LocalDirsInMemory {
+		return remedy
+	}
+	return fmt.Sprintf("Spark keeps its local files (shuffle, spill) in memory here, and they count toward the limit: put them on disk (%s=false, or remove medium: Memory from the volume). If they must stay in memory, ", a.conf("spark.kubernetes.local.dirs.tmpfs")) + lower(remedy)
+}
+
+// moreBesideHeap advises a larger limit for the same heap. It never names a value
+// below the one in force: if that is not known, it names an amount.
+func (a *adviser) moreBesideHeap() string {
 	name := a.name("memoryOverhead")
 	switch {
 	case a.limitIsOthers():
-		return fmt.Sprintf("The limit was not set by Spark, which asked for %d MiB: raise that limit to %d MiB", a.RequestMiB, roundUp(a.LimitMiB+a.LimitMiB/4, 100)) + a.fewerCores() + "."
-	case a.HeapMiB == 0 || a.Estimated:
-		return fmt.Sprintf("Raise %s by %s.", name, a.quarter()) + a.where()
-	case a.Role == spark.Executor && a.rest() > a.HeapMiB:
-		return fmt.Sprintf("Raise %s by %s, unless spark.memory.offHeap.size or spark.executor.pyspark.memory makes up the rest: then that one", name, a.quarter()) + a.fewerCores() + "." + a.where()
+		return a.raiseLimit(roundUp(a.LimitMiB+max(a.LimitMiB/4, minOverhead), 128)) + a.fewerCores() + "."
+	case a.rest() < 0: // Spark's own limit is never below the heap
+		return fmt.Sprintf("Spark did not set this limit: raise the container's memory limit from %d to %d MiB where it is set.", a.LimitMiB, a.HeapMiB+a.defaultOverhead(a.HeapMiB))
+	case a.heapFillsLimit():
+		over := a.defaultOverhead(a.HeapMiB)
+		return a.set(Change{Setting: name, Now: "0m", Next: memory(over)}) + fmt.Sprintf("; if another system sets the container's limit, raise that limit to %d MiB instead", a.HeapMiB+over) + a.fewerCores() + "." + a.where() + a.fits(over)
+	case a.HeapMiB == 0:
+		return a.raise(name, roundUp(max(a.LimitMiB/4, minOverhead), 128)) + "." + a.where()
+	case a.Estimated:
+		return a.raise(name, roundUp(max(a.smaller()/2, minOverhead), 128)) + "." + a.where()
+	case a.Role == spark.Executor && !a.isDefaultOverhead():
+		// spark.memory.offHeap.size and spark.executor.pyspark.memory are part of the
+		// limit, and Spark keeps the use of both within their sizes.
+		by, unset := roundUp(max(a.smaller()/4, minOverhead), 128), a.defaultOverhead(a.HeapMiB)
+		return a.raise(name, by) + fmt.Sprintf(" (if it is not set, Spark takes %s: set %s)", memory(unset), memory(roundUp(unset+by, 100))) + a.fewerCores() + "." + a.where() + a.fits(by)
 	}
-	now := memory(a.rest())
-	if a.Role == spark.Executor {
-		now += " at most" // with spark.memory.offHeap.size and spark.executor.pyspark.memory, which the pod does not tell apart
-	}
-	return fmt.Sprintf("Set %s=%s (now %s)", name, memory(moreOverhead(a.rest())), now) + a.fewerCores() + "." + a.where()
+	next := moreOverhead(a.rest())
+	return a.set(Change{Setting: name, Now: memory(a.rest()), Next: memory(next)}) + a.fewerCores() + "." + a.where() + a.fits(next-a.rest())
 }
 
-func (a adviser) quarter() string { return memory(roundUp(max(a.LimitMiB/4, 384), 128)) }
+// raiseLimit advises another limit where Spark did not set it.
+func (a *adviser) raiseLimit(next int64) string {
+	if a.submitter == spark.Kubeflow {
+		return a.set(Change{Setting: a.name("memoryLimit"), Now: memory(a.LimitMiB), Next: memory(next)})
+	}
+	return fmt.Sprintf("Spark asked for %d MiB and did not set this limit: raise the container's memory limit from %d to %d MiB where it is set", a.RequestMiB, a.LimitMiB, next)
+}
 
-// limitIsOthers: Spark makes request and limit equal.
-func (a adviser) limitIsOthers() bool { return a.RequestMiB > 0 && a.RequestMiB < a.LimitMiB }
-
-func (a adviser) fewerCores() string {
+func (a *adviser) fewerCores() string {
 	if a.Cores < 2 {
 		return ""
 	}
-	return fmt.Sprintf("; or %s %d -> %d, so that fewer tasks share it", a.name("cores"), a.Cores, a.Cores/2)
+	return fmt.Sprintf(", or lower %s from %d to %d, so that fewer tasks share the memory", a.name("cores"), a.Cores, a.Cores/2)
 }
 
-func (a adviser) heapOOM(howMany string) string {
+func (a *adviser) heapOOM() string {
 	size := "its size is not known"
 	if a.HeapMiB > 0 {
 		size = fmt.Sprintf("%d MiB", a.HeapMiB)
@@ -225,42 +288,61 @@ func (a adviser) heapOOM(howMany string) string {
 	}
 	fact := fmt.Sprintf("%s ran out of Java heap (%s).", a.who(), size)
 	if a.Said == "" {
-		fact = fmt.Sprintf("%s ended with exit code %d, Spark's for any OutOfMemoryError of the JVM: most often its heap (%s); of what cannot be told.", a.who(), exitHeap, size)
+		return join(fmt.Sprintf("%s exited with %d, Spark's code for a JVM OutOfMemoryError.", a.who(), exitHeap), a.howMany,
+			fmt.Sprintf("Most often the heap was full (%s), but the code does not say: the last lines of its log do. If it was the heap:", size),
+			lower(a.moreHeap()),
+			"If the log says \"unable to create native thread\": run fewer tasks at a time; more heap does not help then.")
 	}
-	limit := "The container's limit was not reached: memoryOverhead will not help."
+	limit := "The container's limit was not reached: more memoryOverhead does not help."
 	if a.LimitReached {
-		limit = "The kernel has killed a process at the container's limit besides, so memoryOverhead may be too small as well."
+		limit = "The kernel has also killed a process at the container's limit, so memoryOverhead may be too small as well."
 	}
-	remedy := "Raise " + a.name("memory")
-	if heap := a.heapAtMost(); heap > 0 {
-		remedy = fmt.Sprintf("Set %s=%s", a.name("memory"), memory(moreHeapThan(a.HeapMiB, heap)))
-	}
-	if a.Role == spark.Driver {
-		collect := "collect()"
-		if a.language == spark.Python || a.language == spark.Unknown {
-			collect += " or toPandas()"
-		}
-		remedy += ", or write the result instead of " + collect
-	} else {
-		remedy += a.fewerCores()
-	}
-	return join(fact, howMany, limit, remedy+"."+a.where())
+	return join(fact, a.howMany, limit, a.moreHeap())
 }
 
-// heapAtMost is what the heap can be at most.
-func (a adviser) heapAtMost() int64 {
+// moreHeap advises a larger heap, and what else helps.
+func (a *adviser) moreHeap() string {
+	return a.largerHeap() + a.lessInHeap() + "." + a.where() + a.fits(a.heapGrowth())
+}
+
+// largerHeap is a setting, or an amount; and a larger limit where Spark does not
+// set it and it would be below what Spark then asks for.
+func (a *adviser) largerHeap() string {
+	heap := a.nextHeap()
+	if heap == 0 {
+		return "Raise " + a.name("memory")
+	}
+	change := Change{Setting: a.name("memory"), Next: memory(heap)}
 	if a.HeapMiB > 0 && !a.Estimated {
-		return a.HeapMiB
+		change.Now = memory(a.HeapMiB)
 	}
-	return a.LimitMiB
+	text := a.set(change)
+	if need := heap + a.defaultOverhead(heap); (a.limitIsOthers() || a.heapFillsLimit()) && need > a.LimitMiB {
+		text += fmt.Sprintf(", and raise the container's memory limit to %d MiB or more", need)
+		if a.submitter == spark.Kubeflow && a.limitIsOthers() {
+			a.set(Change{Setting: a.name("memoryLimit"), Now: memory(a.LimitMiB), Next: memory(need)})
+			text += " (" + a.name("memoryLimit") + ")"
+		}
+	}
+	return text
 }
 
-// moreHeapThan the heap, and never less than it can be at most.
-func moreHeapThan(heap, atMost int64) int64 {
-	return max(moreHeap(heap), roundUp(atMost+1, 1024))
+// lessInHeap is what helps besides a larger heap.
+func (a *adviser) lessInHeap() string {
+	switch {
+	case a.Role == spark.Executor:
+		return a.fewerCores()
+	case strings.Contains(a.Said, broadcastThreshold) || strings.Contains(a.Said, "broadcast"):
+		return ", or lower " + a.conf(broadcastThreshold) + " (-1 turns automatic broadcast joins off)"
+	case a.language == spark.Python || a.language == spark.Unknown:
+		return ", or write the result instead of calling collect() or toPandas()"
+	}
+	return ", or write the result instead of calling collect()"
 }
 
-func (a adviser) javaOOM(howMany string) string {
+const broadcastThreshold = "spark.sql.autoBroadcastJoinThreshold"
+
+func (a *adviser) javaOOM() string {
 	remedy, found := javaLimitOf(a.Said)
 	if !found {
 		remedy = "Its log says of what"
@@ -268,59 +350,36 @@ func (a adviser) javaOOM(howMany string) string {
 	if strings.Contains(remedy, "%s") {
 		remedy = fmt.Sprintf(remedy, a.name("extraJavaOptions"))
 	}
-	return join(a.who()+"'s JVM ran out of something that is not its heap"+a.quote()+".", howMany, "More heap will not help.", remedy+".")
+	return join(a.who()+"'s JVM ran out of something that is not its heap"+a.quote()+".", a.howMany, "More heap does not help.", remedy+".")
 }
 
-func (a adviser) hung() string {
-	probe := a.driver.Container().LivenessProbe
-	fact := a.who() + " was ended by the kubelet because its liveness or startup probe failed: it did not answer."
-	if a.Role == spark.Driver && probe != nil {
-		fact = fmt.Sprintf("Driver was ended by the kubelet because its liveness probe failed %d times, %d s apart: it did not answer.", probe.FailureThreshold, probe.PeriodSeconds)
-	}
-	remedy := "Was it only slow, set the annotation spark-vitals.io/liveness=false."
-	if a.Role == spark.Driver && probe != nil {
-		remedy = fmt.Sprintf("Was it only slow, raise the probe's failureThreshold to %d.", 2*int64(probe.FailureThreshold))
-		if SetsLiveness(a.driver.Annotations[annotations.Injected]) {
-			remedy = fmt.Sprintf("Was it only slow, set the annotation spark-vitals.io/liveness.failureThreshold=%d.", 2*int64(probe.FailureThreshold))
-		}
-	}
-	return join(fact, "Why it did not answer is not known; its last log lines may tell.", remedy)
-}
-
-// SetsLiveness tells whether the stamp annotations.Injected says that the webhook
-// set the liveness probe.
-func SetsLiveness(stamp string) bool {
-	var injected struct{ Set []string }
-	return json.Unmarshal([]byte(stamp), &injected) == nil && slices.Contains(injected.Set, "livenessProbe")
-}
-
-func (a adviser) killed(howMany string) string {
+func (a *adviser) killed() string {
 	signal := *a.ExitCode - exitSignals
-	fact := fmt.Sprintf("%s was ended by signal %d (exit code %d); nobody deleted its pod, and the kubelet gives no reason.", a.who(), signal, *a.ExitCode)
+	fact := fmt.Sprintf("%s was ended by signal %d (exit code %d). Nobody deleted its pod, and the kubelet gives no reason.", a.who(), signal, *a.ExitCode)
 	if !a.Suspected() {
-		return join(fact, howMany, "What sent the signal is not known.")
+		return join(fact, a.howMany, "It is not known what sent the signal.")
 	}
-	suspects := "the kernel for want of memory, which container runtimes sometimes fail to notice, or something in the container"
+	suspects := "the kernel because of memory, which container runtimes sometimes fail to notice, or a program in the container"
 	if a.Role == spark.Driver && a.driver.Container().LivenessProbe != nil {
 		suspects += ", or its liveness probe"
 	}
-	fact = join(fact, howMany, "Suspected: "+suspects+".")
+	fact = join(fact, a.howMany, "Suspected: "+suspects+".")
 	if a.LimitMiB == 0 {
 		return fact
 	}
-	return join(fact, "Its limit is"+strings.TrimPrefix(a.ofLimit(), " of")+". If that was too little:", lower(a.raiseOverhead()))
+	return join(fact, "Its limit is "+a.limit()+". If that was too little:", lower(a.lessInMemory(a.moreBesideHeap())))
 }
 
 // exitCodes that Spark and the JVM use for one purpose.
 var exitCodes = map[int32]string{
-	11: "too many executors failed; what they died of decides",
+	11: "Spark gave up because too many executors failed",
 	10: "an uncaught error in a thread",
 	50: "an uncaught error",
 	52: "Spark's code for OutOfMemoryError, which the program may also use",
 	3:  "the JVM's code for -XX:+ExitOnOutOfMemoryError, which Spark and programs use too",
 }
 
-func (a adviser) failed() string {
+func (a *adviser) failed() string {
 	if a.ExitCode == nil {
 		return "Driver never ran: its pod failed before" + a.quote() + "."
 	}
@@ -330,9 +389,9 @@ func (a adviser) failed() string {
 	}
 	remedy := "Its log says why."
 	if annotatesExit(a.driver.Version()) && a.driver.Annotations[ExitException] == "" {
-		remedy += " Set spark.kubernetes.driver.annotateExitException=true to have the exception on the pod as well."
+		remedy += " Set " + a.conf("spark.kubernetes.driver.annotateExitException") + "=true to have the exception on the pod as well."
 	}
-	return join(fact+".", "No limit was reached as far as is known.", remedy)
+	return join(fact+".", "It reached no limit of its container.", remedy)
 }
 
 // annotatesExit: spark.kubernetes.driver.annotateExitException, since Spark 4.1.
@@ -341,15 +400,15 @@ func annotatesExit(version string) bool {
 	return len(major) == 1 && (major > "4" || major == "4" && minor != "" && minor[0] >= '1')
 }
 
-func (a adviser) evicted(howMany string) string {
+func (a *adviser) evicted() string {
 	remedy := map[Cause]string{
-		EvictedMemory:           "The node ran out of memory, not the container: a larger memoryOverhead makes the pod ask for more, so that it is placed where there is more.",
+		EvictedMemory:           "The node ran out of memory, not the container. With a larger " + a.name("memoryOverhead") + " the pod asks for more, so that it is placed on a node that has more.",
 		EvictedStorage:          a.onVolume(),
 		EvictedInodes:           a.onVolume(),
-		EvictedPIDs:             "The node ran out of process ids; what used them up is not known. Run fewer tasks at a time on a node.",
-		EvictedEmptyDir:         "Raise that volume's sizeLimit" + a.volumeSetting("emptyDir", "sizeLimit") + ", or " + lower(a.onVolume()),
-		EvictedPodStorage:       "Raise limits.ephemeral-storage in " + a.kubernetes("podTemplateFile") + ", or " + lower(a.onVolume()),
-		EvictedContainerStorage: "Raise limits.ephemeral-storage in " + a.kubernetes("podTemplateFile") + ", or " + lower(a.onVolume()),
+		EvictedPIDs:             "The node ran out of process ids. It is not known what used them. Run fewer tasks at a time on a node.",
+		EvictedEmptyDir:         a.raiseStorage("the sizeLimit of that volume", a.conf("spark.kubernetes."+string(a.role)+".volumes.emptyDir.NAME.options.sizeLimit")),
+		EvictedPodStorage:       a.raiseStorage("limits.ephemeral-storage in "+a.podTemplate(), ""),
+		EvictedContainerStorage: a.raiseStorage("limits.ephemeral-storage in "+a.podTemplate(), ""),
 		Rejected:                "It never ran. Spark asks for another executor by itself.",
 	}[a.Cause]
 	fact := a.who() + " was evicted"
@@ -359,27 +418,44 @@ func (a adviser) evicted(howMany string) string {
 			remedy = "It never ran. Submit the application again."
 		}
 	}
-	return join(fact+a.quote()+".", howMany, remedy)
+	return join(fact+a.quote()+".", a.howMany, remedy)
 }
 
-func (a adviser) kubernetes(setting string) string {
-	return "spark.kubernetes." + string(a.role) + "." + setting
+// raiseStorage advises twice of what the kubelet names as the limit, or a volume.
+func (a *adviser) raiseStorage(what, where string) string {
+	to := ""
+	if limit := storageLimit(a.Said); limit > 0 {
+		to = " to " + gibibytes(2*limit)
+	}
+	if where != "" {
+		where = " (" + where + ")"
+	}
+	return "Raise " + what + to + where + ". Or " + lower(a.onVolume())
 }
 
-func (a adviser) volumeSetting(kind, option string) string {
-	return fmt.Sprintf(" (%s.NAME.options.%s)", a.kubernetes("volumes."+kind), option)
+// onVolume needs all four settings: without a class and a size Spark makes no
+// claim, and the pod waits for one for ever (MountVolumesFeatureStep.scala).
+func (a *adviser) onVolume() string {
+	size := max(2*storageLimit(a.Said), defaultVolume)
+	return fmt.Sprintf("Put Spark's local files on a volume of their own. Four settings are needed, all of which begin with %s: options.claimName=OnDemand, options.storageClass=CLASS (kubectl get storageclass), options.sizeLimit=%s and mount.path=/spark-local-dir-1. %s must be allowed to create persistentvolumeclaims.",
+		a.confPrefix("spark.kubernetes."+string(a.role)+".volumes.persistentVolumeClaim.spark-local-dir-1"), gibibytes(size), a.claimant())
 }
 
-func (a adviser) onVolume() string {
-	return fmt.Sprintf("Put Spark's local files on a volume of their own: %s.spark-local-dir-1.options.claimName=OnDemand, with mount.path.", a.kubernetes("volumes.persistentVolumeClaim"))
+// claimant makes the claims: spark-submit those of the driver, the driver those of
+// its executors.
+func (a *adviser) claimant() string {
+	if a.Role == spark.Driver {
+		return "Whoever submits the application"
+	}
+	return "The driver's service account"
 }
 
-func (a adviser) sidecar(howMany string) string {
+func (a *adviser) sidecar() string {
 	who := "C" + a.String()[1:]
 	if a.Cause == ChildOOMKilled {
-		return join("A child process of "+lower(who)+" was killed by the kernel at that container's memory limit.", howMany, "Spark's container is another one; raise the limit of that one.")
+		return join("The kernel killed a child process of "+lower(who)+" because of memory, most likely at that container's limit.", a.howMany, "It is not Spark's container: raise the memory limit of that container.")
 	}
-	return join(who+" was killed by the kernel: over its own memory limit.", howMany, "Spark's container is another one; raise the limit of that one.")
+	return join(who+" was killed by the kernel because it ran out of memory, most likely at its own limit.", a.howMany, "It is not Spark's container: raise the memory limit of that container.")
 }
 
 func join(sentences ...string) string { return strings.Join(sentences, " ") }

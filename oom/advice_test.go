@@ -40,7 +40,15 @@ var (
 		{"more beside the heap than in it", func(t *oom.Termination) { t.LimitMiB = 26 << 10 }},
 		{"limit reached as well", func(t *oom.Termination) { t.LimitReached = true }},
 		{"the JVM's words", func(t *oom.Termination) { t.Said = "java.lang.OutOfMemoryError: Java heap space" }},
-		{"limit by others", func(t *oom.Termination) { t.RequestMiB = 4096 }},
+		{"Spark's default overhead", func(t *oom.Termination) { t.LimitMiB = 4096 + 409 }},
+		{"limit by others", func(t *oom.Termination) { t.RequestMiB = 4505; t.Estimated = t.Role == spark.Driver }},
+		{"limit by others, kubeflow", func(t *oom.Termination) { t.RequestMiB = 4505 }},
+		{"heap fills the limit", func(t *oom.Termination) { t.HeapMiB = t.LimitMiB }},
+		{"local files in memory", func(t *oom.Termination) { t.LocalDirsInMemory = true }},
+		{"off-heap memory", func(t *oom.Termination) { t.LimitMiB, t.HeapMiB = 40960, 8192 }},
+		{"broadcast", func(t *oom.Termination) { t.Said = "java.lang.OutOfMemoryError: Not enough memory to build and broadcast the table to all worker nodes. As a workaround, you can either disable broadcast by setting spark.sql.autoBroadcastJoinThreshold to -1" }},
+		{"startup probe of ours", func(t *oom.Termination) { t.ProbeFailure = &oom.ProbeFailure{Probe: "startup", Injected: true, PeriodSeconds: 10, FailureThreshold: 60} }},
+		{"liveness probe of the user", func(t *oom.Termination) { t.ProbeFailure = &oom.ProbeFailure{Probe: "liveness", PeriodSeconds: 10, FailureThreshold: 3} }},
 		{"one core", func(t *oom.Termination) { t.Cores = 1 }},
 		{"resource profile", func(t *oom.Termination) { t.Profile = "2" }},
 	}
@@ -83,6 +91,9 @@ func (s *sentences) add(t *testing.T, cause oom.Cause, role spark.Role, class, v
 	t.Helper()
 	driver := capturedPod(t, "spark-3.5.9/driver")
 	driver.Labels[spark.VersionLabel] = version
+	if strings.HasSuffix(name, "limit by others, kubeflow") {
+		submitter = 3
+	}
 	driver.Labels[cmp.Or(submitters[submitter].label, "none")] = submitters[submitter].value
 	args := driver.Container().Args
 	args[4] = class

@@ -1,6 +1,8 @@
 package oom
 
 import (
+	"encoding/json"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
@@ -69,6 +71,20 @@ func (r *Record) Annotations(driver spark.Pod, room int) map[string]string {
 	if length := min(maxMessage, room-len(annotations.Message)); length > minMessage {
 		put(annotations.Message, oneLine(r.Message(driver), length))
 	}
+	put(annotations.Advice, r.advice(driver))
 	put(annotations.OOM, r.encode(min(MaxBytes, room-len(annotations.OOM))))
 	return all
+}
+
+// advice is the changes that the message advises as JSON, "" if there are none.
+func (r *Record) advice(driver spark.Pod) string {
+	changes := r.Changes(driver)
+	if len(changes) == 0 {
+		return ""
+	}
+	text, err := json.Marshal(changes)
+	if err != nil {
+		return "" // not of strings
+	}
+	return string(text)
 }

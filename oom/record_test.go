@@ -184,8 +184,9 @@ func TestAnnotationsTakeTheRoomThereIs(t *testing.T) {
 var proposal = regexp.MustCompile(`Set (\S+)=(\d+)([mg])`)
 
 // No sentence names a memory setting below what is in force: the rest of the
-// limit for an overhead, and for a heap what it is, or the whole limit where it
-// is only estimated.
+// limit for an overhead, and for a heap what it is, or all that Spark asked for if
+// it is only estimated. None is below what Spark starts with. What programs are
+// given to change stands in the sentences.
 func TestAdviceNeverLowers(t *testing.T) {
 	driver := capturedPod(t, "spark-4.1.4/driver")
 	rapid.Check(t, func(t *rapid.T) {
@@ -200,15 +201,24 @@ func TestAdviceNeverLowers(t *testing.T) {
 			if found[3] == "g" {
 				n <<= 10
 			}
-			inForce := d.HeapMiB
+			inForce, least := d.HeapMiB, int64(450)
 			if d.Estimated {
 				inForce = d.LimitMiB
+				if d.RequestMiB > 0 {
+					inForce = min(inForce, d.RequestMiB)
+				}
 			}
 			if strings.Contains(found[1], "verhead") {
-				inForce = d.LimitMiB - d.HeapMiB
+				inForce, least = d.LimitMiB-d.HeapMiB, 384
 			}
-			if n <= inForce {
+			if n <= inForce || n < least {
 				t.Fatalf("%s, where %d is in force: %s", found[0], inForce, text)
+			}
+		}
+		for _, c := range record.Changes(driver) {
+			set, raised := strings.Contains(text, c.Setting+"="+c.Next), strings.Contains(text, c.Setting+" by "+c.By)
+			if c.Setting == "" || set && c.Next == "" || raised && c.By == "" || !set && !raised {
+				t.Fatalf("%+v: %s", c, text)
 			}
 		}
 	})

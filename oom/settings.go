@@ -1,7 +1,6 @@
 package oom
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -18,7 +17,7 @@ type settings struct {
 // resourceSettings are what a resource profile can hold, and what kubeflow's
 // SparkApplication has fields of its own for, which override its sparkConf
 // (api/v1beta2, SparkPodSpec).
-var resourceSettings = []string{"memory", "memoryOverhead", "cores"}
+var resourceSettings = []string{"memory", "memoryOverhead", "memoryLimit", "cores"}
 
 // name of a setting of the role: "memoryOverhead" is spark.executor.memoryOverhead.
 func (s settings) name(setting string) string {
@@ -28,10 +27,43 @@ func (s settings) name(setting string) string {
 		return setting
 	case s.submitter == spark.Kubeflow && slices.Contains(resourceSettings, setting):
 		return "spec." + string(s.role) + "." + setting
-	case s.submitter == spark.Kubeflow || s.submitter == spark.ApacheOperator:
-		return fmt.Sprintf("spec.sparkConf[%s]", full)
 	}
-	return full
+	return s.conf(full)
+}
+
+// conf is where the user sets a key of Spark's configuration.
+func (s settings) conf(key string) string {
+	if s.submitter == spark.Kubeflow || s.submitter == spark.ApacheOperator {
+		return "spec.sparkConf[" + key + "]"
+	}
+	return key
+}
+
+// confPrefix says with what keys begin.
+func (s settings) confPrefix(prefix string) string {
+	if s.submitter == spark.Kubeflow || s.submitter == spark.ApacheOperator {
+		return prefix + ". (in spec.sparkConf)"
+	}
+	return prefix + "."
+}
+
+// annotation is where the user sets an annotation of the role's pods.
+func (s settings) annotation(key string) string {
+	if s.submitter == spark.Kubeflow {
+		return "spec." + string(s.role) + ".annotations[" + key + "]"
+	}
+	return s.conf("spark.kubernetes." + string(s.role) + ".annotation." + key)
+}
+
+// podTemplate is where the user describes the role's pods.
+func (s settings) podTemplate() string {
+	switch s.submitter {
+	case spark.Kubeflow:
+		return "spec." + string(s.role) + ".template"
+	case spark.ApacheOperator:
+		return "spec." + string(s.role) + "Spec.podTemplateSpec"
+	}
+	return "the pod template (spark.kubernetes." + string(s.role) + ".podTemplateFile)"
 }
 
 // where says where to set it, in a sentence, "" where nothing needs to be said.
@@ -46,27 +78,6 @@ func (s settings) where() string {
 	}
 	return ""
 }
-
-// memory writes MiB as Spark's settings take them: "2500m", "2g".
-func memory(mib int64) string {
-	if mib%1024 == 0 {
-		return fmt.Sprintf("%dg", mib/1024)
-	}
-	return fmt.Sprintf("%dm", mib)
-}
-
-// moreOverhead is half as much again, in whole hundreds of MiB.
-func moreOverhead(mib int64) int64 { return roundUp(mib+max(mib/2, 1), 100) }
-
-// moreHeap is twice as much, and from 8 GiB on half as much again, in whole GiB.
-func moreHeap(mib int64) int64 {
-	if mib < 8<<10 {
-		return roundUp(2*mib, 1024)
-	}
-	return roundUp(mib+mib/2, 1024)
-}
-
-func roundUp(n, to int64) int64 { return (n + to - 1) / to * to }
 
 // javaLimits are OutOfMemoryErrors that are not about the heap, in HotSpot's
 // words, and what helps.

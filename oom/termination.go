@@ -49,6 +49,8 @@ type Termination struct {
 	// heap: spark.kubernetes.local.dirs.tmpfs=true, or a volume
 	// spark-local-dir-N whose medium is Memory. What helps is to put them on disk.
 	LocalDirsInMemory bool `json:"localDirsInMemory,omitempty"`
+	// ProbeFailure says which probe ended the container, if its cause is [Hung].
+	ProbeFailure *ProbeFailure `json:"probeFailure,omitempty"`
 }
 
 // Evidence of how a pod's containers ended.
@@ -117,6 +119,9 @@ func (e *ending) termination(cause Cause, restarts int32) Termination {
 	}
 	if e.sparks() {
 		e.describeMemory(&t)
+	}
+	if cause == Hung {
+		t.ProbeFailure = probeFailure(e.Pod)
 	}
 	return t
 }

@@ -57,7 +57,7 @@ func stripAnnotations(all map[string]string) map[string]string {
 			kept[key] = value
 		case key == annotations.Injected:
 			kept[key] = "" // that it is there is enough, but for one thing
-			if oom.SetsLiveness(value) {
+			if oom.Injects(value, "liveness") {
 				kept[key] = `{"set":["livenessProbe"]}`
 			}
 		case key == oom.ExitException:

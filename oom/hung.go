@@ -1,0 +1,65 @@
+package oom
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// ProbeFailure is the probe whose failure ended a container.
+type ProbeFailure struct {
+	// Probe is "startup" or "liveness"; "" if the pod has both and it is not known
+	// which one failed. Nothing else is known then.
+	Probe string `json:"probe,omitempty"`
+	// Injected says that the webhook set the probe.
+	Injected         bool  `json:"injected,omitempty"`
+	PeriodSeconds    int32 `json:"periodSeconds,omitempty"`
+	FailureThreshold int32 `json:"failureThreshold,omitempty"`
+}
+
+// probeFailure of Spark's container: by the only one of its probes that can end it.
+func probeFailure(pod spark.Pod) *ProbeFailure {
+	c := pod.Container()
+	failure := &ProbeFailure{}
+	for name, probe := range map[string]*corev1.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe} {
+		switch {
+		case probe == nil, probe.FailureThreshold == math.MaxInt32: // which never gives up
+		case failure.Probe != "":
+			return &ProbeFailure{}
+		default:
+			failure = &ProbeFailure{name, Injects(pod.Annotations[annotations.Injected], name), probe.PeriodSeconds, probe.FailureThreshold}
+		}
+	}
+	return failure
+}
+
+// Injects tells whether the stamp annotations.Injected says that the webhook set
+// a probe, "startup" or "liveness".
+func Injects(stamp, probe string) bool {
+	var injected struct{ Set []string }
+	return json.Unmarshal([]byte(stamp), &injected) == nil && slices.Contains(injected.Set, probe+"Probe")
+}
+
+func (a *adviser) hung() string {
+	fact, failure := a.who()+" was ended by the kubelet because its ", a.ProbeFailure
+	if failure == nil || failure.Probe == "" {
+		return join(fact+"startup or liveness probe failed: it did not answer.", a.howMany, notKnown, "If it was merely slow, raise the failureThreshold of that probe.")
+	}
+	fact += fmt.Sprintf("%s probe failed %d times, %d s apart: it did not answer.", failure.Probe, failure.FailureThreshold, failure.PeriodSeconds)
+	next := 2 * int64(failure.FailureThreshold)
+	remedy := fmt.Sprintf("If it was merely slow, raise the failureThreshold of the %s probe in %s to %d.", failure.Probe, a.podTemplate(), next)
+	if failure.Injected {
+		setting := a.annotation("spark-vitals.io/" + failure.Probe + ".failureThreshold")
+		a.note(Change{Setting: setting, Now: fmt.Sprint(failure.FailureThreshold), Next: fmt.Sprint(next)})
+		remedy = fmt.Sprintf("If it was merely slow, set %s=%d.", setting, next)
+	}
+	return join(fact, a.howMany, notKnown, remedy)
+}
+
+const notKnown = "It is not known why it did not answer; its last log lines may say."

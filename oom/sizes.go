@@ -1,0 +1,154 @@
+package oom
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// Change is a setting to change, for programs that offer to run an application
+// again with more.
+type Change struct {
+	// Setting is a key of Spark's configuration, such as
+	// spark.executor.memoryOverhead; of kubeflow's and Apache's operator a field of
+	// the SparkApplication, such as spec.executor.memoryOverhead.
+	Setting string `json:"setting"`
+	Now     string `json:"now,omitempty"`  // the value in force; "" if the pod does not show it
+	Next    string `json:"next,omitempty"` // the value to set
+	By      string `json:"by,omitempty"`   // what to add to the value in force, if there is no Next
+}
+
+// set advises a value.
+func (a *adviser) set(c Change) string {
+	a.note(c)
+	now := ""
+	if c.Now != "" {
+		now = " (now " + c.Now + ")"
+	}
+	return fmt.Sprintf("Set %s=%s%s", c.Setting, c.Next, now)
+}
+
+// raise advises an amount in MiB.
+func (a *adviser) raise(name string, by int64) string {
+	a.note(Change{Setting: name, By: memory(by)})
+	return fmt.Sprintf("Raise %s by %s", name, memory(by))
+}
+
+// note a change, unless the program itself holds the setting.
+func (a *adviser) note(c Change) {
+	if a.profile == "" {
+		a.changes = append(a.changes, c)
+	}
+}
+
+// Sizes in MiB.
+const (
+	minOverhead  = 384 // MEMORY_OVERHEAD_MIN_MIB, since Spark 4.0 spark.executor.minMemoryOverhead
+	largeRequest = 32 << 10
+	// defaultVolume is a volume's size where nothing says how much was needed.
+	defaultVolume = 20 << 10
+)
+
+func (a *adviser) rest() int64 { return a.LimitMiB - a.HeapMiB }
+
+// smaller of heap and rest: what is missing is in proportion to it.
+func (a *adviser) smaller() int64 { return min(a.HeapMiB, a.rest()) }
+
+// heapFillsLimit tells whether the heap leaves nothing of the limit.
+func (a *adviser) heapFillsLimit() bool {
+	return a.LimitMiB > 0 && !a.Estimated && a.HeapMiB >= a.LimitMiB
+}
+
+// limitIsOthers tells whether another system has set the limit: Spark makes it
+// equal to the request.
+func (a *adviser) limitIsOthers() bool { return a.RequestMiB > 0 && a.RequestMiB < a.LimitMiB }
+
+// defaultOverhead of a heap, by Spark's default factors: 0.1, for programs in
+// Python and R 0.4 (KubernetesConf.scala, BasicExecutorFeatureStep.scala).
+func (a *adviser) defaultOverhead(heap int64) int64 {
+	tenths := int64(1)
+	if a.language == spark.Python || a.language == spark.R {
+		tenths = 4
+	}
+	return max(heap*tenths/10, minOverhead)
+}
+
+// isDefaultOverhead tells whether the rest is just what Spark adds to the heap by
+// itself, so that nothing else is part of it.
+func (a *adviser) isDefaultOverhead() bool {
+	return a.rest() == max(a.HeapMiB/10, minOverhead) || a.rest() == max(a.HeapMiB*4/10, minOverhead)
+}
+
+// nextHeap is more than the heap can be now; 0 if nothing is known of it.
+func (a *adviser) nextHeap() int64 {
+	if a.HeapMiB > 0 && !a.Estimated {
+		return moreHeap(a.HeapMiB)
+	}
+	most := a.LimitMiB // what Spark asked for at most
+	if a.limitIsOthers() {
+		most = a.RequestMiB
+	}
+	if most == 0 {
+		return 0
+	}
+	return max(moreHeap(a.HeapMiB), roundUp(most+1, 1024))
+}
+
+func (a *adviser) heapGrowth() int64 {
+	if next := a.nextHeap(); next > 0 {
+		return next + a.defaultOverhead(next) - a.LimitMiB
+	}
+	return 0
+}
+
+// fits hints that a pod that asks for so many MiB more may find no node.
+func (a *adviser) fits(more int64) string {
+	if total := a.LimitMiB + more; a.LimitMiB > 0 && total > largeRequest {
+		return fmt.Sprintf(" The pod then asks for about %d GiB: check that a node has that much allocatable memory.", roundUp(total, 1024)/1024)
+	}
+	return ""
+}
+
+// memory writes MiB as Spark's settings take them: "2500m", "2g".
+func memory(mib int64) string {
+	if mib > 0 && mib%1024 == 0 {
+		return fmt.Sprintf("%dg", mib/1024)
+	}
+	return fmt.Sprintf("%dm", mib)
+}
+
+// moreOverhead is half as much again, in whole hundreds of MiB.
+func moreOverhead(mib int64) int64 { return roundUp(max(mib+mib/2, minOverhead), 100) }
+
+// moreHeap is twice as much, and from 8 GiB on half as much again, in whole GiB.
+func moreHeap(mib int64) int64 {
+	if mib < 8<<10 {
+		return roundUp(2*mib, 1024)
+	}
+	return roundUp(mib+mib/2, 1024)
+}
+
+func roundUp(n, to int64) int64 { return (n + to - 1) / to * to }
+
+// storageWords are the kubelet's, where it names the limit that was exceeded
+// (kubernetes/pkg/kubelet/eviction/helpers.go). Quotes have been made single.
+var storageWords = regexp.MustCompile(`limit(?: of containers)? '?([0-9][0-9.]*[A-Za-z]*)`)
+
+// storageLimit in MiB as the kubelet names it, 0 if it does not.
+func storageLimit(said string) int64 {
+	match := storageWords.FindStringSubmatch(said)
+	if match == nil || len(match[1]) > 16 || strings.ContainsAny(match[1], "eE") {
+		return 0
+	}
+	quantity, err := resource.ParseQuantity(match[1])
+	if err != nil || quantity.Sign() < 0 || quantity.Value() > 1<<50 {
+		return 0
+	}
+	return quantity.Value() >> 20
+}
+
+func gibibytes(mib int64) string { return fmt.Sprintf("%dGi", max(1, roundUp(mib, 1024)/1024)) }
