@@ -18,6 +18,7 @@ func (r *Record) Message(driver spark.Pod) string {
 	if r.Driver != nil {
 		parts = append(parts, r.Advice(r.Driver, driver))
 	}
+	parts = append(parts, r.executorsEnds()...)
 	if d := r.headline(); d != nil && (r.Driver == nil || r.Driver.Cause == Failed || r.Driver.Cause == ChildOOMKilled) {
 		parts = append(parts, r.Advice(d, driver))
 	}
@@ -82,6 +83,9 @@ func (a adviser) sentences(howMany string) string {
 	if !a.IsSparks() {
 		return a.sidecar(howMany)
 	}
+	if a.suspectsHeap() {
+		return a.suspectedHeap(howMany)
+	}
 	switch a.Cause {
 	case OOMKilled:
 		return a.oomKilled(a.who()+" was killed by the kernel: container over its limit"+a.ofLimit()+".", howMany)
@@ -98,8 +102,10 @@ func (a adviser) sentences(howMany string) string {
 		return a.killed(howMany)
 	case Disrupted:
 		return a.who() + " was ended by the platform" + a.quote() + ". It is no fault of the application."
+	case Crashed:
+		return a.crashed(howMany)
 	case Failed:
-		return a.failed()
+		return join(a.failed(), a.limitOfSpark())
 	case Rejected, EvictedMemory, EvictedStorage, EvictedInodes, EvictedPIDs, EvictedEmptyDir, EvictedPodStorage, EvictedContainerStorage, Evicted:
 		return a.evicted(howMany)
 	default: // of a later version
