@@ -21,26 +21,32 @@ type Death struct {
 const clocks = 2 * time.Second
 
 // DeathOf tells when a driver ended without success: Spark's container is
-// terminated in the pod's status with an exit code other than 0. The phase does
-// not count; it turns one to two seconds later. dead is false
+// terminated in the pod's status with an exit code other than 0, or it never ran
+// and the phase is Failed (refused by the kubelet, or its node was removed). The
+// phase is else not needed: it turns one to two seconds later, and not at all
+// while a sidecar runs. dead is false
 //   - while the container runs, whatever the pod's phase or annotations say. A
 //     node that is lost reports nothing, and its driver may go on serving;
 //   - where the container may be started again, which Spark never asks for;
-//   - after a success, which removes its registration itself;
+//   - after a success, which removes its registration itself, though a sidecar
+//     may make the phase Failed;
 //   - when the pod was being deleted before the container ended: somebody ended
 //     the driver on purpose. Times are whole seconds of two clocks, so a
 //     deletion right before the death is taken for one after it.
 func DeathOf(driver spark.Pod) (d Death, dead bool) {
-	status := driver.ContainerStatus()
-	if status == nil || driver.Restarts() {
+	if driver.Restarts() {
 		return d, false
 	}
-	ended := status.State.Terminated
-	if ended == nil || ended.ExitCode == 0 {
-		return d, false
+	var state corev1.ContainerState
+	if status := driver.ContainerStatus(); status != nil {
+		state = status.State
 	}
-	d = Death{At: ended.FinishedAt.Time}
-	if d.At.IsZero() { // ContainerStatusUnknown
+	switch ended := state.Terminated; {
+	case state.Running != nil, ended != nil && ended.ExitCode == 0, ended == nil && driver.Status.Phase != corev1.PodFailed:
+		return d, false
+	case ended != nil && !ended.FinishedAt.IsZero():
+		d = Death{At: ended.FinishedAt.Time}
+	default: // ContainerStatusUnknown, or it never ran
 		d = Death{At: lastChange(driver.Pod), Estimated: true}
 	}
 	return d, !deletion(driver.Pod).Before(d.At.Add(-clocks))

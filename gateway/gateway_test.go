@@ -47,12 +47,25 @@ func TestDue(t *testing.T) {
 			p.Status.Phase = corev1.PodFailed
 			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 		}, false, false},
-		"evicted before it started": {func(p *corev1.Pod) { p.Status.Phase, p.Status.ContainerStatuses = corev1.PodFailed, nil }, false, false},
-		"only a sidecar died":       {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].Name = "sidecar" }, false, false},
-		"deleted before it died":    {func(p *corev1.Pod) { deleted(p, died.Add(-3*time.Second)) }, false, false},
-		"deleted, clocks differ":    {func(p *corev1.Pod) { deleted(p, died.Add(-time.Second)) }, true, true},
-		"deleted as it died":        {func(p *corev1.Pod) { deleted(p, died) }, true, true},
-		"died, then deleted":        {func(p *corev1.Pod) { deleted(p, died.Add(20*time.Second)) }, true, true},
+		"evicted before it started": {func(p *corev1.Pod) { p.Status.ContainerStatuses, p.Status.Conditions = nil, failed(p) }, true, true},
+		"evicted while it was being started": {func(p *corev1.Pod) {
+			p.Status.Conditions = failed(p)
+			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}
+		}, true, true},
+		"deleted before it started": {func(p *corev1.Pod) {
+			p.Status.ContainerStatuses, p.Status.Conditions = nil, failed(p)
+			deleted(p, died.Add(-3*time.Second))
+		}, false, false},
+		"not started yet":     {func(p *corev1.Pod) { p.Status.Phase, p.Status.ContainerStatuses = corev1.PodPending, nil }, false, false},
+		"only a sidecar died": {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].Name = "sidecar" }, false, false},
+		"succeeded, and a sidecar failed": {func(p *corev1.Pod) {
+			ended(p).ExitCode = 0
+			p.Status.Phase = corev1.PodFailed
+		}, false, false},
+		"deleted before it died": {func(p *corev1.Pod) { deleted(p, died.Add(-3*time.Second)) }, false, false},
+		"deleted, clocks differ": {func(p *corev1.Pod) { deleted(p, died.Add(-time.Second)) }, true, true},
+		"deleted as it died":     {func(p *corev1.Pod) { deleted(p, died) }, true, true},
+		"died, then deleted":     {func(p *corev1.Pod) { deleted(p, died.Add(20*time.Second)) }, true, true},
 	} {
 		pod := kyuubitest.DriverOOMKilled()
 		pod.Annotations = map[string]string{annotations.State: "KILLED"}
@@ -67,6 +80,12 @@ func TestDue(t *testing.T) {
 			}
 		}
 	}
+}
+
+// failed sets the phase, and returns the condition that comes with it.
+func failed(p *corev1.Pod) []corev1.PodCondition {
+	p.Status.Phase = corev1.PodFailed
+	return []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(died)}}
 }
 
 func marked(m gateway.Mark) func(*corev1.Pod) {

@@ -12,8 +12,11 @@ import (
 // it also says how its executors died.
 func (r *Record) Message(driver spark.Pod) string {
 	var parts []string
-	for _, t := range r.advised() {
+	for i, t := range r.advised() {
 		parts = append(parts, r.Advice(t, driver))
+		if i == 0 {
+			parts = append(parts, r.executorsEnds()...)
+		}
 	}
 	return strings.Join(parts, " ")
 }
@@ -109,6 +112,9 @@ func (a *adviser) sentences() string {
 	if !a.IsSparks() {
 		return a.sidecar()
 	}
+	if a.suspectsHeap() {
+		return a.suspectedHeap()
+	}
 	switch a.Cause {
 	case OOMKilled:
 		return a.oomKilled(a.who() + " was killed by the kernel because it ran out of memory" + a.atLimit("its own") + ".")
@@ -125,8 +131,10 @@ func (a *adviser) sentences() string {
 		return a.killed()
 	case Disrupted:
 		return a.who() + " was ended by the platform" + a.quote() + ". This is not a fault of the application."
+	case Crashed:
+		return a.crashed()
 	case Failed:
-		return a.failed()
+		return join(a.failed(), a.limitOfSpark())
 	case Rejected, EvictedMemory, EvictedStorage, EvictedInodes, EvictedPIDs, EvictedEmptyDir, EvictedPodStorage, EvictedContainerStorage, Evicted:
 		return a.evicted()
 	default: // of a later version

@@ -50,6 +50,7 @@ var (
 		{"startup probe of ours", func(t *oom.Termination) { t.ProbeFailure = &oom.ProbeFailure{Probe: "startup", Injected: true, PeriodSeconds: 10, FailureThreshold: 60} }},
 		{"liveness probe of the user", func(t *oom.Termination) { t.ProbeFailure = &oom.ProbeFailure{Probe: "liveness", PeriodSeconds: 10, FailureThreshold: 3} }},
 		{"one core", func(t *oom.Termination) { t.Cores = 1 }},
+		{"a JVM that ends itself", func(t *oom.Termination) { t.OnOutOfMemory = "-XX:OnOutOfMemoryError" }},
 		{"resource profile", func(t *oom.Termination) { t.Profile = "2" }},
 	}
 )
@@ -111,7 +112,7 @@ func (s *sentences) add(t *testing.T, cause oom.Cause, role spark.Role, class, v
 }
 
 func advice(cause oom.Cause, role spark.Role, change func(*oom.Termination), driver spark.Pod) string {
-	code := map[oom.Cause]int32{oom.Killed: 137, oom.OOMKilled: 137, oom.HeapOOM: 52, oom.Failed: 11}[cause]
+	code := map[oom.Cause]int32{oom.Killed: 137, oom.OOMKilled: 137, oom.HeapOOM: 52, oom.Failed: 11, oom.Crashed: 134}[cause]
 	termination := oom.Termination{
 		Set: "executors", Number: 7, Role: role, Pod: "etl-exec-7", Cause: cause, ExitCode: &code, At: metav1.NewTime(time.Unix(1795250000, 0)),
 		LimitMiB: 5734, HeapMiB: 4096, Cores: 4,

@@ -16,7 +16,7 @@ type State string
 // The states.
 const (
 	StateKilled State = "KILLED" // by a resource's limit, a probe, a signal, the platform
-	StateFailed State = "FAILED" // by itself, with an error
+	StateFailed State = "FAILED" // by itself, with an error or a crash
 )
 
 // State of the record's driver.
@@ -26,7 +26,7 @@ func (r *Record) State(driver spark.Pod) State {
 		return ""
 	case driver.Restarts() && driver.Status.Phase != corev1.PodFailed:
 		return ""
-	case r.Driver.Cause == Failed:
+	case r.Driver.Cause == Failed, r.Driver.Cause == Crashed:
 		return StateFailed
 	}
 	return StateKilled

@@ -1,9 +1,9 @@
 package oom
 
 import (
-	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -13,8 +13,8 @@ import (
 // Cause is why a container ended, in one word.
 type Cause string
 
-// The causes. Of executors only those before Killed are recorded, and Killed
-// itself: whatever else ends an executor, its driver knows about and tells.
+// The causes. Of executors only those up to Killed are recorded: whatever else
+// ends an executor, its driver knows about. See [Ended].
 const (
 	Rejected                Cause = "Rejected"                // refused by the kubelet; never ran
 	EvictedMemory           Cause = "EvictedMemory"           // the node ran out of memory
@@ -29,8 +29,9 @@ const (
 	HeapOOM                 Cause = "HeapOOM"                 // the JVM ran out of heap
 	JavaOOM                 Cause = "JavaOOM"                 // the JVM ran out of something that is no heap
 	ChildOOMKilled          Cause = "ChildOOMKilled"          // a child process was killed for memory; the container went on
+	Crashed                 Cause = "Crashed"                 // the JVM, or the program in a driver, crashed; of executors only where the JVM says so
 	Hung                    Cause = "Hung"                    // ended by its liveness or startup probe
-	Killed                  Cause = "Killed"                  // by a signal that nobody explains; with 137 suspected to be memory
+	Killed                  Cause = "Killed"                  // by a signal that nobody explains; memory may be suspected
 	Disrupted               Cause = "Disrupted"               // a driver ended by the platform: preemption, node shutdown, deadline
 	Failed                  Cause = "Failed"                  // a driver that ended by itself with an error
 )
@@ -42,23 +43,32 @@ func (c Cause) IsOOM() bool {
 
 // exits tells whether only a container that ran can end of the cause.
 func (c Cause) exits() bool {
-	return c.IsOOM() || c == Hung || c == Killed
+	return c.IsOOM() || c == Crashed || c == Hung || c == Killed
 }
 
 // provisional causes are corrected when the kubelet, or Spark, says more.
-func (c Cause) provisional() bool { return c == Killed || c == Failed }
+func (c Cause) provisional() bool { return c == Killed || c == Failed || c == ended }
 
 // none ends the search: what ended is no death to record.
 const none Cause = ""
 
+// ended is an executor that ended by itself with an error: counted, and no death.
+const ended Cause = "Ended"
+
 // Exit codes. 128 and more is a signal.
 const (
-	exitHeap    = 52 // SparkExitCode.OOM
-	exitSIGKILL = 128 + 9
-	exitSIGTERM = 128 + 15
-	exitSignals = 128
-	exitMax     = 128 + 64
+	exitOnOutOfMemory   = 3  // -XX:+ExitOnOutOfMemoryError's, which others use too
+	exitTooManyFailures = 11 // SparkExitCode.EXCEED_MAX_EXECUTOR_FAILURES
+	exitHeap            = 52 // SparkExitCode.OOM
+	exitSignals         = 128
+	exitSIGABRT         = 128 + 6
+	exitSIGKILL         = 128 + 9
+	exitSIGTERM         = 128 + 15
+	exitMax             = 128 + 64
 )
+
+// crashes are exit codes of a process that crashed, and the signals.
+var crashes = map[int32]string{132: "SIGILL", exitSIGABRT: "SIGABRT", 135: "SIGBUS", 136: "SIGFPE", 139: "SIGSEGV"}
 
 // causes is the table, most specific first: the first row that holds decides.
 // Sources: kubernetes/pkg/kubelet/eviction/helpers.go for the words of
@@ -69,11 +79,11 @@ var causes = []struct {
 	holds func(*ending) bool
 }{
 	// A container that ended well, whatever became of its pod afterwards.
-	{none, func(e *ending) bool { return e.code() == 0 && !e.reason("OOMKilled") }},
+	{none, func(e *ending) bool { return e.code() == 0 && (!e.reason("OOMKilled") || e.stopped()) }},
 	// The kubelet gives these reasons to pods that it never started: "Pod was
 	// rejected: ...", since 1.29; "The node had condition: ..." before it.
 	{Rejected, func(e *ending) bool {
-		return e.pod("") && e.terminated == nil && (e.says("Pod was rejected") || e.pod("Evicted") && e.says("The node had condition"))
+		return e.pod("") && e.terminated == nil && (e.podSays("Pod was rejected") || e.pod("Evicted") && e.podSays("The node had condition"))
 	}},
 	{Rejected, func(e *ending) bool {
 		return e.terminated == nil && e.pod("") && (strings.HasPrefix(e.Status.Reason, "OutOf") || e.pod("UnexpectedAdmissionError"))
@@ -90,30 +100,44 @@ var causes = []struct {
 	// "Container %s exceeded its local ephemeral storage limit %q. "
 	{EvictedContainerStorage, evicted("exceeded its local ephemeral storage limit")},
 	{Evicted, evicted("")},
+	// A JVM that ends itself when it runs out of memory says so, and ends with
+	// whatever exit code it is set to: 3, 134, 137 or 143.
+	{HeapOOM, func(e *ending) bool { return e.endedItself() && isHeap(e.words().OutOfMemory) }},
+	{JavaOOM, func(e *ending) bool { return e.endedItself() }},
 	// The runtime says OOMKilled once the kernel has killed any process of the
-	// container, and goes on saying so: only 137 means that the container's own
-	// process was the one; unless that was killed when the grace of a deletion
-	// was over.
-	{OOMKilled, func(e *ending) bool { return e.reason("OOMKilled") && e.code() == exitSIGKILL && !e.outstayed() }},
-	// Before the words of the JVM, because a program can survive an
+	// container, and goes on saying so; and kubelets say it of containers that
+	// they stopped (kubernetes#120168, kubernetes#140716). Only 137 means that
+	// the container's own process was the one, unless the platform killed it.
+	{OOMKilled, func(e *ending) bool { return e.reason("OOMKilled") && e.code() == exitSIGKILL && !e.stopped() }},
+	// Before other words of the JVM, because a program can survive an
 	// OutOfMemoryError, log it, and end otherwise.
-	{HeapOOM, func(e *ending) bool { return e.outOfMemory() != "" && !e.beyondHeap() }},
+	{HeapOOM, func(e *ending) bool { return isHeap(e.outOfMemory()) }},
 	{JavaOOM, func(e *ending) bool { return e.outOfMemory() != "" }},
-	// Spark's own exit code, and nobody else's: of an executor, whose JVM runs
-	// no code that could exit with it by chance. 3 (ExitOnOutOfMemoryError) and
-	// 134 (Crash...) are also used by others and prove nothing.
-	{HeapOOM, func(e *ending) bool { return e.sparks() && e.Role == spark.Executor && e.code() == exitHeap }},
-	{ChildOOMKilled, func(e *ending) bool { return e.reason("OOMKilled") }},
+	// Exit codes that nothing else uses in an executor, whose JVM runs no code
+	// that could exit with it by chance: Spark's own, and the JVM's where it is
+	// set to exit so.
+	{HeapOOM, func(e *ending) bool {
+		return e.sparks() && e.Role == spark.Executor && (e.code() == exitHeap || e.onOutOfMemory() == exitOption)
+	}},
+	{ChildOOMKilled, func(e *ending) bool { return e.reason("OOMKilled") && !e.stopped() }},
 	// A sidecar's or an init container's other ends are none of ours.
 	{none, func(e *ending) bool { return !e.sparks() }},
 	{Disrupted, func(e *ending) bool { return e.Role == spark.Driver && (e.disrupted() || e.lost() && !e.deleted()) }},
 	{none, func(e *ending) bool { return e.disrupted() || e.lost() || e.deleted() }},
+	// HotSpot writes its report before it aborts.
+	{Crashed, func(e *ending) bool {
+		return e.words().Crash != "" && e.code() != exitSIGTERM && e.code() != exitSIGKILL
+	}},
 	// The kubelet leaves no sign of it in the status (exit 143 or 137, reason
 	// Error): the probe stands in the pod, and its Killing event says the rest.
 	{Hung, func(e *ending) bool {
 		return e.killing && e.probed() && (e.code() == exitSIGTERM || e.code() == exitSIGKILL)
 	}},
-	{Killed, func(e *ending) bool { return e.code() == exitSIGKILL || e.Role == spark.Driver && e.signalled() }},
+	// A JVM that is set to end itself when it runs out of memory, and ended as it
+	// would then. An executor that nobody deleted does not end with 143 otherwise.
+	{Killed, func(e *ending) bool { return e.code() == exitSIGKILL || e.onOutOfMemory() != "" && e.signalled() }},
+	{Crashed, func(e *ending) bool { return e.Role == spark.Driver && crashes[e.code()] != "" }},
+	{Killed, func(e *ending) bool { return e.Role == spark.Driver && e.signalled() }},
 	// Spark's executors end with 143 and 1 when their driver is done with them.
 	{none, func(e *ending) bool { return e.Role == spark.Executor }},
 	{Failed, func(e *ending) bool { return e.terminated != nil || e.Status.Phase == corev1.PodFailed }},
@@ -126,6 +150,7 @@ type ending struct {
 	terminated *corev1.ContainerStateTerminated // nil where the pod failed and the container never ran
 	earlier    bool                             // of a run before the last one
 	killing    bool                             // the kubelet told of stopping it by itself
+	says       *Words                           // what its termination message says, once it was looked at
 }
 
 func (e *ending) cause() Cause {
@@ -156,26 +181,101 @@ func (e *ending) reason(reason string) bool {
 // pod tells whether the pod itself has the reason, or with "" any; it is then
 // what ended its last run of Spark's container.
 func (e *ending) pod(reason string) bool {
-	return e.sparks() && !e.earlier && e.Status.Reason != "" && (reason == "" || e.Status.Reason == reason)
+	return e.sparks() && !e.earlier && !e.over() && e.Status.Reason != "" && (reason == "" || e.Status.Reason == reason)
 }
 
-func (e *ending) says(words string) bool { return strings.Contains(e.Status.Message, words) }
+func (e *ending) podSays(words string) bool { return strings.Contains(e.Status.Message, words) }
 
 func evicted(words string) func(*ending) bool {
-	return func(e *ending) bool { return e.pod("Evicted") && e.says(words) }
+	return func(e *ending) bool { return e.pod("Evicted") && e.podSays(words) }
 }
 
 func lowOn(resource string) func(*ending) bool {
 	return evicted("The node was low on resource: " + resource + ".")
 }
 
-// disrupted: preempted, drained, tainted, on a node that shuts down or is lost.
-// Its containers end with 143 or 137 then.
+// platformReasons are those that a pod has which was preempted, or is on a node
+// that shuts down or is lost. Its containers end with 143 or 137 then.
+var platformReasons = []string{"Preempting", "Terminated", "NodeShutdown", "Shutdown", "NodeLost", "DeadlineExceeded", "NodeAffinity"}
+
+// disrupted tells whether the platform ended the pod and the container with it.
 func (e *ending) disrupted() bool {
-	return !e.earlier && (slices.Contains([]string{"Preempting", "Terminated", "NodeShutdown", "Shutdown", "NodeLost", "DeadlineExceeded", "NodeAffinity"}, e.Status.Reason) ||
-		slices.ContainsFunc(e.Status.Conditions, func(c corev1.PodCondition) bool {
-			return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue
-		}))
+	return !e.earlier && !e.over() && (slices.Contains(platformReasons, e.Status.Reason) || e.disruption() != nil)
+}
+
+// disruption is the pod's condition DisruptionTarget, nil if it is not true.
+func (e *ending) disruption() *corev1.PodCondition {
+	for i := range e.Status.Conditions {
+		if c := &e.Status.Conditions[i]; c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
+			return c
+		}
+	}
+	return nil
+}
+
+// A kubelet writes that it ends a pod only when all containers have ended
+// (status_manager.go, mergePodStatus): the time of its condition is a little later
+// than the end of the last one.
+const kubeletLag = 10 * time.Second
+
+// over tells whether the container had ended by itself when the platform asked
+// the pod to end, which another container had kept alive.
+func (e *ending) over() bool {
+	c := e.disruption()
+	if c == nil || e.terminated == nil || e.terminated.FinishedAt.IsZero() || c.LastTransitionTime.IsZero() {
+		return false
+	}
+	asked := c.LastTransitionTime.Time
+	switch {
+	case c.Reason != corev1.PodReasonTerminationByKubelet: // asked by the API: right before
+		asked = asked.Add(-clocks)
+	case e.code() == exitSIGKILL: // the kubelet kills last what does not end in its grace
+		asked = asked.Add(-kubeletLag)
+	default:
+		asked = asked.Add(-kubeletLag - e.grace())
+	}
+	return e.terminated.FinishedAt.Time.Before(asked)
+}
+
+// clocks of the kubelet and of the API server differ by less.
+const clocks = 2 * time.Second
+
+// grace is how long the pod's containers may take to end.
+func (e *ending) grace() time.Duration {
+	if s := e.DeletionGracePeriodSeconds; s != nil && *s > 0 {
+		return time.Duration(*s) * time.Second
+	}
+	if s := e.Spec.TerminationGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return corev1.DefaultTerminationGracePeriodSeconds * time.Second
+}
+
+// stopped tells whether the container ended because its pod was deleted, drained
+// or shut down. What ends with 137 before its grace is over was killed by somebody
+// else.
+func (e *ending) stopped() bool {
+	if e.earlier || e.terminated == nil {
+		return false
+	}
+	ended, killed := e.terminated.FinishedAt.Time, e.code() == exitSIGKILL
+	if c := e.disruption(); e.disrupted() && (c == nil || c.Reason == corev1.PodReasonTerminationByKubelet) {
+		return true // how long the kubelet waited is not known
+	} else if e.disrupted() {
+		return !killed || e.DeletionTimestamp != nil && !ended.Before(c.LastTransitionTime.Add(e.grace()))
+	}
+	// An executor that the program ends ends with 0, whatever deletes it then.
+	if e.DeletionTimestamp == nil || e.code() == 0 && e.sparks() {
+		return false
+	}
+	grace := e.DeletionGracePeriodSeconds
+	if grace == nil || *grace == 0 { // the kubelet's own deletion, which hides when the first one was
+		return !killed
+	}
+	if killed {
+		return !ended.Before(e.DeletionTimestamp.Time)
+	}
+	return !ended.Before(e.DeletionTimestamp.Add(-time.Duration(*grace)*time.Second - clocks))
 }
 
 // lost: the runtime or the kubelet no longer knows how it ended.
@@ -197,14 +297,6 @@ func (e *ending) deleted() bool {
 	return e.terminated.FinishedAt.Unix() >= asked
 }
 
-// outstayed: it ended when the grace of its pod's deletion was over, which
-// deletionTimestamp says.
-func (e *ending) outstayed() bool {
-	grace := e.DeletionGracePeriodSeconds
-	return !e.earlier && e.DeletionTimestamp != nil && grace != nil && *grace > 0 &&
-		e.terminated.FinishedAt.Unix() >= e.DeletionTimestamp.Unix()
-}
-
 func (e *ending) probed() bool {
 	return e.Container().LivenessProbe != nil || e.Container().StartupProbe != nil
 }
@@ -213,46 +305,57 @@ func (e *ending) probed() bool {
 // spark.kubernetes.driver.annotateExitException, since Spark 4.1.
 const ExitException = "spark.exit-exception"
 
-// outOfMemoryError is how the JVM names every want of memory.
-const outOfMemoryError = "java.lang.OutOfMemoryError"
+// words of the container's termination message, and where it has none of memory,
+// of Spark about a driver's program.
+func (e *ending) words() Words {
+	if e.says == nil {
+		e.says = &Words{}
+		if e.sparks() && e.code() > 0 {
+			*e.says = WordsOf(e.Role, e.terminated.Message)
+			if e.says.OutOfMemory == "" && !e.earlier {
+				e.says.OutOfMemory = WordsOf(e.Role, e.Annotations[ExitException]).OutOfMemory
+			}
+		}
+	}
+	return *e.says
+}
+
+// endedItself tells whether the JVM ended itself because it ran out of memory.
+// What -XX:OnOutOfMemoryError runs may also be a dump, which the JVM survives.
+func (e *ending) endedItself() bool {
+	w := e.words()
+	return w.Ended || killedWith(w.Command) != ""
+}
 
 // outOfMemory is what the JVM said it ran out of, as it says it; "" where it
-// did not end of that. A termination message is the end of a log, so a healthy
-// end (0, 143) with these words in it is none.
+// did not end of that. A termination message is the end of a log, so an end by a
+// signal with these words in it is none, unless nobody else can have sent it.
 func (e *ending) outOfMemory() string {
-	if !e.sparks() || e.code() <= 0 || e.signalled() && e.code() != 134 {
-		return ""
+	w := e.words()
+	if e.endedItself() || !e.signalled() || w.Command != "" && e.code() == exitSIGKILL && !e.disrupted() && !e.deleted() {
+		return w.OutOfMemory
 	}
-	line := JVMSays(e.Role, e.terminated.Message)
-	if line == "" && !e.earlier {
-		line = JVMSays(e.Role, e.Annotations[ExitException])
-	}
-	return line
+	return ""
 }
 
-// executors speak where a driver tells how they failed: "Job aborted due to
-// stage failure: ... Lost task 0.3 in stage 0.0 (TID 3) (10.0.0.7 executor 4): ".
-var executors = regexp.MustCompile(`Lost task|stage failure|Job aborted|Driver stacktrace|executor \S+\):|executor\.Executor\$TaskRunner`)
-
-// JVMSays is the line of a text in which the JVM of a pod of this role says that
-// it ran out of memory, "" where it does not say that of itself.
-func JVMSays(role spark.Role, text string) string {
-	i := strings.LastIndex(text, outOfMemoryError)
-	if i < 0 {
+// onOutOfMemory is the option by which the JVM ends itself with this exit code
+// when it runs out of memory, as far as its environment shows; "" if there is none.
+func (e *ending) onOutOfMemory() string {
+	if !e.sparks() || e.code() <= 0 {
 		return ""
 	}
-	const last = "Terminating due to " // -XX:+ExitOnOutOfMemoryError's, and Crash...'s
-	if j := strings.LastIndex(text, last+outOfMemoryError); j >= 0 {
-		i = j + len(last)
-	} else if role == spark.Driver && (executors.MatchString(text[:i]) || strings.Contains(text[i:], "executor.Executor$TaskRunner")) {
-		return ""
+	options := e.JavaOptions()
+	for _, name := range JavaOptionsEnv {
+		value, _ := e.Env(name)
+		options = append(options, value)
 	}
-	line, _, _ := strings.Cut(text[i:], "\n")
-	return line
+	for _, text := range options {
+		if option := endsWith(text, e.code()); option != "" {
+			return option
+		}
+	}
+	return ""
 }
 
-// beyondHeap: what no larger heap would cure. HotSpot's words.
-func (e *ending) beyondHeap() bool {
-	_, found := javaLimitOf(e.outOfMemory())
-	return found
-}
+// JavaOptionsEnv are environment variables from which every JVM takes options.
+var JavaOptionsEnv = []string{"JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,8 +31,9 @@ var update = flag.Bool("update", false, "write the wanted part of golden files a
 
 // Each file of testdata/causes is a pod as a kubelet reports it: why it is
 // there and where it comes from, a captured pod, a patch on it, its status, and
-// whether the kubelet told of stopping it. Wanted is what is said of it, and
-// what of it stands on the driver. The file's name begins with the cause.
+// whether the kubelet told of stopping it; of a driver also how its executors
+// ended before. Wanted is what is said of it, and what of it stands on the driver.
+// The file's name begins with the cause.
 func TestCauses(t *testing.T) {
 	seen := map[string]bool{}
 	for _, path := range must(filepath.Glob("testdata/causes/*.txtar"))(t) {
@@ -43,7 +45,7 @@ func TestCauses(t *testing.T) {
 			if !strings.Contains(string(file.Comment), "Source: ") {
 				t.Errorf("%s does not say where it comes from", path)
 			}
-			got := told(t, evidence(t, file))
+			got := told(t, evidence(t, file), executors(t, file))
 			if !strings.Contains(strings.ToLower(got), ": "+cause+",") {
 				t.Errorf("%s is not %s:\n%s", path, cause, got)
 			}
@@ -62,7 +64,7 @@ func everyCause() (all []oom.Cause) {
 	return []oom.Cause{
 		oom.Rejected, oom.EvictedMemory, oom.EvictedStorage, oom.EvictedInodes, oom.EvictedPIDs, oom.EvictedEmptyDir,
 		oom.EvictedPodStorage, oom.EvictedContainerStorage, oom.Evicted, oom.OOMKilled, oom.HeapOOM, oom.JavaOOM,
-		oom.ChildOOMKilled, oom.Hung, oom.Killed, oom.Disrupted, oom.Failed,
+		oom.ChildOOMKilled, oom.Crashed, oom.Hung, oom.Killed, oom.Disrupted, oom.Failed,
 	}
 }
 
@@ -87,19 +89,44 @@ func evidence(t *testing.T, file *txtar.Archive) oom.Evidence {
 	return e
 }
 
+// executors that ended before the driver of a golden, numbered from 1.
+func executors(t *testing.T, file *txtar.Archive) (all []oom.Evidence) {
+	t.Helper()
+	var ends []corev1.ContainerStateTerminated
+	if err := yaml.UnmarshalStrict(part(file, "executors.yaml"), &ends); err != nil {
+		t.Fatal(err)
+	}
+	for i := range ends {
+		p := capturedPod(t, "spark-3.5.9/executor").Pod.DeepCopy()
+		p.Labels[spark.ExecutorIDLabel] = strconv.Itoa(i + 1)
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: spark.ExecutorContainer, State: corev1.ContainerState{Terminated: &ends[i]}}}
+		all = append(all, oom.Evidence{Pod: p})
+	}
+	return all
+}
+
 // told is what the terminations are and what the record makes of them.
-func told(t *testing.T, e oom.Evidence) string {
+func told(t *testing.T, e oom.Evidence, executors []oom.Evidence) string {
 	t.Helper()
 	driver := pod(t, e.Pod)
 	if driver.Role != spark.Driver {
 		driver = capturedPod(t, "spark-3.5.9/driver")
 	}
 	terminations := oom.Terminations(e)
-	if len(terminations) == 0 {
-		return "nothing: none, no death\n"
-	}
 	var out strings.Builder
+	if len(terminations) == 0 {
+		out.WriteString("nothing: none, no death\n")
+	}
+	for _, end := range oom.Ended(e) {
+		fmt.Fprintf(&out, "%s: ended with exit code %d, counted as %d of %s\n", &end, *end.ExitCode, end.Number, end.Set)
+	}
+	if len(terminations) == 0 {
+		return out.String()
+	}
 	var record oom.Record
+	for _, e := range executors {
+		record.Add(slices.Concat(oom.Terminations(e), oom.Ended(e))...)
+	}
 	for i := range terminations {
 		d := &terminations[i]
 		code := "never ran"
@@ -112,6 +139,9 @@ func told(t *testing.T, e oom.Evidence) string {
 		}
 		if d.LocalDirsInMemory {
 			out.WriteString("  its local files lie in memory\n")
+		}
+		if d.OnOutOfMemory != "" {
+			fmt.Fprintf(&out, "  its JVM ends so by %s\n", d.OnOutOfMemory)
 		}
 	}
 	record.Add(terminations...)

@@ -21,6 +21,8 @@ const (
 	MaxBytes = 8 << 10
 	// MaxDetails of the newest terminations; they fill half of that.
 	MaxDetails = 16
+	// maxClaims of executors' numbers; they fill an eighth of that.
+	maxClaims = 64
 )
 
 // Record is what is known of the deaths of one Spark application. It only grows:
@@ -35,9 +37,16 @@ type Record struct {
 	Driver *Termination `json:"driver,omitempty"`
 	// Details are the newest other terminations, the newest first.
 	Details []Termination `json:"details,omitempty"`
-	// Counted are the terminations that Deaths counts: "executors" by their
-	// numbers, all others by how often the container had been restarted.
+	// Ends are how often executors ended by themselves with an error, which is no
+	// death, sorted by exit code. See [Ended].
+	Ends []Ends `json:"ends,omitempty"`
+	// Counted are the terminations that Deaths and Ends count: "executors" by
+	// their numbers, all others by how often the container had been restarted.
 	Counted map[string]Set `json:"counted,omitempty"`
+	// Claims say of the highest numbers of executors in Counted which pod has the
+	// number, by the beginning of its UID; "" if several pods claim it. These are
+	// counted by their pods.
+	Claims map[string]map[int64]string `json:"claims,omitempty"`
 	// Provisional are those of them whose cause may still be corrected.
 	Provisional map[string]Set `json:"provisional,omitempty"`
 }
@@ -48,6 +57,14 @@ type Deaths struct {
 	Container string     `json:"container,omitempty"` // "" is Spark's own
 	Cause     Cause      `json:"cause"`
 	Count     int        `json:"count"`
+}
+
+// Ends of executors with one exit code.
+type Ends struct {
+	ExitCode int32 `json:"exitCode"`
+	Count    int   `json:"count"`
+	// Quick are those of them that ended within 30 seconds of their start.
+	Quick int `json:"quick,omitempty"`
 }
 
 // Read the record from a driver's annotations. Without one it is empty; an
@@ -78,6 +95,11 @@ func (r *Record) check() error {
 		}
 		if err := check(d.Role, d.Cause); err != nil {
 			return fmt.Errorf("deaths: %w", err)
+		}
+	}
+	for _, e := range r.Ends {
+		if e.Count < 1 || e.Quick < 0 || e.Quick > e.Count {
+			return fmt.Errorf("ends: the count of exit code %d is %d, of these quick %d", e.ExitCode, e.Count, e.Quick)
 		}
 	}
 	if len(r.Details) > MaxDetails {
@@ -159,9 +181,17 @@ func (r *Record) own() {
 		}
 		*sets = copied
 	}
+	r.Ends = slices.Clone(r.Ends)
+	claims := map[string]map[int64]string{}
+	for set, numbers := range r.Claims {
+		claims[set] = maps.Clone(numbers)
+	}
+	r.Claims = claims
 }
 
-func (r *Record) add(t *Termination) bool {
+func (r *Record) add(seen *Termination) bool {
+	r.contest(seen)
+	t := r.identified(seen)
 	if r.Unknowable(t) {
 		return false
 	}
@@ -176,12 +206,82 @@ func (r *Record) add(t *Termination) bool {
 		change(r.Provisional, t, add)
 	}
 	change(r.Counted, t, add)
-	r.count(Deaths{t.Role, t.Container, t.Cause, 1})
-	if strings.HasPrefix(t.Set, "executors") {
-		r.SawExecutor(t.Number)
+	r.tally(t, t.Cause, 1)
+	if seen.isNumbered() {
+		r.SawExecutor(seen.Number)
 	}
-	r.keep(t)
+	r.claim(t)
+	if t.IsDeath() {
+		r.keep(t)
+	}
 	return true
+}
+
+// identified is the termination under the name that the record has for it: that
+// of its pod if another pod claims the same number. So a pod that somebody else
+// made with an executor's number does not hide what becomes of the executor.
+func (r *Record) identified(t *Termination) *Termination {
+	if claim, known := r.Claims[t.Set][t.Number]; known && t.isNumbered() && t.uid != "" && claim != t.uid {
+		own := *t
+		own.Set, own.Number = podSet(t.Set, t.uid), 0
+		return &own
+	}
+	return t
+}
+
+// podSet is the set of a pod, instead of one of executors' numbers.
+func podSet(set, uid string) string { return "pod " + uid + strings.TrimPrefix(set, "executors") }
+
+// contest the number of a termination, if another pod has it: that one, too, is
+// then known by its pod, so that it does not matter which was seen first.
+func (r *Record) contest(t *Termination) {
+	first := r.Claims[t.Set][t.Number]
+	if first == "" || !t.isNumbered() || t.uid == "" || first == t.uid {
+		return
+	}
+	before := Termination{Set: t.Set, Number: t.Number}
+	after := Termination{Set: podSet(t.Set, first)}
+	r.Claims[t.Set][t.Number] = ""
+	change(r.Counted, &after, add)
+	if change(r.Provisional, &before, (*Set).Has) {
+		change(r.Provisional, &before, remove)
+		change(r.Provisional, &after, add)
+	}
+	for i := range r.Details {
+		if d := r.Details[i]; d.same(&before) {
+			d.Set, d.Number = after.Set, after.Number
+			r.Details = slices.Delete(r.Details, i, i+1)
+			r.keep(&d)
+			break
+		}
+	}
+}
+
+// claim the number of an executor for its pod, unless the number is contested.
+func (r *Record) claim(t *Termination) {
+	if !t.isNumbered() || t.uid == "" {
+		return
+	}
+	numbers := r.Claims[t.Set]
+	if numbers == nil {
+		numbers = map[int64]string{}
+		r.Claims[t.Set] = numbers
+	}
+	numbers[t.Number] = t.uid
+	r.forget(t.Set, maxClaims)
+}
+
+// forget which pods have the lowest numbers of a set, but for so many numbers.
+func (r *Record) forget(set string, most int) {
+	numbers := r.Claims[set]
+	if extra := len(numbers) - most; extra > 0 {
+		for _, n := range slices.Sorted(maps.Keys(numbers))[:extra] {
+			delete(numbers, n)
+		}
+	}
+	if len(numbers) == 0 {
+		delete(r.Claims, set)
+	}
 }
 
 // others is the set that says that sets were given up to save room: since then
@@ -201,6 +301,7 @@ func indispensable(set string) bool { return set == "driver" || set == "executor
 // Holds tells whether the termination stands in the record with this cause, as
 // far as its details still say.
 func (r *Record) Holds(t *Termination) bool {
+	t = r.identified(t)
 	for i := range r.Details {
 		if r.Details[i].same(t) {
 			return r.Details[i].Cause == t.Cause
@@ -209,7 +310,7 @@ func (r *Record) Holds(t *Termination) bool {
 	if r.Driver != nil && r.Driver.same(t) {
 		return r.Driver.Cause == t.Cause
 	}
-	if t.Cause == Killed && t.Role == spark.Executor { // its only provisional cause
+	if t.Cause == t.provisionalCause() && t.Role == spark.Executor {
 		return change(r.Provisional, t, (*Set).Has)
 	}
 	return !t.Cause.provisional() && t.Cause != Hung && change(r.Counted, t, (*Set).Has)
@@ -239,14 +340,46 @@ func (r *Record) count(d Deaths) {
 	}
 }
 
+// tally a termination of a cause, or take it back by -1.
+func (r *Record) tally(t *Termination, c Cause, n int) {
+	if c != ended {
+		r.count(Deaths{t.Role, t.Container, c, n})
+		return
+	}
+	i, found := slices.BinarySearchFunc(r.Ends, *t.ExitCode, func(e Ends, code int32) int { return cmp.Compare(e.ExitCode, code) })
+	if !found {
+		r.Ends = slices.Insert(r.Ends, i, Ends{ExitCode: *t.ExitCode})
+	}
+	e := &r.Ends[i]
+	e.Count += n
+	if t.quick {
+		e.Quick = max(0, e.Quick+n)
+	}
+	if e.Count <= 0 {
+		r.Ends = slices.Delete(r.Ends, i, i+1)
+	}
+}
+
 // uncount a provisional termination: what it was counted as, its own detail
-// says, or else there is only one provisional cause that it can have had.
+// says, or else its exit code, which does not change.
 func (r *Record) uncount(t *Termination) {
-	was := Killed
+	was := t.provisionalCause()
 	if t.Role == spark.Driver && r.Driver != nil && r.Driver.same(t) {
 		was = r.Driver.Cause
 	}
-	r.count(Deaths{t.Role, t.Container, was, -1})
+	r.tally(t, was, -1)
+}
+
+// provisionalCause is the one of a termination that may be corrected.
+func (t *Termination) provisionalCause() Cause {
+	signalled := t.ExitCode != nil && *t.ExitCode > exitSignals && *t.ExitCode < exitMax
+	switch {
+	case t.Role == spark.Driver && !signalled:
+		return Failed
+	case t.Role == spark.Executor && t.ExitCode != nil && *t.ExitCode != exitSIGKILL && t.OnOutOfMemory == "":
+		return ended
+	}
+	return Killed
 }
 
 func (d Deaths) compare(other Deaths) int {
@@ -272,7 +405,8 @@ func (r *Record) keep(t *Termination) {
 }
 
 // encode the record in at most so many bytes. What is given up is told least:
-// details, the oldest first; then which of the lowest numbers are provisional,
+// details, the oldest first; then which pods have the lowest numbers; then which
+// of the lowest numbers are provisional,
 // after which their cause stands; then the lowest gaps in the sets, after which
 // executors of these numbers are taken as counted; then the sets of containers
 // that are not Spark's, and of executors without a number, after which no more
@@ -286,6 +420,7 @@ func (r Record) encode(limit int) string {
 			return text
 		case len(r.Details) > 1:
 			r.Details = r.Details[:len(r.Details)-1]
+		case r.forgetSome():
 		case r.shorten():
 		case len(r.Details) > 0:
 			r.Details = nil
@@ -305,6 +440,15 @@ func (r Record) json() string {
 	encoder.SetEscapeHTML(false)
 	_ = encoder.Encode(r) // plain data: it cannot fail
 	return strings.TrimSpace(text.String())
+}
+
+// forgetSome of the claims, an eighth at a time, if there are any.
+func (r *Record) forgetSome() bool {
+	for set, numbers := range r.Claims {
+		r.forget(set, len(numbers)*7/8)
+		return true
+	}
+	return false
 }
 
 // shorten the sets by something, if there is something; an eighth at a time
@@ -329,6 +473,10 @@ func (r *Record) shorten() bool {
 			r.Counted[others] = Set{[]span{{0, 0}}}
 			return true
 		}
+	}
+	if n := len(r.Ends); n > 0 {
+		r.Ends = r.Ends[:n-1]
+		return true
 	}
 	if i := slices.IndexFunc(r.Deaths, func(d Deaths) bool { return d.Container != "" }); i >= 0 {
 		r.Deaths = slices.Delete(r.Deaths, i, i+1)

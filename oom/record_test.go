@@ -21,13 +21,16 @@ import (
 )
 
 // sights are terminations of one application as a recorder may see them: each
-// any number of times, and some first as Killed and later as what it was.
+// any number of times, and some first as what its exit code alone says and later
+// as what it was. Several pods may claim one number.
 func sights(t *rapid.T, most int) (truth []oom.Termination, seen []oom.Termination) {
-	drawn := rapid.SliceOfNDistinct(rapid.Custom(drawTermination), 1, most, func(d oom.Termination) string { return d.Set + " " + strconv.FormatInt(d.Number, 10) }).Draw(t, "terminations")
+	drawn := rapid.SliceOfNDistinct(rapid.Custom(drawTermination), 1, most, func(d oom.Termination) string { return d.Pod }).Draw(t, "terminations")
 	for _, d := range drawn {
-		if rapid.Bool().Draw(t, "first seen as Killed") {
+		if rapid.Bool().Draw(t, "first seen without a reason") {
 			first := d
-			first.Cause = oom.Killed
+			if first.Cause = oom.CauseEnded; *d.ExitCode == 137 {
+				first.Cause = oom.Killed
+			}
 			seen = append(seen, first)
 		}
 		for range rapid.IntRange(1, 2).Draw(t, "times seen") {
@@ -43,8 +46,7 @@ func drawTermination(t *rapid.T) oom.Termination {
 		Set:        rapid.SampledFrom([]string{"executors", "executors/proxy", "pod 0a1b2c3d", "pod 4e5f6071"}).Draw(t, "set"),
 		Number:     rapid.Int64Range(0, 40).Draw(t, "number"),
 		Role:       spark.Executor,
-		Pod:        "app-exec",
-		Cause:      rapid.SampledFrom([]oom.Cause{oom.OOMKilled, oom.HeapOOM, oom.Killed, oom.EvictedMemory, oom.ChildOOMKilled}).Draw(t, "cause"),
+		Cause:      rapid.SampledFrom([]oom.Cause{oom.OOMKilled, oom.HeapOOM, oom.Killed, oom.EvictedMemory, oom.ChildOOMKilled, oom.CauseEnded}).Draw(t, "cause"),
 		ExitCode:   &code,
 		At:         metav1.NewTime(time.Unix(1795250000+rapid.Int64Range(0, 5).Draw(t, "at"), 0)),
 		LimitMiB:   rapid.Int64Range(0, 8192).Draw(t, "limit"),
@@ -56,7 +58,31 @@ func drawTermination(t *rapid.T) oom.Termination {
 	if strings.HasSuffix(d.Set, "proxy") {
 		d.Container = "proxy"
 	}
+	switch {
+	case d.Cause == oom.Killed:
+		code = 137
+	case d.Cause == oom.CauseEnded && code == 137:
+		code = 1
+	}
+	if rapid.Bool().Draw(t, "quick") {
+		d = d.Quick()
+	}
+	if strings.HasPrefix(d.Set, "executors") {
+		// A pod has one number.
+		d = d.Of(fmt.Sprintf("%02x%s", d.Number, rapid.SampledFrom([]string{"1b1c1d", "2b2c2d", "3b3c3d"}).Draw(t, "uid")))
+	}
+	d.Pod = fmt.Sprintf("app %s %d %s", d.Set, d.Number, d.UID())
 	return d
+}
+
+func counted(r *oom.Record) (total int) {
+	for _, d := range r.Deaths {
+		total += d.Count
+	}
+	for _, e := range r.Ends {
+		total += e.Count
+	}
+	return total
 }
 
 // Whatever is seen, in whatever order and in whatever pieces by whichever
@@ -77,17 +103,61 @@ func TestRecordCommutes(t *testing.T) {
 		if d := cmp.Diff(asJSON(t, written(t, want)), asJSON(t, got)); d != "" {
 			t.Fatalf("the order matters (-want +got):\n%s", d)
 		}
-		total := 0
-		for _, d := range got.Deaths {
-			total += d.Count
-		}
-		if total != len(truth) {
-			t.Fatalf("%d deaths are counted of %d", total, len(truth))
+		if total := counted(&got); total != len(truth) {
+			t.Fatalf("%d terminations are counted of %d", total, len(truth))
 		}
 		if news := got.Add(seen...); len(news) > 0 {
 			t.Fatalf("%d are news when seen again", len(news))
 		}
 	})
+}
+
+// A pod that somebody else made with an executor's number neither hides what
+// becomes of the executor nor keeps what is said of it: whichever was seen first,
+// both are counted, and the newest one is told of.
+func TestTwoPodsWithOneNumber(t *testing.T) {
+	driver := capturedPod(t, "spark-3.5.9/driver")
+	code := int32(137)
+	died := func(pod, uid string, limit, at int64) oom.Termination {
+		d := oom.Termination{Set: "executors", Number: 3, Role: spark.Executor, Pod: pod, Cause: oom.OOMKilled, ExitCode: &code, LimitMiB: limit, HeapMiB: 512, At: metav1.Unix(at, 0)}
+		return d.Of(uid)
+	}
+	forged, true3 := died("forged", "aaaaaaaa", 64<<10, 100), died("etl-exec-3", "bbbbbbbb", 896, 200)
+	var one, other oom.Record
+	one.Add(forged)
+	if news := one.Add(true3); len(news) != 1 {
+		t.Fatal("the executor's own death is no news")
+	}
+	other.Add(true3, forged, true3, forged)
+	if d := cmp.Diff(asJSON(t, one), asJSON(t, other)); d != "" {
+		t.Errorf("the order matters:\n%s", d)
+	}
+	if n := one.Count(spark.Executor, oom.OOMKilled); n != 2 {
+		t.Errorf("%d deaths are counted", n)
+	}
+	if !one.Holds(&forged) || !one.Holds(&true3) {
+		t.Error("one of them does not stand in the record")
+	}
+	if text := one.Message(driver); !strings.Contains(text, "etl-exec-3") || !strings.Contains(text, "896 MiB") {
+		t.Error(text)
+	}
+}
+
+// What the previous release wrote is read and counted on: which pod had a number
+// it does not say, so whoever comes with it is taken for that one.
+func TestReadsThePreviousRelease(t *testing.T) {
+	r, err := oom.Read(map[string]string{annotations.OOM: `{"deaths":[{"role":"executor","cause":"Killed","count":1},{"role":"executor","cause":"OOMKilled","count":2}],"executors":3,"counted":{"executors":"1-3"},"provisional":{"executors":"3"}}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := int32(137)
+	d := oom.Termination{Set: "executors", Number: 2, Role: spark.Executor, Pod: "x", Cause: oom.OOMKilled, ExitCode: &code}.Of("aaaaaaaa")
+	if news := r.Add(d); len(news) > 0 {
+		t.Error("it is counted again")
+	}
+	if d.Number = 3; len(r.Add(d)) != 1 || r.Count(spark.Executor, oom.OOMKilled) != 3 || r.Count(spark.Executor, oom.Killed) != 0 {
+		t.Errorf("not corrected: %s", asJSON(t, r))
+	}
 }
 
 // Adding does not change a copy that was made before.
@@ -108,7 +178,7 @@ func TestAddLeavesCopies(t *testing.T) {
 // However many die, and whatever strangers write into their statuses, the
 // annotations keep their size, can be read again, and count nobody twice.
 func TestRecordIsBounded(t *testing.T) {
-	for _, cause := range []oom.Cause{oom.OOMKilled, oom.Killed} {
+	for _, cause := range []oom.Cause{oom.OOMKilled, oom.Killed, oom.CauseEnded} {
 		t.Run(string(cause), func(t *testing.T) { testBounds(t, cause) })
 	}
 }
@@ -123,8 +193,12 @@ func testBounds(t *testing.T, cause oom.Cause) {
 			Set: "executors", Number: int64(i * 3), Role: spark.Executor, Pod: strings.Repeat("x", 250), Cause: cause, ExitCode: &code,
 			At: metav1.NewTime(time.Unix(int64(i), 0)), Said: strings.Repeat("<&>", 60),
 		}
+		d = d.Of(strconv.FormatInt(rand.Int64(), 16)[:8])
+		if cause == oom.CauseEnded {
+			code = int32(1 + i%255)
+		}
 		if i%100 == 0 {
-			d.Set, d.Number = "pod "+strconv.FormatInt(rand.Int64(), 16), 0
+			d.Set, d.Number = "pod "+d.UID(), 0
 		}
 		record.Add(d)
 		total++
@@ -147,7 +221,7 @@ func testBounds(t *testing.T, cause oom.Cause) {
 			t.Fatalf("%d are counted of %d", got, total)
 		}
 	}
-	if got := record.Count(spark.Executor); got < total*99/100 {
+	if got := record.Count(spark.Executor); got < total*99/100 && cause != oom.CauseEnded {
 		t.Errorf("%d are counted of %d", got, total)
 	}
 }
@@ -229,7 +303,7 @@ func TestReadRefuses(t *testing.T) {
 		`nonsense`, `{"deaths":[{"role":"executor","cause":"OOMKilled","count":-3}]}`, `{"counted":{"executors":"5-1"}}`,
 		`{"counted":{"executors":"1-99999999999999999999"}}`, `{"counted":{"executors":"3,1"}}`,
 		`{"driver":{"role":"driver","cause":"ChildOOMKilled"}}`, `{"driver":{"role":"driver","cause":"Killed"}}`, `{"details":[{"cause":"OOMKilled","exitCode":137}]}`,
-		`{"deaths":[{"role":"executor","cause":"<b>","count":1}]}`, `{"details":[` + strings.Repeat(" ", oom.MaxBytes) + `]}`,
+		`{"deaths":[{"role":"executor","cause":"<b>","count":1}]}`, `{"ends":[{"exitCode":1,"count":0}]}`, `{"details":[` + strings.Repeat(" ", oom.MaxBytes) + `]}`,
 	} {
 		if _, err := oom.Read(map[string]string{annotations.OOM: text}); err == nil || !strings.Contains(err.Error(), annotations.OOM) {
 			t.Errorf("%s: %v", text, err)
@@ -275,6 +349,7 @@ func TestHolds(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	f.Add(`{"driver":{"set":"driver","role":"driver","cause":"ChildOOMKilled","exitCode":1},"details":[{"role":"executor","cause":"Killed","exitCode":137}],"deaths":[{"role":"executor","cause":"Killed","count":3}],"counted":{"executors":"0,2","":"1"},"provisional":{"executors":"5"}}`)
 	f.Add(`{"deaths":[{"role":"driver","cause":"Hung","count":1},{"role":"driver","cause":"Failed","count":9223372036854775807}],"executors":-4,"details":[{"number":-7,"role":"driver","cause":"Rejected"}]}`)
+	f.Add(`{"ends":[{"exitCode":1,"count":1}],"counted":{"executors":"4-5"},"claims":{"executors":{"5":"aaaaaaaa","4":""},"driver":{"0":"bbbbbbbb"}},"provisional":{"executors":"4-5"}}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		driver := capturedPod(t, "spark-3.5.9/driver")
 		r, err := oom.Read(map[string]string{annotations.OOM: text})
@@ -286,6 +361,8 @@ func FuzzRead(f *testing.F) {
 			{Set: "executors", Number: 5, Role: spark.Executor, Cause: oom.OOMKilled, ExitCode: &code},
 			{Set: "driver", Role: spark.Driver, Cause: oom.Killed, ExitCode: &code},
 			{Set: "pod 1", Role: spark.Executor, Cause: oom.Killed, ExitCode: &code},
+			oom.Termination{Set: "executors", Number: 5, Role: spark.Executor, Cause: oom.CauseEnded, ExitCode: &code}.Of("cccccccc"),
+			oom.Termination{Set: "executors", Number: 4, Role: spark.Executor, Cause: oom.OOMKilled, ExitCode: &code}.Of("cccccccc"),
 		} {
 			r.State(driver)
 			r.Annotations(driver, oom.Plenty)
@@ -372,7 +449,7 @@ func written(t *rapid.T, r oom.Record) oom.Record {
 	return read
 }
 
-func asJSON(t *rapid.T, r oom.Record) string {
+func asJSON(t interface{ Fatal(...any) }, r oom.Record) string {
 	text, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)

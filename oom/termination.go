@@ -1,6 +1,7 @@
 package oom
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -35,6 +36,11 @@ type Termination struct {
 	// LimitReached says that the kernel has killed a process of the container
 	// besides.
 	LimitReached bool `json:"limitReached,omitempty"`
+	// OnOutOfMemory is the option of the JVM, as far as the pod shows it, by which
+	// the JVM ends itself with ExitCode when it runs out of memory. Without words
+	// of the JVM (Said) that is a suspicion: of Killed then rather the heap than
+	// the kernel.
+	OnOutOfMemory string `json:"onOutOfMemory,omitempty"`
 
 	// Memory of Spark's container in MiB; 0 is not known. Estimated is about
 	// the heap, see [spark.Memory].
@@ -51,6 +57,9 @@ type Termination struct {
 	LocalDirsInMemory bool `json:"localDirsInMemory,omitempty"`
 	// ProbeFailure says which probe ended the container, if its cause is [Hung].
 	ProbeFailure *ProbeFailure `json:"probeFailure,omitempty"`
+
+	uid   string // of the pod, its beginning: two pods may claim one executor's number
+	quick bool   // it ended soon after its start
 }
 
 // Evidence of how a pod's containers ended.
@@ -65,6 +74,27 @@ type Evidence struct {
 // looks at the last run of each and at the one before, which is all that
 // Kubernetes keeps.
 func Terminations(evidence Evidence) []Termination {
+	return endings(evidence, func(e *ending) Cause { return e.cause() })
+}
+
+// Ended are those ends of an executor that are no deaths and no healthy ends
+// either: it ended by itself with an error. A record counts them by exit code, so
+// that it can be said what a driver gave up for.
+func Ended(evidence Evidence) []Termination {
+	return endings(evidence, func(e *ending) Cause {
+		healthy := e.code() <= 0 || e.code() == exitSIGTERM || e.lost() || e.stopped() || e.disrupted() || e.deleted()
+		if !e.sparks() || e.Role != spark.Executor || healthy || e.cause() != none {
+			return none
+		}
+		return ended
+	})
+}
+
+// IsDeath tells whether the termination is a death, and not only counted: see
+// [Ended].
+func (t *Termination) IsDeath() bool { return t.Cause != ended }
+
+func endings(evidence Evidence, cause func(*ending) Cause) []Termination {
 	pod, err := spark.PodOf(evidence.Pod)
 	if err != nil {
 		return nil
@@ -72,7 +102,7 @@ func Terminations(evidence Evidence) []Termination {
 	var all []Termination
 	add := func(e ending, restarts int32) {
 		e.Pod, e.killing = pod, evidence.Killing
-		if cause := e.cause(); cause != none {
+		if cause := cause(&e); cause != none {
 			all = append(all, e.termination(cause, restarts))
 		}
 	}
@@ -111,11 +141,13 @@ func (e *ending) termination(cause Cause, restarts int32) Termination {
 	t := Termination{
 		Role: e.Role, Container: e.container, Pod: e.Name, Cause: cause,
 		At: e.at(), Said: e.said(cause),
-		LimitReached: cause == HeapOOM && e.reason("OOMKilled"),
+		LimitReached: cause == HeapOOM && e.reason("OOMKilled"), OnOutOfMemory: e.onOutOfMemory(),
 	}
 	t.Set, t.Number = e.identity(restarts)
+	t.uid = e.shortUID()
 	if e.terminated != nil {
 		t.ExitCode = &e.terminated.ExitCode
+		t.quick = !e.terminated.StartedAt.IsZero() && e.terminated.FinishedAt.Sub(e.terminated.StartedAt.Time) <= soon
 	}
 	if e.sparks() {
 		e.describeMemory(&t)
@@ -127,7 +159,8 @@ func (e *ending) termination(cause Cause, restarts int32) Termination {
 }
 
 // identity of a termination. Spark never uses an executor's number twice; only
-// the executors that it starts itself know theirs for sure, and run once.
+// the executors that it starts itself know theirs for sure, and run once. Others
+// may claim a number, too: see [Record.Claims].
 func (e *ending) identity(restarts int32) (set string, number int64) {
 	id, ok := e.ExecutorID()
 	_, direct := e.Driver()
@@ -137,13 +170,17 @@ func (e *ending) identity(restarts int32) (set string, number int64) {
 	case ok && restarts == 0 && (direct || e.Spec.RestartPolicy == corev1.RestartPolicyNever):
 		set, number = "executors", id
 	default:
-		uid, _, _ := strings.Cut(string(e.UID), "-")
-		set, number = "pod "+uid, int64(restarts)
+		set, number = podSet("", e.shortUID()), int64(restarts)
 	}
 	if e.container != "" {
 		set += "/" + e.container
 	}
 	return set, number
+}
+
+func (e *ending) shortUID() string {
+	uid, _, _ := strings.Cut(string(e.UID), "-")
+	return uid[:min(len(uid), 8)]
 }
 
 func (e *ending) describeMemory(t *Termination) {
@@ -175,6 +212,10 @@ func (e *ending) at() metav1.Time {
 	return at
 }
 
+// soon after its start an executor ends that cannot begin at all: its JVM refuses
+// an option, or it does not find its driver's name.
+const soon = 30 * time.Second
+
 const maxSaid = 200 // bytes of what others say
 
 func (e *ending) said(cause Cause) string {
@@ -182,6 +223,8 @@ func (e *ending) said(cause Cause) string {
 	switch cause {
 	case HeapOOM, JavaOOM:
 		said = e.outOfMemory()
+	case Crashed:
+		said = e.words().Crash
 	case Disrupted:
 		said = e.Status.Reason + " " + e.Status.Message
 		for _, c := range e.Status.Conditions {
@@ -192,7 +235,9 @@ func (e *ending) said(cause Cause) string {
 		if strings.TrimSpace(said) == "" && e.lost() {
 			said = "its node or the kubelet lost it: " + e.terminated.Reason
 		}
-	case OOMKilled, ChildOOMKilled, Killed, Hung:
+	case OOMKilled, ChildOOMKilled, Killed, Hung, ended:
+	case Failed:
+		said = cmp.Or(e.Status.Message, e.words().Limit)
 	default:
 		said = e.Status.Message
 	}
@@ -200,22 +245,30 @@ func (e *ending) said(cause Cause) string {
 }
 
 // oneLine makes a stranger's text fit to be quoted: printable, on one line, not
-// longer than so many bytes.
+// longer than so many bytes; it ends with a whole word.
 func oneLine(text string, length int) string {
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' }), " ")
 	text = strings.ToValidUTF8(strings.NewReplacer(`"`, "'", `\`, "/").Replace(text), "")
 	if len(text) <= length {
 		return text
 	}
-	return strings.ToValidUTF8(text[:length-3], "") + "..."
+	const more = "\u2026" // no dots, which end a sentence
+	cut := strings.ToValidUTF8(text[:length-len(more)], "")
+	if i := strings.LastIndexByte(text[:len(cut)+1], ' '); i >= length/2 { // else it is one long word
+		cut = strings.TrimRight(text[:i], " ,;:")
+	}
+	return cut + more
 }
 
 // IsSparks tells whether Spark's own container ended.
 func (t *Termination) IsSparks() bool { return t.Container == "" }
 
+// isNumbered tells whether Number is an executor's.
+func (t *Termination) isNumbered() bool { return strings.HasPrefix(t.Set, "executors") }
+
 // Suspected tells whether memory may have been the cause, without proof.
 func (t *Termination) Suspected() bool {
-	return t.Cause == Killed && t.ExitCode != nil && *t.ExitCode == exitSIGKILL
+	return t.Cause == Killed && (t.OnOutOfMemory != "" || t.ExitCode != nil && *t.ExitCode == exitSIGKILL)
 }
 
 // SetHeap replaces the estimate of a driver's heap, in bytes, by what its
@@ -231,7 +284,7 @@ func (t *Termination) String() string {
 	who := string(t.Role)
 	if t.Role == spark.Executor {
 		who += " " + t.Pod
-		if strings.HasPrefix(t.Set, "executors") {
+		if t.isNumbered() {
 			who = fmt.Sprintf("executor %d", t.Number)
 		}
 	}
@@ -241,13 +294,13 @@ func (t *Termination) String() string {
 	return who
 }
 
-// After tells whether t ended later than other, and breaks ties for good.
+// compare puts what ended later first, and breaks ties for good: by what does not
+// change when another pod claims the same number.
 func (t *Termination) compare(other *Termination) int {
-	if d := t.At.Truncate(time.Second).Compare(other.At.Truncate(time.Second)); d != 0 {
-		return -d
-	}
-	if d := strings.Compare(t.Set, other.Set); d != 0 {
-		return d
-	}
-	return int(max(-1, min(1, other.Number-t.Number)))
+	return cmp.Or(
+		other.At.Truncate(time.Second).Compare(t.At.Truncate(time.Second)),
+		strings.Compare(t.Pod, other.Pod),
+		strings.Compare(t.Container, other.Container),
+		cmp.Compare(other.Number, t.Number),
+	)
 }

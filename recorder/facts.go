@@ -54,7 +54,7 @@ func (f *fact) about() termination { return termination{f.pod.UID, f.Set, f.Numb
 // factsOf a pod. Doubtful ones that are older than the Events that would prove
 // them are none.
 func factsOf(pod *corev1.Pod, now time.Time) (facts []fact) {
-	for _, t := range oom.Terminations(oom.Evidence{Pod: pod}) {
+	for _, t := range slices.Concat(oom.Terminations(oom.Evidence{Pod: pod}), oom.Ended(oom.Evidence{Pod: pod})) {
 		facts = append(facts, fact{Termination: t, pod: pod})
 	}
 	for _, t := range oom.Terminations(oom.Evidence{Pod: pod, Killing: true}) {

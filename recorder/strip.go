@@ -67,11 +67,8 @@ func stripAnnotations(all map[string]string) map[string]string {
 	return kept
 }
 
-// stripText keeps of a long text what the JVM says it ran out of.
-func stripText(role spark.Role, text string) string {
-	line := oom.JVMSays(role, text)
-	return strings.Clone(line[:min(len(line), 256)])
-}
+// stripText keeps of a long text what package oom understands.
+func stripText(role spark.Role, text string) string { return oom.WordsOf(role, text).String() }
 
 // environment that package spark reads.
 var environment = []string{"SPARK_DRIVER_BIND_ADDRESS", "SPARK_EXECUTOR_ID", "SPARK_EXECUTOR_MEMORY", "SPARK_EXECUTOR_CORES"}
@@ -89,12 +86,25 @@ func stripContainers(all []corev1.Container, sparks spark.Pod) []corev1.Containe
 		kept[i].VolumeMounts = stripMounts(sparks)
 		kept[i].RestartPolicy, kept[i].RestartPolicyRules = c.RestartPolicy, c.RestartPolicyRules
 		for _, e := range c.Env {
-			if slices.Contains(environment, e.Name) || e.Name == spark.LocalDirsEnv && len(kept[i].VolumeMounts) > 0 {
-				kept[i].Env = append(kept[i].Env, corev1.EnvVar{Name: e.Name, Value: e.Value})
+			if value, ok := stripEnv(e, len(kept[i].VolumeMounts) > 0); ok {
+				kept[i].Env = append(kept[i].Env, corev1.EnvVar{Name: e.Name, Value: value})
 			}
 		}
 	}
 	return kept
+}
+
+// stripEnv keeps what is read: of the JVM's options only those by which it ends
+// itself, and the local directories if one of them lies in memory.
+func stripEnv(e corev1.EnvVar, inMemory bool) (value string, keep bool) {
+	switch {
+	case slices.Contains(environment, e.Name), e.Name == spark.LocalDirsEnv && inMemory:
+		return e.Value, true
+	case strings.HasPrefix(e.Name, spark.JavaOptionEnvPrefix), slices.Contains(oom.JavaOptionsEnv, e.Name):
+		value = oom.EndsItself(e.Value)
+		return value, value != ""
+	}
+	return "", false
 }
 
 // stripMounts keeps those of local directories in memory.
@@ -195,5 +205,5 @@ func stripTermination(role spark.Role, t *corev1.ContainerStateTerminated) *core
 	if t == nil {
 		return nil
 	}
-	return &corev1.ContainerStateTerminated{ExitCode: t.ExitCode, Reason: t.Reason, FinishedAt: t.FinishedAt, ContainerID: t.ContainerID, Message: stripText(role, t.Message)}
+	return &corev1.ContainerStateTerminated{ExitCode: t.ExitCode, Reason: t.Reason, StartedAt: t.StartedAt, FinishedAt: t.FinishedAt, ContainerID: t.ContainerID, Message: stripText(role, t.Message)}
 }

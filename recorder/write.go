@@ -49,6 +49,7 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 	if driver.Pod != nil && !r.records(driver) {
 		return nil
 	}
+	facts = slices.DeleteFunc(slices.Clone(facts), func(f fact) bool { return !f.IsDeath() && over(driver, f) })
 	before := r.read(driver)
 	if news := r.news(before, facts); len(news) > 0 && !slices.ContainsFunc(news, r.recent) && !r.backlog.Allow() {
 		return errBacklog
@@ -73,7 +74,7 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 	}
 	certain = slices.DeleteFunc(latest(certain), func(f fact) bool {
 		stands := len(r.news(before, []fact{f})) > 0 || record.Holds(&f.Termination) || record.Unknowable(&f.Termination)
-		return !r.recent(f) || !stands
+		return !r.recent(f) || !stands || !f.IsDeath()
 	})
 	switch {
 	case errors.Is(err, errGone):
@@ -85,6 +86,16 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 		r.tell(driver, &record, certain)
 	}
 	return err
+}
+
+// over tells whether the driver had ended when one of its executors did, which is
+// then how executors end without a driver.
+func over(driver spark.Pod, f fact) bool {
+	if driver.Pod == nil {
+		return true
+	}
+	status := driver.ContainerStatus()
+	return status != nil && status.State.Terminated != nil && !f.At.Before(&status.State.Terminated.FinishedAt)
 }
 
 // patient with an application: what fails may succeed soon.

@@ -43,9 +43,17 @@ def seen():
 
 
 def ended(pod):
-    """The kubelet's word, which tenants cannot write, beside the record."""
-    statuses = pod.get("status", {}).get("containerStatuses", [])
-    return any(s["state"].get("terminated", {}).get("exitCode", 0) != 0 for s in statuses)
+    """Asks the status about Spark's container, and about no other: tenants cannot
+    write it, unlike the record. A driver that never ran has only the phase."""
+    sparks = [c["name"] for c in pod["spec"]["containers"]
+              if any(e["name"] == "SPARK_DRIVER_BIND_ADDRESS" for e in c.get("env", []))]
+    for status in pod["status"].get("containerStatuses", []):
+        if status["name"] in sparks:
+            if "terminated" in status["state"]:
+                return status["state"]["terminated"]["exitCode"] != 0
+            if "running" in status["state"]:
+                return False
+    return pod["status"].get("phase") == "Failed"
 
 
 forgotten = set()

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 var forgotten sync.Map // of UIDs: the same driver is seen again and again
@@ -59,12 +60,20 @@ func look(seen any) {
 	})
 }
 
-// ended asks the kubelet's word, which tenants cannot write, beside the record.
+// ended asks the status about Spark's container, and about no other: tenants
+// cannot write it, unlike the record. A driver that never ran has only the phase.
 func ended(pod *corev1.Pod) bool {
-	for _, status := range pod.Status.ContainerStatuses {
-		if t := status.State.Terminated; t != nil && t.ExitCode != 0 {
-			return true
+	driver, err := spark.PodOf(pod)
+	if err != nil {
+		return false
+	}
+	if status := driver.ContainerStatus(); status != nil {
+		switch state := status.State; {
+		case state.Terminated != nil:
+			return state.Terminated.ExitCode != 0
+		case state.Running != nil:
+			return false
 		}
 	}
-	return false
+	return pod.Status.Phase == corev1.PodFailed
 }

@@ -1,0 +1,19 @@
+package oom
+
+// CauseEnded is that of the terminations of [Ended].
+const CauseEnded = ended
+
+// Of is the termination as one of a pod with this UID.
+func (t Termination) Of(uid string) Termination {
+	t.uid = uid
+	return t
+}
+
+// Quick is the termination as one soon after its start.
+func (t Termination) Quick() Termination {
+	t.quick = true
+	return t
+}
+
+// UID of the termination's pod.
+func (t Termination) UID() string { return t.uid }
