@@ -261,8 +261,11 @@ func (a *adviser) moreBesideHeap() string {
 	case a.Role == spark.Executor && !a.isDefaultOverhead():
 		// spark.memory.offHeap.size and spark.executor.pyspark.memory are part of the
 		// limit, and Spark keeps the use of both within their sizes.
-		by, unset := roundUp(max(a.smaller()/4, minOverhead), 128), a.defaultOverhead(a.HeapMiB)
-		return a.raise(name, by) + fmt.Sprintf(" (if it is not set, Spark takes %s: set %s)", memory(unset), memory(roundUp(unset+by, 100))) + a.fewerCores() + "." + a.where() + a.fits(by)
+		by, unset, text := roundUp(max(a.smaller()/4, minOverhead), 128), a.defaultOverhead(a.HeapMiB), ""
+		if unset < a.rest() {
+			text = fmt.Sprintf(" (if it is not set, Spark takes %s: set %s)", memory(unset), memory(roundUp(unset+by, 100)))
+		}
+		return a.raise(name, by) + text + a.fewerCores() + "." + a.where() + a.fits(by)
 	}
 	next := moreOverhead(a.rest())
 	return a.set(Change{Setting: name, Now: memory(a.rest()), Next: memory(next)}) + a.fewerCores() + "." + a.where() + a.fits(next-a.rest())
@@ -355,9 +358,7 @@ func (a *adviser) javaOOM() string {
 	if !found {
 		remedy = "Its log says of what"
 	}
-	if strings.Contains(remedy, "%s") {
-		remedy = fmt.Sprintf(remedy, a.name("extraJavaOptions"))
-	}
+	remedy = strings.NewReplacer("%[1]s", a.name("extraJavaOptions"), "%[2]s", a.name("memoryOverhead")).Replace(remedy)
 	return join(a.who()+"'s JVM ran out of something that is not its heap"+a.quote()+".", a.howMany, "More heap does not help.", remedy+".")
 }
 

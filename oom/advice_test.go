@@ -46,9 +46,15 @@ var (
 		{"heap fills the limit", func(t *oom.Termination) { t.HeapMiB = t.LimitMiB }},
 		{"local files in memory", func(t *oom.Termination) { t.LocalDirsInMemory = true }},
 		{"off-heap memory", func(t *oom.Termination) { t.LimitMiB, t.HeapMiB = 40960, 8192 }},
-		{"broadcast", func(t *oom.Termination) { t.Said = "java.lang.OutOfMemoryError: Not enough memory to build and broadcast the table to all worker nodes. As a workaround, you can either disable broadcast by setting spark.sql.autoBroadcastJoinThreshold to -1" }},
-		{"startup probe of ours", func(t *oom.Termination) { t.ProbeFailure = &oom.ProbeFailure{Probe: "startup", Injected: true, PeriodSeconds: 10, FailureThreshold: 60} }},
-		{"liveness probe of the user", func(t *oom.Termination) { t.ProbeFailure = &oom.ProbeFailure{Probe: "liveness", PeriodSeconds: 10, FailureThreshold: 3} }},
+		{"broadcast", func(t *oom.Termination) {
+			t.Said = "java.lang.OutOfMemoryError: Not enough memory to build and broadcast the table to all worker nodes. As a workaround, you can either disable broadcast by setting spark.sql.autoBroadcastJoinThreshold to -1"
+		}},
+		{"startup probe of ours", func(t *oom.Termination) {
+			t.ProbeFailure = &oom.ProbeFailure{Probe: "startup", Injected: true, PeriodSeconds: 10, FailureThreshold: 60}
+		}},
+		{"liveness probe of the user", func(t *oom.Termination) {
+			t.ProbeFailure = &oom.ProbeFailure{Probe: "liveness", PeriodSeconds: 10, FailureThreshold: 3}
+		}},
 		{"one core", func(t *oom.Termination) { t.Cores = 1 }},
 		{"a JVM that ends itself", func(t *oom.Termination) { t.OnOutOfMemory = "-XX:OnOutOfMemoryError" }},
 		{"resource profile", func(t *oom.Termination) { t.Profile = "2" }},

@@ -79,14 +79,24 @@ func (s settings) where() string {
 	return ""
 }
 
+const tooLong = "One object would have needed more than 2 GiB, and no heap is large enough for it: split the data into more partitions, or broadcast and collect less"
+
 // javaLimits are OutOfMemoryErrors that are not about the heap, in HotSpot's
 // words, and what helps.
 var javaLimits = []struct{ words, remedy string }{
-	{"Requested array size exceeds VM limit", "One object would have needed more than 2 GiB, and no heap is large enough for it: split the data into more partitions, or broadcast and collect less"},
-	{"Metaspace", "Raise -XX:MaxMetaspaceSize in %s"},
-	{"Compressed class space", "Raise -XX:CompressedClassSpaceSize in %s"},
-	{"Direct buffer memory", "Raise -XX:MaxDirectMemorySize in %s; it is as large as the heap where it is not set"},
-	{"direct buffer", "Raise -XX:MaxDirectMemorySize in %s; it is as large as the heap where it is not set"},                        // "Cannot reserve N bytes of direct buffer memory", since Java 17
+	{"Requested array size exceeds VM limit", tooLong},
+	{"Required array length", tooLong},                  // jdk.internal.util.ArraysSupport
+	{"Required length exceeds implementation", tooLong}, // java.lang.AbstractStringBuilder and others
+	{"UTF16 String size", tooLong},
+	{"Overflow: String length", tooLong},
+	{"hugeCapacity", tooLong},
+	{"Map failed", "The node ran out of memory or of memory maps (vm.max_map_count): map fewer files at a time, or run fewer tasks at a time"},
+	{"Out of swap space", "The node ran out of memory: give the pod a node with more, or run fewer tasks at a time"},
+	{"Native memory allocation", "The node or the container ran out of memory: raise %[2]s, or run fewer tasks at a time"},
+	{"Metaspace", "Raise -XX:MaxMetaspaceSize in %[1]s"},
+	{"Compressed class space", "Raise -XX:CompressedClassSpaceSize in %[1]s"},
+	{"Direct buffer memory", "Raise -XX:MaxDirectMemorySize in %[1]s; it is as large as the heap where it is not set"},
+	{"direct buffer", "Raise -XX:MaxDirectMemorySize in %[1]s; it is as large as the heap where it is not set"},                     // "Cannot reserve N bytes of direct buffer memory", since Java 17
 	{"unable to create", "There were too many threads or processes for the node's limit of process ids: run fewer tasks at a time"}, // "unable to create (new) native thread"
 }
 
