@@ -84,7 +84,7 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 		}
 		return nil
 	case err == nil, errors.Is(err, errRefused), !r.patient(app):
-		r.tell(driver, &record, certain)
+		r.tell(driver, &record, certain, err == nil)
 	}
 	return err
 }
