@@ -3,6 +3,7 @@ package recorder
 import (
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestManyDeathsHaveFewEvents(t *testing.T) {
 		at = at.Add(3 * time.Second)
 		executor := died(t, "../oom/testdata/causes/oomkilled-executor.txtar")
 		executor.Name, executor.Namespace, executor.UID = fmt.Sprintf("exec-%d", i+1), "spark", types.UID(fmt.Sprint("exec-", i))
-		executor.Labels[spark.ApplicationLabel], executor.Labels[spark.ExecutorIDLabel] = driver.Labels[spark.ApplicationLabel], fmt.Sprint(i+1)
+		executor.Labels[spark.ApplicationLabel], executor.Labels[spark.ExecutorIDLabel] = driver.Labels[spark.ApplicationLabel], strconv.Itoa(i+1)
 		executor.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: driver.Name, UID: driver.UID, Controller: new(true)}}
 		executor.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(at)
 		at = at.Add(time.Millisecond)

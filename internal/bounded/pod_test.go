@@ -3,6 +3,7 @@ package bounded
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -82,7 +83,7 @@ func TestWhatIsReadStays(t *testing.T) {
 	p := decode("spark-3.5.9/driver")
 	for i := range 100 {
 		p.Labels[fmt.Sprintf("a-%d", i)] = "x"
-		p.OwnerReferences = append(p.OwnerReferences, metav1.OwnerReference{Name: fmt.Sprint(i), Controller: new(i == 99)})
+		p.OwnerReferences = append(p.OwnerReferences, metav1.OwnerReference{Name: strconv.Itoa(i), Controller: new(i == 99)})
 	}
 	p.Labels["kyuubi-unique-tag"] = "tag"
 	kept := everything.Pod(p)

@@ -47,7 +47,7 @@ func bloat(v reflect.Value, depth int) {
 	if depth > 2 {
 		n = 2
 	}
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // of no other kind is a field of a pod
 	case reflect.String:
 		switch v.Interface().(type) {
 		case string, types.UID, corev1.PodConditionType:
