@@ -17,9 +17,9 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// maxWatches of one namespace each. Where more opt in, one watch of all
-// namespaces costs the API server less.
-const maxWatches = 100
+// maxWatches of one namespace each. Where more opt in, one watch sees all pods:
+// an API server lets 100 calls be under way on a connection, and a watch is one.
+const maxWatches = 50
 
 // namespaced is a watch of the pods of a namespace, or with "" of all.
 type namespaced struct {
