@@ -40,7 +40,7 @@ func TestWhatIsKeptIsDue(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ok := false
+		var ok bool
 		if f.Engine, ok = g.Engine(driver); !ok {
 			t.Error("it is no engine")
 		}
