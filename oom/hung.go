@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -37,6 +38,21 @@ func probeFailure(pod spark.Pod) *ProbeFailure {
 		}
 	}
 	return failure
+}
+
+// InjectedProbes are what [Injects] reads of a stamp, in a form that it reads
+// alike; "" if the webhook set no such probe.
+func InjectedProbes(stamp string) string {
+	var set []string
+	for _, probe := range []string{"startup", "liveness"} {
+		if Injects(stamp, probe) {
+			set = append(set, `"`+probe+`Probe"`)
+		}
+	}
+	if len(set) == 0 {
+		return ""
+	}
+	return `{"set":[` + strings.Join(set, ",") + `]}`
 }
 
 // Injects tells whether the stamp annotations.Injected says that the webhook set
