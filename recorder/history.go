@@ -15,14 +15,15 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// podsWatched are Spark's pods, by a watch that goes on where it was. A
+// podsWatched are Spark's pods of a namespace, by a watch that goes on where it was. A
 // reflector goes on by itself where a watch ends in good order, or where the next
 // one is refused with 429. After any other trouble it lists all anew, and a list
 // does not tell who died and was deleted meanwhile. The API server's history
 // does, whichever server is asked. So all trouble is told as one of the two,
 // unless that history is gone.
-func (r *recorder) podsWatched() *cache.ListWatch {
-	pods := r.Client.CoreV1().Pods(metav1.NamespaceAll)
+func (r *recorder) podsWatched(namespace string, by *namespaced) *cache.ListWatch {
+	pods := r.Client.CoreV1().Pods(namespace)
+	ended := func(barren bool) *apierrors.StatusError { return r.ended(by, barren) }
 	const selector = spark.RoleLabel + " in (driver,executor)"
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
@@ -34,12 +35,12 @@ func (r *recorder) podsWatched() *cache.ListWatch {
 			w, err := pods.Watch(ctx, options)
 			switch {
 			case err == nil:
-				return goingOn(w, options.SendInitialEvents != nil, r.ended), nil
+				return goingOn(w, options.SendInitialEvents != nil, ended), nil
 			case options.SendInitialEvents != nil || historyGone(err): // it is a list, or must be
 				return nil, err
 			}
-			r.blind.failed(r.now())
-			r.failed("watch", err)
+			by.blind.failed(r.now())
+			r.failed("watch", err, "namespace", namespace)
 			return nil, apierrors.NewTooManyRequestsError(err.Error())
 		},
 	}
@@ -57,14 +58,14 @@ const maxBarren = 5
 var errBarren = errors.New("the watch ended at once and told nothing")
 
 // ended is told of each watch's end, and says whether to list anew.
-func (r *recorder) ended(barren bool) *apierrors.StatusError {
+func (r *recorder) ended(by *namespaced, barren bool) *apierrors.StatusError {
 	if !barren {
-		r.barren.Store(0)
+		by.barren.Store(0)
 		return nil
 	}
-	r.blind.failed(r.now())
+	by.blind.failed(r.now())
 	r.failed("watch", errBarren)
-	if r.barren.Add(1)%maxBarren == 0 {
+	if by.barren.Add(1)%maxBarren == 0 {
 		return apierrors.NewInternalError(errBarren)
 	}
 	return nil

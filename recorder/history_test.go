@@ -93,7 +93,7 @@ func TestWatchCannotBegin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := recording(t, dead(t, ""))
 			s.PrependWatchReactor("pods", func(kubetesting.Action) (bool, watch.Interface, error) { return true, nil, test.err })
-			_, err := s.podsWatched().WatchWithContext(t.Context(), test.options)
+			_, err := s.podsWatched("", s.pods.at("")).WatchWithContext(t.Context(), test.options)
 			if same := errors.Is(err, test.err); same != test.same || same == apierrors.IsTooManyRequests(err) {
 				t.Errorf("%v", err)
 			}
@@ -112,7 +112,7 @@ func TestBarrenWatches(t *testing.T) {
 		lists := 0
 		for i := range 3 * maxBarren {
 			from := watch.NewFake()
-			going := goingOn(from, false, s.ended)
+			going := goingOn(from, false, func(barren bool) *apierrors.StatusError { return s.ended(s.pods.at(""), barren) })
 			if i < maxBarren {
 				time.Sleep(time.Minute)
 			}

@@ -1,11 +1,8 @@
 package recorder
 
 import (
-	"context"
 	"sync"
 	"time"
-
-	"k8s.io/client-go/tools/cache"
 )
 
 // outage of the watch. A reflector tells of failures only, and tries again at
@@ -32,10 +29,4 @@ func (o *outage) lasts(now time.Time) bool {
 	o.mutex.Lock()
 	defer o.mutex.Unlock()
 	return now.Sub(o.last) <= outageGap && now.Sub(o.since) >= maxBlind
-}
-
-func (r *recorder) watchFailed(ctx context.Context, reflector *cache.Reflector, err error) {
-	r.metrics.errors.WithLabelValues("watch").Inc()
-	r.blind.failed(r.now())
-	cache.DefaultWatchErrorHandler(ctx, reflector, err)
 }

@@ -22,7 +22,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -35,8 +34,11 @@ import (
 // Config of a recorder.
 type Config struct {
 	Client kubernetes.Interface
-	// Everywhere records in all namespaces; otherwise in those that opted in to
-	// the webhook with the label spark-vitals.io/inject.
+	// Namespaces whose pods are seen and recorded, whatever their labels. None
+	// means those that opted in to the webhook with the label
+	// spark-vitals.io/inject.
+	Namespaces []string
+	// Everywhere records in all namespaces, and pods that opted out, too.
 	Everywhere bool
 	// ReadConfigMaps reads a dead driver's heap from its ConfigMap.
 	ReadConfigMaps bool
@@ -82,16 +84,15 @@ type recorder struct {
 	metrics    *metrics
 	facts      facts
 	queue      workqueue.TypedRateLimitingInterface[application]
-	pods       cache.SharedIndexInformer
-	namespaces cache.SharedIndexInformer
+	pods       watches
+	namespaces namespaces
 	told       *lru.Cache
 	tellings   workqueue.TypedRateLimitingInterface[*telling]
 	untold     atomic.Int64 // tellings that are not done
 	backlog    *rate.Limiter
 	turns      turns
 	ending     atomic.Bool
-	barren     atomic.Int32 // watches in a row that told nothing
-	blind      outage
+	ready      atomic.Bool
 	instance   string
 	now        func() time.Time
 }
@@ -106,25 +107,19 @@ func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
 		r.instance = fieldManager
 	}
 	r.instance = fmt.Sprintf("%.100s-%d", r.instance, os.Getpid())
-	r.pods = cache.NewSharedIndexInformerWithOptions(cache.ToListWatcherWithWatchListSemantics(r.podsWatched(), c.Client), &corev1.Pod{}, cache.SharedIndexInformerOptions{
-		ResyncPeriod: c.Reconcile,
-		Indexers:     cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc, byApplication: applicationIndex},
-	})
-	r.namespaces = informers.NewSharedInformerFactoryWithOptions(c.Client, 0, selecting(annotations.Inject+" in (enabled,audit)")).Core().V1().Namespaces().Informer()
-	_, err := r.pods.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    r.saw,
-		UpdateFunc: r.changed,
-		DeleteFunc: r.gone,
-	})
-	_, inErr := r.namespaces.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: r.optsIn})
+	r.pods.of = map[string]*namespaced{}
 	registry.MustRegister(newMissed(r.missedInjections), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "spark_vitals_deaths_waiting", Help: "Deaths that are to be written now and are not written yet, and Events that are not told yet.",
 	}, func() float64 { return float64(r.facts.due(r.now())) + float64(r.untold.Load()) }))
-	return r, errors.Join(err, inErr,
-		r.pods.SetTransform(strip),
-		r.pods.SetWatchErrorHandlerWithContext(r.watchFailed),
-		r.namespaces.SetTransform(stripNamespace),
-	)
+	errs := []error{r.knowNamespaces()}
+	watched := c.Namespaces
+	if len(watched) == 0 && c.Everywhere {
+		watched = []string{metav1.NamespaceAll}
+	}
+	for _, namespace := range watched {
+		errs = append(errs, r.watch(namespace))
+	}
+	return r, errors.Join(errs...)
 }
 
 // retries slow down for each item by itself, and for all together.
@@ -133,33 +128,6 @@ func retries[T comparable]() workqueue.TypedRateLimiter[T] {
 		workqueue.NewTypedItemExponentialFailureRateLimiter[T](firstRetry, lastRetry),
 		&workqueue.TypedBucketRateLimiter[T]{Limiter: rate.NewLimiter(50, 500)},
 	)
-}
-
-func selecting(selector string) informers.SharedInformerOption {
-	return informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = selector })
-}
-
-func stripNamespace(object any) (any, error) {
-	if n, ok := object.(*corev1.Namespace); ok {
-		return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: n.Name, ResourceVersion: n.ResourceVersion}}, nil
-	}
-	return object, nil
-}
-
-const byApplication = "application"
-
-func applicationIndex(object any) ([]string, error) {
-	p := object.(*corev1.Pod)
-	return []string{p.Namespace + "/" + p.Labels[spark.ApplicationLabel]}, nil
-}
-
-// podsOf an application that are in the cache.
-func (r *recorder) podsOf(app application) (pods []*corev1.Pod) {
-	found, _ := r.pods.GetIndexer().ByIndex(byApplication, app.namespace+"/"+app.id)
-	for _, o := range found {
-		pods = append(pods, o.(*corev1.Pod))
-	}
-	return pods
 }
 
 // changed pods are others where a list found another one of the same name, and
@@ -184,16 +152,6 @@ func (r *recorder) gone(object any) {
 	r.saw(object)
 }
 
-// optsIn a namespace, with the pods that are there.
-func (r *recorder) optsIn(object any) {
-	if n, ok := object.(*corev1.Namespace); ok {
-		pods, _ := r.pods.GetIndexer().ByIndex(cache.NamespaceIndex, n.Name)
-		for _, p := range pods {
-			r.saw(p)
-		}
-	}
-}
-
 // saw a pod: as it was added, changed or deleted, or as it still is.
 func (r *recorder) saw(object any) {
 	p, ok := object.(*corev1.Pod)
@@ -209,8 +167,8 @@ func (r *recorder) saw(object any) {
 	if pod.Role == spark.Executor {
 		delay = waitAtLeast + rand.N(waitAtMost-waitAtLeast)
 	}
-	if !r.Everywhere && !r.optedIn(p.Namespace) {
-		delay = optInWait // what is older is found by optsIn, if it is still there
+	if !r.recordsIn(p.Namespace) {
+		delay = optInWait // what is older is found by again, if it is still there
 		facts = slices.DeleteFunc(facts, func(f fact) bool { return r.now().Sub(f.At.Time) > time.Minute })
 	}
 	if len(facts) == 0 {
@@ -224,21 +182,17 @@ func (r *recorder) saw(object any) {
 	r.queue.AddAfter(app, delay+turn)
 }
 
-func (r *recorder) optedIn(namespace string) bool {
-	_, found, _ := r.namespaces.GetIndexer().GetByKey(namespace)
-	return found
-}
-
 // missedInjections are pods that run without the webhook's stamp where it
 // should have been, by namespace.
 func (r *recorder) missedInjections() map[string]int {
 	n := map[string]int{}
-	for _, o := range r.pods.GetIndexer().List() {
-		p := o.(*corev1.Pod)
-		_, stamped := p.Annotations[annotations.Injected]
-		over := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-		if !stamped && !over && p.Annotations[annotations.Inject] != "disabled" && r.optedIn(p.Namespace) {
-			n[p.Namespace]++
+	for _, namespace := range r.namespaces.all() {
+		for _, p := range r.podsIn(namespace) {
+			_, stamped := p.Annotations[annotations.Injected]
+			over := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+			if !stamped && !over && p.Annotations[annotations.Inject] != "disabled" {
+				n[namespace]++
+			}
 		}
 	}
 	return n
@@ -251,9 +205,15 @@ func (r *recorder) work(ctx context.Context) {
 		if shutdown {
 			return
 		}
-		switch err := r.attempt(ctx, app); {
+		err := errUnlisted
+		if r.listed(app.namespace) {
+			err = r.attempt(ctx, app)
+		}
+		switch {
 		case err == nil:
 			r.queue.Forget(app)
+		case errors.Is(err, errUnlisted):
+			r.queue.AddAfter(app, waitAtMost)
 		case errors.Is(err, errBacklog):
 			r.queue.AddAfter(app, rand.N(backlogWait))
 		case errors.Is(err, errRefused) && r.queue.NumRequeues(app) >= patience:
@@ -305,6 +265,9 @@ func (r *recorder) finish(ctx context.Context) {
 		tasks := new(errgroup.Group)
 		tasks.SetLimit(workers)
 		for _, app := range r.facts.applications() {
+			if !r.listed(app.namespace) {
+				continue
+			}
 			tasks.Go(func() error {
 				err := r.attempt(ctx, app) // is logged
 				if err != nil && !errors.Is(err, errBacklog) && !errors.Is(err, errRefused) {
@@ -340,16 +303,22 @@ func Run(ctx context.Context, c Config) error {
 
 func (r *recorder) run(ctx context.Context) error {
 	tasks := new(errgroup.Group)
-	tasks.Go(func() error { r.namespaces.RunWithContext(ctx); return nil })
 	// Only then the pods, so that it is known which of them to record.
-	if !cache.WaitForCacheSync(ctx.Done(), r.namespaces.HasSynced) {
+	if !r.namespaces.run(ctx, tasks) {
 		return tasks.Wait()
 	}
-	tasks.Go(func() error { r.pods.RunWithContext(ctx); return nil })
-	if !cache.WaitForCacheSync(ctx.Done(), r.pods.HasSynced) {
-		return tasks.Wait()
-	}
-	r.Log.Info("recording", "everywhere", r.Everywhere, "pods", len(r.pods.GetIndexer().ListKeys()))
+	r.runWatches(ctx, tasks)
+	tasks.Go(func() error {
+		first := r.pods.all()
+		for _, w := range first {
+			if !cache.WaitForCacheSync(ctx.Done(), w.HasSynced) {
+				return nil
+			}
+		}
+		r.ready.Store(true)
+		r.Log.Info("recording", "everywhere", r.Everywhere, "watches", len(first))
+		return nil
+	})
 	// A patch under way is not taken back, for a while.
 	writing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -372,9 +341,9 @@ func (r *recorder) health() http.Handler {
 	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		switch {
-		case !r.pods.HasSynced():
+		case !r.ready.Load():
 			http.Error(w, "Spark's pods are not listed yet", http.StatusServiceUnavailable)
-		case r.blind.lasts(r.now()):
+		case r.isBlind(r.now()):
 			http.Error(w, "Spark's pods cannot be watched", http.StatusServiceUnavailable)
 		}
 	})

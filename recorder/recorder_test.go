@@ -60,8 +60,8 @@ func recording(t *testing.T, p *corev1.Pod, others ...runtime.Object) *site {
 // see the pod as a watch would tell of it.
 func (s *site) see(t *testing.T, p *corev1.Pod) {
 	t.Helper()
-	object, _ := strip(p)
-	if err := s.pods.GetIndexer().Add(object); err != nil {
+	object := strip(p)
+	if err := s.pods.at(p.Namespace).GetIndexer().Add(object); err != nil {
 		t.Fatal(err)
 	}
 	s.saw(object)
@@ -251,8 +251,7 @@ func TestUnansweredWrite(t *testing.T) {
 	}
 	s.tellAll(t)
 	s.want(t, "DriverOOMKilled", 0, 0)
-	object, _ := strip(s.driver(t))
-	if err := s.pods.GetIndexer().Update(object); err != nil {
+	if err := s.pods.at("spark").GetIndexer().Update(strip(s.driver(t))); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.work(t); err != nil {
@@ -314,7 +313,7 @@ func TestForgedState(t *testing.T) {
 			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 		}
 		s := recording(t, p)
-		driver, err := stripped(p)
+		driver, err := spark.PodOf(strip(p))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -350,10 +349,10 @@ func TestOptIn(t *testing.T) {
 		t.Fatalf("%d facts of where nobody opted in", n)
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "spark"}}
-	if err := s.namespaces.GetIndexer().Add(namespace); err != nil {
+	if err := s.namespaces.watched.GetIndexer().Add(namespace); err != nil {
 		t.Fatal(err)
 	}
-	s.optsIn(namespace)
+	s.follow(namespace.Name)
 	if err := s.work(t); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"sigs.k8s.io/yaml"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/internal/generate"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -51,6 +53,18 @@ func TestStrippedTellsTheSame(t *testing.T) {
 	}
 }
 
+// Whatever its owner makes of a pod, little of it is kept.
+func TestStripIsSmall(t *testing.T) {
+	p := generate.Bloated(spark.Driver, spark.DriverContainer)
+	for _, key := range append(annotations.Death, annotations.Inject, annotations.Injected, oom.ExitException) {
+		p.Annotations[key] = strings.Repeat("java.lang.OutOfMemoryError", 9<<10)
+	}
+	p.Annotations[annotations.OOM] = strings.Repeat("x", oom.MaxBytes)
+	if text, _ := json.Marshal(strip(p)); len(text) > 100<<10 {
+		t.Errorf("%d bytes remain", len(text))
+	}
+}
+
 func terminationsOf(p *corev1.Pod, killing bool) []oom.Termination {
 	e := oom.Evidence{Pod: p, Killing: killing}
 	return slices.Concat(oom.Terminations(e), oom.Ended(e))
@@ -76,11 +90,7 @@ func podOf(t *testing.T, p *corev1.Pod) spark.Pod {
 
 func stripOf(t *testing.T, p *corev1.Pod) *corev1.Pod {
 	t.Helper()
-	stripped, err := strip(p.DeepCopy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return stripped.(*corev1.Pod)
+	return strip(p.DeepCopy())
 }
 
 // died is the pod of a golden of package oom.

@@ -13,7 +13,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/spark-vitals/spark-vitals/internal/bounded"
+	"github.com/spark-vitals/spark-vitals/internal/paged"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -24,6 +27,9 @@ const (
 	oldest = time.Hour
 	// The API server's limit for an Event's note.
 	maxNote = 1024
+	// Deaths of an application that have an Event each, and how often there is one
+	// of all that follow: as many as a kubelet lets through for an object.
+	ownEvents, eventsPause = 25, 5 * time.Minute
 )
 
 // telling is one Event that is to be told.
@@ -33,17 +39,29 @@ type telling struct {
 	pod         *corev1.Pod // that died
 	driver      string      // "" without one
 	counts      bool        // whoever creates this Event counts the death
+	deaths      int         // of the application, where they have no Event each
 	ambiguous   bool        // an attempt may have succeeded unknown to us
 }
 
 // tell of deaths that stand on their driver, or cannot.
-func (r *recorder) tell(driver spark.Pod, record *oom.Record, facts []fact) {
+func (r *recorder) tell(driver spark.Pod, record *oom.Record, facts []fact, stand bool) {
+	deaths := 0
+	for _, d := range record.Deaths {
+		deaths += d.Count
+	}
 	for _, f := range facts {
+		t := telling{driver: driver.Name}
+		if last := f.Role == spark.Driver && f.IsSparks() && !driver.Restarts(); deaths > ownEvents && !last {
+			t.deaths = deaths
+		}
 		text := record.Advice(&f.Termination, driver)
 		for _, owner := range sparkApplications(driver.Pod) {
-			r.event(owner, f, text, telling{driver: driver.Name})
+			r.event(owner, f, text, t)
 		}
-		r.event(reference(driver.Pod), f, text, telling{driver: driver.Name, counts: true})
+		// Without an Event of its own a death is counted by who wrote it, and what
+		// cannot be written by each.
+		t.counts = t.deaths == 0 || !stand || record.Unknowable(&f.Termination) || r.turns.isMine(driver.UID, &f.Termination)
+		r.event(reference(driver.Pod), f, text, t)
 	}
 }
 
@@ -71,6 +89,10 @@ func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t te
 		return
 	}
 	r.told.Add(name, struct{}{})
+	if t.deaths > 0 {
+		name = manyName(about, &f.Termination)
+		note = fmt.Sprintf("%d deaths of this application so far. After %d there is one Event in %s. One of the last: %s", t.deaths, ownEvents, eventsPause, note)
+	}
 	related := reference(f.pod)
 	t.termination, t.pod = &f.Termination, f.pod
 	t.Event = &eventsv1.Event{
@@ -82,8 +104,18 @@ func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t te
 		Reason:              reason(&f.Termination),
 		Regarding:           about,
 		Related:             &related,
-		Note:                strings.ToValidUTF8(note[:min(len(note), maxNote)], ""),
+		Note:                bounded.Cut(note, maxNote),
 		Type:                corev1.EventTypeWarning,
+	}
+	if t.deaths > 0 {
+		if t.counts {
+			r.count(&t)
+		}
+		if _, told := r.told.Get(name); told {
+			return
+		}
+		t.counts = false
+		r.told.Add(name, struct{}{})
 	}
 	r.untold.Add(1)
 	r.tellings.Add(&t)
@@ -182,6 +214,12 @@ func eventName(about corev1.ObjectReference, pod *corev1.Pod, t *oom.Termination
 	return fmt.Sprintf("%.200s.%x", about.Name, sum[:8])
 }
 
+// manyName is the name of the one Event about an object in eventsPause.
+func manyName(about corev1.ObjectReference, t *oom.Termination) string {
+	sum := sha256.Sum256(fmt.Append(nil, about.UID, "many", t.At.Truncate(eventsPause).Unix()))
+	return fmt.Sprintf("%.200s.%x", about.Name, sum[:8])
+}
+
 func reference(pod *corev1.Pod) corev1.ObjectReference {
 	return corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
 }
@@ -199,7 +237,7 @@ func sparkApplications(driver *corev1.Pod) (all []corev1.ObjectReference) {
 // killings are the Events by which a kubelet told of stopping containers: Normal
 // ones that have a budget of their own, so they come through. An error means that
 // the API server may tell them later.
-func (r *recorder) killings(ctx context.Context, doubtful []fact) ([]corev1.Event, error) {
+func (r *recorder) killings(ctx context.Context, doubtful []fact) (found []corev1.Event, err error) {
 	if len(doubtful) == 0 {
 		return nil, nil
 	}
@@ -210,13 +248,28 @@ func (r *recorder) killings(ctx context.Context, doubtful []fact) ([]corev1.Even
 	if !slices.ContainsFunc(doubtful, func(f fact) bool { return f.pod.UID != one.UID }) {
 		selector["involvedObject.uid"] = string(one.UID)
 	}
-	list, err := r.Client.CoreV1().Events(one.Namespace).List(ctx, metav1.ListOptions{FieldSelector: selector.String()})
+	events := r.Client.CoreV1().Events(one.Namespace)
+	list := func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+		return events.List(ctx, options)
+	}
+	_, err = paged.Each(ctx, metav1.ListOptions{FieldSelector: selector.String()}, list, func(o runtime.Object) error {
+		if e := o.(*corev1.Event); slices.ContainsFunc(doubtful, func(f fact) bool { return f.pod.UID == e.InvolvedObject.UID }) && len(found) < maxKillings {
+			found = append(found, corev1.Event{
+				InvolvedObject: corev1.ObjectReference{UID: e.InvolvedObject.UID, FieldPath: bounded.Text(e.InvolvedObject.FieldPath)},
+				LastTimestamp:  e.LastTimestamp,
+			})
+		}
+		return nil
+	})
 	if err != nil {
 		r.failed("killing", err, "namespace", one.Namespace, "pod", one.Name)
 		return nil, err
 	}
-	return list.Items, nil
+	return found, nil
 }
+
+// maxKillings that are looked at. A kubelet tells of each container's end once.
+const maxKillings = 10000
 
 // provenBy an Event: it is about Spark's container, and from just before its
 // end; of an earlier run of a container that restarts in place it would be older.

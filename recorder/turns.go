@@ -45,12 +45,18 @@ func (t *turns) wrote(driver types.UID, all []oom.Termination) {
 	t.second.Store(false)
 }
 
+// isMine tells whether this replica wrote a death, as far as it was answered.
+func (t *turns) isMine(driver types.UID, death *oom.Termination) bool {
+	_, mine := t.mine.Get(turn(driver, death))
+	return mine
+}
+
 // found deaths written, by this replica or by another. Old ones say nothing of
 // who writes now: they may be this replica's own, of before it was restarted.
 func (t *turns) found(driver types.UID, record *oom.Record, facts []fact, now time.Time) {
 	for i := range facts {
 		f := &facts[i].Termination
-		if _, mine := t.mine.Get(turn(driver, f)); !mine && record.Holds(f) && now.Sub(f.At.Time) < time.Minute {
+		if !t.isMine(driver, f) && record.Holds(f) && now.Sub(f.At.Time) < time.Minute {
 			t.second.Store(true)
 		}
 	}

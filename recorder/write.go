@@ -32,6 +32,8 @@ var (
 	errGone = errors.New("the driver is gone")
 	// errRefused: somebody does not allow the write, and hardly will soon.
 	errRefused = errors.New("the write is refused")
+	// errUnlisted: the pods of its namespace are not listed yet.
+	errUnlisted = errors.New("the namespace's pods are not listed yet")
 	// errBacklog: the deaths are old ones, and others are being written.
 	errBacklog = errors.New("old deaths wait for each other")
 )
@@ -40,7 +42,7 @@ var (
 // An error means that they are to be written again. They are told of once they
 // stand there, or if that takes long; whoever tells first counts.
 func (r *recorder) write(ctx context.Context, app application, facts []fact) error {
-	if !r.Everywhere && !r.optedIn(app.namespace) {
+	if !r.recordsIn(app.namespace) {
 		return nil
 	}
 	// One watch tells of all pods in their order, so the cache knew the driver
@@ -83,7 +85,7 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 		}
 		return nil
 	case err == nil, errors.Is(err, errRefused), !r.patient(app):
-		r.tell(driver, &record, certain)
+		r.tell(driver, &record, certain, err == nil)
 	}
 	return err
 }
@@ -267,16 +269,7 @@ func (r *recorder) patch(ctx context.Context, driver spark.Pod, all map[string]s
 	if err != nil {
 		return driver, err
 	}
-	return stripped(p)
-}
-
-// stripped is a pod as the cache would hold it.
-func stripped(p *corev1.Pod) (spark.Pod, error) {
-	object, err := strip(p)
-	if err != nil {
-		return spark.Pod{}, err
-	}
-	return spark.PodOf(object.(*corev1.Pod))
+	return spark.PodOf(strip(p))
 }
 
 func outcomeOf(err error) string {
@@ -323,7 +316,7 @@ func (r *recorder) live(ctx context.Context, driver spark.Pod) (spark.Pod, int, 
 			room -= len(key) + len(value)
 		}
 	}
-	pod, err := stripped(p)
+	pod, err := spark.PodOf(strip(p))
 	if err != nil {
 		return spark.Pod{}, 0, errGone
 	}

@@ -50,6 +50,7 @@ func certsKeepCommand() *cobra.Command {
 				return err
 			}
 			k.Log = logger(command.ErrOrStderr(), &level)
+			limitMemory(k.Log)
 			return keep(command.Context(), &k, metricsBind, healthBind)
 		},
 	}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
+	"github.com/spark-vitals/spark-vitals/internal/paged"
 	"github.com/spark-vitals/spark-vitals/recorder"
 )
 
@@ -42,6 +43,7 @@ Two replicas lose nothing when one of them is away, and write nothing twice.`,
 				return err
 			}
 			c.Log = logger(command.ErrOrStderr(), &level)
+			limitMemory(c.Log)
 			klog.SetSlogLogger(c.Log) // client-go's
 			if c.Client, err = recorderClient(config); err != nil {
 				return err
@@ -51,6 +53,7 @@ Two replicas lose nothing when one of them is away, and write nothing twice.`,
 	}
 	flags := command.Flags()
 	flags.BoolVar(&c.Everywhere, "everywhere", false, "record in all namespaces, not only where the label spark-vitals.io/inject is enabled or audit")
+	flags.StringSliceVar(&c.Namespaces, "namespaces", nil, "see and record the pods of these namespaces only, whatever their labels")
 	flags.BoolVar(&c.ReadConfigMaps, "read-configmaps", false, "read spark.driver.memory of a dead driver from its ConfigMap, instead of estimating it")
 	flags.DurationVar(&c.Reconcile, "reconcile", 10*time.Minute, "how often all pods are looked at again")
 	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
@@ -64,6 +67,7 @@ Two replicas lose nothing when one of them is away, and write nothing twice.`,
 // limited by the recorder, and how many the API server admits by its own
 // priority and fairness.
 func recorderClient(config *rest.Config) (kubernetes.Interface, error) {
+	config = paged.Bound(config)
 	config.QPS = -1
 	config.UserAgent = "spark-vitals-recorder/" + version
 	config.ContentType = runtime.ContentTypeProtobuf

@@ -36,6 +36,7 @@ are read anew for each release.`
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
 			c.Log = logger(command.ErrOrStderr(), &level)
+			limitMemory(c.Log)
 			if err := configureGateway(&c, kind, file); err != nil || check {
 				return err
 			}

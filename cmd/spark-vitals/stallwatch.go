@@ -32,6 +32,7 @@ webhook nothing is watched. Of several replicas one works.`,
 				return fmt.Errorf("--calls-per-second is %g; it must be 1 or more", c.CallsPerSecond)
 			}
 			c.Log = logger(command.ErrOrStderr(), &level)
+			limitMemory(c.Log)
 			klog.SetSlogLogger(c.Log) // client-go's
 			if c.Namespace, err = ownNamespace(c.Namespace); err != nil {
 				return err

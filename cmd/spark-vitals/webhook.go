@@ -2,14 +2,11 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/webhook"
@@ -75,11 +72,4 @@ func readPolicy(file string) (*policy.Policy, error) {
 		return nil, fmt.Errorf("policy %s:\n%w", file, err)
 	}
 	return parsed, nil
-}
-
-// logger logs JSON lines, for us and for the libraries that log through logr.
-func logger(to io.Writer, level slog.Leveler) *slog.Logger {
-	handler := slog.NewJSONHandler(to, &slog.HandlerOptions{Level: level})
-	ctrllog.SetLogger(logr.FromSlogHandler(handler))
-	return slog.New(handler)
 }

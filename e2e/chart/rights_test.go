@@ -39,7 +39,8 @@ subjects: [{kind: ServiceAccount, name: spark-vitals-recorder, namespace: spark-
 // The manifests for those without Helm grant what the chart grants, right by
 // right, with each of the values that change them.
 func TestManifestsGrantTheSame(t *testing.T) {
-	recorder := manifest(t, "recorder/role.yaml") + fmt.Sprintf(bindRecorder, "spark-vitals-recorder")
+	recorder := manifest(t, "recorder/role.yaml") + fmt.Sprintf(bindRecorder, "spark-vitals-recorder") + fmt.Sprintf(bindRecorder, "spark-vitals-recorder-namespaces")
+	confined := strings.ReplaceAll(strings.Replace(recorder, "name: spark-vitals-recorder-namespaces}", "name: spark-vitals-recorder-namespace}", 1), "kind: ClusterRoleBinding", "kind: RoleBinding\nmetadata: {namespace: spark}")
 	everywhere := manifest(t, "stall/watch/role.yaml")
 	somewhere := strings.Replace(everywhere, "kind: ClusterRoleBinding\nmetadata: {", "kind: RoleBinding\nmetadata: {namespace: spark, ", 1)
 	for _, test := range []struct {
@@ -47,6 +48,7 @@ func TestManifestsGrantTheSame(t *testing.T) {
 	}{
 		{"recorder", `{}`, recorder + fmt.Sprintf(bindRecorder, "spark-vitals-recorder-configmaps")},
 		{"recorder", `{recorder: {readConfigMaps: false}}`, recorder},
+		{"recorder", `{recorder: {readConfigMaps: false, namespaces: [spark]}}`, confined},
 		{"stallwatch", `{stallwatch: {enabled: true}}`, everywhere},
 		{"stallwatch", `{stallwatch: {enabled: true, namespaces: [spark]}}`, somewhere},
 		{

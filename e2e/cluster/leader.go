@@ -161,8 +161,10 @@ func (r *Leader) Stop() { r.last().stop(30 * time.Second) }
 func (r *Leader) Kill() { r.last().kill() }
 
 // Memory that its process has used at most, in bytes.
-func (r *Leader) Memory() (bytes int64) {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.process.cmd.Process.Pid))
+func (r *Leader) Memory() (bytes int64) { return memory(r.process.cmd.Process.Pid) }
+
+func memory(pid int) (bytes int64) {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if _, after, ok := strings.Cut(string(status), "VmHWM:"); ok {
 		_, _ = fmt.Sscan(after, &bytes)
 	}

@@ -20,7 +20,7 @@ import (
 const RecorderAccount = "spark-vitals-recorder"
 
 // AllowRecorder makes a service account with the recorder's ClusterRoles of
-// these names, and returns a kubeconfig for it. Server is where the recorder
+// these names, and the right to see which namespaces opted in, and returns a kubeconfig for it. Server is where the recorder
 // finds the API server, over TLS with a certificate of the cluster's authority;
 // "" for where it is.
 func (c *ControlPlane) AllowRecorder(ctx context.Context, namespace, server string, roles ...string) (kubeconfig string, err error) {
@@ -44,7 +44,7 @@ func (c *ControlPlane) grant(ctx context.Context, namespace string, roles []stri
 	if err := c.Apply(ctx, "recorder/role.yaml"); err != nil {
 		return err
 	}
-	for _, name := range roles {
+	for _, name := range append(roles, RecorderAccount+"-namespaces") {
 		binding := &rbacv1.ClusterRoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: name + "-" + namespace},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
@@ -146,6 +146,9 @@ func get(ctx context.Context, url string) (string, error) {
 
 // Pid of the recorder's process.
 func (r *Recorder) Pid() int { return r.process.cmd.Process.Pid }
+
+// Memory that its process has used at most, in bytes.
+func (r *Recorder) Memory() (bytes int64) { return memory(r.Pid()) }
 
 // Log is the file that the recorder logs to.
 func (r *Recorder) Log() string { return r.process.log }

@@ -187,7 +187,7 @@ func always() sync.Locker { return new(sync.RWMutex).RLocker() }
 // now the other is killed and started again, the API server refuses every fourth
 // call, watches break off, and users edit the drivers. With -short 100 die.
 func TestNothingLostNothingTwice(t *testing.T) {
-	drivers, each := 20, 100
+	drivers, each := 80, 25 // as many as have an Event each
 	if testing.Short() {
 		drivers, each = 4, 25
 	}

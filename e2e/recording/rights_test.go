@@ -5,8 +5,10 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
 
@@ -73,6 +75,37 @@ func TestReadConfigMaps(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	if n := metric(t, r, "spark_vitals_recorder_errors_total", ""); n != 0 {
+		t.Errorf("%v calls failed", n)
+	}
+}
+
+// Confined to a namespace, the rights that it has there suffice, and it has none
+// elsewhere. It records there whether or not the namespace opted in.
+func TestConfined(t *testing.T) {
+	namespace, other := site(t, ""), "confined-other"
+	const account = "spark-vitals-confined"
+	for name, labels := range map[string]map[string]string{account: nil, other: {annotations.Inject: "enabled"}} {
+		if err := controlPlane.Namespace(t.Context(), name, labels); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(kubelet.CoreV1().ServiceAccounts(account).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{}))(t)
+	for _, name := range []string{role, role + "-namespace"} {
+		must(kubelet.RbacV1().RoleBindings(namespace).Create(t.Context(), &rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: account, Name: account}},
+		}, metav1.CreateOptions{}))(t)
+	}
+	confined := must(controlPlane.KubeconfigOf(must(controlPlane.As(t.Context(), account, account))(t)))(t)
+	r := startWith(t, confined, "--namespaces="+namespace)
+	out := die(t, driver(t, other, "out"), "OOMKilled", 137)
+	in := die(t, driver(t, namespace, "in"), "OOMKilled", 137)
+	eventually(t, "the death is recorded and told", func() bool { return live(t, in).Annotations[annotations.State] != "" && told(t, in) != "" })
+	if got := live(t, out).Annotations; got[annotations.State] != "" {
+		t.Errorf("recorded elsewhere: %v", got)
+	}
+	if n := metric(t, r, "spark_vitals_recorder_errors_total", `call="event"`) + metric(t, r, "spark_vitals_recorder_errors_total", `call="record"`); n != 0 {
 		t.Errorf("%v calls failed", n)
 	}
 }

@@ -15,7 +15,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/bounded"
 	"github.com/spark-vitals/spark-vitals/internal/elected"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -57,11 +59,25 @@ func Run(ctx context.Context, c Config) error {
 	}
 	return elected.Job{
 		Name: name, API: c.API, Namespace: c.Namespace, Namespaces: c.Namespaces,
-		Pods:    cache.ByObject{Label: engines, Transform: cache.TransformStripManagedFields()},
+		Pods: cache.ByObject{Label: engines}, Keep: reading.Transform,
 		Workers: workers, MetricsBindAddress: c.MetricsBindAddress, HealthProbeBindAddress: c.HealthProbeBindAddress,
 		Metrics: l.metrics.all(), Log: c.Log,
 	}.Run(ctx, l, l.watch(), source.TypedFunc[key](l.resume))
 }
+
+// reading is what the releaser keeps of a driver that it watches.
+var reading = bounded.Reading{Annotation: func(_ spark.Role, key, value string) (string, bool) {
+	switch key {
+	case annotations.State:
+		return bounded.Text(value), true
+	case annotations.Released: // a longer one is none of ours
+		return bounded.Cut(value, maxMark), true
+	}
+	return "", false
+}}
+
+// maxMark is the longest mark of a release that is read, in bytes.
+const maxMark = 16 << 10
 
 // selector of drivers that a gateway launched.
 func selector(label string) (labels.Selector, error) {

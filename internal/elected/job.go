@@ -11,9 +11,11 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -24,6 +26,8 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/spark-vitals/spark-vitals/internal/paged"
 )
 
 // Key of a pod: one of that name may come again, this one cannot.
@@ -45,6 +49,8 @@ type Job struct {
 	// Namespaces whose pods it sees; none means all. Of these, Pods says which.
 	Namespaces []string
 	Pods       cache.ByObject
+	// Keep returns what is kept of a pod.
+	Keep toolscache.TransformFunc
 	// Workers at once. Each has Timeout for a pod, unless that is 0.
 	Workers int
 	Timeout time.Duration
@@ -63,7 +69,7 @@ func (j Job) Run(ctx context.Context, loop reconcile.TypedReconciler[Key], watch
 			j.Pods.Namespaces[namespace] = cache.Config{}
 		}
 	}
-	mgr, err := manager.New(j.API, manager.Options{
+	mgr, err := manager.New(paged.Bound(j.API), manager.Options{
 		Scheme:                        clientgoscheme.Scheme,
 		Logger:                        logr.FromSlogHandler(j.Log.Handler()),
 		Metrics:                       metricsserver.Options{BindAddress: j.MetricsBindAddress},
@@ -72,7 +78,7 @@ func (j Job) Run(ctx context.Context, loop reconcile.TypedReconciler[Key], watch
 		LeaderElectionID:              j.Name,
 		LeaderElectionNamespace:       j.Namespace,
 		LeaderElectionReleaseOnCancel: true,
-		Cache:                         cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Pod{}: j.Pods}},
+		Cache:                         cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Pod{}: j.Pods}, NewInformer: j.informer},
 	})
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", j.Name, err)
@@ -100,4 +106,9 @@ func (j Job) Run(ctx context.Context, loop reconcile.TypedReconciler[Key], watch
 		}
 	}
 	return mgr.Start(ctx)
+}
+
+// informer of pods, the only objects that are watched.
+func (j Job) informer(of toolscache.ListerWatcher, object runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
+	return toolscache.NewSharedIndexInformer(paged.ListWatch(of, j.Keep), object, resync, indexers)
 }

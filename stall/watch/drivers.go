@@ -1,15 +1,14 @@
 package watch
 
 import (
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/bounded"
 	"github.com/spark-vitals/spark-vitals/internal/elected"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -111,57 +110,23 @@ func (l *loop) wanted(p *corev1.Pod) (pod spark.Pod, after time.Duration, starte
 	return pod, after, started
 }
 
-// strip takes everything from a driver's pod that is not read here, so that the
-// drivers of a cluster fit into memory. It is a cache.TransformFunc.
-func strip(object any) (any, error) {
-	p, ok := object.(*corev1.Pod)
-	if !ok {
-		return object, nil
-	}
-	stripped := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Name: p.Name, Namespace: p.Namespace, UID: p.UID, ResourceVersion: p.ResourceVersion, DeletionTimestamp: p.DeletionTimestamp,
-			Labels: map[string]string{}, Annotations: map[string]string{},
-		},
-		Spec:   corev1.PodSpec{HostNetwork: p.Spec.HostNetwork},
-		Status: corev1.PodStatus{Phase: p.Status.Phase, PodIP: p.Status.PodIP, HostIP: p.Status.HostIP, StartTime: p.Status.StartTime},
-	}
-	keep(stripped.Labels, p.Labels, spark.RoleLabel, spark.ApplicationLabel)
-	keep(stripped.Annotations, p.Annotations, annotations.LogStallAfter, annotations.Stalled)
-	if _, err := policy.ParseLogStall(stripped.Annotations[annotations.LogStallAfter]); err != nil {
-		return stripped, nil //nolint:nilerr // it is not watched, so no more of it is read
-	}
-	pod, err := spark.PodOf(p)
-	if err != nil {
-		return stripped, nil //nolint:nilerr // it is none of Spark's, and not read
-	}
-	c := pod.Container()
-	var ui []corev1.ContainerPort
-	if port, ok := pod.Port(spark.UIPort); ok {
-		ui = []corev1.ContainerPort{{Name: spark.UIPort, ContainerPort: port}}
-	}
-	// The name alone may not show that it is Spark's; here it is the only one.
-	stripped.Spec.Containers = []corev1.Container{{Name: c.Name, Ports: ui, Args: []string{string(pod.Role)}}}
-	if s := pod.ContainerStatus(); s != nil {
-		stripped.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: s.Name, State: corev1.ContainerState{Running: s.State.Running}}}
-	}
-	if i := slices.IndexFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled }); i >= 0 {
-		stripped.Status.Conditions = p.Status.Conditions[i : i+1 : i+1]
-	}
-	return stripped, nil
+// reading is what the stall watch keeps of a driver: all of it only where it is
+// watched.
+var reading = bounded.Reading{
+	Wants: func(p *corev1.Pod) bool {
+		_, err := policy.ParseLogStall(p.Annotations[annotations.LogStallAfter])
+		return err == nil
+	},
+	Annotation: func(_ spark.Role, key, value string) (string, bool) {
+		switch {
+		case key != annotations.LogStallAfter && key != annotations.Stalled:
+			return "", false
+		case len(value) > longest:
+			return "too long", true
+		}
+		return value, true
+	},
 }
 
 // longest value that is kept; ours are shorter.
 const longest = 4 << 10
-
-// keep the values of keys. One that is too long is none of ours.
-func keep(in, of map[string]string, keys ...string) {
-	for _, key := range keys {
-		if value, ok := of[key]; ok {
-			if len(value) > longest {
-				value = "too long"
-			}
-			in[key] = value
-		}
-	}
-}

@@ -57,10 +57,10 @@ func Run(ctx context.Context, c Config) error {
 	return elected.Job{
 		Name: name, API: c.API, Namespace: c.Namespace, Namespaces: c.Namespaces,
 		Pods: cache.ByObject{
-			Label:     labels.SelectorFromSet(labels.Set{spark.RoleLabel: string(spark.Driver)}),
-			Field:     fields.OneTermEqualSelector("status.phase", string(corev1.PodRunning)),
-			Transform: strip,
+			Label: labels.SelectorFromSet(labels.Set{spark.RoleLabel: string(spark.Driver)}),
+			Field: fields.OneTermEqualSelector("status.phase", string(corev1.PodRunning)),
 		},
+		Keep:    reading.Transform,
 		Workers: workers, Timeout: time.Minute, MetricsBindAddress: c.MetricsBindAddress, HealthProbeBindAddress: c.HealthProbeBindAddress,
 		Metrics: []prometheus.Collector{l.metrics}, Log: c.Log,
 	}.Run(ctx, l, l.watch())

@@ -1,0 +1,184 @@
+package bounded
+
+import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/lru"
+
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// container of Spark's.
+func container(pod spark.Pod, c *corev1.Container) corev1.Container {
+	kept := corev1.Container{
+		Name: Name(c.Name), Args: arguments(c.Args), Env: environment(c.Env),
+		LivenessProbe: probe(c.LivenessProbe), StartupProbe: probe(c.StartupProbe),
+		RestartPolicy: c.RestartPolicy,
+	}
+	if r := resources(&c.Resources); r != nil {
+		kept.Resources = *r
+	}
+	if len(c.RestartPolicyRules) > 0 { // that there are some is what is read
+		kept.RestartPolicyRules = make([]corev1.ContainerRestartRule, 1)
+	}
+	kept.VolumeMounts = mounts(pod)
+	if port, ok := pod.Port(spark.UIPort); ok {
+		kept.Ports = []corev1.ContainerPort{{Name: spark.UIPort, ContainerPort: port}}
+	}
+	return kept
+}
+
+// mounts are those of Spark's local directories that lie in memory.
+func mounts(pod spark.Pod) (kept []corev1.VolumeMount) {
+	dirs := pod.LocalDirsInMemory()
+	for _, m := range pod.Container().VolumeMounts {
+		if slices.Contains(dirs, m.MountPath) && len(kept) < maxOthers {
+			kept = append(kept, corev1.VolumeMount{Name: Name(m.Name), MountPath: Text(m.MountPath)})
+		}
+	}
+	return kept
+}
+
+// variables that are read.
+var variables = []string{
+	"SPARK_DRIVER_BIND_ADDRESS", "SPARK_EXECUTOR_ID", "SPARK_EXECUTOR_MEMORY", "SPARK_EXECUTOR_CORES",
+	"SPARK_APPLICATION_ID", "SPARK_USER_NAME", spark.LocalDirsEnv,
+}
+
+// environment keeps the last of each variable that is read, for that one counts,
+// and options by which the JVM is told what to do when it is out of memory.
+func environment(all []corev1.EnvVar) (kept []corev1.EnvVar) {
+	options := 0
+	for i, e := range all {
+		switch {
+		case slices.Contains(variables, e.Name):
+			if slices.ContainsFunc(all[i+1:], func(later corev1.EnvVar) bool { return later.Name == e.Name }) {
+				continue
+			}
+		case strings.Contains(e.Value, "OutOfMemoryError") && options < maxOthers:
+			options++
+		default:
+			continue
+		}
+		one := corev1.EnvVar{Name: Name(e.Name), Value: around(e.Value, "OutOfMemoryError")}
+		if e.ValueFrom != nil { // that it is from elsewhere is what is read
+			one.ValueFrom = &corev1.EnvVarSource{}
+		}
+		kept = append(kept, one)
+	}
+	return kept
+}
+
+// around is a text, or of a long one the part around a word.
+func around(text, word string) string {
+	if i := strings.Index(text, word); len(text) > maxText && i > maxText/2 {
+		text = text[i-maxText/2:]
+	}
+	return strings.ToValidUTF8(Text(text), "")
+}
+
+// flags whose first value is read.
+var flags = []string{"--class", "--proxy-user", "--driver-memory"}
+
+// arguments keeps the first, which says the role, and what the flags say; a
+// program's own arguments may be secrets.
+func arguments(all []string) (kept []string) {
+	confs := 0
+	for i, argument := range all {
+		value := ""
+		if i+1 < len(all) {
+			value = all[i+1]
+		}
+		memory := argument == "--conf" && confs < maxOthers && (strings.HasPrefix(value, "spark.driver.memory") || strings.HasPrefix(value, "spark.kubernetes.memoryOverheadFactor"))
+		switch {
+		case memory:
+			confs++
+			kept = append(kept, argument, Text(value))
+		case i+1 < len(all) && slices.Contains(flags, argument) && !slices.Contains(kept, argument):
+			kept = append(kept, argument, Text(value))
+		case i == 0:
+			kept = append(kept, Text(argument))
+		}
+	}
+	return kept
+}
+
+// memories are shared by the pods that ask for the same: such a list takes more
+// room than the rest of a container.
+var memories = lru.New(1024)
+
+func memory(all corev1.ResourceList) corev1.ResourceList {
+	memory, ok := all[corev1.ResourceMemory]
+	if !ok {
+		return nil
+	}
+	size := memory.String()
+	if shared, ok := memories.Get(size); ok {
+		return shared.(corev1.ResourceList)
+	}
+	list := corev1.ResourceList{corev1.ResourceMemory: memory}
+	memories.Add(size, list)
+	return list
+}
+
+func resources(r *corev1.ResourceRequirements) *corev1.ResourceRequirements {
+	if r == nil {
+		return nil
+	}
+	return &corev1.ResourceRequirements{Limits: memory(r.Limits), Requests: memory(r.Requests)}
+}
+
+func probe(p *corev1.Probe) *corev1.Probe {
+	if p == nil {
+		return nil
+	}
+	return &corev1.Probe{PeriodSeconds: p.PeriodSeconds, FailureThreshold: p.FailureThreshold}
+}
+
+// statuses of Spark's container, and of others that died.
+func (r Reading) statuses(role spark.Role, sparks *corev1.Container, all []corev1.ContainerStatus) (kept []corev1.ContainerStatus) {
+	others := 0
+	for i := range all {
+		s := &all[i]
+		now, last := s.State.Terminated, s.LastTerminationState.Terminated
+		if s.Name != sparks.Name {
+			if !died(now) && !died(last) || others == maxStatuses {
+				continue
+			}
+			others++
+		}
+		one := corev1.ContainerStatus{Name: Name(s.Name), RestartCount: s.RestartCount}
+		one.State.Terminated, one.LastTerminationState.Terminated = r.termination(role, now), r.termination(role, last)
+		if last != nil && last.ContainerID == s.ContainerID {
+			one.ContainerID = Name(s.ContainerID)
+		}
+		if s.Name == sparks.Name {
+			one.State.Running = s.State.Running
+			if in := resources(s.Resources); in != nil && !in.Limits.Memory().Equal(*sparks.Resources.Limits.Memory()) {
+				one.Resources = in // it was resized
+			}
+		}
+		kept = append(kept, one)
+	}
+	return kept
+}
+
+func died(t *corev1.ContainerStateTerminated) bool {
+	return t != nil && (t.ExitCode != 0 || t.Reason != "Completed")
+}
+
+func (r Reading) termination(role spark.Role, t *corev1.ContainerStateTerminated) *corev1.ContainerStateTerminated {
+	if t == nil {
+		return nil
+	}
+	kept := &corev1.ContainerStateTerminated{ExitCode: t.ExitCode, Reason: Name(t.Reason), StartedAt: t.StartedAt, FinishedAt: t.FinishedAt, ContainerID: Name(t.ContainerID)}
+	if r.Message != nil {
+		kept.Message = Text(r.Message(role, t.Message))
+	}
+	return kept
+}
+
+func uid(of types.UID) types.UID { return types.UID(Name(string(of))) }

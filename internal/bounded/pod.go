@@ -1,0 +1,192 @@
+// Package bounded says what the jobs that watch pods keep of one in memory.
+// Everybody who may create pods chooses their size, up to 1.5 MB each, and in any
+// namespace; so every field that is kept has a bound. An ordinary pod is kept
+// with all that packages spark, oom, gateway and stall read of it.
+package bounded
+
+import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// The bounds. Pods that Spark makes stay far below them.
+const (
+	maxText     = 1 << 10 // bytes of a value
+	maxName     = 253     // bytes of a name, as the API server allows for most objects
+	maxLabels   = 32
+	maxOwners   = 8
+	maxStatuses = 8 // of containers that ended, beside Spark's
+	maxOthers   = 8 // of anything else that is a list
+)
+
+// Reading is what a job reads of a pod beside what package spark reads.
+type Reading struct {
+	// Wants tells whether more than the metadata and the phase of a pod is read;
+	// nil wants all.
+	Wants func(*corev1.Pod) bool
+	// Annotation returns what is kept of an annotation, if anything is.
+	Annotation func(role spark.Role, key, value string) (kept string, ok bool)
+	// Message returns what is kept of a termination message; nil keeps nothing.
+	Message func(role spark.Role, text string) string
+}
+
+// Pod is what is kept of a pod: some 3 kB of an ordinary one. It shares nothing
+// large with the pod. Keeping it again changes nothing.
+func (r Reading) Pod(p *corev1.Pod) *corev1.Pod {
+	role := spark.Role(p.Labels[spark.RoleLabel])
+	kept := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: Name(p.Name), Namespace: p.Namespace, UID: p.UID, ResourceVersion: p.ResourceVersion,
+			CreationTimestamp: p.CreationTimestamp, DeletionTimestamp: p.DeletionTimestamp, DeletionGracePeriodSeconds: p.DeletionGracePeriodSeconds,
+			Labels: labels(p.Labels), Annotations: r.annotations(role, p.Annotations), OwnerReferences: owners(p.OwnerReferences),
+		},
+		Status: corev1.PodStatus{Phase: p.Status.Phase},
+	}
+	pod, err := spark.PodOf(p)
+	if err != nil || r.Wants != nil && !r.Wants(p) {
+		return kept
+	}
+	sparks := pod.Container()
+	kept.Spec = corev1.PodSpec{
+		RestartPolicy:                 p.Spec.RestartPolicy,
+		TerminationGracePeriodSeconds: p.Spec.TerminationGracePeriodSeconds,
+		HostNetwork:                   p.Spec.HostNetwork,
+		Containers:                    []corev1.Container{container(pod, sparks)},
+		Resources:                     resources(p.Spec.Resources),
+		Volumes:                       volumes(pod),
+	}
+	status := &p.Status
+	kept.Status = corev1.PodStatus{
+		Phase: status.Phase, Reason: Text(status.Reason), Message: Text(status.Message),
+		PodIP: Name(status.PodIP), PodIPs: addresses(status.PodIPs), HostIP: Name(status.HostIP), StartTime: status.StartTime,
+		Conditions:            conditions(status.Conditions),
+		InitContainerStatuses: r.statuses(role, sparks, status.InitContainerStatuses),
+		ContainerStatuses:     r.statuses(role, sparks, status.ContainerStatuses),
+	}
+	return kept
+}
+
+// Transform is a cache.TransformFunc that keeps of a pod what is read.
+func (r Reading) Transform(object any) (any, error) {
+	if p, ok := object.(*corev1.Pod); ok {
+		return r.Pod(p), nil
+	}
+	return object, nil
+}
+
+// Text is a text, or the beginning of a long one.
+func Text(text string) string { return Cut(text, maxText) }
+
+// Name is a name, or the beginning of what is too long for one.
+func Name(name string) string { return Cut(name, maxName) }
+
+// Cut is a text, or the beginning of one that is longer than the limit.
+func Cut(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return strings.ToValidUTF8(strings.Clone(text[:limit]), "")
+}
+
+// labels are all of a pod, or of too many first those that a submitter or Spark
+// may have written.
+func labels(all map[string]string) map[string]string {
+	if len(all) <= maxLabels {
+		return all // the API server bounds keys and values
+	}
+	keys := make([]string, 0, len(all))
+	for key := range all {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, func(a, b string) int {
+		if sparks(a) != sparks(b) {
+			return map[bool]int{true: -1, false: 1}[sparks(a)]
+		}
+		return strings.Compare(a, b)
+	})
+	kept := make(map[string]string, maxLabels)
+	for _, key := range keys[:maxLabels] {
+		kept[key] = all[key]
+	}
+	return kept
+}
+
+func sparks(label string) bool {
+	return strings.Contains(label, "spark") || strings.Contains(label, "kyuubi")
+}
+
+func (r Reading) annotations(role spark.Role, all map[string]string) map[string]string {
+	kept := map[string]string{}
+	for key, value := range all {
+		if value, ok := r.Annotation(role, key, value); ok {
+			kept[key] = value
+		}
+	}
+	return kept
+}
+
+// owners, among them the one that controls the pod.
+func owners(all []metav1.OwnerReference) (kept []metav1.OwnerReference) {
+	controls := slices.IndexFunc(all, func(o metav1.OwnerReference) bool { return o.Controller != nil && *o.Controller })
+	for i, o := range all {
+		if i == controls || len(kept) < maxOwners-1 || len(kept) < maxOwners && controls < i {
+			o.APIVersion, o.Kind, o.Name, o.UID = Name(o.APIVersion), Name(o.Kind), Name(o.Name), uid(o.UID)
+			kept = append(kept, o)
+		}
+	}
+	return kept
+}
+
+// addresses of a pod: one of each family.
+func addresses(all []corev1.PodIP) (kept []corev1.PodIP) {
+	for _, ip := range all[:min(len(all), maxOthers)] {
+		kept = append(kept, corev1.PodIP{IP: Name(ip.IP)})
+	}
+	return kept
+}
+
+// volumes are the one of Spark's ConfigMap, and those in memory, which count as
+// the container's.
+func volumes(pod spark.Pod) (kept []corev1.Volume) {
+	name := pod.ConfigMap()
+	for _, v := range pod.Spec.Volumes {
+		switch {
+		case v.ConfigMap != nil && name != "" && v.ConfigMap.Name == name:
+			name = ""
+			source := corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: Name(v.ConfigMap.Name)}}}
+			kept = append(kept, corev1.Volume{Name: Name(v.Name), VolumeSource: source})
+		case v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory && len(kept) < maxOthers:
+			source := corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: v.EmptyDir.Medium, SizeLimit: v.EmptyDir.SizeLimit}}
+			kept = append(kept, corev1.Volume{Name: Name(v.Name), VolumeSource: source})
+		}
+	}
+	return kept
+}
+
+// conditions that tell of disruptions and when the pod was scheduled, and the one
+// that changed last.
+func conditions(all []corev1.PodCondition) (kept []corev1.PodCondition) {
+	last := -1
+	for i, c := range all {
+		if last < 0 || c.LastTransitionTime.After(all[last].LastTransitionTime.Time) {
+			last = i
+		}
+	}
+	for i, c := range all {
+		read := c.Type == corev1.DisruptionTarget || c.Type == corev1.PodReady || c.Type == corev1.PodScheduled
+		if i != last && (!read || len(kept) >= maxOthers) {
+			continue
+		}
+		one := corev1.PodCondition{Type: corev1.PodConditionType(Name(string(c.Type))), Status: corev1.ConditionStatus(Name(string(c.Status))), LastTransitionTime: c.LastTransitionTime}
+		if c.Type == corev1.DisruptionTarget {
+			one.Reason, one.Message = Text(c.Reason), Text(c.Message)
+		}
+		kept = append(kept, one)
+	}
+	return kept
+}

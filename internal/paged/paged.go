@@ -1,0 +1,159 @@
+// Package paged lists and watches objects whose size strangers choose: in pages
+// that are bounded in bytes, of each of which only what is read is kept.
+//
+// Where the API server streams lists (WatchList), a reflector asks for no list
+// and gets one object at a time. Where it does not, a reflector's own list of
+// everything is whole in memory, and however few objects a page has, they may have
+// 1.5 MB each.
+package paged
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+)
+
+const (
+	// maxPage is the most of a page that is read, in bytes. An object has 1.5 MB
+	// at most, so one always fits.
+	maxPage = 4 << 20
+	// Objects of the first page, and of any: 400 ordinary pods of Spark's are
+	// 3.6 MB. A page that is too large is asked for again with a quarter of its
+	// objects; the pages after it grow again, to half of that one or a few.
+	firstPage, largestPage, aFew = 100, 400, 50
+)
+
+// errTooLarge says that a page has more than maxPage bytes.
+var errTooLarge = fmt.Errorf("the page has more than %d MiB", maxPage>>20)
+
+// Bound is a configuration of the API server whose clients read no page that is
+// too large; see [ListWatch].
+func Bound(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return bounded{next} })
+	return config
+}
+
+type bounded struct{ http.RoundTripper }
+
+// RoundTrip is http.RoundTripper's. A page is read here, and not by client-go,
+// which logs an error about each one that ends early.
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := b.RoundTripper.RoundTrip(r)
+	if query := r.URL.Query(); err != nil || !query.Has("limit") || query.Has("watch") {
+		return response, err
+	}
+	page, err := io.ReadAll(io.LimitReader(response.Body, maxPage+1))
+	err = errors.Join(err, response.Body.Close())
+	if err == nil && len(page) > maxPage {
+		err = errTooLarge
+	}
+	if err != nil {
+		return nil, err
+	}
+	response.Body = io.NopCloser(bytes.NewReader(page))
+	return response, nil
+}
+
+// ListWatch is a watch of the same objects that keeps of each, before anything
+// else does, what a function keeps. Its lists come in pages. They are consistent
+// and the newest there are: only then does a list go on where a page ended.
+func ListWatch(of cache.ListerWatcher, keep cache.TransformFunc) *cache.ListWatch {
+	with := cache.ToListerWatcherWithContext(of)
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			all := &metainternalversion.List{}
+			options.ResourceVersion, options.ResourceVersionMatch = "", ""
+			version, err := Each(ctx, options, with.ListWithContext, func(o runtime.Object) error {
+				kept, err := keep(o)
+				if err == nil {
+					all.Items = append(all.Items, kept.(runtime.Object))
+				}
+				return err
+			})
+			all.ResourceVersion = version
+			return all, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			w, err := with.WatchWithContext(ctx, options)
+			if err != nil {
+				return nil, err
+			}
+			return keeping(w, keep), nil
+		},
+	}
+}
+
+// keeping is a watch that keeps of each object what a function keeps.
+func keeping(w watch.Interface, keep cache.TransformFunc) watch.Interface {
+	events := make(chan watch.Event)
+	kept := watch.NewProxyWatcher(events)
+	go func() {
+		defer close(events)
+		defer w.Stop()
+		for {
+			var event watch.Event
+			var ok bool
+			select {
+			case event, ok = <-w.ResultChan():
+			case <-kept.StopChan():
+			}
+			if !ok {
+				return
+			}
+			if event.Type == watch.Added || event.Type == watch.Modified || event.Type == watch.Deleted {
+				if object, err := keep(event.Object); err == nil {
+					event.Object = object.(runtime.Object)
+				}
+			}
+			select {
+			case events <- event:
+			case <-kept.StopChan():
+				return
+			}
+		}
+	}()
+	return kept
+}
+
+// Each calls a function with each object of a list, page by page, and returns the
+// list's resource version. No page is in memory longer than that takes.
+func Each(ctx context.Context, options metav1.ListOptions, list func(context.Context, metav1.ListOptions) (runtime.Object, error), do func(runtime.Object) error) (version string, err error) {
+	limit, top := int64(firstPage), int64(largestPage)
+	for {
+		options.Limit = limit
+		objects, err := list(ctx, options)
+		if errors.Is(err, errTooLarge) && limit > 1 {
+			limit, top = max(1, limit/4), max(aFew, limit/2)
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		if err := meta.EachListItem(objects, do); err != nil {
+			return "", err
+		}
+		of, err := meta.ListAccessor(objects)
+		if err != nil {
+			return "", err
+		}
+		if version == "" {
+			version = of.GetResourceVersion()
+		}
+		if options.Continue = of.GetContinue(); options.Continue == "" {
+			return version, nil
+		}
+		limit = min(top, 2*limit)
+	}
+}

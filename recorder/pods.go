@@ -1,0 +1,203 @@
+package recorder
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/spark-vitals/spark-vitals/internal/paged"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// maxWatches of one namespace each. Where more opt in, one watch sees all pods:
+// an API server lets 100 calls be under way on a connection, and a watch is one.
+const maxWatches = 50
+
+// namespaced is a watch of the pods of a namespace, or with "" of all.
+type namespaced struct {
+	cache.SharedIndexInformer
+	begun  atomic.Bool
+	stop   context.CancelFunc
+	barren atomic.Int32 // watches in a row that told nothing
+	blind  outage
+}
+
+// listed tells whether the pods are known that were there at the beginning.
+func (w *namespaced) listed() bool { return !w.begun.Load() || w.HasSynced() }
+
+// watches of pods, by namespace. A namespace has one of its own, or there is one
+// of all; while the one follows the other there are both.
+type watches struct {
+	mutex sync.Mutex
+	of    map[string]*namespaced
+	run   func(namespace string, w *namespaced) // nil until the recorder runs
+}
+
+// at is the watch that sees a namespace's pods; nil where nobody watches them.
+func (w *watches) at(namespace string) *namespaced {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	if own := w.of[namespace]; own != nil {
+		return own
+	}
+	return w.of[metav1.NamespaceAll]
+}
+
+// all watches.
+func (w *watches) all() []*namespaced {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	return slices.Collect(maps.Values(w.of))
+}
+
+// watch a namespace, or with "" all.
+func (r *recorder) watch(namespace string) error {
+	w := &namespaced{}
+	pods := cache.ToListWatcherWithWatchListSemantics(paged.ListWatch(r.podsWatched(namespace, w), reading.Transform), r.Client)
+	w.SharedIndexInformer = cache.NewSharedIndexInformerWithOptions(pods, &corev1.Pod{}, cache.SharedIndexInformerOptions{
+		ResyncPeriod: r.Reconcile,
+		Indexers:     cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc, byApplication: applicationIndex},
+	})
+	_, err := w.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: r.saw, UpdateFunc: r.changed, DeleteFunc: r.gone})
+	if err == nil {
+		err = w.SetWatchErrorHandlerWithContext(func(ctx context.Context, reflector *cache.Reflector, err error) {
+			r.metrics.errors.WithLabelValues("watch").Inc()
+			w.blind.failed(r.now())
+			cache.DefaultWatchErrorHandler(ctx, reflector, err)
+		})
+	}
+	if err != nil {
+		return err
+	}
+	r.pods.mutex.Lock()
+	defer r.pods.mutex.Unlock()
+	r.pods.of[namespace] = w
+	if r.pods.run != nil {
+		r.pods.run(namespace, w)
+	}
+	return nil
+}
+
+// runWatches, those that are there and those that follow, until the context ends.
+func (r *recorder) runWatches(ctx context.Context, tasks *errgroup.Group) {
+	r.pods.mutex.Lock()
+	defer r.pods.mutex.Unlock()
+	r.pods.run = func(namespace string, w *namespaced) {
+		running, stop := context.WithCancel(ctx)
+		w.stop = stop
+		w.begun.Store(true)
+		tasks.Go(func() error { w.RunWithContext(running); return nil })
+		if namespace == metav1.NamespaceAll {
+			tasks.Go(func() error { r.succeed(running, w); return nil })
+		}
+	}
+	for namespace, w := range r.pods.of {
+		r.pods.run(namespace, w)
+	}
+}
+
+// follow the namespaces that opt in, as long as they are few.
+func (r *recorder) follow(namespace string) {
+	r.pods.mutex.Lock()
+	_, all := r.pods.of[metav1.NamespaceAll]
+	_, known := r.pods.of[namespace]
+	n := len(r.pods.of)
+	r.pods.mutex.Unlock()
+	switch {
+	case all:
+		r.again(namespace)
+		return
+	case known:
+		return
+	case n >= maxWatches:
+		r.Log.Info("so many namespaces are opted in that one watch sees the pods of all", "namespaces", n)
+		namespace = metav1.NamespaceAll
+	}
+	if err := r.watch(namespace); err != nil { // an informer refuses what comes too late, and this does not
+		r.Log.Error("pods cannot be watched", "namespace", namespace, "error", err)
+	}
+}
+
+// unfollow a namespace that no longer opts in.
+func (r *recorder) unfollow(namespace string) {
+	r.pods.mutex.Lock()
+	defer r.pods.mutex.Unlock()
+	if w := r.pods.of[namespace]; w != nil {
+		delete(r.pods.of, namespace)
+		if w.stop != nil {
+			w.stop()
+		}
+	}
+}
+
+// succeed the watches of single namespaces, once the one of all knows what they
+// knew.
+func (r *recorder) succeed(ctx context.Context, all *namespaced) {
+	if !cache.WaitForCacheSync(ctx.Done(), all.HasSynced) {
+		return
+	}
+	r.pods.mutex.Lock()
+	own := slices.Collect(maps.Keys(r.pods.of))
+	r.pods.mutex.Unlock()
+	for _, namespace := range own {
+		if namespace != metav1.NamespaceAll {
+			r.unfollow(namespace)
+		}
+	}
+}
+
+// again: the pods of a namespace are looked at, which were seen before it opted in.
+func (r *recorder) again(namespace string) {
+	for _, p := range r.podsIn(namespace) {
+		r.saw(p)
+	}
+}
+
+// podsIn a namespace that are known.
+func (r *recorder) podsIn(namespace string) []*corev1.Pod {
+	return r.indexed(namespace, cache.NamespaceIndex, namespace)
+}
+
+// podsOf an application that are known.
+func (r *recorder) podsOf(app application) []*corev1.Pod {
+	return r.indexed(app.namespace, byApplication, app.namespace+"/"+app.id)
+}
+
+func (r *recorder) indexed(namespace, index, key string) (pods []*corev1.Pod) {
+	w := r.pods.at(namespace)
+	if w == nil {
+		return nil
+	}
+	found, _ := w.GetIndexer().ByIndex(index, key)
+	for _, o := range found {
+		pods = append(pods, o.(*corev1.Pod))
+	}
+	return pods
+}
+
+const byApplication = "application"
+
+func applicationIndex(object any) ([]string, error) {
+	p := object.(*corev1.Pod)
+	return []string{p.Namespace + "/" + p.Labels[spark.ApplicationLabel]}, nil
+}
+
+// listed tells whether a namespace's pods are known that were there when its watch
+// began: an executor's driver may be among those that are not yet.
+func (r *recorder) listed(namespace string) bool {
+	w := r.pods.at(namespace)
+	return w == nil || w.listed()
+}
+
+// isBlind tells whether watching has failed for maxBlind somewhere.
+func (r *recorder) isBlind(now time.Time) bool {
+	return slices.ContainsFunc(r.pods.all(), func(w *namespaced) bool { return w.blind.lasts(now) })
+}
