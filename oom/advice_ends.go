@@ -68,14 +68,15 @@ func (r *Record) executorsEnds() (sentences []string) {
 	})
 	slices.SortStableFunc(all, func(a, b Ends) int { return cmp.Compare(b.Count, a.Count) })
 	for _, e := range all[:min(len(all), maxEnds)] {
-		sentences = append(sentences, e.sentence())
+		sentences = append(sentences, e.sentence(r.Executors))
 	}
 	return sentences
 }
 
-// sentence is "6 executors ended with exit code 134 (SIGABRT): their JVM crashed."
-func (e Ends) sentence() string {
-	who, their, quick := fmt.Sprintf("%d executors", e.Count), "their", ""
+// sentence is "6 of 8 executors ended with exit code 134 (SIGABRT): their JVM
+// crashed." of so many executors in all.
+func (e Ends) sentence(executors int64) string {
+	who, their, quick := fmt.Sprintf("%d of %d executors", e.Count, max(executors, int64(e.Count))), "their", ""
 	if e.Count == 1 {
 		who, their = "1 executor", "its"
 	}

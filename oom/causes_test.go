@@ -97,7 +97,7 @@ func executors(t *testing.T, file *txtar.Archive) (all []oom.Evidence) {
 		t.Fatal(err)
 	}
 	for i := range ends {
-		p := capturedPod(t, "spark-3.5.9/executor").Pod.DeepCopy()
+		p := capturedPod(t, "spark-3.5.9/executor").DeepCopy()
 		p.Labels[spark.ExecutorIDLabel] = strconv.Itoa(i + 1)
 		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: spark.ExecutorContainer, State: corev1.ContainerState{Terminated: &ends[i]}}}
 		all = append(all, oom.Evidence{Pod: p})

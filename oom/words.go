@@ -30,7 +30,7 @@ type Words struct {
 const (
 	// outOfMemoryError is how the JVM names every lack of memory.
 	outOfMemoryError = "java.lang.OutOfMemoryError"
-	maxLine          = 256
+	maxLine          = 230 // more than a quote, so that it is the quote that ends with a word
 )
 
 // What the JVM writes (HotSpot: debug.cpp, report_java_out_of_memory; vmError.cpp)
