@@ -74,9 +74,9 @@ func TestPages(t *testing.T) {
 	}{
 		"none":                   {nil, 1},
 		"ordinary":               {same(2000, 5000), 8},
-		"all large":              {same(40, 1_450_000), 120},
-		"large behind ordinary":  {append(same(1000, 5000), same(20, 1_450_000)...), 60},
-		"ordinary behind large":  {append(same(20, 1_450_000), same(1000, 5000)...), 60},
+		"all large":              {same(16, 1_450_000), 50},
+		"large behind ordinary":  {append(same(1000, 5000), same(8, 1_450_000)...), 60},
+		"ordinary behind large":  {append(same(8, 1_450_000), same(1000, 5000)...), 60},
 		"one as large as can be": {same(1, 3_000_000), 5},
 	} {
 		t.Run(what, func(t *testing.T) {
