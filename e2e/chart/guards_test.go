@@ -105,6 +105,8 @@ func TestGuards(t *testing.T) {
 		noRecord = `{"metadata":{"annotations":{"spark-vitals.io/state":null}}}`
 		stamp    = `{"metadata":{"annotations":{"spark-vitals.io/memory-limit":"1Gi"}}}`
 		noStamp  = `{"metadata":{"annotations":{"spark-vitals.io/injected":null}}}`
+		changed  = `{"metadata":{"annotations":{"spark-vitals.io/injected":"1"}}}`
+		oneOfTwo = `{"metadata":{"annotations":{"spark-vitals.io/injected":null,"spark-vitals.io/memory-limit":"1Gi"}}}`
 		setting  = `{"metadata":{"annotations":{"spark-vitals.io/rule":"gentle"}}}`
 		other    = `{"metadata":{"annotations":{"example.com/a":"b"}}}`
 		label    = `{"metadata":{"labels":{"a":"b"}}}`
@@ -131,6 +133,9 @@ func TestGuards(t *testing.T) {
 		{"kubelet", g.kubelet, "writes a status", phase, "status", true},
 		{"admin", g.admin, "clears a wrong record", noRecord, "", true},
 		{"admin", g.admin, "writes a stamp", stamp, "", false},
+		{"admin", g.admin, "changes a stamp", changed, "", false},
+		{"admin", g.admin, "removes a wrong stamp", noStamp, "", true},
+		{"admin", g.admin, "removes a stamp and changes another", oneOfTwo, "", false},
 	} {
 		t.Run(test.who+" "+test.what, func(t *testing.T) {
 			pod := newPod(t, g.namespace, map[string]string{annotations.State: "FAILED", annotations.Injected: "{}", "example.com/mine": "stays"})
@@ -153,6 +158,7 @@ func TestOwnAccounts(t *testing.T) {
 	g := guard(t, "own", nil)
 	others := map[string]string{
 		"a stamp":            `{"metadata":{"annotations":{"spark-vitals.io/memory-limit":"1Gi"}}}`,
+		"no stamp":           `{"metadata":{"annotations":{"spark-vitals.io/injected":null}}}`,
 		"a setting":          `{"metadata":{"annotations":{"spark-vitals.io/rule":"gentle"}}}`,
 		"another annotation": `{"metadata":{"annotations":{"example.com/a":"b"}}}`,
 		"a removal":          `{"metadata":{"annotations":{"example.com/mine":null}}}`,
