@@ -210,7 +210,7 @@ func TestSlowLargeBodies(t *testing.T) {
 func TestLargeReviewsInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := admission.HandlerFunc(func(context.Context, admission.Request) admission.Response {
-			time.Sleep(largeTime * 3 / 2)
+			time.Sleep((largeTime + callersWait/2) / 2)
 			return admission.Allowed("")
 		})
 		s := serveHandler(t, func(w *server, m *Metrics) http.Handler {

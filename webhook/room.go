@@ -37,7 +37,9 @@ const (
 	// callersWait is taken for a caller that does not say how long it waits: the
 	// chart's timeoutSeconds.
 	callersWait = time.Second
-	largeTime   = time.Second // for a large body to come, because others wait for its place
+	// largeTime for a large body to come. Others wait for its place, so it is less
+	// than a caller of callersWait waits.
+	largeTime = 400 * time.Millisecond
 )
 
 func newRoom() *room {
