@@ -152,6 +152,45 @@ func TestGuards(t *testing.T) {
 	}
 }
 
+// By the line of the pages that stops everything the guards let everything pass,
+// and no webhook is called.
+func TestStop(t *testing.T) {
+	g := guard(t, "stop", map[string]any{"webhook": map[string]any{"validation": "deny"}})
+	ctx, all := t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=stop"}
+	line := "kubectl delete mutatingwebhookconfiguration,validatingwebhookconfiguration,validatingadmissionpolicybinding -l app.kubernetes.io/instance=spark-vitals\n"
+	for _, page := range []string{"README.md", "docs/operations.md", "e2e/chart/testdata/render/default.txtar"} {
+		if !strings.Contains(manifest(t, page), line) {
+			t.Errorf("%s does not say %s", page, line)
+		}
+	}
+	registrations := admin.AdmissionregistrationV1()
+	for what, err := range map[string]error{
+		"mutating":   registrations.MutatingWebhookConfigurations().DeleteCollection(ctx, metav1.DeleteOptions{}, all),
+		"validating": registrations.ValidatingWebhookConfigurations().DeleteCollection(ctx, metav1.DeleteOptions{}, all),
+		"bindings":   registrations.ValidatingAdmissionPolicyBindings().DeleteCollection(ctx, metav1.DeleteOptions{}, all),
+	} {
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	for _, err := range []error{reads(ctx, admin, "stop-spark-vitals"), validates(ctx, "stop-spark-vitals")} {
+		if !apierrors.IsNotFound(err) {
+			t.Errorf("a webhook configuration is left: %v", err)
+		}
+	}
+	pod := newPod(t, g.namespace, map[string]string{annotations.Injected: "{}"})
+	until(t, "the end of the guards", func(ctx context.Context) error {
+		return errors.Join(
+			patch(ctx, g.tenant, pod, `{"metadata":{"annotations":{"spark-vitals.io/injected":null,"spark-vitals.io/state":"KILLED"}}}`),
+			patch(ctx, g.recorder, pod, `{"metadata":{"labels":{"a":"b"}}}`, "status"))
+	})
+}
+
+func validates(ctx context.Context, configuration string) error {
+	_, err := admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, configuration, metav1.GetOptions{})
+	return err
+}
+
 // Each of our own accounts writes and removes its part of a record, and does
 // nothing else to a pod.
 func TestOwnAccounts(t *testing.T) {

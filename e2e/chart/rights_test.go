@@ -294,6 +294,9 @@ func TestStopByValue(t *testing.T) {
 	}
 	selectors := 0
 	for _, o := range objects(t, rendered.Objects) {
+		if strings.HasPrefix(o.GetKind(), "ValidatingAdmissionPolicy") {
+			t.Errorf("the guard %s is there", o.GetName())
+		}
 		if !strings.HasSuffix(o.GetKind(), "WebhookConfiguration") {
 			continue
 		}
