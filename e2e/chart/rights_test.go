@@ -45,8 +45,8 @@ func TestManifestsGrantTheSame(t *testing.T) {
 	for _, test := range []struct {
 		account, values, manifest string
 	}{
-		{"recorder", `{}`, recorder + fmt.Sprintf(bindRecorder, "spark-vitals-recorder-configmaps")},
-		{"recorder", `{recorder: {readConfigMaps: false}}`, recorder},
+		{"recorder", `{}`, recorder},
+		{"recorder", `{recorder: {readConfigMaps: true}}`, recorder + fmt.Sprintf(bindRecorder, "spark-vitals-recorder-configmaps")},
 		{"stallwatch", `{stallwatch: {enabled: true}}`, everywhere},
 		{"stallwatch", `{stallwatch: {enabled: true, namespaces: [spark]}}`, somewhere},
 		{
