@@ -14,12 +14,13 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// Keeper keeps a certificate in a Secret.
+// Keeper keeps a certificate in a Secret, and what it is trusted by in a ConfigMap
+// of the same namespace.
 type Keeper struct {
-	Client            kubernetes.Interface
-	Namespace, Secret string
-	Serving           Serving
-	Log               *slog.Logger
+	Client                       kubernetes.Interface
+	Namespace, Secret, ConfigMap string
+	Serving                      Serving
+	Log                          *slog.Logger
 
 	kept     atomic.Bool  // at least once
 	caExpiry atomic.Int64 // in Unix seconds
@@ -47,8 +48,9 @@ func (k *Keeper) Keep(ctx context.Context) {
 	}
 }
 
-// once looks at the Secret and mends it. Of two who do so at once one is refused
-// by the Secret's version, and finds it mended when it tries again.
+// once looks at the Secret and the ConfigMap and mends them. Of two who do so at
+// once one is refused by the object's version, and finds it mended when it tries
+// again.
 func (k *Keeper) once(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -71,8 +73,23 @@ func (k *Keeper) once(ctx context.Context) error {
 	if ca, err := cert.ParseCertsPEM(data[CAKey]); err == nil {
 		k.caExpiry.Store(earliest(ca).Unix())
 	}
+	if err := k.publish(ctx, data[CAKey]); err != nil {
+		return err
+	}
 	k.kept.Store(true)
 	return nil
+}
+
+// publish the CA's certificate in the ConfigMap, for those who are to trust it.
+func (k *Keeper) publish(ctx context.Context, ca []byte) error {
+	configMaps := k.Client.CoreV1().ConfigMaps(k.Namespace)
+	configMap, err := configMaps.Get(ctx, k.ConfigMap, metav1.GetOptions{})
+	if err != nil || configMap.Data[CAKey] == string(ca) {
+		return err
+	}
+	configMap.Data = map[string]string{CAKey: string(ca)}
+	_, err = configMaps.Update(ctx, configMap, metav1.UpdateOptions{FieldManager: fieldManager})
+	return err
 }
 
 func earliest(all []*x509.Certificate) time.Time {
@@ -87,7 +104,7 @@ func earliest(all []*x509.Certificate) time.Time {
 
 const fieldManager = "spark-vitals-certs"
 
-// Kept tells whether the Secret holds what it should.
+// Kept tells whether the Secret and the ConfigMap hold what they should.
 func (k *Keeper) Kept() bool { return k.kept.Load() }
 
 // Expiry of the CA, as a metric.

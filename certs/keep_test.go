@@ -144,7 +144,7 @@ func TestKeep(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		client := fake.NewClientset()
-		k := &Keeper{Client: client, Namespace: "spark-vitals", Secret: "certs", Serving: serving, Log: slog.New(slog.DiscardHandler)}
+		k := &Keeper{Client: client, Namespace: "spark-vitals", Secret: "certs", ConfigMap: "ca", Serving: serving, Log: slog.New(slog.DiscardHandler)}
 		go k.Keep(ctx)
 		time.Sleep(time.Minute)
 		if k.Kept() {
@@ -156,8 +156,26 @@ func TestKeep(t *testing.T) {
 		}
 		time.Sleep(retry)
 		synctest.Wait()
+		if k.Kept() {
+			t.Error("kept without a ConfigMap")
+		}
+		if _, err := client.CoreV1().ConfigMaps(k.Namespace).Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: k.ConfigMap}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(retry)
+		synctest.Wait()
 		if !k.Kept() {
 			t.Fatal("not kept")
+		}
+		published := func(secret *corev1.Secret) {
+			t.Helper()
+			configMap, err := client.CoreV1().ConfigMaps(k.Namespace).Get(ctx, k.ConfigMap, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(map[string]string{CAKey: string(secret.Data[CAKey])}, configMap.Data); diff != "" {
+				t.Errorf("the ConfigMap (-want +got):\n%s", diff)
+			}
 		}
 		get := func() *corev1.Secret {
 			secret, err := secrets.Get(ctx, k.Secret, metav1.GetOptions{})
@@ -166,6 +184,7 @@ func TestKeep(t *testing.T) {
 			}
 			return secret
 		}
+		published(get())
 		emptied := get()
 		emptied.Data = nil
 		if _, err := secrets.Update(ctx, emptied, metav1.UpdateOptions{}); err != nil {
@@ -177,6 +196,7 @@ func TestKeep(t *testing.T) {
 		if len(first.Data) == 0 {
 			t.Fatal("still empty after a minute")
 		}
+		published(first) // another CA than before
 		time.Sleep(2 * serving.Duration)
 		synctest.Wait()
 		last := get()
@@ -188,21 +208,57 @@ func TestKeep(t *testing.T) {
 	})
 }
 
+// An installation whose Secret is from before there was a ConfigMap keeps its CA and
+// its certificate, and whoever changes the ConfigMap does so for a minute.
+func TestUpgradeKeepsTheCA(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		data, _ := mustRenew(t, serving, nil, time.Now())
+		client := fake.NewClientset(
+			&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "spark-vitals", Name: "certs"}, Data: data},
+			&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "spark-vitals", Name: "ca"}})
+		k := &Keeper{Client: client, Namespace: "spark-vitals", Secret: "certs", ConfigMap: "ca", Serving: serving, Log: slog.New(slog.DiscardHandler)}
+		go k.Keep(ctx)
+		for _, wait := range []time.Duration{time.Second, time.Minute} {
+			time.Sleep(wait)
+			synctest.Wait()
+			secret, err := client.CoreV1().Secrets(k.Namespace).Get(ctx, k.Secret, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			configMap, err := client.CoreV1().ConfigMaps(k.Namespace).Get(ctx, k.ConfigMap, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(data, secret.Data); diff != "" || configMap.Data[CAKey] != string(data[CAKey]) {
+				t.Errorf("the ConfigMap holds %v; the Secret (-want +got):\n%s", configMap.Data, diff)
+			}
+			configMap.Data[CAKey] = "another's"
+			if _, err := client.CoreV1().ConfigMaps(k.Namespace).Update(ctx, configMap, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
 // Trust waits for the CA, and then changes nothing but what differs.
 func TestTrust(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mutating := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "spark-vitals", ResourceVersion: "1"}, Webhooks: []admissionregistrationv1.MutatingWebhook{{Name: "a"}, {Name: "b"}}}
 		validating := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "spark-vitals", ResourceVersion: "1"}, Webhooks: []admissionregistrationv1.ValidatingWebhook{{Name: "c"}}}
-		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "spark-vitals", Name: "certs"}}
-		client := fake.NewClientset(mutating, validating, secret)
+		configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "spark-vitals", Name: "ca"}}
+		client := fake.NewClientset(mutating, validating, configMap)
 		done := make(chan error)
 		trust := func() {
-			done <- Trust(t.Context(), client, "spark-vitals", "certs", "spark-vitals", slog.New(slog.DiscardHandler))
+			done <- Trust(t.Context(), client, "spark-vitals", "ca", "spark-vitals", slog.New(slog.DiscardHandler))
 		}
 		go trust()
 		time.Sleep(time.Minute)
-		secret.Data = map[string][]byte{CAKey: []byte("CA")}
-		if _, err := client.CoreV1().Secrets("spark-vitals").Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
+		configMap.Data = map[string]string{CAKey: "CA"}
+		if _, err := client.CoreV1().ConfigMaps("spark-vitals").Update(t.Context(), configMap, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := <-done; err != nil {
@@ -236,8 +292,8 @@ func TestTrustGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		err := Trust(ctx, fake.NewClientset(), "spark-vitals", "certs", "spark-vitals", slog.New(slog.DiscardHandler))
-		if err == nil || !bytes.Contains([]byte(err.Error()), []byte(`"certs" not found`)) {
+		err := Trust(ctx, fake.NewClientset(), "spark-vitals", "ca", "spark-vitals", slog.New(slog.DiscardHandler))
+		if err == nil || !bytes.Contains([]byte(err.Error()), []byte(`"ca" not found`)) {
 			t.Errorf("it does not say what is missing: %v", err)
 		}
 	})

@@ -18,13 +18,13 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// Trust writes the CA of a Secret, once it is there, into the mutating webhook
+// Trust writes the CA of a ConfigMap, once it is there, into the mutating webhook
 // configuration of a name, and the validating one if there is one. Nothing else
 // of them is changed, and nothing where it stands already.
-func Trust(ctx context.Context, client kubernetes.Interface, namespace, secret, configuration string, log *slog.Logger) error {
-	ca, err := waitForCA(ctx, client, namespace, secret)
+func Trust(ctx context.Context, client kubernetes.Interface, namespace, configMap, configuration string, log *slog.Logger) error {
+	ca, err := waitForCA(ctx, client, namespace, configMap)
 	if err != nil {
-		return fmt.Errorf("waiting for %s in the Secret %s/%s: %w", CAKey, namespace, secret, err)
+		return fmt.Errorf("waiting for %s in the ConfigMap %s/%s: %w", CAKey, namespace, configMap, err)
 	}
 	mutating := client.AdmissionregistrationV1().MutatingWebhookConfigurations()
 	m, err := mutating.Get(ctx, configuration, metav1.GetOptions{})
@@ -63,15 +63,15 @@ func Trust(ctx context.Context, client kubernetes.Interface, namespace, secret, 
 }
 
 // waitForCA until the keeper has made it, as long as the context allows.
-func waitForCA(ctx context.Context, client kubernetes.Interface, namespace, secret string) (ca []byte, err error) {
+func waitForCA(ctx context.Context, client kubernetes.Interface, namespace, configMap string) (ca []byte, err error) {
 	missing := errMissing
 	err = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
-		found, err := client.CoreV1().Secrets(namespace).Get(ctx, secret, metav1.GetOptions{})
+		found, err := client.CoreV1().ConfigMaps(namespace).Get(ctx, configMap, metav1.GetOptions{})
 		if err != nil {
 			missing = err // perhaps of a role that is a second old
 			return false, nil
 		}
-		missing, ca = errMissing, found.Data[CAKey]
+		missing, ca = errMissing, []byte(found.Data[CAKey])
 		return len(ca) > 0, nil
 	})
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -33,6 +35,37 @@ func TestDriverIsSparks(t *testing.T) {
 }
 
 func TestInjected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := answering(t, 5*time.Millisecond, `{}`)
+		if got, err := Injection(t.Context(), client, "check", "spark-vitals"); err != nil || got.String() != "{}; the API server took 5ms for the pod, and 1ms for one that is not Spark's" {
+			t.Errorf("%s, %v", got, err)
+		}
+	})
+}
+
+// Where the webhook is not reached, each Spark pod waits, and it is said how long,
+// whatever the timeout: no call is cut off.
+func TestDelay(t *testing.T) {
+	const said = ", and until that is mended each Spark pod and driver Service is created "
+	for took, want := range map[time.Duration]string{
+		time.Second:            "got no probes" + said + "1s later (at most webhook.timeoutSeconds): there is no mutating webhook configuration",
+		3 * time.Second:        said + "3s later",
+		30 * time.Second:       said + "30s later",
+		150 * time.Millisecond: "got no probes: there is no mutating webhook configuration",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			_, err := Injection(t.Context(), answering(t, took, ""), "check", "spark-vitals")
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", took, err)
+			}
+		})
+	}
+}
+
+// answering is an API server that takes a time for Spark's pods, and a millisecond
+// for others.
+func answering(t *testing.T, took time.Duration, stamp string) *fake.Clientset {
+	t.Helper()
 	client := fake.NewClientset()
 	client.PrependReactor("create", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		create := a.(clienttesting.CreateActionImpl)
@@ -40,12 +73,17 @@ func TestInjected(t *testing.T) {
 			t.Error("a pod would be made")
 		}
 		pod := create.Object.(*corev1.Pod).DeepCopy()
-		pod.Annotations = map[string]string{annotations.Injected: "{}"}
+		if pod.Labels[spark.RoleLabel] == "" {
+			time.Sleep(time.Millisecond)
+			return true, pod, nil
+		}
+		time.Sleep(took)
+		if stamp != "" {
+			pod.Annotations = map[string]string{annotations.Injected: stamp}
+		}
 		return true, pod, nil
 	})
-	if stamp, err := Injection(t.Context(), client, "check", "spark-vitals"); err != nil || stamp != "{}" {
-		t.Errorf("%q, %v", stamp, err)
-	}
+	return client
 }
 
 // Each usual cause is told from the others.

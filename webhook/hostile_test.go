@@ -210,7 +210,7 @@ func TestSlowLargeBodies(t *testing.T) {
 func TestLargeReviewsInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := admission.HandlerFunc(func(context.Context, admission.Request) admission.Response {
-			time.Sleep(largeTime * 3 / 2)
+			time.Sleep((largeTime + callersWait/2) / 2)
 			return admission.Allowed("")
 		})
 		s := serveHandler(t, func(w *server, m *Metrics) http.Handler {
@@ -335,9 +335,9 @@ func TestNoRoom(t *testing.T) {
 		var log bytes.Buffer
 		room := newRoom()
 		site := reviews{"mutate", admission.HandlerFunc(func(context.Context, admission.Request) admission.Response { return admission.Allowed("") }), NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewJSONHandler(&log, nil)), room}
-		review := func(name string) (status int, waited time.Duration) {
+		review := func(query, name string) (status int, waited time.Duration) {
 			begun, answer := time.Now(), httptest.NewRecorder()
-			r := httptest.NewRequest(http.MethodPost, "/mutate", strings.NewReader(strings.Replace(emptyReview, `"u"`, `"u","name":"`+name+`"`, 1)))
+			r := httptest.NewRequest(http.MethodPost, "/mutate"+query, strings.NewReader(strings.Replace(emptyReview, `"u"`, `"u","name":"`+name+`"`, 1)))
 			r.Header.Set("Content-Type", "application/json")
 			site.ServeHTTP(answer, r)
 			return answer.Code, time.Since(begun)
@@ -355,25 +355,30 @@ func TestNoRoom(t *testing.T) {
 			for range cap(test.full) {
 				test.full <- struct{}{}
 			}
-			if status, waited := review(test.waits); status != http.StatusServiceUnavailable || waited != maxWait {
-				t.Errorf("answered by %d after %s", status, waited)
+			for query, want := range map[string]time.Duration{
+				"": 500 * time.Millisecond, "?timeout=": 500 * time.Millisecond, "?timeout=-1s": 500 * time.Millisecond, "?timeout=soon": 500 * time.Millisecond,
+				"?timeout=1s": 500 * time.Millisecond, "?timeout=3s": 1500 * time.Millisecond, "?timeout=30s": maxWait,
+			} {
+				if status, waited := review(query, test.waits); status != http.StatusServiceUnavailable || waited != want {
+					t.Errorf("%q is answered by %d after %s", query, status, waited)
+				}
 			}
 			if read := test.full != room.large; read != strings.Contains(log.String(), `"uid":"u"`) {
 				t.Errorf("logged as %.300s", &log)
 			}
 			log.Reset()
 			for _, other := range test.others {
-				if status, waited := review(other); status != http.StatusOK || waited > 0 {
+				if status, waited := review("", other); status != http.StatusOK || waited > 0 {
 					t.Errorf("another is answered by %d after %s", status, waited)
 				}
 			}
 			go func() {
-				time.Sleep(time.Second)
+				time.Sleep(400 * time.Millisecond)
 				for range cap(test.full) {
 					<-test.full
 				}
 			}()
-			if status, waited := review(test.waits); status != http.StatusOK || waited != time.Second {
+			if status, waited := review("?timeout=1s", test.waits); status != http.StatusOK || waited != 400*time.Millisecond {
 				t.Errorf("answered by %d after %s, when there is room", status, waited)
 			}
 		}

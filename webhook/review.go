@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -66,7 +65,7 @@ func refuse(w http.ResponseWriter, status int, err error) {
 var reviewType = metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"}
 
 func (s reviews) answer(w http.ResponseWriter, r *http.Request) (response *admissionv1.AdmissionResponse, status int, err error) {
-	places := places{until: time.Now().Add(maxWait), taken: make([]chan struct{}, 0, 2)}
+	places := placesFor(r)
 	defer places.leave()
 	body, status, err := s.room.read(w, r, &places)
 	if err != nil {

@@ -32,8 +32,14 @@ const (
 	maxElements = 60_000
 	maxLarge    = 4
 	maxOrdinary = 16
-	maxWait     = 2 * time.Second // for all places, below the API server's timeoutSeconds for us
-	largeTime   = time.Second     // for a large body to come, because others wait for its place
+	// maxWait for all places, however long a caller says that it waits.
+	maxWait = 2 * time.Second
+	// callersWait is taken for a caller that does not say how long it waits: the
+	// chart's timeoutSeconds.
+	callersWait = time.Second
+	// largeTime for a large body to come. Others wait for its place, so it is less
+	// than a caller of callersWait waits.
+	largeTime = 400 * time.Millisecond
 )
 
 func newRoom() *room {
@@ -55,8 +61,20 @@ func (m *room) toAnswer(body []byte) chan struct{} {
 
 // places are what one review has taken.
 type places struct {
-	until time.Time // no place is waited for longer
+	wait  time.Duration // for all places together
+	until time.Time     // its end
 	taken []chan struct{}
+}
+
+// placesFor a request. It waits for places for half of the time that the API
+// server gives it ("?timeout=1s"), so that the other half is left for the answer.
+func placesFor(r *http.Request) places {
+	timeout, err := time.ParseDuration(r.URL.Query().Get("timeout"))
+	if err != nil || timeout <= 0 {
+		timeout = callersWait
+	}
+	wait := min(timeout/2, maxWait)
+	return places{wait: wait, until: time.Now().Add(wait), taken: make([]chan struct{}, 0, 2)}
 }
 
 func (p *places) take(ctx context.Context, place chan struct{}) error {
@@ -68,7 +86,7 @@ func (p *places) take(ctx context.Context, place chan struct{}) error {
 		select {
 		case place <- struct{}{}:
 		case <-ctx.Done():
-			return fmt.Errorf("no room within %s: %w", maxWait, ctx.Err())
+			return fmt.Errorf("no room within %s: %w", p.wait, ctx.Err())
 		}
 	}
 	p.taken = append(p.taken, place)

@@ -31,17 +31,25 @@ func certsCommand() *cobra.Command {
 func certsKeepCommand() *cobra.Command {
 	var (
 		k                       certs.Keeper
-		secret, kubeconfig      string
+		secret, configMap       string
+		kubeconfig              string
 		metricsBind, healthBind string
 		level                   slog.LevelVar
 	)
 	command := &cobra.Command{
 		Use:   "keep",
-		Short: "Keep a CA and a certificate in a Secret, which must be there",
+		Short: "Keep a CA and a certificate in a Secret, and the CA's certificate in a ConfigMap; both must be there",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
 			if k.Namespace, k.Secret, err = namespaced("secret", secret); err != nil {
 				return err
+			}
+			namespace, name, err := namespaced("configmap", configMap)
+			if err != nil {
+				return err
+			}
+			if k.ConfigMap = name; namespace != k.Namespace {
+				return fmt.Errorf("--configmap is in the namespace %s and --secret in %s; they must be in one", namespace, k.Namespace)
 			}
 			if err := k.Serving.Check(); err != nil {
 				return err
@@ -56,6 +64,7 @@ func certsKeepCommand() *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.StringVar(&secret, "secret", "", "NAMESPACE/NAME of the Secret; needed")
+	flags.StringVar(&configMap, "configmap", "", "NAMESPACE/NAME of the ConfigMap for the CA's certificate; needed")
 	flags.StringSliceVar(&k.Serving.Hosts, "host", nil, "name or address in the certificate, such as webhook.spark-vitals.svc; may be given several times; needed")
 	flags.DurationVar(&k.Serving.Duration, "duration", 90*24*time.Hour, "how long a certificate is good, at most 4000h")
 	flags.DurationVar(&k.Serving.RenewBefore, "renew-before", 30*24*time.Hour, "how long before its end it is made anew")
@@ -68,16 +77,16 @@ func certsKeepCommand() *cobra.Command {
 
 func certsTrustCommand() *cobra.Command {
 	var (
-		secret, configuration, kubeconfig string
-		timeout                           time.Duration
-		level                             slog.LevelVar
+		configMap, configuration, kubeconfig string
+		timeout                              time.Duration
+		level                                slog.LevelVar
 	)
 	command := &cobra.Command{
 		Use:   "trust",
-		Short: "Have the webhook configurations trust the CA of the Secret",
+		Short: "Have the webhook configurations trust the CA of the ConfigMap",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			namespace, name, err := namespaced("secret", secret)
+			namespace, name, err := namespaced("configmap", configMap)
 			if err != nil {
 				return err
 			}
@@ -94,7 +103,7 @@ func certsTrustCommand() *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&secret, "secret", "", "NAMESPACE/NAME of the Secret; needed")
+	flags.StringVar(&configMap, "configmap", "", "NAMESPACE/NAME of the ConfigMap with the CA's certificate; needed")
 	flags.StringVar(&configuration, "webhook-configuration", "", "name of the mutating and of the validating webhook configuration; needed")
 	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
 	flags.DurationVar(&timeout, "timeout", 2*time.Minute, "how long to wait for the CA")
@@ -127,7 +136,7 @@ func keep(ctx context.Context, k *certs.Keeper, metricsBind, healthBind string) 
 	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !k.Kept() {
-			http.Error(w, "the Secret does not hold a certificate yet", http.StatusServiceUnavailable)
+			http.Error(w, "the Secret and the ConfigMap do not hold the certificates yet", http.StatusServiceUnavailable)
 		}
 	})
 	metrics := http.NewServeMux()

@@ -39,9 +39,9 @@ func checkInjectionCommand() *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), checkTimeout)
 			defer cancel()
-			stamp, err := check.Injection(ctx, client, namespace, configuration)
+			injected, err := check.Injection(ctx, client, namespace, configuration)
 			if err == nil {
-				fmt.Fprintln(c.OutOrStdout(), "injected:", stamp)
+				fmt.Fprintln(c.OutOrStdout(), "injected:", injected)
 			}
 			return err
 		},

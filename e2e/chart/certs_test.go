@@ -41,7 +41,7 @@ var renewals = flag.Int("renewals", 4, "how many renewals of a certificate to wa
 // trust runs what the chart's hook runs.
 func trust(t *testing.T, namespace, configuration string) {
 	t.Helper()
-	if err := certs.Trust(t.Context(), admin, namespace, configuration+"-certs", configuration, slog.New(slog.DiscardHandler)); err != nil {
+	if err := certs.Trust(t.Context(), admin, namespace, configuration+"-ca", configuration, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -59,11 +59,11 @@ func TestRenewalsInterruptNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const secret, configuration = name + "/certs-spark-vitals-certs", "certs-spark-vitals"
-	background(t, binary, "certs", "keep", "--kubeconfig="+tokenKubeconfig(t, name, "certs-spark-vitals-certs"), "--secret="+secret,
+	const secret, configMap, configuration = name + "/certs-spark-vitals-certs", name + "/certs-spark-vitals-ca", "certs-spark-vitals"
+	background(t, binary, "certs", "keep", "--kubeconfig="+tokenKubeconfig(t, name, "certs-spark-vitals-certs"), "--secret="+secret, "--configmap="+configMap,
 		"--host="+configuration+"-webhook."+name+".svc", "--duration=60s", "--renew-before=50s", "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0")
 	out, err := exec.CommandContext(t.Context(), binary, "certs", "trust", "--kubeconfig="+tokenKubeconfig(t, name, "certs-spark-vitals-certs-trust"),
-		"--secret="+secret, "--webhook-configuration="+configuration).CombinedOutput()
+		"--configmap="+configMap, "--webhook-configuration="+configuration).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -74,6 +74,9 @@ func TestRenewalsInterruptNothing(t *testing.T) {
 	}
 	c.end(t)
 	rightsOfTheKeeper(t, name)
+	if _, err := hook.CoreV1().Secrets(name).Get(t.Context(), configuration+"-certs", metav1.GetOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("the hook may read the Secret with the keys: %v", err)
+	}
 }
 
 // rightsOfTheKeeper are on its own Secret; on webhook configurations nobody keeps one.

@@ -105,6 +105,8 @@ func TestGuards(t *testing.T) {
 		noRecord = `{"metadata":{"annotations":{"spark-vitals.io/state":null}}}`
 		stamp    = `{"metadata":{"annotations":{"spark-vitals.io/memory-limit":"1Gi"}}}`
 		noStamp  = `{"metadata":{"annotations":{"spark-vitals.io/injected":null}}}`
+		changed  = `{"metadata":{"annotations":{"spark-vitals.io/injected":"1"}}}`
+		oneOfTwo = `{"metadata":{"annotations":{"spark-vitals.io/injected":null,"spark-vitals.io/memory-limit":"1Gi"}}}`
 		setting  = `{"metadata":{"annotations":{"spark-vitals.io/rule":"gentle"}}}`
 		other    = `{"metadata":{"annotations":{"example.com/a":"b"}}}`
 		label    = `{"metadata":{"labels":{"a":"b"}}}`
@@ -131,6 +133,9 @@ func TestGuards(t *testing.T) {
 		{"kubelet", g.kubelet, "writes a status", phase, "status", true},
 		{"admin", g.admin, "clears a wrong record", noRecord, "", true},
 		{"admin", g.admin, "writes a stamp", stamp, "", false},
+		{"admin", g.admin, "changes a stamp", changed, "", false},
+		{"admin", g.admin, "removes a wrong stamp", noStamp, "", true},
+		{"admin", g.admin, "removes a stamp and changes another", oneOfTwo, "", false},
 	} {
 		t.Run(test.who+" "+test.what, func(t *testing.T) {
 			pod := newPod(t, g.namespace, map[string]string{annotations.State: "FAILED", annotations.Injected: "{}", "example.com/mine": "stays"})
@@ -147,12 +152,52 @@ func TestGuards(t *testing.T) {
 	}
 }
 
+// By the line of the pages that stops everything the guards let everything pass,
+// and no webhook is called.
+func TestStop(t *testing.T) {
+	g := guard(t, "stop", map[string]any{"webhook": map[string]any{"validation": "deny"}})
+	ctx, all := t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=stop"}
+	line := "kubectl delete mutatingwebhookconfiguration,validatingwebhookconfiguration,validatingadmissionpolicybinding -l app.kubernetes.io/instance=spark-vitals\n"
+	for _, page := range []string{"README.md", "docs/operations.md", "e2e/chart/testdata/render/default.txtar"} {
+		if !strings.Contains(manifest(t, page), line) {
+			t.Errorf("%s does not say %s", page, line)
+		}
+	}
+	registrations := admin.AdmissionregistrationV1()
+	for what, err := range map[string]error{
+		"mutating":   registrations.MutatingWebhookConfigurations().DeleteCollection(ctx, metav1.DeleteOptions{}, all),
+		"validating": registrations.ValidatingWebhookConfigurations().DeleteCollection(ctx, metav1.DeleteOptions{}, all),
+		"bindings":   registrations.ValidatingAdmissionPolicyBindings().DeleteCollection(ctx, metav1.DeleteOptions{}, all),
+	} {
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	for _, err := range []error{reads(ctx, admin, "stop-spark-vitals"), validates(ctx, "stop-spark-vitals")} {
+		if !apierrors.IsNotFound(err) {
+			t.Errorf("a webhook configuration is left: %v", err)
+		}
+	}
+	pod := newPod(t, g.namespace, map[string]string{annotations.Injected: "{}"})
+	until(t, "the end of the guards", func(ctx context.Context) error {
+		return errors.Join(
+			patch(ctx, g.tenant, pod, `{"metadata":{"annotations":{"spark-vitals.io/injected":null,"spark-vitals.io/state":"KILLED"}}}`),
+			patch(ctx, g.recorder, pod, `{"metadata":{"labels":{"a":"b"}}}`, "status"))
+	})
+}
+
+func validates(ctx context.Context, configuration string) error {
+	_, err := admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, configuration, metav1.GetOptions{})
+	return err
+}
+
 // Each of our own accounts writes and removes its part of a record, and does
 // nothing else to a pod.
 func TestOwnAccounts(t *testing.T) {
 	g := guard(t, "own", nil)
 	others := map[string]string{
 		"a stamp":            `{"metadata":{"annotations":{"spark-vitals.io/memory-limit":"1Gi"}}}`,
+		"no stamp":           `{"metadata":{"annotations":{"spark-vitals.io/injected":null}}}`,
 		"a setting":          `{"metadata":{"annotations":{"spark-vitals.io/rule":"gentle"}}}`,
 		"another annotation": `{"metadata":{"annotations":{"example.com/a":"b"}}}`,
 		"a removal":          `{"metadata":{"annotations":{"example.com/mine":null}}}`,

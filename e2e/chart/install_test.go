@@ -145,6 +145,15 @@ func TestLifeOfARelease(t *testing.T) {
 	if _, err := secrets.Update(ctx, secret, metav1.UpdateOptions{FieldManager: "keeper"}); err != nil {
 		t.Fatal(err)
 	}
+	configMaps := admin.CoreV1().ConfigMaps("life")
+	configMap, err := configMaps.Get(ctx, "life-spark-vitals-ca", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	configMap.Data = map[string]string{"ca.crt": "CA"}
+	if _, err := configMaps.Update(ctx, configMap, metav1.UpdateOptions{FieldManager: "keeper"}); err != nil {
+		t.Fatal(err)
+	}
 	trust(t, "life", "life-spark-vitals")
 	for _, change := range []struct {
 		what string
@@ -159,6 +168,9 @@ func TestLifeOfARelease(t *testing.T) {
 		secret, err := secrets.Get(ctx, "life-spark-vitals-certs", metav1.GetOptions{})
 		if err != nil || string(secret.Data["tls.crt"]) != "certificate" {
 			t.Errorf("after the %s the Secret holds %v, %v", change.what, secret.Data, err)
+		}
+		if configMap, err := configMaps.Get(ctx, "life-spark-vitals-ca", metav1.GetOptions{}); err != nil || configMap.Data["ca.crt"] != "CA" {
+			t.Errorf("after the %s the ConfigMap holds %v, %v", change.what, configMap.Data, err)
 		}
 		for _, bundle := range bundles(t, "life-spark-vitals") {
 			if string(bundle) != "CA" {

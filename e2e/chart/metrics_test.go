@@ -28,6 +28,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 // A real Prometheus scrapes an API server and everything that the chart runs, as
@@ -237,7 +238,10 @@ func runChart(t *testing.T, name string) map[string]string {
 	ctx := t.Context()
 	team := namespaceWith(t, name+"-team", map[string]string{annotations.Inject: "enabled"})
 	install(t, name, map[string]any{
-		"policy":     "rules: [{name: driver, match: {role: driver}, logStall: {after: 1m}}]",
+		"policy": "rules: [{name: driver, match: {role: driver}, logStall: {after: 1m}}]",
+		"webhook": map[string]any{"matchConditions": []any{map[string]any{
+			"name": "fails", "expression": "!('broken' in object.metadata.labels) || object.metadata.labels['none'] == ''", // for a pod with that label
+		}}},
 		"stallwatch": map[string]any{"enabled": true},
 		"releaser": map[string]any{"enabled": true, "config": map[string]any{
 			"namespaces": []any{team}, "way": "rest", "servers": map[string]any{"urls": []any{"http://127.0.0.1:1"}},
@@ -254,6 +258,7 @@ func runChart(t *testing.T, name string) map[string]string {
 		t.Fatal(err)
 	}
 	refuse(t, name+"-spark-vitals", team)
+	failAndForbid(t, name, team)
 	deployments, err := admin.AppsV1().Deployments(name).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -304,6 +309,23 @@ func runChart(t *testing.T, name string) map[string]string {
 		return err
 	})
 	return at
+}
+
+// failAndForbid: a match condition fails, and a guard forbids something.
+func failAndForbid(t *testing.T, release, namespace string) {
+	t.Helper()
+	labels := map[string]string{spark.RoleLabel: string(spark.Driver), "broken": ""}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "broken-", Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "none"}}}}
+	pod, err := admin.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder := withToken(t, release, release+"-spark-vitals-recorder")
+	tries := 0
+	until(t, "the guard of accounts", func(ctx context.Context) error {
+		tries++
+		return refused(patch(ctx, recorder, pod, fmt.Sprintf(`{"metadata":{"labels":{"try":"%d"}}}`, tries), "status"))
+	})
 }
 
 // refuse an executor: nobody serves yet, and for this once the failurePolicy is Fail.

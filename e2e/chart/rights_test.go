@@ -46,9 +46,9 @@ func TestManifestsGrantTheSame(t *testing.T) {
 	for _, test := range []struct {
 		account, values, manifest string
 	}{
-		{"recorder", `{}`, recorder + fmt.Sprintf(bindRecorder, "spark-vitals-recorder-configmaps")},
-		{"recorder", `{recorder: {readConfigMaps: false}}`, recorder},
-		{"recorder", `{recorder: {readConfigMaps: false, namespaces: [spark]}}`, confined},
+		{"recorder", `{}`, recorder},
+		{"recorder", `{recorder: {readConfigMaps: true}}`, recorder + fmt.Sprintf(bindRecorder, "spark-vitals-recorder-configmaps")},
+		{"recorder", `{recorder: {namespaces: [spark]}}`, confined},
 		{"stallwatch", `{stallwatch: {enabled: true}}`, everywhere},
 		{"stallwatch", `{stallwatch: {enabled: true, namespaces: [spark]}}`, somewhere},
 		{
@@ -296,6 +296,9 @@ func TestStopByValue(t *testing.T) {
 	}
 	selectors := 0
 	for _, o := range objects(t, rendered.Objects) {
+		if strings.HasPrefix(o.GetKind(), "ValidatingAdmissionPolicy") {
+			t.Errorf("the guard %s is there", o.GetName())
+		}
 		if !strings.HasSuffix(o.GetKind(), "WebhookConfiguration") {
 			continue
 		}

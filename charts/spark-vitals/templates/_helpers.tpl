@@ -80,7 +80,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- with .Values.affinity }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.priorityClassName }}
+{{- with .Values.priorityClassName | default (eq .Release.Namespace "kube-system" | ternary "system-cluster-critical" "") }}
 priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
