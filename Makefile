@@ -26,7 +26,7 @@ unit: ## the tests that need no cluster
 	go test ./...
 
 apiserver: ## the tests on a real API server, which is built first, and on a real ZooKeeper
-	cd e2e && go run ./setup build && go test -count=1 -p 1 -timeout=90m ./apiserver ./chart ./failing ./pages ./recording ./releaser ./stalling
+	cd e2e && go run ./setup build && go test -count=1 -p 1 -timeout=90m ./apiserver ./chart ./failing ./liveness ./pages ./recording ./releaser ./stalling
 
 e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one, CLUSTER=existing for that of KUBECONFIG
 	$(STORIES) -args $(if $(STORY),-all) $(if $(filter existing,$(CLUSTER)),-existing)

@@ -35,6 +35,8 @@ func TestDriverLivenessCheck(t *testing.T) {
 		"BASH_ENV ends it":  {"BASH_ENV=" + fileThatExits(t)},
 		"POSIXLY_CORRECT":   {"POSIXLY_CORRECT=1"},
 		"SHELLOPTS=errexit": {"SHELLOPTS=errexit"},
+		"SHELLOPTS=xtrace":  {"SHELLOPTS=xtrace", "PS4=$(exit 1)"},
+		"BASH_XTRACEFD":     {"BASH_XTRACEFD=3"},
 		"SPARK_LOCAL_IP":    {"SPARK_LOCAL_IP=127.0.0.1"},
 	}
 	for name, l := range listeners {

@@ -30,6 +30,7 @@ func Down(ctx context.Context, dir string) error {
 		_ = exec.CommandContext(ctx, filepath.Join(root, "bin", "node"), "kube-proxy", "--cleanup").Run()
 	}
 	Reachable(ctx)
+	endQueueing(ctx)
 	_ = exec.CommandContext(ctx, "ip", "link", "delete", bridge).Run()
 	// What was told to end may still let go of a mount, or write a file.
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,4 +47,9 @@ func Signal(pod *corev1.Pod, program, commandLine string, signal syscall.Signal)
 		return 0, fmt.Errorf("%s has no %s with %q in its command line", pod.Name, program, commandLine)
 	}
 	return signalled, nil
+}
+
+// EnforceNetworkPolicies makes the cluster's NetworkPolicies count, until stop.
+func (l *Lab) EnforceNetworkPolicies(ctx context.Context) (stop func(), err error) {
+	return l.own.EnforceNetworkPolicies(ctx, l.Store.Progress)
 }

@@ -1,0 +1,120 @@
+// Package liveness looks at the liveness check of drivers as a security tool does:
+// by its system calls.
+package liveness
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/policy"
+)
+
+// Security tools take a process with a socket as standard input or output for a
+// reverse shell. No process of the check has one, whatever listens on the UI's port.
+func TestNoStandardDescriptorIsASocket(t *testing.T) {
+	if err := cluster.InstallPackages(t.Context(), os.Stderr, map[string]string{"strace": "strace", "bash": "bash"}); err != nil {
+		t.Fatal(err)
+	}
+	listeners := map[string]struct {
+		serve func(net.Conn)
+		seen  []string // in the trace, so that it is one
+	}{
+		"answers": {func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 100))
+			_, _ = io.WriteString(c, "HTTP/1.1 400 No Host\r\n\r\n")
+			c.Close()
+		}, []string{"connect(3<TCP:", "write(3<TCP:", `"GET / HTTP/1.1\r\n\r\n`, "read(3<TCP:"}},
+		"closes":             {func(c net.Conn) { _, _ = c.Read(make([]byte, 100)); c.Close() }, []string{"write(3<TCP:", "read(3<TCP:"}},
+		"accepts in silence": {func(c net.Conn) { <-t.Context().Done(); c.Close() }, []string{"write(3<TCP:", "was silent for 10 s"}},
+		"refuses":            {nil, []string{"connect(3<TCP:", "ECONNREFUSED"}},
+	}
+	started := map[string][]string{
+		"as a kubelet starts it": nil,
+		"without standard input": {"sh", "-c", `exec "$@" <&-`, "sh"},
+	}
+	for name, l := range listeners {
+		port := listen(t, l.serve)
+		for how, start := range started {
+			t.Run(name+", "+how, func(t *testing.T) {
+				t.Parallel()
+				calls := trace(t, append(start, check(port)...))
+				for _, seen := range l.seen {
+					if !strings.Contains(calls, seen) {
+						t.Errorf("the trace has no %q", seen)
+					}
+				}
+				if found := standardSocket.FindAllString(calls, -1); len(found) > 0 {
+					t.Errorf("a standard descriptor is a socket:\n%s", strings.Join(found, "\n"))
+				}
+			})
+		}
+	}
+}
+
+// standardSocket is a line of strace with the descriptor 0, 1 or 2, as an argument or
+// as the result of a call, where it is a socket.
+var standardSocket = regexp.MustCompile(`.*\b[012]<(TCP|UDP|UNIX|socket).*`)
+
+// check is the command of the probe, with a second's patience for who is silent.
+func check(port int) (command []string) {
+	for _, arg := range policy.Default().Rules()[0].Probes.Liveness.Exec.Command {
+		arg = policy.PortReference.ReplaceAllString(arg, strconv.Itoa(port))
+		command = append(command, strings.Replace(arg, "-t 10", "-t 1", 1))
+	}
+	return command
+}
+
+// trace a command: all calls about descriptors and sockets of it and its children,
+// with what each descriptor is.
+func trace(t *testing.T, command []string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "calls")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "strace", append([]string{"-f", "-yy", "-s", "100", "-e", "trace=%desc,%network", "-o", file, "--"}, command...)...)
+	out, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	calls, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return string(calls)
+}
+
+// listen serves a port of loopback; without a function nobody listens there.
+func listen(t *testing.T, serve func(net.Conn)) (port int) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port = listener.Addr().(*net.TCPAddr).Port
+	if serve == nil {
+		listener.Close()
+		return port
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go serve(connection)
+		}
+	}()
+	return port
+}
