@@ -1,6 +1,7 @@
 package spark
 
 import (
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -13,23 +14,51 @@ const (
 	localDirVolume = "spark-local-dir-" // and a number from 1
 )
 
-// LocalDirsInMemory are the directories that Spark spills and shuffles to and that
-// lie in memory (an emptyDir of medium Memory, which
-// spark.kubernetes.local.dirs.tmpfs=true asks for). What is written there counts
-// as memory of the container, until it is deleted.
-func (p Pod) LocalDirsInMemory() (dirs []string) {
+// LocalDir is a directory that Spark spills and shuffles to.
+type LocalDir struct {
+	Volume, Path string
+	SizeLimit    int64 // in bytes, 0 without a limit
+}
+
+// LocalDirsInMemory are the local directories that lie in memory, one a volume (an
+// emptyDir of medium Memory, which spark.kubernetes.local.dirs.tmpfs=true asks
+// for). What is written there counts as memory of the container until it is
+// deleted.
+func (p Pod) LocalDirsInMemory() (dirs []LocalDir) {
 	for _, mount := range p.Container().VolumeMounts {
-		if p.inMemory(mount.Name) && (strings.HasPrefix(mount.Name, localDirVolume) || p.holdsLocalDir(mount.MountPath)) {
-			dirs = append(dirs, mount.MountPath)
+		volume := p.memoryVolume(mount.Name)
+		seen := slices.ContainsFunc(dirs, func(d LocalDir) bool { return d.Volume == mount.Name })
+		if volume == nil || seen || !strings.HasPrefix(mount.Name, localDirVolume) && !p.holdsLocalDir(mount.MountPath) {
+			continue
 		}
+		dir := LocalDir{Volume: mount.Name, Path: mount.MountPath}
+		if volume.SizeLimit != nil {
+			dir.SizeLimit = volume.SizeLimit.Value()
+		}
+		dirs = append(dirs, dir)
 	}
 	return dirs
 }
 
-func (p Pod) inMemory(volume string) bool {
-	return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
-		return v.Name == volume && v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
-	})
+// SizeOf is how much the directories can hold together, in bytes: without end if
+// one of them has no limit.
+func SizeOf(dirs []LocalDir) (size int64) {
+	for _, dir := range dirs {
+		if dir.SizeLimit <= 0 || dir.SizeLimit > math.MaxInt64-size {
+			return math.MaxInt64
+		}
+		size += dir.SizeLimit
+	}
+	return size
+}
+
+func (p Pod) memoryVolume(name string) *corev1.EmptyDirVolumeSource {
+	for i := range p.Spec.Volumes {
+		if v := &p.Spec.Volumes[i]; v.Name == name && v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory {
+			return v.EmptyDir
+		}
+	}
+	return nil
 }
 
 func (p Pod) holdsLocalDir(mountPath string) bool {

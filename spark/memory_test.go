@@ -136,6 +136,8 @@ func TestDriverMemory(t *testing.T) {
 		"a value that looks like one":    {args("driver", "--name", "--driver-memory", "x.jar", "8g"), byDefault},
 		"cannot be read":                 {args("driver", "--driver-memory", "lots", "x.jar"), notKnown},
 		"nothing follows":                {args("driver", "--driver-memory"), byDefault},
+		"started by others, and no size": {args("driver", "--master", "armada://x", "--class", "X", "x.jar"), size{1024, 1024, true}},
+		"a master in Spark's file":       {args("driver", "--master", "x", "--properties-file", "f", "x.jar"), byDefault},
 		"not the entrypoint's arguments": {args("--conf", "spark.driver.memory=640m", "x.jar"), exact},
 	}
 	for name, test := range tests {
@@ -193,7 +195,7 @@ func TestLocalDirsInMemory(t *testing.T) {
 	for name, test := range tests {
 		p, _ := spark.PodOf(minimal(spark.Executor, func(p *corev1.Pod) {
 			p.Spec.Volumes = []corev1.Volume{volume("other", corev1.StorageMediumMemory), volume(test.name, test.medium)}
-			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: test.name, MountPath: test.at}}
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: test.name, MountPath: test.at}, {Name: test.name, MountPath: test.at + "/again"}}
 			if test.dirs != "" {
 				p.Spec.Containers[0].Env = []corev1.EnvVar{env("SPARK_LOCAL_DIRS", test.dirs)}
 			}
