@@ -2,6 +2,7 @@ package patches
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/policy"
@@ -54,13 +55,13 @@ func (p *Pod) warnOfMemory(m spark.Memory) {
 		})
 	}
 	dirs := p.LocalDirsInMemory()
-	if len(dirs) == 0 || m.Limit == 0 || m.Overhead() > 0 && spark.SizeOf(dirs) <= m.Overhead() {
+	if len(dirs) == 0 || m.Limit == 0 || p.MemoryVolumesFit(m.Overhead()) {
 		return
 	}
 	p.warn(policy.Warning{
-		Kind: policy.MemoryRisk, Field: fmt.Sprintf("spec.containers[%s].volumeMounts[%s]", p.Container().Name, dirs[0].Volume),
-		Text: fmt.Sprintf("Spark writes shuffle and spill files to %s, which is in memory, and they count as memory of the container; set spark.kubernetes.local.dirs.tmpfs=false, or raise %sOverhead by what the files need and set the volume's sizeLimit to that",
-			dirs[0].Path, setting),
+		Kind: policy.MemoryRisk, Field: fmt.Sprintf("spec.containers[%s].volumeMounts", p.Container().Name),
+		Text: fmt.Sprintf("Spark writes shuffle and spill files to %s, in memory, and they count as memory of the container; set spark.kubernetes.local.dirs.tmpfs=false, or raise %sOverhead by what the files need and limit the volume to that (sizeLimit)",
+			strings.Join(dirs, ", "), setting),
 	})
 }
 
