@@ -231,7 +231,8 @@ func (t *Termination) String() string {
 	return who
 }
 
-// After tells whether t ended later than other, and breaks ties for good.
+// compare sorts the termination that ended later first, and those of the same second
+// by what never changes.
 func (t *Termination) compare(other *Termination) int {
 	if d := t.At.Truncate(time.Second).Compare(other.At.Truncate(time.Second)); d != 0 {
 		return -d
