@@ -31,7 +31,7 @@ apiserver: ## the tests on a real API server, which is built first, and on a rea
 e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one, CLUSTER=existing for that of KUBECONFIG
 	$(STORIES) -args $(if $(STORY),-all) $(if $(filter existing,$(CLUSTER)),-existing)
 
-e2e-all: ## all stories, on all versions of Spark, written to docs/stories.md; two hours
+e2e-all: ## all stories, on all versions of Spark, written to docs/stories.md; about 120 min
 	$(STORIES) -args -all -write $(CURDIR)/docs/stories.md
 
 cluster: ## a whole cluster with real Spark's images, which stays
@@ -40,11 +40,11 @@ cluster: ## a whole cluster with real Spark's images, which stays
 cluster-down: ## end it
 	cd e2e && go run ./setup down
 
-idle: ## leave the webhook idle for N (10) rounds of 95 s: no pod is missed after them
+idle: ## leave the webhook idle for N (10) rounds of 95 s: no pod is missed after them; about 16 min
 	cd e2e && go test -count=1 -timeout=4h -v -run TestIdle ./failing -args -idle=$(or $(N),10)
 
 FUZZ = -run '^$$' -fuzztime $(or $(T),1m) -fuzzminimizetime 20x
-fuzz: ## look for input that breaks something, for T (1m) each
+fuzz: ## look for input that breaks something, for T (1m) each; about 4 min
 	go test ./policy -fuzz FuzzParse $(FUZZ)
 	go test ./patches -fuzz FuzzPatch $(FUZZ)
 	go test ./webhook -fuzz FuzzReview $(FUZZ)

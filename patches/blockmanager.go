@@ -34,16 +34,16 @@ func blockManagerPort(p *Pod, c policy.Choice) {
 	port, free := p.applicationPort(c.Rule.BlockManagerPort)
 	chosen, known := p.BlockManager()
 	switch {
+	case p.Spec.HostNetwork || declared >= 0 && p.Container().Ports[declared].HostPort != 0:
+		p.leave(field, "a port of the host may be taken by another")
+	case known && declared >= 0 && chosen == p.Container().Ports[declared].ContainerPort && p.isOurs(chosen, port, c.Rule.BlockManagerPort):
+		p.did(field, portReason(chosen))
+	case p.mentions(spark.BlockManagerOption):
+		p.leave(field, "the user's own")
 	case p.Application() == "":
 		p.leave(field, "the pod has no label "+spark.ApplicationLabel)
 	case declared < 0:
 		p.leave(field, "the container declares no port "+spark.BlockManagerPort)
-	case p.Spec.HostNetwork || p.Container().Ports[declared].HostPort != 0:
-		p.leave(field, "a port of the host may be taken by another")
-	case known && chosen == p.Container().Ports[declared].ContainerPort && c.Rule.BlockManagerPort.Contains(chosen):
-		p.did(field, portReason(chosen))
-	case p.mentions(spark.BlockManagerOption):
-		p.leave(field, "the user's own")
 	case len(p.Container().Command) > 0:
 		p.leave(field, "the container has a command of its own")
 	case !free:
@@ -51,8 +51,16 @@ func blockManagerPort(p *Pod, c policy.Choice) {
 	default:
 		p.addEnv(p.nextJavaOption(), spark.BlockManagerOption+strconv.Itoa(int(port)))
 		p.setPort(declared, port)
+		p.wouldUse = port
 		p.did(field, portReason(port))
 	}
+}
+
+// isOurs tells whether a port was set in an earlier round: it is the one that is
+// due, or the one that was due before another webhook added a container that
+// declares it.
+func (p *Pod) isOurs(chosen, due int32, within *policy.PortRange) bool {
+	return chosen == due || p.wasSet("blockManagerPort") && within.Contains(chosen)
 }
 
 func portReason(port int32) string {

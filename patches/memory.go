@@ -2,9 +2,11 @@ package patches
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 // memoryAnnotations stamps how the memory of Spark's container is divided: what
@@ -33,8 +35,38 @@ func memoryAnnotations(p *Pod, c policy.Choice) {
 		}
 		p.stamp(annotations.MemorySource, source)
 	}
-	p.did("memory", "how the limit is divided between heap and the rest")
+	if m.Limit == 0 {
+		p.did("memory", "how large the heap is; the container has no memory limit")
+	} else {
+		p.did("memory", "how the limit is divided between heap and the rest")
+	}
+	p.warnOfMemory(m)
 }
+
+// warnOfMemory of what makes the kernel end the container though the application
+// is healthy.
+func (p *Pod) warnOfMemory(m spark.Memory) {
+	setting := fmt.Sprintf("spark.%s.memory", p.Role)
+	if m.HeapFillsLimit() {
+		p.warn(policy.Warning{
+			Kind: policy.MemoryRisk, Field: fmt.Sprintf("spec.containers[%s].resources.limits.memory", p.Container().Name),
+			Text: fmt.Sprintf("the heap of %d MiB may take the whole limit of %d MiB, which leaves nothing for memory outside the heap, so the kernel may end the %s before its heap is full; raise the limit to %d MiB or more (%sOverhead), or lower %s",
+				m.Heap>>20, m.Limit>>20, p.Role, m.Heap>>20+leastOverhead, setting, setting),
+		})
+	}
+	dirs := p.LocalDirsInMemory()
+	if len(dirs) == 0 || m.Limit == 0 || p.MemoryVolumesFit(m.Overhead()) {
+		return
+	}
+	p.warn(policy.Warning{
+		Kind: policy.MemoryRisk, Field: fmt.Sprintf("spec.containers[%s].volumeMounts", p.Container().Name),
+		Text: fmt.Sprintf("Spark writes shuffle and spill files to %s, in memory, and they count as memory of the container; set spark.kubernetes.local.dirs.tmpfs=false, or raise %sOverhead by what the files need and limit the volume to that (sizeLimit)",
+			strings.Join(dirs, ", "), setting),
+	})
+}
+
+// leastOverhead is what Spark itself leaves beside the heap at least, in MiB.
+const leastOverhead = 384
 
 // stampBytes writes a quantity in whole MiB, Spark's own unit, rounded down:
 // others can set a limit such as 3456M.

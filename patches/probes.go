@@ -2,6 +2,7 @@ package patches
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,11 +26,11 @@ func probes(p *Pod, c policy.Choice) {
 			p.leave(name.Field(), changedByAnother)
 		case own[name] != nil:
 			p.leave(name.Field(), "the user's own")
-			if text := policy.Harm(p.asItWill, name, own[name], c.Published); text != "" {
-				p.warn(policy.Warning{Kind: policy.HarmfulProbe, Field: p.fieldPath(name), Text: text})
+			if kind, text := policy.Harm(p.asItWill, name, own[name], c.Published); text != "" {
+				p.warn(policy.Warning{Kind: kind, Field: p.fieldPath(name), Text: text})
 			}
 		case wanted != nil:
-			p.injectProbe(name, wanted, c.Rule, len(own) > 0)
+			p.injectProbe(name, wanted, c.Rule, p.anyActs(own))
 		}
 	}
 }
@@ -53,29 +54,53 @@ func (p *Pod) ownProbes(rule *policy.Rule) map[policy.ProbeName]*corev1.Probe {
 	return own
 }
 
-func (p *Pod) injectProbe(name policy.ProbeName, wanted *corev1.Probe, rule *policy.Rule, hasOwn bool) {
+// anyActs tells whether the kubelet can run any of the probes: it cannot if the
+// container does not declare the port that is named.
+func (p *Pod) anyActs(own map[policy.ProbeName]*corev1.Probe) bool {
+	for _, probe := range own {
+		if _, port := policy.Target(probe); port == "" || p.PortIndex(port) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Pod) injectProbe(name policy.ProbeName, wanted *corev1.Probe, rule *policy.Rule, ownActs bool) {
 	filled, missing := p.fill(wanted)
 	if *name.Of(p.Container()) != nil { // in an earlier round; see ownProbes
 		p.did(name.Field(), probeReason(name, filled, rule))
 		return
 	}
-	if missing != "" {
-		why := fmt.Sprintf("the container declares no port %q", missing)
+	if why := p.unfit(name, wanted, rule, ownActs); why != "" {
 		p.leave(name.Field(), why)
-		p.warn(policy.Warning{Kind: policy.ProbeLeftOut, Field: p.fieldPath(name), Text: why + "; the probe of the rule " + rule.Name + " is left out"})
 		return
 	}
-	if why := p.unfit(name, wanted, rule, hasOwn); why != "" {
-		p.leave(name.Field(), why)
+	if missing != "" {
+		p.leaveWithoutPort(name, missing, rule)
 		return
 	}
 	p.setProbe(name, filled)
 	p.did(name.Field(), probeReason(name, filled, rule))
 }
 
+// leaveWithoutPort leaves a probe out because its port is not declared. It warns
+// only if the container declares others of Spark's ports by their names: whoever
+// gives all of them other names, or none, has built the pod himself, and his
+// users cannot change that.
+func (p *Pod) leaveWithoutPort(name policy.ProbeName, missing string, rule *policy.Rule) {
+	why := fmt.Sprintf("the container declares no port %q", missing)
+	p.leave(name.Field(), why)
+	for sparks := range spark.DefaultPorts {
+		if p.PortIndex(sparks) >= 0 {
+			p.warn(policy.Warning{Kind: policy.ProbeLeftOut, Field: p.fieldPath(name), Text: why + ", so the probe of the rule " + rule.Name + " is left out"})
+			return
+		}
+	}
+}
+
 // unfit says why this pod must not have a probe of the rule.
-//   - A startup probe holds back the others, and the user's own are to act as he
-//     wrote them.
+//   - A startup probe holds back the others, and the user's own that the kubelet
+//     can run are to act as they are written.
 //   - apache/spark-kubernetes-operator ends an application whose driver or
 //     executors are not ready in time, and calls one failed whose driver was
 //     never ready.
@@ -85,9 +110,11 @@ func (p *Pod) injectProbe(name policy.ProbeName, wanted *corev1.Probe, rule *pol
 //     Where the rule has a startup probe to prevent that, and the container has
 //     none, it goes with it.
 //   - For ports see unfitPort.
-func (p *Pod) unfit(name policy.ProbeName, probe *corev1.Probe, rule *policy.Rule, hasOwn bool) string {
+func (p *Pod) unfit(name policy.ProbeName, probe *corev1.Probe, rule *policy.Rule, ownActs bool) string {
 	switch {
-	case name == policy.Startup && hasOwn:
+	case p.Spec.HostNetwork && asksPort(probe):
+		return "with the host's network the port may be another pod's"
+	case name == policy.Startup && ownActs:
 		return "it would hold back the user's own probes"
 	case name != policy.Liveness && p.OwnedByApacheOperator():
 		return "apache/spark-kubernetes-operator ends applications by readiness"
@@ -126,19 +153,12 @@ func (p *Pod) fill(probe *corev1.Probe) (filled *corev1.Probe, missing string) {
 	return filled, missing
 }
 
-// unfitPort: with the host's network a port may be another pod's, and Spark
-// moves on to the next where it is taken. Most executors declare a port of the
-// block manager that they never open.
+// unfitPort: most executors declare a port of the block manager that they never
+// open.
 func (p *Pod) unfitPort(probe *corev1.Probe) string {
 	number, name := policy.Target(probe)
-	if number == 0 && name == "" && !refersToPort(probe) {
-		return ""
-	}
-	if p.Spec.HostNetwork {
-		return "with the host's network the port may be another pod's"
-	}
 	declared, ok := p.Port(spark.BlockManagerPort)
-	asksBlockManager := name == spark.BlockManagerPort || ok && number == declared
+	asksBlockManager := ok && (name == spark.BlockManagerPort || number == declared)
 	if p.Role != spark.Executor || !asksBlockManager {
 		return ""
 	}
@@ -148,16 +168,12 @@ func (p *Pod) unfitPort(probe *corev1.Probe) string {
 	return ""
 }
 
-func refersToPort(probe *corev1.Probe) bool {
-	if probe.Exec == nil {
-		return false
-	}
-	for _, arg := range probe.Exec.Command {
-		if policy.PortReference.MatchString(arg) {
-			return true
-		}
-	}
-	return false
+// asksPort tells whether the kubelet, or the command of an exec probe, asks a
+// port of the pod. With the host's network it may be another pod's, and Spark
+// takes the next one if it is taken.
+func asksPort(probe *corev1.Probe) bool {
+	number, name := policy.Target(probe)
+	return number != 0 || name != "" || probe.Exec != nil && slices.ContainsFunc(probe.Exec.Command, policy.PortReference.MatchString)
 }
 
 // probeReason is the rule's reason, with the numbers as they are on this pod.

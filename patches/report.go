@@ -30,6 +30,7 @@ type Reason struct{ Field, Why string }
 type report struct {
 	set, left []Reason
 	warnings  []policy.Warning
+	wouldUse  int32 // see injected.BlockManagerPort
 }
 
 func (r *report) did(field, why string)   { r.set = append(r.set, Reason{field, why}) }
@@ -44,6 +45,9 @@ type injected struct {
 	Rule string            `json:"rule"`
 	Set  []string          `json:"set,omitempty"`
 	Left map[string]string `json:"left,omitempty"`
+	// BlockManagerPort is the port that an executor would listen on, in audit only:
+	// else its pod declares it.
+	BlockManagerPort int32 `json:"blockManagerPort,omitempty"`
 }
 
 // earlierStamp is the stamp of an earlier round; empty where there is none.
@@ -58,7 +62,7 @@ func earlierStamp(annotated map[string]string) (earlier injected) {
 func (a *annotated) stampReport(choice policy.Choice, r *report) {
 	stamp := injected{Rule: choice.Rule.Name}
 	if choice.Mode != policy.Enabled {
-		stamp.Mode = choice.Mode
+		stamp.Mode, stamp.BlockManagerPort = choice.Mode, r.wouldUse
 	}
 	for _, each := range r.set {
 		stamp.Set = append(stamp.Set, each.Field)

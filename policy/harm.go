@@ -15,88 +15,225 @@ const patience = 600 // seconds
 // inside: a collection of garbage or a heap dump takes minutes.
 const shortestPause = 120 // seconds
 
+// operatorPatience is how long apache/spark-kubernetes-operator waits until a
+// driver is Ready before it ends the application (driverReadyTimeoutMillis).
+const operatorPatience = 300 // seconds
+
+// dnsSeconds is how long after its RPC port opened a driver may still be
+// unready. Spark waits one second for readiness and then creates executors
+// (spark.kubernetes.allocation.driver.readinessTimeout); a JVM later each looks
+// for the driver by its DNS name, which an unready driver does not have, and
+// dies. Measured: with 2 s none was lost, with 5 s one was.
+const dnsSeconds = 2
+
+// verdict of a judge on a probe; one without a text says nothing.
+type verdict struct {
+	text string
+	// certain: it harms Spark on each such pod. Otherwise it depends on what the
+	// pod does not show, or nothing is harmed and the probe is merely of no use.
+	certain bool
+	// ends: the probe ends a container. Otherwise a pod is not Ready.
+	ends bool
+}
+
 // judges in the order of what they are sure of; the first that speaks decides.
-var judges = []func(suspect) string{
-	noSuchPort, noGRPC, wrongBlockManager, lateOrNever, endsExecutor, endsStarting, endsRunning, endsPausing, losesDNS,
+var judges = []func(suspect) verdict{
+	noSuchPort, noListener, wrongProtocol, lateOrNever, endsExecutor, endsStarting, endsRunning, endsPausing, tooLateForOperator, losesDNS,
 }
 
-// The kubelet throws away the result of a probe whose port it cannot find, so
-// the container never starts or never gets ready, and is never ended.
-func noSuchPort(s suspect) string {
-	if s.unknownPort == "" || s.name == Liveness || s.mayBeUnready {
-		return ""
+// noSuchPort: the kubelet throws away the result of a probe whose port it cannot
+// find, so the probe ends nothing and never succeeds.
+func noSuchPort(s suspect) verdict {
+	const remedy = "name a port that the container declares, or write the number"
+	switch {
+	case s.unknownPort == "":
+		return verdict{}
+	case s.name == Liveness:
+		return verdict{text: fmt.Sprintf("the container declares no port %q, so the kubelet cannot run this probe and it never acts; %s", s.unknownPort, remedy)}
 	}
-	return fmt.Sprintf("the container declares no port %q, so the pod is never Ready%s; name a port that it declares", s.unknownPort, s.orphans())
+	return s.neverReady(fmt.Sprintf("the container declares no port %q", s.unknownPort), remedy)
 }
 
-// Spark registers no gRPC health service, nor does Spark Connect (4.0 source).
-func noGRPC(s suspect) string {
-	if s.probe.GRPC == nil || s.role != spark.Driver || s.asks == "" || !s.ends() && s.mayBeUnready {
-		return ""
+// noListener: an executor listens nowhere but at its block manager. It declares
+// 7079 for it unless the user chose another port, and listens on a random one
+// unless he did, or a rule. A driver listens where it declares its ports.
+func noListener(s suspect) verdict {
+	if s.ours && !s.ends() {
+		return verdict{} // it is left out of pods that do not listen there
 	}
-	return "Spark serves no gRPC health protocol, so this fails for ever" + s.consequence() + "; use tcpSocket"
-}
-
-// An executor declares its block manager's port, 7079 unless the user chose one,
-// and listens on a random one unless he did, or a rule.
-func wrongBlockManager(s suspect) string {
-	if s.role != spark.Executor || s.asks != spark.BlockManagerPort || s.listens || !s.ends() {
-		return ""
+	switch {
+	case s.role == spark.Executor && s.asks != "" && s.asks != spark.BlockManagerPort:
+		return s.neverSucceeds(fmt.Sprintf("only a driver listens on %s", s.port()), "remove the probe from executors")
+	case s.role == spark.Executor && s.asks != "" && !s.listens && s.elsewhere > 0:
+		return s.neverSucceeds(fmt.Sprintf("the executor listens on port %d, and not on %s", s.elsewhere, s.port()), s.rightPort(spark.BlockManagerPort)+", or remove the probe")
+	case s.role == spark.Executor && s.asks != "" && !s.listens:
+		return s.neverSucceeds("executors declare this port and listen on a random one", "set spark.blockManager.port, or remove the probe")
+	case s.role == spark.Driver && s.asks != spark.BlockManagerPort && s.elsewhere > 0:
+		return s.neverSucceeds(fmt.Sprintf("the driver declares %s at %d, and nothing listens on %d", s.asks, s.elsewhere, s.number), s.rightPort(s.asks))
 	}
-	return "executors declare this port and listen on a random one, so this ends every executor; set spark.blockManager.port, or remove the probe"
+	return verdict{}
 }
 
-// What a driver declares and opens late, on another port, or not at all.
-func lateOrNever(s suspect) string {
-	late := s.asks == spark.BlockManagerPort || s.asks == spark.ConnectPort && !s.connect
+// wrongProtocol: Spark registers no gRPC health service, nor does Spark Connect
+// (4.0 source), and only its UI speaks HTTP.
+func wrongProtocol(s suspect) verdict {
+	switch {
+	case s.asks == "":
+	case s.probe.GRPC != nil:
+		return s.neverSucceeds("Spark serves no gRPC health protocol", "use tcpSocket")
+	case s.probe.HTTPGet != nil && s.asks != spark.UIPort:
+		return s.neverSucceeds(fmt.Sprintf("%s does not speak HTTP", s.port()), "use tcpSocket")
+	}
+	return verdict{}
+}
+
+// lateOrNever is about what a driver opens late, on another port than the one
+// that it declares, or not at all. A user knows whether his driver serves Spark
+// Connect, which any driver can (SparkConnectPlugin); a rule does not.
+func lateOrNever(s suspect) verdict {
+	late := s.asks == spark.BlockManagerPort || s.asks == spark.ConnectPort && s.ours && !s.connect
 	if s.role != spark.Driver || !late || s.gated || !s.ends() && s.mayBeUnready {
-		return ""
+		return verdict{}
 	}
-	return fmt.Sprintf("a driver opens port %s late, elsewhere or never%s; use port %s", s.asks, s.consequence(), spark.RPCPort)
+	v := s.neverSucceeds(fmt.Sprintf("a driver opens %s late, elsewhere or never", s.port()), "use port "+spark.RPCPort)
+	v.certain = v.certain && s.ends() && s.seconds() < patience
+	return v
 }
 
-// An executor's port opens when the driver has accepted it.
-func endsExecutor(s suspect) string {
+// endsExecutor: an executor's port opens when the driver has accepted it.
+func endsExecutor(s suspect) verdict {
 	if s.role != spark.Executor || s.asks != spark.BlockManagerPort || !s.ends() || s.seconds() >= patience {
-		return ""
+		return verdict{}
 	}
-	return fmt.Sprintf("ends an executor that has not registered within %d s, which counts as a failure of the application; allow %d s or more, or remove the probe: Spark's heartbeat does this", s.seconds(), patience)
+	return ends(true, "ends an executor that has not registered within %d s, which counts as a failure of the application; remove the probe, because Spark's heartbeat finds such executors, or "+allow, s.seconds(), patience)
 }
 
-// Neither the UI nor the RPC port is there while user code works before it makes
-// its SparkContext, and a UI can be off.
-func endsStarting(s suspect) string {
-	if !s.asksDriver() || !s.ends() || s.gated || s.name == Startup && s.seconds() >= patience {
-		return ""
+// endsStarting: no port is there while user code works before it makes its
+// SparkContext, and a UI can be off.
+func endsStarting(s suspect) verdict {
+	missing := map[string]string{spark.UIPort: "has no SparkContext, or no UI,", spark.RPCPort: "has no SparkContext", spark.ConnectPort: "does not serve Spark Connect"}[s.asks]
+	if s.role != spark.Driver || missing == "" || !s.ends() || s.gated {
+		return verdict{}
 	}
-	return fmt.Sprintf("ends a driver that has no SparkContext, or no UI, %d s after its start; use a startupProbe with failureThreshold: %d, and a livenessProbe that allows %d s or more",
-		s.seconds(), NeverGivesUp, patience)
+	hasty := s.seconds() < patience
+	if !hasty && (s.name == Startup || s.asks == spark.ConnectPort) {
+		return verdict{}
+	}
+	remedy := fmt.Sprintf("set failureThreshold: %d, or "+allow, NeverGivesUp, patience)
+	if s.name == Liveness {
+		remedy = fmt.Sprintf("add a startupProbe on the same port with failureThreshold: %d, and "+allow, NeverGivesUp, patience)
+	}
+	return ends(hasty && s.asks != spark.ConnectPort, "ends a driver that %s %d s after its start; %s", missing, s.seconds(), remedy)
 }
 
-// From spark.stop() on both ports are closed, and the driver may go on for long.
-func endsRunning(s suspect) string {
-	if !s.asksDriver() || s.name != Liveness || s.seconds() >= patience {
-		return ""
+// endsRunning: from spark.stop() on the ports are closed, and the driver may go on
+// for long.
+func endsRunning(s suspect) verdict {
+	if s.role != spark.Driver || s.asks != spark.UIPort && s.asks != spark.RPCPort || s.name != Liveness || s.seconds() >= patience {
+		return verdict{}
 	}
 	pause := ""
 	if s.probe.HTTPGet != nil {
-		pause = ", or in a pause for garbage as long"
+		pause = ", or that pauses as long to collect garbage"
 	}
-	return fmt.Sprintf("ends a driver %d s after spark.stop()%s; allow %d s or more", s.seconds(), pause, patience)
+	return ends(true, "ends a driver that goes on working for %d s after spark.stop()%s; "+allow, s.seconds(), pause, patience)
 }
 
-// The user's own exec cannot be judged; ours asks a driver that may be pausing.
-func endsPausing(s suspect) string {
+// endsPausing: the user's own exec cannot be judged; ours asks a driver that may
+// be pausing.
+func endsPausing(s suspect) verdict {
 	if !s.ours || s.role != spark.Driver || s.name != Liveness || s.probe.Exec == nil || s.seconds() >= shortestPause {
-		return ""
+		return verdict{}
 	}
-	return fmt.Sprintf("ends a driver that pauses for %d s, to collect garbage or write a heap dump; allow %d s or more", s.seconds(), shortestPause)
+	return ends(true, "ends a driver that pauses for %d s, to collect garbage or write a heap dump; "+allow, s.seconds(), shortestPause)
 }
 
-func losesDNS(s suspect) string {
-	seconds := int64(s.probe.InitialDelaySeconds) + int64(s.probe.PeriodSeconds)*int64(s.probe.SuccessThreshold)
-	if s.role != spark.Driver || s.name == Liveness || s.mayBeUnready || seconds <= dnsSeconds {
-		return ""
+// tooLateForOperator: the operator's limit can be raised, so this is not certain.
+func tooLateForOperator(s suspect) verdict {
+	soonest := int64(s.probe.InitialDelaySeconds) + int64(s.probe.PeriodSeconds)*int64(s.probe.SuccessThreshold-1)
+	if !s.operated || s.name == Liveness || soonest < operatorPatience {
+		return verdict{}
 	}
-	return fmt.Sprintf("the driver can be unready for %d s after its start%s; set initialDelaySeconds: 0, periodSeconds: 1", seconds, s.orphans())
+	return verdict{text: fmt.Sprintf("the driver is Ready no sooner than %d s after its start, and apache/spark-kubernetes-operator ends an application whose driver is not Ready within %d s; set initialDelaySeconds: 0, or raise driverReadyTimeoutMillis",
+		soonest, operatorPatience)}
+}
+
+// losesDNS is the one judge of a driver's DNS name, for rules, settings and
+// users' probes alike: a driver may be unready for dnsSeconds after its start.
+// Only of a rule it is also asked that each healthy driver answers it, unless
+// the driver's Service publishes addresses that are not ready: a rule meets
+// drivers of all kinds.
+func losesDNS(s suspect) verdict {
+	if s.role != spark.Driver || s.name == Liveness || s.mayBeUnready {
+		return verdict{}
+	}
+	if seconds := int64(s.probe.InitialDelaySeconds) + int64(s.probe.PeriodSeconds)*int64(s.probe.SuccessThreshold); seconds > dnsSeconds {
+		return verdict{certain: true, text: fmt.Sprintf("the driver can be unready for %d s after its start: %s; set initialDelaySeconds: 0, periodSeconds: 1", seconds, orphans)}
+	}
+	if s.ours && !s.published && s.asks != spark.RPCPort {
+		return verdict{certain: true, text: "a healthy driver need not answer this, for example if its UI is off, and then " + orphans + "; use tcpSocket with port: " + spark.RPCPort + ", or set publishNotReadyAddresses: true"}
+	}
+	return verdict{}
+}
+
+// allow is a remedy, with the seconds.
+const allow = "allow %d s or more (initialDelaySeconds + periodSeconds * failureThreshold)"
+
+const orphans = "it has no DNS name, and its executors die of UnknownHostException"
+
+func ends(certain bool, format string, args ...any) verdict {
+	return verdict{text: fmt.Sprintf(format, args...), certain: certain, ends: true}
+}
+
+// neverSucceeds is the verdict on a probe that fails for ever.
+func (s suspect) neverSucceeds(why, remedy string) verdict {
+	if !s.ends() {
+		return s.neverReady(why, remedy)
+	}
+	each := "the driver"
+	if s.role == spark.Executor {
+		each = "each executor"
+	}
+	return ends(true, "%s, so this ends %s after %d s; %s", why, each, s.seconds(), remedy)
+}
+
+// neverReady is the verdict on a probe that fails for ever and ends nothing.
+func (s suspect) neverReady(why, remedy string) verdict {
+	why += fmt.Sprintf(", so the %s is never Ready", s.role)
+	switch {
+	case s.operated:
+		return verdict{certain: true, text: fmt.Sprintf("%s, and apache/spark-kubernetes-operator ends the application after %d s; %s", why, operatorPatience, remedy)}
+	case !s.mayBeUnready:
+		return verdict{certain: true, text: why + ": " + orphans + "; " + remedy}
+	case s.ours:
+		return verdict{}
+	}
+	return verdict{text: why + "; " + remedy}
+}
+
+// ends tells whether the kubelet ends the container when the probe fails.
+func (s suspect) ends() bool {
+	return s.name == Liveness || s.name == Startup && s.probe.FailureThreshold < NeverGivesUp
+}
+
+// seconds until the kubelet ends the container, from its start or from the time
+// when Spark stops to answer.
+func (s suspect) seconds() int64 {
+	return int64(s.probe.InitialDelaySeconds) + int64(s.probe.PeriodSeconds)*int64(s.probe.FailureThreshold)
+}
+
+// rightPort is the remedy for a probe that asks the wrong number.
+func (s suspect) rightPort(name string) string {
+	if s.probe.Exec != nil {
+		return fmt.Sprintf("ask port %d", s.elsewhere)
+	}
+	return "write port: " + name
+}
+
+// port is what is asked, as it is called in a sentence.
+func (s suspect) port() string {
+	if s.number == 0 {
+		return "port " + s.asks
+	}
+	return fmt.Sprintf("port %d (%s)", s.number, s.asks)
 }

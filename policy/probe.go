@@ -10,20 +10,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 // NeverGivesUp is a failureThreshold as good as endless: at one check a second
 // it is reached after 68 years.
 const NeverGivesUp = 1<<31 - 1
-
-// dnsSeconds is how long after its RPC port opened a driver may still be
-// unready. Spark waits one second for readiness and then creates executors
-// (spark.kubernetes.allocation.driver.readinessTimeout); a JVM later each looks
-// for the driver by its DNS name, which an unready driver does not have, and
-// dies. Measured: with 2 s none was lost, with 5 s one was.
-const dnsSeconds = 2
 
 // PortReference stands for the number of a declared port in exec.command.
 var PortReference = regexp.MustCompile(`\$\(port:([^)]*)\)`)
@@ -56,11 +47,13 @@ func (r *Rule) checkProbe(name ProbeName, p *corev1.Probe, at *field.Path) field
 	if len(errs) > 0 {
 		return errs
 	}
-	if r.Match.Role == spark.Driver && name != Liveness && !r.AcceptUnreadyDriver {
-		errs = append(errs, r.checkDNS(p, at)...)
+	v := r.suspect(name, p).firstVerdict(func(v verdict) bool { return v.ends && r.AcceptEarlyEnd })
+	accept := "acceptUnreadyDriver"
+	if v.ends {
+		accept = "acceptEarlyEnd"
 	}
-	if text := r.suspect(name, p).judge(); text != "" && !r.AcceptEarlyEnd {
-		errs = append(errs, field.Forbidden(at, text+"; or set acceptEarlyEnd: true in the rule"))
+	if v.text != "" {
+		errs = append(errs, field.Forbidden(at, v.text+"; or set "+accept+": true in the rule"))
 	}
 	return errs
 }
@@ -160,32 +153,6 @@ func checkNumbers(name ProbeName, p *corev1.Probe, at *field.Path) (errs field.E
 		case *grace == 0:
 			errs = append(errs, field.Invalid(at, *grace, "must be greater than 0"))
 		}
-	}
-	return errs
-}
-
-// checkDNS refuses what leaves a driver unready for longer than dnsSeconds
-// after its RPC port has opened. Each probe must be safe by itself, also when the
-// driver's Service is not patched; but for what asks the UI or runs a command,
-// which a healthy driver need not have.
-func (r *Rule) checkDNS(p *corev1.Probe, at *field.Path) (errs field.ErrorList) {
-	const harm = "an unready driver has no DNS name, and its executors die of UnknownHostException; "
-	const accept = ", or set acceptUnreadyDriver: true in the rule"
-	if p.InitialDelaySeconds > 0 {
-		errs = append(errs, field.Invalid(at.Child("initialDelaySeconds"), p.InitialDelaySeconds, harm+"write 0"+accept))
-	}
-	if int64(p.PeriodSeconds)*int64(p.SuccessThreshold) > dnsSeconds {
-		errs = append(errs, field.Invalid(at.Child("periodSeconds"), p.PeriodSeconds,
-			fmt.Sprintf("%swrite %d or less, with successThreshold: 1%s", harm, dnsSeconds, accept)))
-	}
-	s := r.suspect(Readiness, p)
-	switch asks := s.asks; {
-	case p.GRPC != nil:
-		errs = append(errs, field.Forbidden(at.Child("grpc"), harm+"no driver serves the gRPC health protocol; use tcpSocket with port: "+spark.RPCPort+accept))
-	case asks == spark.BlockManagerPort, asks == spark.ConnectPort && !s.connect:
-		errs = append(errs, field.Forbidden(at, harm+"a driver opens "+asks+" late or never; use port: "+spark.RPCPort+accept))
-	case asks != spark.RPCPort && !r.PublishNotReadyAddresses:
-		errs = append(errs, field.Forbidden(at, harm+"a healthy driver need not answer this, its UI can be off; use tcpSocket with port: "+spark.RPCPort+", set publishNotReadyAddresses: true"+accept))
 	}
 	return errs
 }

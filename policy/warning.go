@@ -21,15 +21,20 @@ const (
 	SettingIgnored WarningKind = "setting-ignored" // an annotation of ours that cannot be read, or would do harm
 	SettingUnused  WarningKind = "setting-unused"  // an annotation of ours that means nothing on this object
 	HarmfulProbe   WarningKind = "harmful-probe"   // a probe of the user's own that will harm Spark
+	DoubtfulProbe  WarningKind = "doubtful-probe"  // a probe of the user's own that may harm Spark, or is of no use
 	ProbeLeftOut   WarningKind = "probe-left-out"  // a probe of the rule that this pod cannot have
+	MemoryRisk     WarningKind = "memory-risk"     // memory that is divided so that the kernel may end the container
 )
+
+// WarningKinds are all of them.
+var WarningKinds = []WarningKind{SettingIgnored, SettingUnused, HarmfulProbe, DoubtfulProbe, ProbeLeftOut, MemoryRisk}
 
 // String is a line of at most maxBytes: the longest sentence of ours is shorter,
 // the rest is the user's.
 func (w Warning) String() string { return cut(w.Field+": "+w.Text, maxBytes) }
 
-// IsUsersFault tells whether the user can and should mend it: what --validation=deny
-// refuses a driver for.
+// IsUsersFault tells whether it is certain that the user should mend it: what
+// --validation=deny refuses a driver for.
 func (w Warning) IsUsersFault() bool { return w.Kind == SettingIgnored || w.Kind == HarmfulProbe }
 
 // What whoever makes pods has chosen is shown in so many bytes at most.

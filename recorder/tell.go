@@ -21,8 +21,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
+// Controller that the recorder's Events name as the one that reports.
+const Controller = "spark-vitals.io/recorder"
+
 const (
-	controller = "spark-vitals.io/recorder"
 	// Events live an hour.
 	oldest = time.Hour
 	// The API server's limit for an Event's note.
@@ -98,7 +100,7 @@ func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t te
 	t.Event = &eventsv1.Event{
 		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace, Name: name},
 		EventTime:           metav1.NewMicroTime(r.now()),
-		ReportingController: controller,
+		ReportingController: Controller,
 		ReportingInstance:   r.instance,
 		Action:              "Record",
 		Reason:              reason(&f.Termination),

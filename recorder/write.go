@@ -192,7 +192,7 @@ func (r *recorder) writeOn(ctx context.Context, driver *spark.Pod, facts []fact)
 			r.turns.found(driver.UID, &record, facts, r.now())
 			return record, nil
 		}
-		r.sawExecutors(&record, *driver)
+		sawExecutors(&record, r.podsOf(applicationOf(*driver)))
 		var written spark.Pod
 		if written, err = r.patch(ctx, *driver, record.Annotations(*driver, room)); err == nil {
 			*driver = written
@@ -233,15 +233,6 @@ func terminations(facts []fact) (all []oom.Termination) {
 		all = append(all, f.Termination)
 	}
 	return all
-}
-
-// sawExecutors notes how many executors there were.
-func (r *recorder) sawExecutors(record *oom.Record, driver spark.Pod) {
-	for _, p := range r.podsOf(applicationOf(driver)) {
-		if id, ok := (spark.Pod{Pod: p, Role: spark.Executor}).ExecutorID(); ok && p.Labels[spark.RoleLabel] == string(spark.Executor) {
-			record.SawExecutor(id)
-		}
-	}
 }
 
 // patch the driver's annotations, by its status: that right does not reach its

@@ -1,6 +1,7 @@
 package spark
 
 import (
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -28,9 +29,32 @@ func (p Pod) LocalDirsInMemory() (dirs []string) {
 }
 
 func (p Pod) inMemory(volume string) bool {
-	return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
-		return v.Name == volume && v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
-	})
+	return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == volume && isMemory(v) })
+}
+
+func isMemory(v corev1.Volume) bool {
+	return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
+}
+
+// MemoryVolumesFit tells whether the emptyDirs of medium Memory that hold local
+// directories are limited to so many bytes together.
+func (p Pod) MemoryVolumesFit(bytes int64) bool {
+	dirs := p.LocalDirsInMemory()
+	for _, v := range p.Spec.Volumes {
+		if !isMemory(v) || !slices.ContainsFunc(p.Container().VolumeMounts, func(m corev1.VolumeMount) bool {
+			return m.Name == v.Name && slices.Contains(dirs, m.MountPath)
+		}) {
+			continue
+		}
+		if v.EmptyDir.SizeLimit == nil || v.EmptyDir.SizeLimit.Sign() <= 0 {
+			return false
+		}
+		bytes -= min(v.EmptyDir.SizeLimit.Value(), math.MaxInt64/2)
+		if bytes < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (p Pod) holdsLocalDir(mountPath string) bool {

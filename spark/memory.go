@@ -40,7 +40,8 @@ func (m Memory) HeapFillsLimit() bool {
 // (SPARK_EXECUTOR_MEMORY). A driver's is in its arguments if the pod was made by
 // hand or by a platform, and else not in its pod at all, because spark-submit
 // creates the ConfigMap that holds it after the pod. Then it is estimated from
-// what Spark asked for: the request if others have changed the limit.
+// what Spark asked for: the request if others have changed the limit. Of a driver
+// that others start by its arguments it is Spark's default.
 func (p Pod) Memory() Memory {
 	m := Memory{Limit: p.memory(limits), Request: p.memory(requests)}
 	if p.Role == Executor {
@@ -48,8 +49,13 @@ func (p Pod) Memory() Memory {
 		m.Heap = bytesOf(value)
 		return m
 	}
-	if given := readSubmitArgs(p.Container().Args).memory; given != "" {
-		m.Heap = sparkBytes(given)
+	args := readSubmitArgs(p.Container().Args)
+	switch {
+	case args.memory != "":
+		m.Heap = sparkBytes(args.memory)
+		return m
+	case args.byHand():
+		m.Heap, m.Estimated = defaultDriverHeapBytes, true
 		return m
 	}
 	asked := m.Limit

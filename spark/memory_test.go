@@ -136,6 +136,8 @@ func TestDriverMemory(t *testing.T) {
 		"a value that looks like one":    {args("driver", "--name", "--driver-memory", "x.jar", "8g"), byDefault},
 		"cannot be read":                 {args("driver", "--driver-memory", "lots", "x.jar"), notKnown},
 		"nothing follows":                {args("driver", "--driver-memory"), byDefault},
+		"started by others, and no size": {args("driver", "--master", "armada://x", "--class", "X", "x.jar"), size{1024, 1024, true}},
+		"a master in Spark's file":       {args("driver", "--master", "x", "--properties-file", "f", "x.jar"), byDefault},
 		"not the entrypoint's arguments": {args("--conf", "spark.driver.memory=640m", "x.jar"), exact},
 	}
 	for name, test := range tests {
@@ -199,6 +201,35 @@ func TestLocalDirsInMemory(t *testing.T) {
 			}
 		}))
 		if got := p.LocalDirsInMemory(); len(got) != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestMemoryVolumesFit(t *testing.T) {
+	const mib = 1 << 20
+	size := func(s string) *resource.Quantity { q := resource.MustParse(s); return &q }
+	tests := map[string]struct {
+		sizes []*resource.Quantity
+		want  bool
+	}{
+		"none":              {nil, true},
+		"fits":              {[]*resource.Quantity{size("384Mi")}, true},
+		"together too much": {[]*resource.Quantity{size("384Mi"), size("1Mi")}, false},
+		"without a limit":   {[]*resource.Quantity{nil}, false},
+		"zero is none":      {[]*resource.Quantity{size("0")}, false},
+		"enormous":          {[]*resource.Quantity{size("8Ei"), size("8Ei"), size("8Ei")}, false},
+	}
+	for name, test := range tests {
+		p, _ := spark.PodOf(minimal(spark.Executor, func(p *corev1.Pod) {
+			for i, limit := range test.sizes {
+				name := fmt.Sprintf("spark-local-dir-%d", i+1)
+				p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: limit}}})
+				mounts := &p.Spec.Containers[0].VolumeMounts // a volume may be mounted twice
+				*mounts = append(*mounts, corev1.VolumeMount{Name: name, MountPath: "/" + name}, corev1.VolumeMount{Name: name, MountPath: "/again/" + name})
+			}
+		}))
+		if got := p.MemoryVolumesFit(384 * mib); got != test.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

@@ -6,7 +6,15 @@ import "strings"
 type submitArgs struct {
 	class  string // --class
 	memory string // spark.driver.memory: of several the last counts, as for the JVM that spark-submit starts
+	// master and properties tell who wrote the arguments. For a pod that
+	// spark-submit makes it writes --properties-file and no --master
+	// (DriverCommandFeatureStep.scala).
+	master, properties bool
 }
+
+// byHand tells whether the pod is not of spark-submit's making, so that its
+// limit does not follow from the heap.
+func (a submitArgs) byHand() bool { return a.master && !a.properties }
 
 // switches are the options of spark-submit that have no value.
 var switches = map[string]bool{
@@ -43,6 +51,10 @@ func (a *submitArgs) option(option, value string) {
 	switch option {
 	case "--class":
 		a.class = value
+	case "--master":
+		a.master = true
+	case "--properties-file":
+		a.properties = true
 	case "--driver-memory":
 		a.memory = value
 	case "--conf", "-c":
@@ -65,6 +77,9 @@ func (p Pod) KnownArgs() (known []string) {
 	}
 	if read.memory != "" {
 		known = append(known, "--driver-memory", read.memory)
+	}
+	if read.byHand() {
+		known = append(known, "--master", "k8s")
 	}
 	return known
 }

@@ -30,7 +30,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}, []string{"path", "resource", "role", "rule", "outcome"}),
 		warnings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_admission_warnings_total",
-			Help: "Warnings given to users, by path and kind: setting-ignored, setting-unused, harmful-probe, probe-left-out.",
+			Help: "Warnings given to users, by path and kind: setting-ignored, setting-unused, harmful-probe, doubtful-probe, probe-left-out, memory-risk.",
 		}, []string{"path", "kind"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "spark_vitals_admission_duration_seconds",
@@ -64,7 +64,7 @@ func (m *Metrics) beginAtZero() {
 		for _, status := range []int{http.StatusRequestTimeout, http.StatusServiceUnavailable} {
 			m.seconds.WithLabelValues(path, strconv.Itoa(status))
 		}
-		for _, kind := range []policy.WarningKind{policy.SettingIgnored, policy.SettingUnused, policy.HarmfulProbe, policy.ProbeLeftOut} {
+		for _, kind := range policy.WarningKinds {
 			m.warnings.WithLabelValues(path, string(kind))
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -32,9 +31,8 @@ func certsKeepCommand() *cobra.Command {
 	var (
 		k                       certs.Keeper
 		secret, configMap       string
-		kubeconfig              string
 		metricsBind, healthBind string
-		level                   slog.LevelVar
+		api                     apiFlags
 	)
 	command := &cobra.Command{
 		Use:   "keep",
@@ -54,10 +52,10 @@ func certsKeepCommand() *cobra.Command {
 			if err := k.Serving.Check(); err != nil {
 				return err
 			}
-			if k.Client, err = apiClient(kubeconfig); err != nil {
+			if k.Client, err = apiClient(api.kubeconfig); err != nil {
 				return err
 			}
-			k.Log = logger(command.ErrOrStderr(), &level)
+			k.Log = logTo(logger(command.ErrOrStderr(), &api.level))
 			limitMemory(k.Log)
 			return keep(command.Context(), &k, metricsBind, healthBind)
 		},
@@ -68,18 +66,18 @@ func certsKeepCommand() *cobra.Command {
 	flags.StringSliceVar(&k.Serving.Hosts, "host", nil, "name or address in the certificate, such as webhook.spark-vitals.svc; may be given several times; needed")
 	flags.DurationVar(&k.Serving.Duration, "duration", 90*24*time.Hour, "how long a certificate is good, at most 4000h")
 	flags.DurationVar(&k.Serving.RenewBefore, "renew-before", 30*24*time.Hour, "how long before its end it is made anew")
-	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
+	api.addKubeconfig(flags)
 	flags.StringVar(&metricsBind, "metrics-bind-address", ":8080", "address to serve /metrics on")
 	flags.StringVar(&healthBind, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
-	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	api.addLogLevel(flags)
 	return command
 }
 
 func certsTrustCommand() *cobra.Command {
 	var (
-		configMap, configuration, kubeconfig string
-		timeout                              time.Duration
-		level                                slog.LevelVar
+		configMap, configuration string
+		timeout                  time.Duration
+		api                      apiFlags
 	)
 	command := &cobra.Command{
 		Use:   "trust",
@@ -93,19 +91,19 @@ func certsTrustCommand() *cobra.Command {
 			if configuration == "" {
 				return errors.New("--webhook-configuration is missing: the name of the webhook configurations")
 			}
-			client, err := apiClient(kubeconfig)
+			client, err := apiClient(api.kubeconfig)
 			if err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(command.Context(), timeout)
 			defer cancel()
-			return certs.Trust(ctx, client, namespace, name, configuration, logger(command.ErrOrStderr(), &level))
+			return certs.Trust(ctx, client, namespace, name, configuration, logTo(logger(command.ErrOrStderr(), &api.level)))
 		},
 	}
 	flags := command.Flags()
 	flags.StringVar(&configMap, "configmap", "", "NAMESPACE/NAME of the ConfigMap with the CA's certificate; needed")
 	flags.StringVar(&configuration, "webhook-configuration", "", "name of the mutating and of the validating webhook configuration; needed")
-	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
+	api.addKubeconfig(flags)
 	flags.DurationVar(&timeout, "timeout", 2*time.Minute, "how long to wait for the CA")
 	return command
 }

@@ -27,13 +27,16 @@ causes it is. Nothing is made: the API server is asked by dry runs.`,
 const checkTimeout = time.Minute
 
 func checkInjectionCommand() *cobra.Command {
-	var namespace, configuration, kubeconfig string
+	var (
+		namespace, configuration string
+		api                      apiFlags
+	)
 	command := &cobra.Command{
 		Use:   "injection",
 		Short: "Ask for a Spark pod in a namespace that is opted in",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, err := apiClient(kubeconfig)
+			client, err := apiClient(api.kubeconfig)
 			if err != nil {
 				return err
 			}
@@ -49,12 +52,12 @@ func checkInjectionCommand() *cobra.Command {
 	flags := command.Flags()
 	flags.StringVar(&namespace, "namespace", "default", "a namespace with the label spark-vitals.io/inject=enabled")
 	flags.StringVar(&configuration, "webhook-configuration", "spark-vitals", "name of the mutating webhook configuration")
-	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
+	api.addKubeconfig(flags)
 	return command
 }
 
 func checkRecordCommand() *cobra.Command {
-	var kubeconfig string
+	var api apiFlags
 	command := &cobra.Command{
 		Use:   "record",
 		Short: "Ask whether a record may be written, on this very pod",
@@ -65,7 +68,7 @@ func checkRecordCommand() *cobra.Command {
 			if namespace == "" || pod == "" {
 				return errors.New("POD_NAMESPACE and POD_NAME are missing: the pod to ask about")
 			}
-			client, err := apiClient(kubeconfig)
+			client, err := apiClient(api.kubeconfig)
 			if err != nil {
 				return err
 			}
@@ -78,6 +81,6 @@ func checkRecordCommand() *cobra.Command {
 			return nil
 		},
 	}
-	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
+	api.addKubeconfig(command.Flags())
 	return command
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 	"os"
 	"runtime/debug"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/klog/v2"
 
 	"github.com/spark-vitals/spark-vitals/internal/paged"
 	"github.com/spark-vitals/spark-vitals/recorder"
@@ -19,9 +17,8 @@ import (
 
 func recorderCommand() *cobra.Command {
 	var (
-		c          recorder.Config
-		kubeconfig string
-		level      slog.LevelVar
+		c   recorder.Config
+		api apiFlags
 	)
 	command := &cobra.Command{
 		Use:   "recorder",
@@ -38,13 +35,12 @@ Two replicas lose nothing when one of them is away, and write nothing twice.`,
 			if os.Getenv("GOGC") == "" { // nearly all is the cache of pods, which hardly changes
 				debug.SetGCPercent(25)
 			}
-			config, err := restConfig(kubeconfig)
+			config, err := restConfig(api.kubeconfig)
 			if err != nil {
 				return err
 			}
-			c.Log = logger(command.ErrOrStderr(), &level)
+			c.Log = logTo(logger(command.ErrOrStderr(), &api.level))
 			limitMemory(c.Log)
-			klog.SetSlogLogger(c.Log) // client-go's
 			if c.Client, err = recorderClient(config); err != nil {
 				return err
 			}
@@ -56,10 +52,10 @@ Two replicas lose nothing when one of them is away, and write nothing twice.`,
 	flags.StringSliceVar(&c.Namespaces, "namespaces", nil, "see and record the pods of these namespaces only, whatever their labels")
 	flags.BoolVar(&c.ReadConfigMaps, "read-configmaps", false, "read spark.driver.memory of a dead driver from its ConfigMap, instead of estimating it")
 	flags.DurationVar(&c.Reconcile, "reconcile", 10*time.Minute, "how often all pods are looked at again")
-	flags.StringVar(&kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it the pod's service account is used")
+	api.addKubeconfig(flags)
 	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
 	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
-	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	api.addLogLevel(flags)
 	return command
 }
 

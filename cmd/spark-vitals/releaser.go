@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	apiconfig "sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/gateway/kyuubi"
@@ -23,7 +22,7 @@ func releaserCommand() *cobra.Command {
 		c           releaser.Config
 		kind, file  string
 		check       bool
-		level       slog.LevelVar
+		api         apiFlags
 		description = `Watch the drivers that a gateway launched, and have it forget those that died:
 their registration is removed and their sessions are closed, so that whoever
 reconnects gets a new one. The configuration is read once; files that it names
@@ -35,7 +34,7 @@ are read anew for each release.`
 		Long:  description,
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
-			c.Log = logger(command.ErrOrStderr(), &level)
+			c.Log = logTo(logger(command.ErrOrStderr(), &api.level))
 			limitMemory(c.Log)
 			if err := configureGateway(&c, kind, file); err != nil || check {
 				return err
@@ -43,8 +42,8 @@ are read anew for each release.`
 			if c.Namespace, err = ownNamespace(c.Namespace); err != nil {
 				return err
 			}
-			if c.API, err = apiconfig.GetConfig(); err != nil {
-				return fmt.Errorf("finding the API server: %w", err)
+			if c.API, err = restConfig(api.kubeconfig); err != nil {
+				return err
 			}
 			return releaser.Run(command.Context(), c)
 		},
@@ -56,7 +55,8 @@ are read anew for each release.`
 	flags.StringVar(&c.Namespace, "namespace", "", "where the lease and the journal are kept; the pod's own namespace by default")
 	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
 	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
-	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	api.addKubeconfig(flags)
+	api.addLogLevel(flags)
 	return command
 }
 

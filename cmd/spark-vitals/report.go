@@ -12,14 +12,18 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/pager"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/recorder"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
@@ -37,10 +41,15 @@ func reportCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "report",
 		Short: "List what died, of what, how often, and what to do; and what is stalled",
-		Long: `List the Spark drivers that have a record of deaths: their own and those of
-their executors, of what, how often, and what to do about it; and those whose log
-is silent for too long. It reads what the recorder and the stall watch have
-written on them, from the cluster or from files.
+		Long: `List the Spark drivers of which something died, they themselves or their
+executors: of what, how often, and what to do about it; and those whose log is
+silent for too long. It reads what the recorder and the stall watch have written
+on the drivers, from the cluster or from files.
+
+Where the recorder has written nothing on a driver, the deaths are worked out from
+the statuses of the pods that are there, and the output says so. On a cluster the
+recorder's Events say what died of pods that are gone, as far as the Events are
+still kept (one hour by default) and may be listed.
 
 As a kubectl plugin it is "kubectl spark-vitals report", when the program is also
 installed under the name kubectl-spark_vitals.
@@ -67,21 +76,34 @@ finding.`,
 				if err != nil {
 					return err
 				}
-				return report(c.OutOrStdout(), deathsOf(pods), show)
+				return report(c.OutOrStdout(), foundIn(pods), show)
 			}
 			config := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &overrides)
 			client, namespace, err := reportClient(config, all)
 			if err != nil {
 				return err
 			}
-			list, err := client.CoreV1().Pods(namespace).List(c.Context(), metav1.ListOptions{LabelSelector: drivers})
-			if err != nil {
-				return fmt.Errorf("listing Spark's drivers: %w", err)
-			}
 			if follow { // what cannot be listed would be tried for ever in silence
+				if _, err := client.CoreV1().Pods(namespace).List(c.Context(), metav1.ListOptions{LabelSelector: sparkPods, Limit: 1}); err != nil {
+					return fmt.Errorf("listing Spark's pods: %w", err)
+				}
 				return watchReport(c.Context(), c.OutOrStdout(), client, namespace)
 			}
-			return report(c.OutOrStdout(), deathsOf(list.Items), show)
+			pods, err := listPods(c.Context(), client, namespace)
+			if err != nil {
+				return err
+			}
+			found := foundIn(pods)
+			events, err := deathEvents(c.Context(), client, namespace)
+			switch {
+			case apierrors.IsForbidden(err):
+				fmt.Fprintf(c.ErrOrStderr(), "Events may not be listed, so what died of pods that are gone is not known: %v\n", err)
+			case err != nil:
+				return fmt.Errorf("listing Events: %w", err)
+			default:
+				found.addEvents(events, pods)
+			}
+			return report(c.OutOrStdout(), found, show)
 		},
 	}
 	flags := command.Flags()
@@ -95,8 +117,25 @@ finding.`,
 	return command
 }
 
-// drivers, as the API server selects them.
-const drivers = spark.RoleLabel + "=" + string(spark.Driver)
+// sparkPods, as the API server selects them.
+const sparkPods = spark.RoleLabel + " in (" + string(spark.Driver) + "," + string(spark.Executor) + ")"
+
+// listPods in pages, and without what is large and not read.
+func listPods(ctx context.Context, client kubernetes.Interface, namespace string) (pods []*corev1.Pod, err error) {
+	list := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		return client.CoreV1().Pods(namespace).List(ctx, o)
+	})
+	err = list.EachListItem(ctx, metav1.ListOptions{LabelSelector: sparkPods}, func(o runtime.Object) error {
+		p := o.(*corev1.Pod).DeepCopy() // the item alone would keep its page
+		p.ManagedFields = nil
+		pods = append(pods, p)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing Spark's pods: %w", err)
+	}
+	return pods, nil
+}
 
 func reportClient(config clientcmd.ClientConfig, all bool) (kubernetes.Interface, string, error) {
 	to, err := config.ClientConfig()
@@ -114,18 +153,25 @@ func reportClient(config clientcmd.ClientConfig, all bool) (kubernetes.Interface
 	return client, namespace, err
 }
 
-func podsIn(files []string, stdin io.Reader) (pods []corev1.Pod, err error) {
+func podsIn(files []string, stdin io.Reader) (pods []*corev1.Pod, err error) {
 	var in input
 	if err := in.readObjects(files, stdin); err != nil {
 		return nil, err
 	}
 	for _, o := range in.objects {
 		if o.pod != nil {
-			pods = append(pods, *o.pod)
+			pods = append(pods, o.pod)
 		}
 	}
 	return pods, nil
 }
+
+// Where a report comes from.
+const (
+	fromRecord   = "record"   // that the recorder wrote on the driver
+	fromStatuses = "statuses" // of the pods that were read
+	fromEvents   = "events"   // of the recorder, about pods that are gone
+)
 
 // reported is a driver with its record.
 type reported struct {
@@ -134,10 +180,15 @@ type reported struct {
 	UID         string     `json:"uid"`
 	Application string     `json:"application,omitempty"`
 	Version     string     `json:"sparkVersion,omitempty"`
+	Source      string     `json:"source"`
 	State       string     `json:"state,omitempty"`
 	Reason      string     `json:"reason,omitempty"`
 	Message     string     `json:"message,omitempty"`
 	Record      oom.Record `json:"record"`
+	// Events of deaths whose pods are gone, the newest first.
+	Events []deathEvent `json:"events,omitempty"`
+	// Absent says that the driver's pod is not among the pods that were read.
+	Absent bool `json:"driverAbsent,omitempty"`
 	// Stalled is what the stall watch reported last; of one that ended, before.
 	Stalled *stall.Mark `json:"stalled,omitempty"`
 	Ended   bool        `json:"ended,omitempty"`
@@ -145,26 +196,84 @@ type reported struct {
 	Unreadable string `json:"unreadable,omitempty"`
 }
 
-// deathsOf the pods that are drivers and have a record, by namespace, the last
-// to die first.
-func deathsOf(pods []corev1.Pod) (all []reported) {
-	for i := range pods {
-		if r, ok := reportOf(&pods[i]); ok {
-			all = append(all, r)
-		}
-	}
-	slices.SortStableFunc(all, func(a, b reported) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), b.at().Compare(a.at()), cmp.Compare(a.Driver, b.Driver))
-	})
-	return all
+// findings are what was found, and of what.
+type findings struct {
+	Items     []reported `json:"items"`
+	Drivers   int        `json:"drivers"`   // that were looked at
+	Executors int        `json:"executors"` // that were looked at
+	// Events tells whether the recorder's Events were looked at.
+	Events bool `json:"eventsRead"`
 }
 
-func reportOf(p *corev1.Pod) (reported, bool) {
+// foundIn pods: the applications of which something died, by namespace, the last
+// to die first.
+func foundIn(pods []*corev1.Pod) *findings {
+	f := findings{Items: []reported{}}
+	for _, p := range pods {
+		switch spark.Role(p.Labels[spark.RoleLabel]) {
+		case spark.Driver:
+			f.Drivers++
+			if _, err := spark.PodOf(p); err != nil { // its annotations are all that can be read
+				f.add(reportOf(p))
+			}
+		case spark.Executor:
+			f.Executors++
+		}
+	}
+	for _, a := range recorder.Applications(pods) {
+		f.add(reportOfApplication(a, &oom.Record{}))
+	}
+	f.sort()
+	return &f
+}
+
+func (f *findings) add(r reported) {
+	if r.worthTelling() {
+		f.Items = append(f.Items, r)
+	}
+}
+
+func (f *findings) sort() {
+	slices.SortStableFunc(f.Items, func(a, b reported) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), b.at().Compare(a.at()), cmp.Compare(a.Driver, b.Driver))
+	})
+}
+
+// reportOfApplication reads the driver's record or, where none stands, works one
+// out of the pods' statuses and of what was worked out before.
+func reportOfApplication(a *recorder.Application, before *oom.Record) reported {
+	r := reported{Namespace: a.Pod().Namespace, Source: fromStatuses, Absent: true}
+	if a.Driver != nil {
+		r = reportOf(a.Driver)
+		if !r.Record.IsZero() || r.State != "" {
+			return r
+		}
+	}
+	a.AddTo(before)
+	if before.IsZero() {
+		return r
+	}
+	pod := a.Pod()
+	if r.Absent {
+		r.Application, r.Version = pod.Application(), pod.Version()
+		if driver, ok := pod.Driver(); ok {
+			r.Driver, r.UID = driver.Name, string(driver.UID)
+		}
+	}
+	r.Source, r.Record = fromStatuses, *before
+	r.Reason, r.Message = before.Reason(), before.Message(pod)
+	if a.Driver != nil {
+		r.State = string(before.State(pod))
+	}
+	return r
+}
+
+func reportOf(p *corev1.Pod) reported {
 	record, err := oom.Read(p.Annotations)
 	stalled, problem := stalledOf(p)
 	err = errors.Join(err, problem)
 	r := reported{
-		Namespace: p.Namespace, Driver: p.Name, UID: string(p.UID),
+		Namespace: p.Namespace, Driver: p.Name, UID: string(p.UID), Source: fromRecord,
 		Application: p.Labels[spark.ApplicationLabel], Version: p.Labels[spark.VersionLabel],
 		State: p.Annotations[annotations.State], Reason: p.Annotations[annotations.Reason], Message: p.Annotations[annotations.Message],
 		Record: record, Stalled: stalled,
@@ -173,7 +282,11 @@ func reportOf(p *corev1.Pod) (reported, bool) {
 	if err != nil {
 		r.Unreadable = err.Error()
 	}
-	return r, p.Labels[spark.RoleLabel] == string(spark.Driver) && (!record.IsZero() || r.State != "" || stalled != nil || err != nil)
+	return r
+}
+
+func (r reported) worthTelling() bool {
+	return !r.Record.IsZero() || r.State != "" || r.Stalled != nil || r.Unreadable != "" || len(r.Events) > 0
 }
 
 func stalledOf(p *corev1.Pod) (*stall.Mark, error) {
@@ -201,14 +314,19 @@ func (r reported) at() (last time.Time) {
 			last = d.At.Time
 		}
 	}
+	for _, e := range r.Events {
+		if e.At.After(last) {
+			last = e.At.Time
+		}
+	}
 	return last
 }
 
-func report(out io.Writer, all []reported, show func(io.Writer, []reported) error) error {
-	if err := show(out, all); err != nil {
+func report(out io.Writer, found *findings, show func(io.Writer, *findings) error) error {
+	if err := show(out, found); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(all, reported.counts) {
+	if slices.ContainsFunc(found.Items, reported.counts) {
 		return errFound
 	}
 	return nil
@@ -216,30 +334,35 @@ func report(out io.Writer, all []reported, show func(io.Writer, []reported) erro
 
 // counts: that a driver was silent before it ended is no finding by itself.
 func (r reported) counts() bool {
-	return !r.Record.IsZero() || r.State != "" || r.Unreadable != "" || !r.Ended
+	return !r.Record.IsZero() || r.State != "" || r.Unreadable != "" || len(r.Events) > 0 || !r.Ended
 }
 
 // watchReport prints each record as it is and as it changes, until it is
-// stopped.
+// stopped. What was worked out of statuses stays when the pods are gone.
 func watchReport(ctx context.Context, out io.Writer, client kubernetes.Interface, namespace string) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
-		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = drivers }))
-	found, told, changed := false, map[string]string{}, make(chan reported)
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = sparkPods }))
+	pods := factory.Core().V1().Pods().Informer()
+	byApplication := func(object any) ([]string, error) {
+		p := object.(*corev1.Pod)
+		return []string{p.Namespace + "/" + p.Labels[spark.ApplicationLabel]}, nil
+	}
+	if err := pods.AddIndexers(cache.Indexers{"application": byApplication}); err != nil {
+		return err
+	}
+	changed := make(chan string)
 	see := func(object any) {
-		if p, ok := object.(*corev1.Pod); ok {
-			if r, ok := reportOf(p); ok {
-				select {
-				case changed <- r:
-				case <-ctx.Done():
-				}
-			}
+		keys, _ := byApplication(object)
+		select {
+		case changed <- keys[0]:
+		case <-ctx.Done():
 		}
 	}
-	pods := factory.Core().V1().Pods().Informer()
 	if _, err := pods.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: see, UpdateFunc: func(_, now any) { see(now) }}); err != nil {
 		return err
 	}
 	go pods.RunWithContext(ctx)
+	found, told, worked := false, map[string]string{}, map[string]*oom.Record{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -247,15 +370,49 @@ func watchReport(ctx context.Context, out io.Writer, client kubernetes.Interface
 				return errFound
 			}
 			return nil
-		case r := <-changed:
-			text := strings.Join([]string{r.State, r.Reason, r.Message, fmt.Sprint(r.Record.Deaths), r.stalled()}, "\n")
-			if told[r.UID] == text {
-				continue
-			}
-			found, told[r.UID] = found || r.counts(), text
-			if err := printReport(out, []reported{r}); err != nil {
+		case key := <-changed:
+			objects, err := pods.GetIndexer().ByIndex("application", key)
+			if err != nil {
 				return err
+			}
+			for _, r := range changedIn(objects, worked) {
+				text := strings.Join([]string{r.Source, r.State, r.Reason, r.Message, fmt.Sprint(r.Record.Deaths), r.stalled()}, "\n")
+				if told[r.key()] == text {
+					continue
+				}
+				found, told[r.key()] = found || r.counts(), text
+				if err := printReported(out, r); err != nil {
+					return err
+				}
 			}
 		}
 	}
 }
+
+// changedIn the pods of an application. Of those without a record, worked keeps
+// what was worked out.
+func changedIn(objects []any, worked map[string]*oom.Record) (all []reported) {
+	var pods []*corev1.Pod
+	for _, o := range objects {
+		p := o.(*corev1.Pod)
+		pods = append(pods, p)
+		if _, err := spark.PodOf(p); err != nil && p.Labels[spark.RoleLabel] == string(spark.Driver) {
+			if r := reportOf(p); r.worthTelling() {
+				all = append(all, r)
+			}
+		}
+	}
+	for _, a := range recorder.Applications(pods) {
+		key := a.Key()
+		if worked[key] == nil {
+			worked[key] = &oom.Record{}
+		}
+		if r := reportOfApplication(a, worked[key]); r.worthTelling() {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// key of a driver, or of an application without one.
+func (r reported) key() string { return strings.Join([]string{r.Namespace, r.Application, r.UID}, "/") }

@@ -16,11 +16,11 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-var reportOutputs = map[string]func(io.Writer, []reported) error{
+var reportOutputs = map[string]func(io.Writer, *findings) error{
 	"table": printReport,
-	"json":  func(out io.Writer, all []reported) error { return writeJSON(out, reportItems(all)) },
-	"yaml": func(out io.Writer, all []reported) error {
-		text, err := yaml.Marshal(reportItems(all))
+	"json":  func(out io.Writer, found *findings) error { return writeJSON(out, found) },
+	"yaml": func(out io.Writer, found *findings) error {
+		text, err := yaml.Marshal(found)
 		if err == nil {
 			_, err = out.Write(text)
 		}
@@ -28,46 +28,97 @@ var reportOutputs = map[string]func(io.Writer, []reported) error{
 	},
 }
 
-func reportItems(all []reported) map[string][]reported {
-	if all == nil {
-		all = []reported{}
-	}
-	return map[string][]reported{"items": all}
-}
+// maxPrinted drivers are printed in a table: nobody reads more of them.
+const maxPrinted = 100
 
 // printReport prints a row for each kind of death of each driver, and what to do
-// below.
-func printReport(out io.Writer, all []reported) error {
-	if len(all) == 0 {
-		fmt.Fprintln(out, "Nothing died.")
-	}
-	for i, r := range all {
+// below; last, how many there are.
+func printReport(out io.Writer, found *findings) error {
+	for i, r := range found.Items[:min(len(found.Items), maxPrinted)] {
 		if i > 0 {
 			fmt.Fprintln(out)
 		}
-		title := qualified(r.Namespace, r.Driver)
-		if r.Version != "" {
-			title += ", Spark " + r.Version
-		}
-		if r.State != "" {
-			title += ", "
-		}
-		fmt.Fprintln(out, printable(title)+red(out, printable(r.State)))
-		table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		for _, d := range r.Record.Deaths {
-			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", printable(who(d)), printable(string(d.Cause)), times(d.Count), lastOf(&r.Record, d))
-		}
-		if err := table.Flush(); err != nil {
+		if err := printReported(out, r); err != nil {
 			return err
 		}
-		if text := r.stalled(); text != "" {
+	}
+	if more := len(found.Items) - maxPrinted; more > 0 {
+		fmt.Fprintf(out, "\n%d more are left out; -o json lists all.\n", more)
+	}
+	if len(found.Items) == 0 {
+		fmt.Fprintln(out, found.nothing())
+	}
+	return nil
+}
+
+// nothing died, or nothing was there that could have.
+func (f *findings) nothing() string {
+	gone := ""
+	if f.Events {
+		gone = ", and no Event of the recorder tells of others"
+	}
+	if f.Drivers+f.Executors == 0 {
+		return "No Spark pod was found: no pod has the label " + spark.RoleLabel + gone + "."
+	}
+	return fmt.Sprintf("Nothing died.\nLooked at %s and %s%s.", counted(f.Drivers, "driver"), counted(f.Executors, "executor"), gone)
+}
+
+func counted(n int, of string) string {
+	if n == 1 {
+		return "1 " + of
+	}
+	return fmt.Sprintf("%d %ss", n, of)
+}
+
+// origin says how the deaths are known, where it is not by the driver's record.
+func (r reported) origin() string {
+	switch {
+	case r.Source == fromEvents:
+		return "known from Events; the pods are gone"
+	case r.Source == fromStatuses && r.Absent:
+		return "worked out from the pods' statuses; the driver's pod was not found"
+	case r.Source == fromStatuses:
+		return "worked out from the pods' statuses; no record stands on this driver"
+	}
+	return ""
+}
+
+func (r reported) title() string {
+	name := r.Driver
+	if name == "" {
+		name = "application " + r.Application
+	}
+	title := qualified(r.Namespace, name)
+	if r.Version != "" {
+		title += ", Spark " + r.Version
+	}
+	if r.State != "" {
+		title += ", "
+	}
+	return title
+}
+
+func printReported(out io.Writer, r reported) error {
+	fmt.Fprintln(out, printable(r.title())+red(out, printable(r.State)))
+	if text := r.origin(); text != "" {
+		fmt.Fprintf(out, "  (%s)\n", text)
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, d := range r.Record.Deaths {
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", printable(who(d)), printable(string(d.Cause)), times(d.Count), lastOf(&r.Record, d))
+	}
+	for _, e := range r.Events[:min(len(r.Events), maxEvents)] {
+		fmt.Fprintf(table, "  %s\t%s\t%s\tlast %s\n", printable(e.Pod), printable(e.Reason), times(e.Count), e.At.UTC().Format(time.RFC3339))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if more := len(r.Events) - maxEvents; more > 0 {
+		fmt.Fprintf(out, "  and %d more Events\n", more)
+	}
+	for _, text := range []string{r.stalled(), r.Unreadable, r.Message} {
+		if text != "" {
 			fmt.Fprintln(out, " ", printable(text))
-		}
-		if r.Unreadable != "" {
-			fmt.Fprintln(out, " ", printable(r.Unreadable))
-		}
-		if r.Message != "" {
-			fmt.Fprintln(out, " ", printable(r.Message))
 		}
 	}
 	return nil

@@ -2,19 +2,16 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 
 	"github.com/spf13/cobra"
-	"k8s.io/klog/v2"
-	apiconfig "sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"github.com/spark-vitals/spark-vitals/stall/watch"
 )
 
 func stallwatchCommand() *cobra.Command {
 	var (
-		c     watch.Config
-		level slog.LevelVar
+		c   watch.Config
+		api apiFlags
 	)
 	command := &cobra.Command{
 		Use:   "stallwatch",
@@ -31,14 +28,13 @@ webhook nothing is watched. Of several replicas one works.`,
 			if c.CallsPerSecond < 1 {
 				return fmt.Errorf("--calls-per-second is %g; it must be 1 or more", c.CallsPerSecond)
 			}
-			c.Log = logger(command.ErrOrStderr(), &level)
+			c.Log = logTo(logger(command.ErrOrStderr(), &api.level))
 			limitMemory(c.Log)
-			klog.SetSlogLogger(c.Log) // client-go's
 			if c.Namespace, err = ownNamespace(c.Namespace); err != nil {
 				return err
 			}
-			if c.API, err = apiconfig.GetConfig(); err != nil {
-				return fmt.Errorf("finding the API server: %w", err)
+			if c.API, err = restConfig(api.kubeconfig); err != nil {
+				return err
 			}
 			return watch.Run(command.Context(), c)
 		},
@@ -49,6 +45,7 @@ webhook nothing is watched. Of several replicas one works.`,
 	flags.Float32Var(&c.CallsPerSecond, "calls-per-second", 10, "of the API server, at most")
 	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
 	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
-	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	api.addKubeconfig(flags)
+	api.addLogLevel(flags)
 	return command
 }

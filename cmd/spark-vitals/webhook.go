@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 	"os"
 	"time"
 
@@ -17,7 +16,7 @@ func webhookCommand() *cobra.Command {
 		c          webhook.Config
 		policyFile string
 		validation string
-		level      slog.LevelVar
+		api        apiFlags
 	)
 	command := &cobra.Command{
 		Use:   "webhook",
@@ -32,7 +31,7 @@ func webhookCommand() *cobra.Command {
 			if c.Deny, err = denies(validation); err != nil {
 				return err
 			}
-			c.Log = logger(command.ErrOrStderr(), &level)
+			c.Log = logTo(logger(command.ErrOrStderr(), &api.level))
 			return webhook.Run(command.Context(), c)
 		},
 	}
@@ -44,7 +43,7 @@ func webhookCommand() *cobra.Command {
 	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
 	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
 	flags.DurationVar(&c.ShutdownDelay, "shutdown-delay", 10*time.Second, "how long to go on serving after a signal to stop")
-	flags.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	api.addLogLevel(flags)
 	return command
 }
 

@@ -139,6 +139,6 @@ func TestREADMENamesEveryValue(t *testing.T) {
 	_, table, _ := bytes.Cut(readme, []byte("## Values"))
 	rows := bytes.Count(table, []byte("\n| ")) - 1 // without the head
 	if rows != documented {
-		t.Errorf("the README has %d values and values.yaml %d; run make chart", rows, documented)
+		t.Errorf("the README has %d values and values.yaml %d; run make golden", rows, documented)
 	}
 }

@@ -47,8 +47,8 @@ func userOf(driver spark.Pod) string {
 	return user
 }
 
-// An attributed thing is registered under attributes: a node in ZooKeeper, or an
-// engine in an answer of Kyuubi's.
+// attributes are what an engine is registered with, by name: in the name of its
+// node in ZooKeeper, or in an answer of Kyuubi's.
 type attributes map[string]string
 
 // attributesOf a node's name: "serverUri=10.244.0.110:44057;version=1.12.0;refId=...".
