@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -25,7 +26,9 @@ func previewCommand() *cobra.Command {
 		Long: `Show offline what the webhook would do to pods and driver Services, and why.
 
 It reads Pods, Services, PodTemplates, Lists and AdmissionReviews as YAML or
-JSON, from files, folders or, with "-f -", from standard input. A file that
+JSON, from files, folders or, with "-f -", from standard input, and the pod
+templates in SparkApplications, SparkConnects, Deployments, Jobs and others of
+their kind, and ConfigMaps. It names each object that it passes over. A file that
 spark.kubernetes.driver.podTemplateFile names is read with --role driver.
 
 Exit status: 0 when all is well; 2 when the user has something to mend, that is
@@ -49,7 +52,15 @@ does not know; 1 when something could not be read.`,
 			if err := in.readObjects(files, c.InOrStdin()); err != nil {
 				return err
 			}
-			return preview(c.OutOrStdout(), in.objects, p, show)
+			err = preview(c.OutOrStdout(), in.objects, p, show)
+			switch {
+			case err != nil && !errors.Is(err, errFound):
+			case output == "diff":
+				printPassed(c.OutOrStdout(), in.passed)
+			default: // the output is for programs
+				printPassed(c.ErrOrStderr(), in.passed)
+			}
+			return err
 		},
 	}
 	flags := command.Flags()

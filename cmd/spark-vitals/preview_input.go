@@ -31,13 +31,31 @@ type object struct {
 	service *corev1.Service
 	unknown []error // fields that the API server would refuse or leave out
 	doubt   string  // which container of a pod template Spark will take
+	hints   []string
+	holder  string // of the pod template
+	// template says that it is a pod template, which Spark or a controller completes.
+	template bool
 }
+
+// reading is how a pod or pod template is read.
+type reading struct {
+	template   spark.Template
+	isTemplate bool   // and not perhaps a pod that exists
+	from       string // where it stands in another object
+	name       string // of a pod that has none
+	fill       func(*corev1.Pod) error
+	hints      []string
+	problems   []error
+}
+
+// passed is an object that was passed over.
+type passed struct{ kind, name, source, why string }
 
 // input reads objects. With a role, pods that have none are templates of Spark's.
 type input struct {
 	template spark.Template
 	objects  []object
-	passed   int // objects of other kinds
+	passed   []passed
 	empty    bool
 }
 
@@ -51,10 +69,17 @@ func (in *input) readObjects(files []string, stdin io.Reader) error {
 			return err
 		}
 	}
-	if len(in.objects) == 0 && !in.empty {
-		return fmt.Errorf("no Pod or Service in %q; there were %d other objects", files, in.passed)
+	if len(in.objects) == 0 && len(in.passed) == 0 && !in.empty {
+		return fmt.Errorf("no object of Kubernetes in %q: there is nothing, or there are only comments", files)
+	}
+	if in.template.Container != "" && len(in.objects) > 0 && !slices.ContainsFunc(in.objects, func(o object) bool { return o.template }) {
+		return errors.New("--container is about pod templates, and none was read; --role reads pods without the label spark-role as templates")
 	}
 	return nil
+}
+
+func (in *input) pass(source, kind, name, why string) {
+	in.passed = append(in.passed, passed{kind, name, source, why})
 }
 
 func (in *input) readPath(path string, stdin io.Reader) error {
@@ -84,8 +109,15 @@ func (in *input) readPath(path string, stdin io.Reader) error {
 // readDocuments reads YAML documents, or JSON values one after the other. In a
 // folder, files that are no objects of Kubernetes are passed over.
 func (in *input) readDocuments(source string, data []byte, walked bool) error {
+	data, err := decoded(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", source, err)
+	}
 	documents := splitYAML(data)
-	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+	switch text := bytes.TrimSpace(data); {
+	case bytes.HasPrefix(text, []byte("//")), bytes.HasPrefix(text, []byte("/*")):
+		return fmt.Errorf("%s: it begins with a comment; JSON has no comments, so remove them", source)
+	case bytes.HasPrefix(text, []byte("{")), bytes.HasPrefix(text, []byte("[")):
 		documents = splitJSON(data)
 	}
 	for n := 1; ; n++ {
@@ -98,7 +130,7 @@ func (in *input) readDocuments(source string, data []byte, walked bool) error {
 			err = in.read(where, document)
 		}
 		if walked && errors.Is(err, errNoKind) {
-			in.passed++
+			in.pass(where, "object", "without a kind", "it is no object of Kubernetes")
 			continue
 		}
 		if err != nil {
@@ -115,6 +147,9 @@ func splitYAML(data []byte) func() (json.RawMessage, error) {
 			return nil, err
 		}
 		data, err := yaml.YAMLToJSONStrict(document)
+		if err != nil && bytes.Contains(document, []byte("\n\t")) {
+			err = fmt.Errorf("%w; lines begin with tabs, and YAML is indented by spaces", err)
+		}
 		if bytes.Equal(data, []byte("null")) {
 			return nil, err
 		}
@@ -125,7 +160,10 @@ func splitYAML(data []byte) func() (json.RawMessage, error) {
 func splitJSON(data []byte) func() (json.RawMessage, error) {
 	values := json.NewDecoder(bytes.NewReader(data))
 	return func() (value json.RawMessage, err error) {
-		err = values.Decode(&value)
+		start := int(values.InputOffset())
+		if err = values.Decode(&value); err != nil && !errors.Is(err, io.EOF) {
+			err = jsonError(data, start, err)
+		}
 		return value, err
 	}
 }
@@ -133,12 +171,39 @@ func splitJSON(data []byte) func() (json.RawMessage, error) {
 var errNoKind = errors.New("kind: the object has none, so it cannot be told what it is")
 
 func (in *input) read(source string, data []byte) error {
-	var meta metav1.TypeMeta
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")) {
+		return in.readArray(source, data)
+	}
+	var meta struct {
+		metav1.TypeMeta
+		Metadata struct{ Name, Namespace string } `json:"metadata"`
+		Type     string                           `json:"type"`
+		Object   json.RawMessage                  `json:"object"`
+	}
 	if err := json.Unmarshal(data, &meta); err != nil {
 		return errNoKind
 	}
+	name := qualified(meta.Metadata.Namespace, meta.Metadata.Name)
+	if all := holdersOf(meta.APIVersion, meta.Kind); all != nil {
+		before := len(in.objects)
+		for _, h := range all {
+			if err := in.readHeld(source, data, h, meta.Metadata.Name); err != nil {
+				return err
+			}
+		}
+		for i := before; i < len(in.objects); i++ {
+			in.objects[i].holder = meta.Kind + " " + name
+		}
+		if len(in.objects) == before {
+			in.pass(source, meta.Kind, name, "it holds no pod template")
+		}
+		return nil
+	}
 	switch meta.Kind {
 	case "":
+		if len(meta.Object) > 0 && meta.Type != "" { // "kubectl get --watch --output-watch-events"
+			return in.read(source+", "+meta.Type, meta.Object)
+		}
 		if in.template.Role == "" {
 			return errNoKind
 		}
@@ -153,29 +218,125 @@ func (in *input) read(source string, data []byte) error {
 		return in.readList(source, data, meta.Kind)
 	case "AdmissionReview":
 		return in.readReview(source, data)
+	case "Table":
+		return in.readTable(source, data)
+	case "ConfigMap":
+		before := len(in.objects)
+		found, err := in.readConfigMap(source, data)
+		for i := before; i < len(in.objects); i++ {
+			in.objects[i].holder = meta.Kind + " " + name
+		}
+		if !found && err == nil {
+			in.pass(source, meta.Kind, name, "it holds no pod template")
+		}
+		return err
 	}
-	in.passed++
+	if right := spelled(meta.Kind); right != "" {
+		return fmt.Errorf("kind: %q must be spelled %q", meta.Kind, right)
+	}
+	in.pass(source, meta.Kind, name, "it is no pod, holds none, and is not read")
+	return nil
+}
+
+func (in *input) readArray(source string, data []byte) error {
+	var items []json.RawMessage
+	if err := json.Unmarshal(data, &items); err != nil {
+		return err
+	}
+	in.empty = in.empty || len(items) == 0
+	for i, item := range items {
+		if err := in.read(fmt.Sprintf("%s, [%d]", source, i), item); err != nil {
+			return fmt.Errorf("[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// readTable reads what an API server answers to kubectl's tables. Most hold no
+// more than the metadata of objects.
+func (in *input) readTable(source string, data []byte) error {
+	var table struct {
+		Rows []struct {
+			Object json.RawMessage `json:"object"`
+		} `json:"rows"`
+	}
+	if _, err := strict.Decode(data, &table, nil); err != nil {
+		return err
+	}
+	in.empty = in.empty || len(table.Rows) == 0
+	for i, row := range table.Rows {
+		var meta metav1.TypeMeta
+		if err := json.Unmarshal(row.Object, &meta); err != nil || meta.Kind == "" || meta.Kind == "PartialObjectMetadata" {
+			in.pass(source, "Table", fmt.Sprintf("row %d", i), "a table does not hold whole pods; use kubectl get -o yaml")
+			continue
+		}
+		if err := in.read(fmt.Sprintf("%s, rows[%d]", source, i), row.Object); err != nil {
+			return fmt.Errorf("rows[%d].object: %w", i, err)
+		}
+	}
 	return nil
 }
 
 func (in *input) readPod(source string, data []byte) error {
-	o := object{source: source, json: data, pod: &corev1.Pod{}}
+	return in.readPodAs(source, data, reading{template: in.template})
+}
+
+func (in *input) readPodAs(source string, data []byte, r reading) error {
+	o := object{source: source, json: data, pod: &corev1.Pod{}, hints: r.hints, template: r.isTemplate || r.from != ""}
 	unknown, err := strict.Decode(data, o.pod, nil)
 	if err != nil {
 		return err
 	}
 	if o.pod.UID == "" { // what comes from an API server may be newer than we
-		o.unknown = unknown
+		o.unknown = append(r.problems, unknown...)
 	}
-	if in.template.Role != "" && o.pod.Labels[spark.RoleLabel] == "" {
-		o.doubt = in.template.Doubt(o.pod)
-		o.pod = in.template.Complete(o.pod)
-		if o.json, err = json.Marshal(o.pod); err != nil {
+	if o.pod.Name == "" && r.name != "" {
+		o.pod.Name = r.name
+	}
+	role := spark.Role(o.pod.Labels[spark.RoleLabel])
+	if r.template.Role != "" && (role == "" || unmade(o.pod)) {
+		r.isTemplate = true
+	}
+	if role == spark.Driver || role == spark.Executor {
+		if !r.isTemplate && r.from == "" && unmade(o.pod) {
+			r.isTemplate, r.template.Role = true, role
+			o.hints = append(o.hints, "read as a pod template of "+string(role)+"s, as it has nothing that Spark adds")
+		}
+	} else if r.template.Role == "" && o.pod.UID == "" {
+		o.hints = append(o.hints, "if it is a pod template of Spark's, --role driver or --role executor reads it as one")
+	}
+	if r.isTemplate && r.template.Role != "" {
+		o.template = true
+		if r.fill != nil {
+			if err := r.fill(o.pod); err != nil {
+				return err
+			}
+		}
+		o.doubt = r.template.Doubt(o.pod)
+		if o.json, err = json.Marshal(r.template.Complete(o.pod)); err != nil {
+			return err
+		}
+		o.pod = &corev1.Pod{} // as the JSON has it, without what is empty
+		if err := json.Unmarshal(o.json, o.pod); err != nil {
 			return err
 		}
 	}
 	in.objects = append(in.objects, o)
 	return nil
+}
+
+// unmade pods are templates: they cannot be pods that Spark has made, as they have
+// neither Spark's labels nor its environment nor its arguments.
+func unmade(p *corev1.Pod) bool {
+	if p.UID != "" || p.Status.Phase != "" || p.Labels[spark.ApplicationLabel] != "" || len(p.OwnerReferences) > 0 {
+		return false
+	}
+	return !slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool {
+		return len(c.Args) > 0 && (c.Args[0] == string(spark.Driver) || c.Args[0] == string(spark.Executor)) ||
+			slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
+				return e.Name == "SPARK_DRIVER_BIND_ADDRESS" || e.Name == "SPARK_EXECUTOR_ID"
+			})
+	})
 }
 
 func (in *input) readService(source string, data []byte) error {
@@ -239,6 +400,10 @@ func (in *input) readReview(source string, data []byte) error {
 	var review admissionv1.AdmissionReview
 	if _, err := strict.Decode(data, &review, nil); err != nil {
 		return err
+	}
+	if review.Request != nil && review.Request.Operation == admissionv1.Delete {
+		in.pass(source, "AdmissionReview", string(review.Request.UID), "its operation is DELETE, which the webhook is not asked about")
+		return nil
 	}
 	if review.Request == nil || len(review.Request.Object.Raw) == 0 {
 		return errors.New("request.object: the AdmissionReview has none")

@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -31,7 +35,92 @@ func printDiffs(out io.Writer, all []previewed) error {
 			return fmt.Errorf("%s: %w", each.source, err)
 		}
 	}
+	if len(all) > 1 {
+		printTotals(out, all)
+	}
 	return nil
+}
+
+// printTotals prints how many there are, and which warnings how often.
+func printTotals(out io.Writer, all []previewed) {
+	type total struct{ objects, change, warned int }
+	totals, warnings := map[string]*total{}, map[string]int{}
+	for i := range all {
+		each := &all[i]
+		of := "others"
+		switch {
+		case each.why != "":
+		case each.service != nil:
+			of = "Services of drivers"
+		default:
+			of = each.pod.Labels[spark.RoleLabel] + "s"
+		}
+		if totals[of] == nil {
+			totals[of] = &total{}
+		}
+		t := totals[of]
+		t.objects++
+		if len(each.Operations) > 0 {
+			t.change++
+		}
+		said := each.warnings()
+		if len(said) > 0 {
+			t.warned++
+		}
+		for _, text := range said {
+			warnings[text]++
+		}
+	}
+	fmt.Fprintln(out, "\nIn total:")
+	for _, of := range slices.Sorted(maps.Keys(totals)) {
+		t := totals[of]
+		fmt.Fprintf(out, "  %d %s: %d would be changed, %d have warnings\n", t.objects, of, t.change, t.warned)
+	}
+	texts := slices.SortedFunc(maps.Keys(warnings), func(a, b string) int {
+		return cmp.Or(cmp.Compare(warnings[b], warnings[a]), cmp.Compare(a, b))
+	})
+	for _, text := range texts[:min(len(texts), maxListed)] {
+		fmt.Fprintf(out, "  %s: warning: %s\n", times(warnings[text]), text)
+	}
+	if more := len(texts) - maxListed; more > 0 {
+		fmt.Fprintf(out, "  and %d more warnings\n", more)
+	}
+}
+
+// maxListed warnings, or objects of a kind, are listed at the end.
+const maxListed = 20
+
+func (p *previewed) warnings() (all []string) {
+	if p.doubt != "" {
+		all = append(all, p.doubt)
+	}
+	for _, unknown := range p.unknown {
+		all = append(all, unknown.Error())
+	}
+	for _, w := range p.Warnings {
+		all = append(all, w.String())
+	}
+	return all
+}
+
+// printPassed names the objects that were passed over, by kind and reason.
+func printPassed(out io.Writer, all []passed) {
+	type kind struct{ kind, why string }
+	names, order := map[kind][]string{}, []kind(nil)
+	for _, p := range all {
+		k := kind{p.kind, p.why}
+		if names[k] == nil {
+			order = append(order, k)
+		}
+		names[k] = append(names[k], fmt.Sprintf("%s (%s)", p.name, p.source))
+	}
+	for _, k := range order {
+		more := ""
+		if n := len(names[k]) - maxListed; n > 0 {
+			more = fmt.Sprintf(" and %d more", n)
+		}
+		fmt.Fprintf(out, "passed over: %s %s%s: %s\n", k.kind, strings.Join(names[k][:min(len(names[k]), maxListed)], ", "), more, k.why)
+	}
 }
 
 func (p *previewed) printDiff(out io.Writer) error {
@@ -47,14 +136,11 @@ func (p *previewed) printDiff(out io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	if p.doubt != "" {
-		fmt.Fprintf(out, "  warning: %s\n", p.doubt)
+	for _, text := range p.warnings() {
+		fmt.Fprintf(out, "  warning: %s\n", text)
 	}
-	for _, unknown := range p.unknown {
-		fmt.Fprintf(out, "  warning: %s\n", unknown)
-	}
-	for _, w := range p.Warnings {
-		fmt.Fprintf(out, "  warning: %s\n", w)
+	for _, text := range p.hints {
+		fmt.Fprintf(out, "  note: %s\n", text)
 	}
 	before, err := yaml.JSONToYAML(p.json)
 	if err != nil {
@@ -78,6 +164,9 @@ func (p *previewed) title() string {
 		name = p.pod.GenerateName + "*"
 	}
 	title := "Pod " + qualified(p.pod.Namespace, name)
+	if p.holder != "" {
+		title = "Pod template of " + p.holder
+	}
 	if p.why == "" {
 		title += ", " + p.pod.Labels[spark.RoleLabel]
 	}
@@ -141,18 +230,40 @@ func printJSON(out io.Writer, all []previewed) error {
 	return writeJSON(out, map[string]any{"apiVersion": "v1", "kind": "List", "items": items})
 }
 
-// printPatches prints the patch of each object as one line.
+// printPatches prints the patch of one object as itself, and of several one a line
+// with the object that it is for.
 func printPatches(out io.Writer, all []previewed) error {
 	for _, each := range all {
 		text, err := patchJSON(each.Operations)
 		if err != nil {
 			return err
 		}
+		if len(all) > 1 {
+			if text, err = json.Marshal(each.named(text)); err != nil {
+				return err
+			}
+		}
 		if _, err := fmt.Fprintf(out, "%s\n", text); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (p *previewed) named(patch json.RawMessage) any {
+	named := struct {
+		Kind      string          `json:"kind"`
+		Namespace string          `json:"namespace,omitempty"`
+		Name      string          `json:"name,omitempty"`
+		Source    string          `json:"source"`
+		Patch     json.RawMessage `json:"patch"`
+	}{Kind: "Service", Source: p.source, Patch: patch}
+	if p.service != nil {
+		named.Namespace, named.Name = p.service.Namespace, p.service.Name
+	} else {
+		named.Kind, named.Namespace, named.Name = "Pod", p.pod.Namespace, p.pod.Name
+	}
+	return named
 }
 
 func patchJSON(operations []operation.Operation) ([]byte, error) {

@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 )
@@ -38,6 +41,9 @@ var wrongType = regexp.MustCompile(`cannot unmarshal (\w+)(?: (\S+))? into Go (?
 // typeError names the place and what belongs there, in the words of somebody who
 // writes YAML.
 func typeError(data []byte, err error, at *field.Path) error {
+	if errors.Is(err, resource.ErrFormatWrong) || errors.Is(err, resource.ErrNumeric) || errors.Is(err, resource.ErrSuffix) {
+		return quantityError(data, err, at)
+	}
 	m := wrongType.FindStringSubmatch(err.Error())
 	if m == nil && at == nil {
 		return err
@@ -131,4 +137,44 @@ func kindOf(value any) string {
 		return "array"
 	}
 	return ""
+}
+
+// quantityError names the first field that should be a quantity and is none: the
+// decoder does not say which one it was.
+func quantityError(data []byte, err error, at *field.Path) error {
+	var value any
+	if json.Unmarshal(data, &value) == nil {
+		if path, text := badQuantity(value, false); path != "" {
+			return fmt.Errorf("%s: must be a quantity such as 500m or 4Gi, not %q", at.Child(path), text)
+		}
+	}
+	if at == nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w", at, err)
+}
+
+// quantities are the fields that are one, or a map of them.
+var quantities = []string{"limits", "requests", "sizeLimit", "divisor", "overhead", "capacity", "allocatedResources"}
+
+func badQuantity(value any, is bool) (path, text string) {
+	switch value := value.(type) {
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(value)) {
+			if rest, text := badQuantity(value[key], is || slices.Contains(quantities, key)); text != "" {
+				return key + prefixed(rest), text
+			}
+		}
+	case []any:
+		for i, element := range value {
+			if rest, text := badQuantity(element, is); text != "" {
+				return fmt.Sprintf("[%d]%s", i, prefixed(rest)), text
+			}
+		}
+	case string:
+		if _, err := resource.ParseQuantity(value); is && err != nil {
+			return "", value
+		}
+	}
+	return "", ""
 }

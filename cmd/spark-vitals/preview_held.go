@@ -1,0 +1,308 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"sigs.k8s.io/yaml"
+
+	"github.com/spark-vitals/spark-vitals/internal/strict"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// held is a pod template that an object of another kind holds.
+type held struct {
+	// application is where the Spark application stands in the object; at, below
+	// it, is where the pod template stands.
+	application, at string
+	role            spark.Role // "" is that of the template's own label
+	// fields is where the application has further fields of the pod (kubeflow); "".
+	fields string
+}
+
+// holders of pod templates by kind, and for kinds that several groups have, by
+// "Kind.group".
+var holders = map[string][]held{
+	"Deployment":                            {{at: "spec.template"}},
+	"StatefulSet":                           {{at: "spec.template"}},
+	"DaemonSet":                             {{at: "spec.template"}},
+	"ReplicaSet":                            {{at: "spec.template"}},
+	"ReplicationController":                 {{at: "spec.template"}},
+	"Job":                                   {{at: "spec.template"}},
+	"CronJob":                               {{at: "spec.jobTemplate.spec.template"}},
+	"SparkApplication.sparkoperator.k8s.io": kubeflow("spec"),
+	"ScheduledSparkApplication.sparkoperator.k8s.io": kubeflow("spec.template"),
+	"SparkConnect.sparkoperator.k8s.io": {
+		{"spec", "server.template", spark.Driver, "server"},
+		{"spec", "executor.template", spark.Executor, "executor"},
+	},
+	"SparkApplication.spark.apache.org": {
+		{"spec", "driverSpec.podTemplateSpec", spark.Driver, ""},
+		{"spec", "executorSpec.podTemplateSpec", spark.Executor, ""},
+	},
+}
+
+func kubeflow(spec string) []held {
+	return []held{{spec, "driver.template", spark.Driver, "driver"}, {spec, "executor.template", spark.Executor, "executor"}}
+}
+
+func holdersOf(apiVersion, kind string) []held {
+	if all, ok := holders[kind]; ok {
+		return all
+	}
+	group, _, _ := strings.Cut(apiVersion, "/")
+	return holders[kind+"."+group]
+}
+
+// kinds that are read, to name one that is spelled otherwise.
+func spelled(kind string) string {
+	known := []string{"Pod", "Service", "PodTemplate", "List", "PodList", "ServiceList", "PodTemplateList", "AdmissionReview", "Table", "ConfigMap"}
+	for k := range maps.Keys(holders) {
+		name, _, _ := strings.Cut(k, ".")
+		known = append(known, name)
+	}
+	i := slices.IndexFunc(known, func(k string) bool { return k != kind && strings.EqualFold(k, kind) })
+	if i < 0 {
+		return ""
+	}
+	return known[i]
+}
+
+func (in *input) readHeld(source string, data []byte, h held, name string) error {
+	var object map[string]any
+	if err := json.Unmarshal(data, &object); err != nil {
+		return err
+	}
+	application, _ := lookUp(object, h.application).(map[string]any)
+	template, _ := lookUp(application, h.at).(map[string]any)
+	if template == nil {
+		if h.role == "" {
+			return nil
+		}
+		template = map[string]any{}
+	}
+	pod, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": orEmpty(template["metadata"]), "spec": orEmpty(template["spec"])})
+	if err != nil {
+		return err
+	}
+	place := strings.TrimPrefix(h.application+"."+h.at, ".")
+	r := reading{template: in.template, from: place}
+	if h.role != "" {
+		r = in.readingOf(h, application, place)
+		r.name = name + "-" + string(h.role)
+		if fields, ok := lookUp(application, h.fields).(map[string]any); ok && h.fields != "" {
+			r.fill = func(p *corev1.Pod) error { return fillKubeflow(p, &r.template, fields) }
+		}
+	}
+	if err := in.readPodAs(source+", "+place, pod, r); err != nil {
+		return fmt.Errorf("%s: %w", place, err)
+	}
+	return nil
+}
+
+// readingOf a template of an application that Spark itself completes.
+func (in *input) readingOf(h held, application map[string]any, place string) reading {
+	conf, _ := application["sparkConf"].(map[string]any)
+	text := func(at string) string { s, _ := lookUp(application, at).(string); return s }
+	t := spark.Template{Role: h.role, Container: in.template.Container}
+	prefix := "spark.kubernetes." + string(h.role) + "."
+	if name, ok := conf[prefix+"podTemplateContainerName"].(string); ok && t.Container == "" {
+		t.Container = name
+	}
+	t.Version = text("sparkVersion") + text("runtimeVersions.sparkVersion")
+	if h.role == spark.Driver {
+		t.MainClass = text("mainClass")
+	}
+	r := reading{template: t, from: place, isTemplate: true}
+	if file, ok := conf[prefix+"podTemplateFile"].(string); ok {
+		r.hints = append(r.hints, fmt.Sprintf("%spodTemplateFile names %s, which is not looked into; preview that file with --role %s", prefix, file, h.role))
+	}
+	for _, in := range []string{"", h.fields} {
+		fields := application
+		if in != "" {
+			fields, _ = lookUp(application, in).(map[string]any)
+		}
+		for _, probe := range []string{"livenessProbe", "readinessProbe", "startupProbe"} {
+			if _, ok := fields[probe]; ok {
+				r.problems = append(r.problems, fmt.Errorf("%s: unknown field, which the operator ignores; a probe belongs to a container of %s", strings.Trim(h.application+"."+in, ".")+"."+probe, place))
+			}
+		}
+		if h.fields == "" {
+			break
+		}
+	}
+	return r
+}
+
+// fillKubeflow adds what kubeflow's operator and Spark make of the fields beside
+// the template, as far as rules read it.
+func fillKubeflow(p *corev1.Pod, t *spark.Template, fields map[string]any) error {
+	data, err := json.Marshal(fields)
+	if err != nil {
+		return err
+	}
+	var f struct {
+		Labels         map[string]string  `json:"labels"`
+		Annotations    map[string]string  `json:"annotations"`
+		Env            []corev1.EnvVar    `json:"env"`
+		EnvVars        map[string]string  `json:"envVars"`
+		Sidecars       []corev1.Container `json:"sidecars"`
+		InitContainers []corev1.Container `json:"initContainers"`
+		Memory         string             `json:"memory"`
+		MemoryOverhead string             `json:"memoryOverhead"`
+		MemoryLimit    string             `json:"memoryLimit"`
+		HostNetwork    *bool              `json:"hostNetwork"`
+	}
+	if _, err := strict.Decode(data, &f, nil); err != nil {
+		return err
+	}
+	if p.Labels == nil {
+		p.Labels = map[string]string{}
+	}
+	if p.Annotations == nil {
+		p.Annotations = map[string]string{}
+	}
+	maps.Copy(p.Labels, f.Labels)
+	maps.Copy(p.Annotations, f.Annotations)
+	p.Labels["sparkoperator.k8s.io/launched-by-spark-operator"] = "true"
+	if f.HostNetwork != nil {
+		p.Spec.HostNetwork = *f.HostNetwork
+	}
+	name := map[spark.Role]string{spark.Driver: spark.DriverContainer, spark.Executor: spark.ExecutorContainer}[t.Role]
+	if len(p.Spec.Containers) == 0 {
+		p.Spec.Containers = []corev1.Container{{Name: name}}
+	} else if t.Container == "" {
+		t.Container = name // the operator names it to Spark
+	}
+	c := &p.Spec.Containers[max(0, slices.IndexFunc(p.Spec.Containers, func(c corev1.Container) bool { return c.Name == t.Container }))]
+	c.Env = append(c.Env, f.Env...)
+	for _, key := range slices.Sorted(maps.Keys(f.EnvVars)) {
+		c.Env = append(c.Env, corev1.EnvVar{Name: key, Value: f.EnvVars[key]})
+	}
+	if heap := bytesIn(f.Memory); heap > 0 {
+		if t.Role == spark.Executor {
+			c.Env = append(c.Env, corev1.EnvVar{Name: "SPARK_EXECUTOR_MEMORY", Value: f.Memory})
+		}
+		overhead := max(heap/10, 384<<20)
+		if given := bytesIn(f.MemoryOverhead); given > 0 {
+			overhead = given
+		}
+		request := resource.NewQuantity(heap+overhead, resource.BinarySI)
+		limit := *request
+		if f.MemoryLimit != "" {
+			if limit, err = resource.ParseQuantity(f.MemoryLimit); err != nil {
+				return fmt.Errorf("memoryLimit: %q is no quantity such as 4Gi: %w", f.MemoryLimit, err)
+			}
+		}
+		setMemory(&c.Resources.Requests, *request)
+		setMemory(&c.Resources.Limits, limit)
+	}
+	p.Spec.Containers = append(p.Spec.Containers, f.Sidecars...)
+	p.Spec.InitContainers = append(p.Spec.InitContainers, f.InitContainers...)
+	return nil
+}
+
+func setMemory(list *corev1.ResourceList, q resource.Quantity) {
+	if *list == nil {
+		*list = corev1.ResourceList{}
+	}
+	(*list)[corev1.ResourceMemory] = q
+}
+
+// bytesIn a size as Spark's settings write it.
+func bytesIn(size string) int64 {
+	if size == "" {
+		return 0
+	}
+	return spark.DriverHeap("spark.driver.memory=" + size)
+}
+
+// executorTemplate is the key under which Spark keeps the executors' pod template in
+// a ConfigMap of its own (Constants.scala, POD_TEMPLATE_KEY).
+const executorTemplate = "podspec-configmap-key"
+
+// readConfigMap reads the values that are pod templates or other objects.
+func (in *input) readConfigMap(source string, data []byte) (found bool, err error) {
+	var c struct {
+		Data map[string]string `json:"data"`
+	}
+	if _, err := strict.Decode(data, &c, nil); err != nil {
+		return false, err
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.Data)) {
+		value := []byte(c.Data[key])
+		if !bytes.Contains(value, []byte("containers")) {
+			continue
+		}
+		at := fmt.Sprintf("data[%s]", key)
+		template, err := yaml.YAMLToJSON(value)
+		if err != nil {
+			if ext := key[strings.LastIndex(key, ".")+1:]; ext != "yaml" && ext != "yml" && ext != "json" {
+				continue
+			}
+			return found, fmt.Errorf("%s: %w", at, err)
+		}
+		var pod struct {
+			Metadata struct {
+				Labels map[string]string `json:"labels"`
+			} `json:"metadata"`
+			Spec struct {
+				Containers []struct {
+					Name string `json:"name"`
+				} `json:"containers"`
+			} `json:"spec"`
+		}
+		if json.Unmarshal(template, &pod) != nil || pod.Spec.Containers == nil {
+			continue
+		}
+		found = true
+		r := reading{template: in.template, from: at, isTemplate: true}
+		if r.template.Role == "" {
+			r.template.Role = spark.Role(pod.Metadata.Labels[spark.RoleLabel])
+		}
+		if key == executorTemplate {
+			r.template.Role = spark.Executor
+		}
+		if r.template.Role == "" {
+			for _, role := range []spark.Role{spark.Driver, spark.Executor} {
+				if strings.Contains(strings.ToLower(key), string(role)) {
+					r.template.Role = role
+					r.hints = []string{fmt.Sprintf("read as a template of %ss because of its key; --role says otherwise", role)}
+				}
+			}
+		}
+		r.isTemplate = r.template.Role != ""
+		if err := in.readPodAs(source+", "+at, template, r); err != nil {
+			return found, fmt.Errorf("%s: %w", at, err)
+		}
+	}
+	return found, nil
+}
+
+func orEmpty(value any) any {
+	if value == nil {
+		return map[string]any{}
+	}
+	return value
+}
+
+// lookUp a field by its path, "spec.template"; nil without it.
+func lookUp(object any, path string) any {
+	if path == "" {
+		return object
+	}
+	for _, name := range strings.Split(path, ".") {
+		fields, ok := object.(map[string]any)
+		if !ok {
+			return nil
+		}
+		object = fields[name]
+	}
+	return object
+}
