@@ -397,16 +397,15 @@ func (a *adviser) failed() string {
 		fact += " (" + meaning + ")"
 	}
 	remedy := "Its log says why."
-	if annotatesExit(a.driver.Version()) && a.driver.Annotations[ExitException] == "" {
+	if atLeast(a.driver.Version(), '4', '1') && a.driver.Annotations[ExitException] == "" {
 		remedy += " Set " + a.conf("spark.kubernetes.driver.annotateExitException") + "=true to have the exception on the pod as well."
 	}
 	return join(fact+".", "It reached no limit of its container.", remedy)
 }
 
-// annotatesExit: spark.kubernetes.driver.annotateExitException, since Spark 4.1.
-func annotatesExit(version string) bool {
-	major, minor, _ := strings.Cut(version, ".")
-	return len(major) == 1 && (major > "4" || major == "4" && minor != "" && minor[0] >= '1')
+// atLeast compares the beginning of a version of Spark.
+func atLeast(version string, major, minor byte) bool {
+	return len(version) > 2 && version[1] == '.' && (version[0] > major || version[0] == major && version[2] >= minor)
 }
 
 func (a *adviser) evicted() string {

@@ -63,9 +63,15 @@ func (a *adviser) heapFillsLimit() bool {
 	return a.LimitMiB > 0 && !a.Estimated && a.HeapMiB >= a.LimitMiB
 }
 
-// limitIsOthers tells whether another system has set the limit: Spark makes it
-// equal to the request.
-func (a *adviser) limitIsOthers() bool { return a.RequestMiB > 0 && a.RequestMiB < a.LimitMiB }
+// limitIsOthers tells whether another system has set the limit. Spark makes it
+// equal to the request, but since 4.2 an executor's may be larger by its own choice
+// (spark.executor.memoryOverheadBursty.enabled, SPARK-54596).
+func (a *adviser) limitIsOthers() bool {
+	if a.Role == spark.Executor && a.submitter != spark.Kubeflow && atLeast(a.driver.Version(), '4', '2') {
+		return false
+	}
+	return a.RequestMiB > 0 && a.RequestMiB < a.LimitMiB
+}
 
 // defaultOverhead of a heap, by Spark's default factors: 0.1, for programs in
 // Python and R 0.4 (KubernetesConf.scala, BasicExecutorFeatureStep.scala).

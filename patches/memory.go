@@ -50,7 +50,7 @@ func (p *Pod) warnOfMemory(m spark.Memory) {
 	if m.HeapFillsLimit() {
 		p.warn(policy.Warning{
 			Kind: policy.MemoryRisk, Field: fmt.Sprintf("spec.containers[%s].resources.limits.memory", p.Container().Name),
-			Text: fmt.Sprintf("the heap of %d MiB may take the whole limit of %d MiB, which leaves nothing for memory outside the heap, so the kernel may end the %s before its heap is full; raise the limit to %d MiB or more (%sOverhead), or lower %s",
+			Text: fmt.Sprintf("the heap may grow to %d MiB and the limit is %d MiB, so nothing is left for memory outside the heap, and the kernel may end the %s before its heap is full; raise the limit to %d MiB or more (%sOverhead), or lower %s",
 				m.Heap>>20, m.Limit>>20, p.Role, m.Heap>>20+leastOverhead, setting, setting),
 		})
 	}

@@ -83,7 +83,7 @@ func (p *Policy) choose(settings map[string]string, namespace Mode, s subject, o
 			c.Rule = rule
 		} else {
 			c.Warnings = append(c.Warnings, settingWarning(SettingIgnored, annotations.Rule, name,
-				"no rule and no rule set has this name; there are "+strings.Join(p.namesFor(s.role), ", ")))
+				"no rule and no rule set has this name; the names are "+strings.Join(p.namesFor(s.role), ", ")))
 		}
 	}
 	if c.Rule == nil {

@@ -63,11 +63,11 @@ func noListener(s suspect) verdict {
 	}
 	switch {
 	case s.role == spark.Executor && s.asks != "" && s.asks != spark.BlockManagerPort:
-		return s.neverSucceeds(fmt.Sprintf("only a driver listens on %s", s.port()), "remove the probe from executors")
+		return s.neverSucceeds("only a driver listens on "+s.port(), "remove the probe from executors")
 	case s.role == spark.Executor && s.asks != "" && !s.listens && s.elsewhere > 0:
 		return s.neverSucceeds(fmt.Sprintf("the executor listens on port %d, and not on %s", s.elsewhere, s.port()), s.rightPort(spark.BlockManagerPort)+", or remove the probe")
 	case s.role == spark.Executor && s.asks != "" && !s.listens:
-		return s.neverSucceeds("executors declare this port and listen on a random one", "set spark.blockManager.port, or remove the probe")
+		return s.neverSucceeds("an executor declares this port and listens on a random one", "set spark.blockManager.port, or remove the probe")
 	case s.role == spark.Driver && s.asks != spark.BlockManagerPort && s.elsewhere > 0:
 		return s.neverSucceeds(fmt.Sprintf("the driver declares %s at %d, and nothing listens on %d", s.asks, s.elsewhere, s.number), s.rightPort(s.asks))
 	}
@@ -82,7 +82,7 @@ func wrongProtocol(s suspect) verdict {
 	case s.probe.GRPC != nil:
 		return s.neverSucceeds("Spark serves no gRPC health protocol", "use tcpSocket")
 	case s.probe.HTTPGet != nil && s.asks != spark.UIPort:
-		return s.neverSucceeds(fmt.Sprintf("%s does not speak HTTP", s.port()), "use tcpSocket")
+		return s.neverSucceeds(s.port()+" does not speak HTTP", "use tcpSocket")
 	}
 	return verdict{}
 }
@@ -95,7 +95,11 @@ func lateOrNever(s suspect) verdict {
 	if s.role != spark.Driver || !late || s.gated || !s.ends() && s.mayBeUnready {
 		return verdict{}
 	}
-	v := s.neverSucceeds(fmt.Sprintf("a driver opens %s late, elsewhere or never", s.port()), "use port "+spark.RPCPort)
+	why := fmt.Sprintf("a driver opens %s late, or listens on another port", s.port())
+	if s.asks == spark.ConnectPort {
+		why = fmt.Sprintf("a driver listens on %s only if it serves Spark Connect", s.port())
+	}
+	v := s.neverSucceeds(why, "use port "+spark.RPCPort)
 	v.certain = v.certain && s.ends() && s.seconds() < patience
 	return v
 }
@@ -105,7 +109,7 @@ func endsExecutor(s suspect) verdict {
 	if s.role != spark.Executor || s.asks != spark.BlockManagerPort || !s.ends() || s.seconds() >= patience {
 		return verdict{}
 	}
-	return ends(true, "ends an executor that has not registered within %d s, which counts as a failure of the application; remove the probe, because Spark's heartbeat finds such executors, or "+allow, s.seconds(), patience)
+	return ends(true, "this probe ends an executor that has not registered within %d s, which Spark counts as a failure of the application; remove the probe, because Spark itself replaces executors that end or no longer answer, or "+allow, s.seconds(), patience)
 }
 
 // endsStarting: no port is there while user code works before it makes its
@@ -123,7 +127,7 @@ func endsStarting(s suspect) verdict {
 	if s.name == Liveness {
 		remedy = fmt.Sprintf("add a startupProbe on the same port with failureThreshold: %d, and "+allow, NeverGivesUp, patience)
 	}
-	return ends(hasty && s.asks != spark.ConnectPort, "ends a driver that %s %d s after its start; %s", missing, s.seconds(), remedy)
+	return ends(hasty && s.asks != spark.ConnectPort, "this probe ends a driver that %s %d s after its start; %s", missing, s.seconds(), remedy)
 }
 
 // endsRunning: from spark.stop() on the ports are closed, and the driver may go on
@@ -136,7 +140,7 @@ func endsRunning(s suspect) verdict {
 	if s.probe.HTTPGet != nil {
 		pause = ", or that pauses as long to collect garbage"
 	}
-	return ends(true, "ends a driver that goes on working for %d s after spark.stop()%s; "+allow, s.seconds(), pause, patience)
+	return ends(true, "this probe ends a driver that goes on working for %d s after spark.stop()%s; "+allow, s.seconds(), pause, patience)
 }
 
 // endsPausing: the user's own exec cannot be judged; ours asks a driver that may
@@ -145,7 +149,7 @@ func endsPausing(s suspect) verdict {
 	if !s.ours || s.role != spark.Driver || s.name != Liveness || s.probe.Exec == nil || s.seconds() >= shortestPause {
 		return verdict{}
 	}
-	return ends(true, "ends a driver that pauses for %d s, to collect garbage or write a heap dump; "+allow, s.seconds(), shortestPause)
+	return ends(true, "this probe ends a driver that pauses for %d s, to collect garbage or write a heap dump; "+allow, s.seconds(), shortestPause)
 }
 
 // tooLateForOperator: the operator's limit can be raised, so this is not certain.
@@ -168,10 +172,10 @@ func losesDNS(s suspect) verdict {
 		return verdict{}
 	}
 	if seconds := int64(s.probe.InitialDelaySeconds) + int64(s.probe.PeriodSeconds)*int64(s.probe.SuccessThreshold); seconds > dnsSeconds {
-		return verdict{certain: true, text: fmt.Sprintf("the driver can be unready for %d s after its start: %s; set initialDelaySeconds: 0, periodSeconds: 1", seconds, orphans)}
+		return verdict{certain: true, text: fmt.Sprintf("the driver can be unready for %d s after its start; %s; set initialDelaySeconds: 0, periodSeconds: 1", seconds, orphans)}
 	}
 	if s.ours && !s.published && s.asks != spark.RPCPort {
-		return verdict{certain: true, text: "a healthy driver need not answer this, for example if its UI is off, and then " + orphans + "; use tcpSocket with port: " + spark.RPCPort + ", or set publishNotReadyAddresses: true"}
+		return verdict{certain: true, text: "a healthy driver need not answer this, for example if its UI is off; " + orphans + "; use tcpSocket with port: " + spark.RPCPort + ", or set publishNotReadyAddresses: true"}
 	}
 	return verdict{}
 }
@@ -179,7 +183,7 @@ func losesDNS(s suspect) verdict {
 // allow is a remedy, with the seconds.
 const allow = "allow %d s or more (initialDelaySeconds + periodSeconds * failureThreshold)"
 
-const orphans = "it has no DNS name, and its executors die of UnknownHostException"
+const orphans = "an unready driver has no DNS name, so its executors fail with UnknownHostException"
 
 func ends(certain bool, format string, args ...any) verdict {
 	return verdict{text: fmt.Sprintf(format, args...), certain: certain, ends: true}
@@ -194,7 +198,7 @@ func (s suspect) neverSucceeds(why, remedy string) verdict {
 	if s.role == spark.Executor {
 		each = "each executor"
 	}
-	return ends(true, "%s, so this ends %s after %d s; %s", why, each, s.seconds(), remedy)
+	return ends(true, "%s, so this probe ends %s after %d s; %s", why, each, s.seconds(), remedy)
 }
 
 // neverReady is the verdict on a probe that fails for ever and ends nothing.
@@ -204,7 +208,7 @@ func (s suspect) neverReady(why, remedy string) verdict {
 	case s.operated:
 		return verdict{certain: true, text: fmt.Sprintf("%s, and apache/spark-kubernetes-operator ends the application after %d s; %s", why, operatorPatience, remedy)}
 	case !s.mayBeUnready:
-		return verdict{certain: true, text: why + ": " + orphans + "; " + remedy}
+		return verdict{certain: true, text: why + "; " + orphans + "; " + remedy}
 	case s.ours:
 		return verdict{}
 	}

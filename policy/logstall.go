@@ -45,9 +45,9 @@ func (r *Rule) setLogStall(name, value string, on object) (kind WarningKind, pro
 	_, err := ParseLogStall(value)
 	switch {
 	case name != "after":
-		return SettingIgnored, "logStall has no such field; there is after"
+		return SettingIgnored, "logStall has no such field; its field is after"
 	case on != driverPod:
-		return SettingUnused, "it means something on " + string(driverPod) + " only"
+		return SettingUnused, "it applies only to " + string(driverPod)
 	case err != nil:
 		return SettingIgnored, err.Error()
 	case r.LogStall == nil:

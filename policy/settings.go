@@ -177,14 +177,14 @@ func (r *Rule) set(setting, value string, on object) (kind WarningKind, problem 
 	case name == "logStall" && dotted:
 		return r.setLogStall(number, value, on)
 	case !isProbe && i < 0:
-		return SettingIgnored, "there is no such setting; there are " + names(ProbeNames, func(n ProbeName) string { return string(n) + "[.<field>]" }) +
+		return SettingIgnored, "there is no such setting; the settings are " + names(ProbeNames, func(n ProbeName) string { return string(n) + "[.<field>]" }) +
 			", " + names(toggles, func(t toggle) string { return t.name }) + ", logStall.after"
 	case value != "true" && value != "false":
 		return SettingIgnored, `must be "true" or "false"`
 	case isProbe:
 		return r.turnProbe(ProbeName(name), value == "true")
 	case toggles[i].of != on && (toggles[i].of != anyPod || on == driverService):
-		return SettingUnused, "it means something on " + string(toggles[i].of) + " only"
+		return SettingUnused, "it applies only to " + string(toggles[i].of)
 	}
 	toggles[i].set(r, value == "true")
 	return "", ""
@@ -237,7 +237,7 @@ func (r *Rule) setTogether(name ProbeName, keys []string, settings map[string]st
 func setNumber(of *corev1.Probe, number, value string) (problem string) {
 	i := slices.IndexFunc(numericFields, func(f numericField) bool { return f.name == number })
 	if i < 0 {
-		return "a probe has no such number; there are " + names(numericFields, func(f numericField) string { return f.name })
+		return "a probe has no such number; the numbers are " + names(numericFields, func(f numericField) string { return f.name })
 	}
 	n, err := strconv.ParseInt(value, 10, 32)
 	if err != nil || n < 0 || n == 0 && number != "initialDelaySeconds" {

@@ -14,7 +14,8 @@ import (
 type Memory struct {
 	Limit, Heap int64
 	// Request is what the container asks for. Spark makes it equal to Limit, so a
-	// lower one says that others have set the limit.
+	// lower one says that others have set the limit; or, of an executor since 4.2,
+	// that its overhead is bursty (spark.executor.memoryOverheadBursty.enabled).
 	Request int64
 	// Estimated says that Heap was worked out by the factors that Spark uses by
 	// default, and is wrong if the user set an overhead.
