@@ -1,6 +1,8 @@
 package recorder
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/spark-vitals/spark-vitals/oom"
@@ -67,7 +69,8 @@ func (a *Application) AddTo(record *oom.Record) {
 		record.Add(oom.Terminations(oom.Evidence{Pod: a.Driver})...)
 	}
 	for _, p := range a.Executors {
-		record.Add(oom.Terminations(oom.Evidence{Pod: p})...)
+		evidence := oom.Evidence{Pod: p}
+		record.Add(slices.Concat(oom.Terminations(evidence), oom.Ended(evidence))...)
 	}
 	sawExecutors(record, a.Executors)
 }
