@@ -39,16 +39,18 @@ const (
 	Message  = Prefix + "message"
 	Advice   = Prefix + "advice" // JSON: the settings that the message advises, for programs
 	OOM      = Prefix + "oom"
+	Previous = Prefix + "previous" // JSON: how the driver ended that the same SparkApplication had before; nothing of this driver
 	Stalled  = Prefix + "stalled"
 	Released = Prefix + "released"
 )
 
 // Record is all keys of a driver's record. They are removed from new pods: a
 // pod that is only being created cannot have died.
-var Record = []string{State, Reason, Message, Advice, OOM, Stalled, Released}
+var Record = []string{State, Reason, Message, Advice, OOM, Previous, Stalled, Released}
 
-// Death is what of a record the recorder writes. The stall watch writes [Stalled],
-// and the releaser [Released].
+// Death is what of a record the recorder writes together, and takes back together.
+// It writes [Previous] by itself. The stall watch writes [Stalled], and the releaser
+// [Released].
 var Death = []string{State, Reason, Message, Advice, OOM}
 
 // IsStamp tells whether the webhook writes the key.

@@ -2,8 +2,11 @@ package oom
 
 import (
 	"encoding/json"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -87,4 +90,34 @@ func (r *Record) advice(driver spark.Pod) string {
 		return "" // not of strings
 	}
 	return string(text)
+}
+
+// PreviousDriver is how the driver ended that a SparkApplication had before: the
+// value of the annotation [annotations.Previous]. It says nothing about the driver
+// on which it stands.
+type PreviousDriver struct {
+	Driver  string      `json:"driver"`
+	UID     types.UID   `json:"uid"`
+	State   State       `json:"state"`
+	Reason  string      `json:"reason,omitempty"`
+	Message string      `json:"message,omitempty"` // at most 1 KiB
+	At      metav1.Time `json:"at"`
+}
+
+const maxPrevious = 8 << 10 // bytes, far above what is written
+
+// ReadPrevious reads the annotation [annotations.Previous]; nil if there is none.
+func ReadPrevious(from map[string]string) (*PreviousDriver, error) {
+	text, ok := from[annotations.Previous]
+	if !ok {
+		return nil, nil
+	}
+	if len(text) > maxPrevious {
+		return nil, fmt.Errorf("annotation %s: it has %d bytes, and at most %d are written", annotations.Previous, len(text), maxPrevious)
+	}
+	var p PreviousDriver
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		return nil, fmt.Errorf("annotation %s: %w", annotations.Previous, err)
+	}
+	return &p, nil
 }

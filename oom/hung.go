@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -68,11 +69,11 @@ func (a *adviser) hung() string {
 		return join(fact+"startup or liveness probe failed: it did not answer.", a.howMany, notKnown, "If it was merely slow, raise the failureThreshold of that probe.")
 	}
 	fact += fmt.Sprintf("%s probe failed %d times, %d s apart: it did not answer.", failure.Probe, failure.FailureThreshold, failure.PeriodSeconds)
-	next := 2 * int64(failure.FailureThreshold)
+	next := 2 * int(failure.FailureThreshold)
 	remedy := fmt.Sprintf("If it was merely slow, raise the failureThreshold of the %s probe in %s to %d.", failure.Probe, a.podTemplate(), next)
 	if failure.Injected {
 		setting := a.annotation("spark-vitals.io/" + failure.Probe + ".failureThreshold")
-		a.note(Change{Setting: setting, Now: fmt.Sprint(failure.FailureThreshold), Next: fmt.Sprint(next)})
+		a.note(Change{Setting: setting, Now: strconv.Itoa(int(failure.FailureThreshold)), Next: strconv.Itoa(next)})
 		remedy = fmt.Sprintf("If it was merely slow, set %s=%d.", setting, next)
 	}
 	return join(fact, a.howMany, notKnown, remedy)

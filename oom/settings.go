@@ -62,6 +62,7 @@ func (s settings) podTemplate() string {
 		return "spec." + string(s.role) + ".template"
 	case spark.ApacheOperator:
 		return "spec." + string(s.role) + "Spec.podTemplateSpec"
+	default:
 	}
 	return "the pod template (spark.kubernetes." + string(s.role) + ".podTemplateFile)"
 }

@@ -87,6 +87,7 @@ type recorder struct {
 	pods       watches
 	namespaces namespaces
 	told       *lru.Cache
+	previous   previous
 	tellings   workqueue.TypedRateLimitingInterface[*telling]
 	untold     atomic.Int64 // tellings that are not done
 	backlog    *rate.Limiter
@@ -98,7 +99,7 @@ type recorder struct {
 }
 
 func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
-	r := &recorder{Config: c, metrics: newMetrics(registry), told: lru.New(maxTold), turns: newTurns(), now: time.Now}
+	r := &recorder{Config: c, metrics: newMetrics(registry), told: lru.New(maxTold), previous: newPrevious(), turns: newTurns(), now: time.Now}
 	r.queue = workqueue.NewTypedRateLimitingQueue(retries[application]())
 	r.tellings = workqueue.NewTypedRateLimitingQueue(retries[*telling]())
 	r.backlog = rate.NewLimiter(backlogRate, backlogRate)
@@ -171,10 +172,13 @@ func (r *recorder) saw(object any) {
 		delay = optInWait // what is older is found by again, if it is still there
 		facts = slices.DeleteFunc(facts, func(f fact) bool { return r.now().Sub(f.At.Time) > time.Minute })
 	}
+	app, turn := applicationOf(pod), r.turns.wait()
+	if pod.Role == spark.Driver && r.sawDriver(pod) {
+		r.queue.AddAfter(app, delay+turn)
+	}
 	if len(facts) == 0 {
 		return
 	}
-	app, turn := applicationOf(pod), r.turns.wait()
 	for i := range facts {
 		facts[i].due = r.now().Add(turn)
 	}
@@ -232,7 +236,9 @@ func (r *recorder) attempt(ctx context.Context, app application) (err error) {
 		r.queue.AddAfter(app, next.Sub(r.now()))
 	}
 	if len(facts) == 0 {
-		return nil
+		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
+		return r.carry(ctx, app)
 	}
 	log := r.Log.With("namespace", app.namespace, "application", app.id, "deaths", len(facts))
 	defer func() {

@@ -37,8 +37,9 @@ func Applications(pods []*corev1.Pod) (all []*Application) {
 		}
 		app, driver := applicationOf(pod), p
 		if pod.Role == spark.Executor {
-			known := false
-			if driver, known = driverOf[app]; !known {
+			if found, known := driverOf[app]; known {
+				driver = found
+			} else {
 				driver = app.among(named[name{app.namespace, app.id}]).Pod
 				driverOf[app] = driver
 			}
@@ -68,9 +69,14 @@ func (a *Application) AddTo(record *oom.Record) {
 	if a.Driver != nil {
 		record.Add(oom.Terminations(oom.Evidence{Pod: a.Driver})...)
 	}
+	driver := spark.Pod{}
+	if a.Driver != nil {
+		driver = a.Pod()
+	}
 	for _, p := range a.Executors {
 		evidence := oom.Evidence{Pod: p}
-		record.Add(slices.Concat(oom.Terminations(evidence), oom.Ended(evidence))...)
+		ended := slices.DeleteFunc(oom.Ended(evidence), func(t oom.Termination) bool { return over(driver, &t) })
+		record.Add(slices.Concat(oom.Terminations(evidence), ended)...)
 	}
 	sawExecutors(record, a.Executors)
 }

@@ -23,7 +23,7 @@ func readAnnotation(role spark.Role, key, value string) (kept string, ok bool) {
 	switch {
 	case key == annotations.OOM && role == spark.Driver && len(value) <= oom.MaxBytes:
 		return value, true
-	case slices.Contains(annotations.Death, key), key == annotations.Inject:
+	case slices.Contains(annotations.Death, key), key == annotations.Previous, key == annotations.Inject:
 		return bounded.Text(value), true // that it is there is read, too
 	case key == annotations.Injected:
 		return oom.InjectedProbes(value), true // that it is there is read, too

@@ -51,7 +51,7 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 	if driver.Pod != nil && !r.records(driver) {
 		return nil
 	}
-	facts = slices.DeleteFunc(slices.Clone(facts), func(f fact) bool { return !f.IsDeath() && over(driver, f) })
+	facts = slices.DeleteFunc(slices.Clone(facts), func(f fact) bool { return !f.IsDeath() && over(driver, &f.Termination) })
 	before := r.read(driver)
 	if news := r.news(before, facts); len(news) > 0 && !slices.ContainsFunc(news, r.recent) && !r.backlog.Allow() {
 		return errBacklog
@@ -78,6 +78,7 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 		stands := len(r.news(before, []fact{f})) > 0 || record.Holds(&f.Termination) || record.Unknowable(&f.Termination)
 		return !r.recent(f) || !stands || !f.IsDeath()
 	})
+	r.rememberEnds(record, certain)
 	switch {
 	case errors.Is(err, errGone):
 		for _, f := range certain {
@@ -92,12 +93,12 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 
 // over tells whether the driver had ended when one of its executors did, which is
 // then how executors end without a driver.
-func over(driver spark.Pod, f fact) bool {
+func over(driver spark.Pod, t *oom.Termination) bool {
 	if driver.Pod == nil {
 		return true
 	}
 	status := driver.ContainerStatus()
-	return status != nil && status.State.Terminated != nil && !f.At.Before(&status.State.Terminated.FinishedAt)
+	return status != nil && status.State.Terminated != nil && !t.At.Before(&status.State.Terminated.FinishedAt)
 }
 
 // patient with an application: what fails may succeed soon.

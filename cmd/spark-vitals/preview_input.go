@@ -288,7 +288,7 @@ func (in *input) readPodAs(source string, data []byte, r reading) error {
 		return err
 	}
 	if o.pod.UID == "" { // what comes from an API server may be newer than we
-		o.unknown = append(r.problems, unknown...)
+		o.unknown = slices.Concat(r.problems, unknown)
 	}
 	if o.pod.Name == "" && r.name != "" {
 		o.pod.Name = r.name

@@ -191,7 +191,9 @@ type reported struct {
 	Absent bool `json:"driverAbsent,omitempty"`
 	// Stalled is what the stall watch reported last; of one that ended, before.
 	Stalled *stall.Mark `json:"stalled,omitempty"`
-	Ended   bool        `json:"ended,omitempty"`
+	// Previous is how the driver ended that the same SparkApplication had before.
+	Previous *oom.PreviousDriver `json:"previousDriver,omitempty"`
+	Ended    bool                `json:"ended,omitempty"`
 	// Unreadable says why there is no record, where there should be one.
 	Unreadable string `json:"unreadable,omitempty"`
 }
@@ -271,12 +273,13 @@ func reportOfApplication(a *recorder.Application, before *oom.Record) reported {
 func reportOf(p *corev1.Pod) reported {
 	record, err := oom.Read(p.Annotations)
 	stalled, problem := stalledOf(p)
-	err = errors.Join(err, problem)
+	previous, unreadable := oom.ReadPrevious(p.Annotations)
+	err = errors.Join(err, problem, unreadable)
 	r := reported{
 		Namespace: p.Namespace, Driver: p.Name, UID: string(p.UID), Source: fromRecord,
 		Application: p.Labels[spark.ApplicationLabel], Version: p.Labels[spark.VersionLabel],
 		State: p.Annotations[annotations.State], Reason: p.Annotations[annotations.Reason], Message: p.Annotations[annotations.Message],
-		Record: record, Stalled: stalled,
+		Record: record, Stalled: stalled, Previous: previous,
 		Ended: p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
 	}
 	if err != nil {
@@ -286,7 +289,7 @@ func reportOf(p *corev1.Pod) reported {
 }
 
 func (r reported) worthTelling() bool {
-	return !r.Record.IsZero() || r.State != "" || r.Stalled != nil || r.Unreadable != "" || len(r.Events) > 0
+	return !r.Record.IsZero() || r.State != "" || r.Stalled != nil || r.Previous != nil || r.Unreadable != "" || len(r.Events) > 0
 }
 
 func stalledOf(p *corev1.Pod) (*stall.Mark, error) {
@@ -313,6 +316,9 @@ func (r reported) at() (last time.Time) {
 		if d.At.After(last) {
 			last = d.At.Time
 		}
+	}
+	if r.Previous != nil && r.Previous.At.After(last) {
+		last = r.Previous.At.Time
 	}
 	for _, e := range r.Events {
 		if e.At.After(last) {
@@ -343,18 +349,18 @@ func watchReport(ctx context.Context, out io.Writer, client kubernetes.Interface
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = sparkPods }))
 	pods := factory.Core().V1().Pods().Informer()
-	byApplication := func(object any) ([]string, error) {
+	application := func(object any) string {
 		p := object.(*corev1.Pod)
-		return []string{p.Namespace + "/" + p.Labels[spark.ApplicationLabel]}, nil
+		return p.Namespace + "/" + p.Labels[spark.ApplicationLabel]
 	}
-	if err := pods.AddIndexers(cache.Indexers{"application": byApplication}); err != nil {
+	byApplication := cache.Indexers{"application": func(object any) ([]string, error) { return []string{application(object)}, nil }}
+	if err := pods.AddIndexers(byApplication); err != nil {
 		return err
 	}
 	changed := make(chan string)
 	see := func(object any) {
-		keys, _ := byApplication(object)
 		select {
-		case changed <- keys[0]:
+		case changed <- application(object):
 		case <-ctx.Done():
 		}
 	}

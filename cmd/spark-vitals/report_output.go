@@ -116,12 +116,21 @@ func printReported(out io.Writer, r reported) error {
 	if more := len(r.Events) - maxEvents; more > 0 {
 		fmt.Fprintf(out, "  and %d more Events\n", more)
 	}
-	for _, text := range []string{r.stalled(), r.Unreadable, r.Message} {
+	for _, text := range []string{r.stalled(), r.Unreadable, r.Message, r.before()} {
 		if text != "" {
 			fmt.Fprintln(out, " ", printable(text))
 		}
 	}
 	return nil
+}
+
+// before is how the driver before this one ended; "" if none is known.
+func (r reported) before() string {
+	p := r.Previous
+	if p == nil {
+		return ""
+	}
+	return fmt.Sprintf("The driver before it ended %s (%s, %s): %s", p.At.UTC().Format(time.RFC3339), p.State, p.Reason, p.Message)
 }
 
 // stalled is what the mark says; "" without one.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -151,7 +152,7 @@ func stranger(i int) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{
 			Name: fmt.Sprintf("stranger-%d", i), Namespace: namespace,
 			Labels: map[string]string{
-				spark.RoleLabel: string(spark.Driver), spark.ApplicationLabel: fmt.Sprintf("spark-%d", i), "kyuubi-unique-tag": fmt.Sprint(i),
+				spark.RoleLabel: string(spark.Driver), spark.ApplicationLabel: fmt.Sprintf("spark-%d", i), "kyuubi-unique-tag": strconv.Itoa(i),
 			},
 			Annotations: map[string]string{annotations.LogStallAfter: "30m"},
 		},
