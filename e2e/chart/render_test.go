@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,7 +113,7 @@ func TestGuardsNameEveryKey(t *testing.T) {
 	}
 	for kind, keys := range map[string][]string{
 		"records": annotations.Record, "stamps": annotations.Stamps,
-		"recorder": annotations.Death, "stallwatch": {annotations.Stalled}, "releaser": {annotations.Released},
+		"recorder": append(slices.Clone(annotations.Death), annotations.Previous), "stallwatch": {annotations.Stalled}, "releaser": {annotations.Released},
 	} {
 		list := "['" + strings.Join(keys, "', '") + "']"
 		if !strings.Contains(rendered.Objects, list) {
