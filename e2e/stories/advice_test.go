@@ -151,7 +151,10 @@ func pod(t *testing.T, version string) spark.Pod {
 func localVolumes(t *testing.T, version string) (class string) {
 	t.Helper()
 	class = "e2e-" + strings.ReplaceAll(version, ".", "")
-	mode := storagev1.VolumeBindingImmediate
+	mode, access := storagev1.VolumeBindingImmediate, corev1.ReadWriteOncePod // what Spark claims since 4.0
+	if version == oldest {
+		access = corev1.ReadWriteOnce
+	}
 	if _, err := theLab.Client.StorageV1().StorageClasses().Create(t.Context(), &storagev1.StorageClass{
 		ObjectMeta: metav1.ObjectMeta{Name: class}, Provisioner: "kubernetes.io/no-provisioner", VolumeBindingMode: &mode,
 	}, metav1.CreateOptions{}); err != nil {
@@ -171,7 +174,7 @@ func localVolumes(t *testing.T, version string) (class string) {
 		_, err = theLab.Client.CoreV1().PersistentVolumes().Create(t.Context(), &corev1.PersistentVolume{
 			ObjectMeta: metav1.ObjectMeta{Name: name},
 			Spec: corev1.PersistentVolumeSpec{
-				StorageClassName: class, AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+				StorageClassName: class, AccessModes: []corev1.PersistentVolumeAccessMode{access},
 				Capacity:               corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("100Gi")},
 				PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: folder}},
 			},
