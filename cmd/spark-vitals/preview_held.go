@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -97,7 +99,7 @@ func (in *input) readHeld(source string, data []byte, h held, name string) error
 		r = in.readingOf(h, application, place)
 		r.name = name + "-" + string(h.role)
 		if fields, ok := lookUp(application, h.fields).(map[string]any); ok && h.fields != "" {
-			r.fill = func(p *corev1.Pod) error { return fillKubeflow(p, &r.template, fields) }
+			r.fill = func(p *corev1.Pod) error { return fillKubeflow(p, &r.template, application, fields) }
 		}
 	}
 	if err := in.readPodAs(source+", "+place, pod, r); err != nil {
@@ -117,7 +119,8 @@ func (in *input) readingOf(h held, application map[string]any, place string) rea
 	}
 	t.Version = text("sparkVersion") + text("runtimeVersions.sparkVersion")
 	if h.role == spark.Driver {
-		t.MainClass = text("mainClass")
+		runners := map[string]string{"Python": "org.apache.spark.deploy.PythonRunner", "R": "org.apache.spark.deploy.RRunner"} // by SparkSubmit.scala
+		t.MainClass = cmp.Or(text("mainClass"), runners[text("type")])
 	}
 	r := reading{template: t, from: place, isTemplate: true}
 	if file, ok := conf[prefix+"podTemplateFile"].(string); ok {
@@ -142,7 +145,7 @@ func (in *input) readingOf(h held, application map[string]any, place string) rea
 
 // fillKubeflow adds what kubeflow's operator and Spark make of the fields beside
 // the template, as far as rules read it.
-func fillKubeflow(p *corev1.Pod, t *spark.Template, fields map[string]any) error {
+func fillKubeflow(p *corev1.Pod, t *spark.Template, application, fields map[string]any) error {
 	data, err := json.Marshal(fields)
 	if err != nil {
 		return err
@@ -185,27 +188,65 @@ func fillKubeflow(p *corev1.Pod, t *spark.Template, fields map[string]any) error
 	for _, key := range slices.Sorted(maps.Keys(f.EnvVars)) {
 		c.Env = append(c.Env, corev1.EnvVar{Name: key, Value: f.EnvVars[key]})
 	}
-	if heap := bytesIn(f.Memory); heap > 0 {
-		if t.Role == spark.Executor {
-			c.Env = append(c.Env, corev1.EnvVar{Name: "SPARK_EXECUTOR_MEMORY", Value: f.Memory})
-		}
-		overhead := max(heap/10, 384<<20)
-		if given := bytesIn(f.MemoryOverhead); given > 0 {
-			overhead = given
-		}
-		request := resource.NewQuantity(heap+overhead, resource.BinarySI)
-		limit := *request
-		if f.MemoryLimit != "" {
-			if limit, err = resource.ParseQuantity(f.MemoryLimit); err != nil {
-				return fmt.Errorf("memoryLimit: %q is no quantity such as 4Gi: %w", f.MemoryLimit, err)
-			}
-		}
-		setMemory(&c.Resources.Requests, *request)
-		setMemory(&c.Resources.Limits, limit)
+	if err := fillMemory(c, t.Role, application, f.Memory, f.MemoryOverhead, f.MemoryLimit); err != nil {
+		return err
 	}
 	p.Spec.Containers = append(p.Spec.Containers, f.Sidecars...)
 	p.Spec.InitContainers = append(p.Spec.InitContainers, f.InitContainers...)
 	return nil
+}
+
+// fillMemory of Spark's container, as Spark works it out of the fields or of
+// sparkConf, which the fields override. What neither says is left out.
+func fillMemory(c *corev1.Container, role spark.Role, application map[string]any, memory, overhead, limit string) error {
+	conf, _ := application["sparkConf"].(map[string]any)
+	inConf := func(key string) string { s, _ := conf[key].(string); return s }
+	prefix := "spark." + string(role) + "."
+	if memory = cmp.Or(memory, inConf(prefix+"memory")); memory == "" {
+		return nil
+	}
+	heap := bytesIn(memory)
+	if heap == 0 {
+		return fmt.Errorf("%s: memory: %q is no size such as 4g", role, memory)
+	}
+	if role == spark.Executor {
+		c.Env = append(c.Env, corev1.EnvVar{Name: "SPARK_EXECUTOR_MEMORY", Value: memory})
+	}
+	more := bytesIn(cmp.Or(overhead, inConf(prefix+"memoryOverhead")))
+	if more == 0 {
+		factor, known := factorOf(application, inConf("spark.kubernetes.memoryOverheadFactor"))
+		if !known {
+			return nil
+		}
+		more = max(int64(float64(heap>>20)*factor)<<20, 384<<20)
+	}
+	request := resource.NewQuantity(heap+more, resource.BinarySI)
+	most := *request
+	if limit != "" {
+		if bytes := bytesIn(limit); bytes > 0 { // as Spark's settings write it, which the operator takes, too
+			most = *resource.NewQuantity(bytes, resource.BinarySI)
+		} else if parsed, err := resource.ParseQuantity(limit); err == nil {
+			most = parsed
+		} else {
+			return fmt.Errorf("memoryLimit: %q is no quantity such as 4Gi: %w", limit, err)
+		}
+	}
+	setMemory(&c.Resources.Requests, *request)
+	setMemory(&c.Resources.Limits, most)
+	return nil
+}
+
+// factorOf the overhead: of Python and R it is another one by default.
+func factorOf(application map[string]any, conf string) (factor float64, known bool) {
+	field, _ := application["memoryOverheadFactor"].(string)
+	if given := cmp.Or(field, conf); given != "" {
+		factor, err := strconv.ParseFloat(given, 64)
+		return factor, err == nil && factor > 0 && factor < 100
+	}
+	if kind, _ := application["type"].(string); kind == "Python" || kind == "R" {
+		return 0.4, true
+	}
+	return 0.1, true
 }
 
 func setMemory(list *corev1.ResourceList, q resource.Quantity) {
