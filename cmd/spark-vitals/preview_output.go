@@ -7,13 +7,15 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/rogpeppe/go-internal/diff"
 	operation "gomodules.xyz/jsonpatch/v2"
-	"sigs.k8s.io/yaml"
 
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -27,12 +29,26 @@ var previewOutputs = map[string]func(io.Writer, []previewed) error{
 }
 
 func printDiffs(out io.Writer, all []previewed) error {
-	for i, each := range all {
+	texts := make([]bytes.Buffer, len(all))
+	tasks := new(errgroup.Group)
+	tasks.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range all {
+		tasks.Go(func() error {
+			if err := all[i].printDiff(&texts[i]); err != nil {
+				return fmt.Errorf("%s: %w", all[i].source, err)
+			}
+			return nil
+		})
+	}
+	if err := tasks.Wait(); err != nil {
+		return err
+	}
+	for i := range texts {
 		if i > 0 {
 			fmt.Fprintln(out)
 		}
-		if err := each.printDiff(out); err != nil {
-			return fmt.Errorf("%s: %w", each.source, err)
+		if _, err := texts[i].WriteTo(out); err != nil {
+			return err
 		}
 	}
 	if len(all) > 1 {
@@ -142,11 +158,11 @@ func (p *previewed) printDiff(out io.Writer) error {
 	for _, text := range p.hints {
 		fmt.Fprintf(out, "  note: %s\n", text)
 	}
-	before, err := yaml.JSONToYAML(p.json)
+	before, err := toYAML(p.json)
 	if err != nil {
 		return err
 	}
-	after, err := yaml.JSONToYAML(p.after)
+	after, err := toYAML(p.after)
 	if err != nil {
 		return err
 	}
@@ -207,7 +223,7 @@ func printYAML(out io.Writer, all []previewed) error {
 		if i > 0 {
 			fmt.Fprintln(out, "---")
 		}
-		text, err := yaml.JSONToYAML(each.after)
+		text, err := toYAML(each.after)
 		if err != nil {
 			return err
 		}
