@@ -299,7 +299,8 @@ func (t *Termination) String() string {
 func (t *Termination) compare(other *Termination) int {
 	return cmp.Or(
 		other.At.Truncate(time.Second).Compare(t.At.Truncate(time.Second)),
-		strings.Compare(t.Pod, other.Pod),
+		cmp.Compare(len(other.Pod), len(t.Pod)), // of one second the highest number: exec-10 before exec-9
+		strings.Compare(other.Pod, t.Pod),
 		strings.Compare(t.Container, other.Container),
 		cmp.Compare(other.Number, t.Number),
 	)
