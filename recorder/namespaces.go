@@ -63,9 +63,17 @@ func (r *recorder) knowNamespaces() error {
 }
 
 func (r *recorder) optsOut(object any) {
-	if name, err := cache.DeletionHandlingObjectToName(object); err == nil {
-		r.unfollow(name.Name)
+	name, err := cache.DeletionHandlingObjectToName(object)
+	if err != nil {
+		return
 	}
+	// A label may be back in seconds, where a tool replaces the namespace. Until then
+	// its pods are seen, and nothing is recorded.
+	time.AfterFunc(r.optOutWait, func() {
+		if !r.recordsIn(name.Name) {
+			r.unfollow(name.Name)
+		}
+	})
 }
 
 func stripNamespace(object any) (any, error) {

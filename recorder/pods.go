@@ -112,10 +112,8 @@ func (r *recorder) follow(namespace string) {
 	n := len(r.pods.of)
 	r.pods.mutex.Unlock()
 	switch {
-	case all:
+	case all, known: // known: it opted out for less than optOutWait
 		r.again(namespace)
-		return
-	case known:
 		return
 	case n >= maxWatches:
 		r.Log.Info("so many namespaces are opted in that one watch sees the pods of all", "namespaces", n)
@@ -197,7 +195,21 @@ func (r *recorder) listed(namespace string) bool {
 	return w == nil || w.listed()
 }
 
-// isBlind tells whether watching has failed for maxBlind somewhere.
+// sees tells whether the pods are known that were there at the beginning. Of
+// namespaces that are named those that can be listed are enough: one that is deleted,
+// or whose Role is, holds up no other.
+func (r *recorder) sees() bool {
+	unlisted := func(w *namespaced) bool { return !w.listed() }
+	all := r.pods.all()
+	if len(r.Namespaces) > 0 {
+		return slices.ContainsFunc(all, func(w *namespaced) bool { return !unlisted(w) })
+	}
+	return !slices.ContainsFunc(all, unlisted)
+}
+
+// isBlind tells whether watching has failed for maxBlind everywhere. A single
+// namespace is told by the log and by spark_vitals_recorder_errors_total.
 func (r *recorder) isBlind(now time.Time) bool {
-	return slices.ContainsFunc(r.pods.all(), func(w *namespaced) bool { return w.blind.lasts(now) })
+	all := r.pods.all()
+	return len(all) > 0 && !slices.ContainsFunc(all, func(w *namespaced) bool { return !w.blind.lasts(now) })
 }

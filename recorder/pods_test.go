@@ -44,6 +44,7 @@ func running(t *testing.T, optedIn int, c Config) *site {
 		t.Fatal(err)
 	}
 	r.now = func() time.Time { return now }
+	r.optOutWait = 100 * time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- r.run(ctx) }()
@@ -128,6 +129,42 @@ func TestManyNamespacesAreOneWatch(t *testing.T) {
 	}
 }
 
+// A namespace that cannot be listed, and opts out, keeps the recorder from being ready
+// no longer than that.
+func TestReadyWithoutWhatOptedOut(t *testing.T) {
+	s := running(t, 2, Config{})
+	s.PrependReactor("list", "pods", func(a kubetesting.Action) (bool, runtime.Object, error) {
+		return a.GetNamespace() == "n-1", nil, forbidden
+	})
+	until(t, "the other", func() bool { return s.recorded(t, "n-0") })
+	if err := s.CoreV1().Namespaces().Delete(t.Context(), "n-1", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "ready", s.ready.Load)
+}
+
+// A label that is back soon costs nothing: the watch goes on, and what died meanwhile
+// is recorded.
+func TestOptsOutForAMoment(t *testing.T) {
+	s := running(t, 1, Config{})
+	s.optOutWait = time.Hour
+	until(t, "ready", s.ready.Load)
+	w := s.pods.at("n-0")
+	namespaces := s.CoreV1().Namespaces()
+	if err := namespaces.Delete(t.Context(), "n-0", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it opts out", func() bool { return !s.recordsIn("n-0") })
+	back := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n-0", Labels: map[string]string{annotations.Inject: "enabled"}}}
+	if _, err := namespaces.Create(t.Context(), back, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it opts in", func() bool { return s.recordsIn("n-0") })
+	if s.pods.at("n-0") != w {
+		t.Error("its watch began anew")
+	}
+}
+
 // Confined to some namespaces, it asks for nothing elsewhere, and for no list of
 // namespaces. One where that is refused holds up no other.
 func TestConfined(t *testing.T) {
@@ -135,7 +172,7 @@ func TestConfined(t *testing.T) {
 	s.PrependReactor("list", "pods", func(a kubetesting.Action) (bool, runtime.Object, error) {
 		return a.GetNamespace() == "closed", nil, forbidden
 	})
-	until(t, "the one that it may see", func() bool { return s.recorded(t, "n-0") })
+	until(t, "the one that it may see", func() bool { return s.recorded(t, "n-0") && s.ready.Load() })
 	for _, a := range s.Actions() {
 		if a.GetResource().Resource == "namespaces" && a.GetVerb() != "get" || a.GetResource().Resource == "pods" && a.GetNamespace() == metav1.NamespaceAll {
 			t.Errorf("%s %s in %q", a.GetVerb(), a.GetResource().Resource, a.GetNamespace())

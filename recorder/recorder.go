@@ -94,12 +94,13 @@ type recorder struct {
 	turns      turns
 	ending     atomic.Bool
 	ready      atomic.Bool
+	optOutWait time.Duration
 	instance   string
 	now        func() time.Time
 }
 
 func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
-	r := &recorder{Config: c, metrics: newMetrics(registry), told: lru.New(maxTold), previous: newPrevious(), turns: newTurns(), now: time.Now}
+	r := &recorder{Config: c, metrics: newMetrics(registry), told: lru.New(maxTold), previous: newPrevious(), turns: newTurns(), optOutWait: time.Minute, now: time.Now}
 	r.queue = workqueue.NewTypedRateLimitingQueue(retries[application]())
 	r.tellings = workqueue.NewTypedRateLimitingQueue(retries[*telling]())
 	r.backlog = rate.NewLimiter(backlogRate, backlogRate)
@@ -315,14 +316,13 @@ func (r *recorder) run(ctx context.Context) error {
 	}
 	r.runWatches(ctx, tasks)
 	tasks.Go(func() error {
-		first := r.pods.all()
-		for _, w := range first {
-			if !cache.WaitForCacheSync(ctx.Done(), w.HasSynced) {
-				return nil
-			}
+		// Of the watches as they are by then: one that was stopped before it had
+		// listed never has.
+		err := wait.PollUntilContextCancel(ctx, waitAtMost, true, func(context.Context) (bool, error) { return r.sees(), nil })
+		if err == nil {
+			r.ready.Store(true)
+			r.Log.Info("recording", "everywhere", r.Everywhere, "watches", len(r.pods.all()))
 		}
-		r.ready.Store(true)
-		r.Log.Info("recording", "everywhere", r.Everywhere, "watches", len(first))
 		return nil
 	})
 	// A patch under way is not taken back, for a while.

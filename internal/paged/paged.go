@@ -34,6 +34,10 @@ const (
 	firstPage, largestPage, aFew = 100, 400, 50
 )
 
+// reading are the pages that may be in memory at once, of all lists of the process:
+// at its start a recorder lists each namespace that opted in.
+var reading = make(chan struct{}, 4)
+
 // errTooLarge says that a page has more than maxPage bytes.
 var errTooLarge = fmt.Errorf("the page has more than %d MiB", maxPage>>20)
 
@@ -133,7 +137,7 @@ func Each(ctx context.Context, options metav1.ListOptions, list func(context.Con
 	limit, top := int64(firstPage), int64(largestPage)
 	for {
 		options.Limit = limit
-		objects, err := list(ctx, options)
+		of, err := page(ctx, options, list, do)
 		if errors.Is(err, errTooLarge) && limit > 1 {
 			limit, top = max(1, limit/4), max(aFew, limit/2)
 			continue
@@ -141,19 +145,35 @@ func Each(ctx context.Context, options metav1.ListOptions, list func(context.Con
 		if err != nil {
 			return "", err
 		}
-		if err := meta.EachListItem(objects, do); err != nil {
-			return "", err
-		}
-		of, err := meta.ListAccessor(objects)
-		if err != nil {
-			return "", err
-		}
 		if version == "" {
-			version = of.GetResourceVersion()
+			version = of.ResourceVersion
 		}
-		if options.Continue = of.GetContinue(); options.Continue == "" {
+		if options.Continue = of.Continue; options.Continue == "" {
 			return version, nil
 		}
 		limit = min(top, 2*limit)
 	}
+}
+
+// page calls a function with each object of a page, and returns what the API server
+// says of the page.
+func page(ctx context.Context, options metav1.ListOptions, list func(context.Context, metav1.ListOptions) (runtime.Object, error), do func(runtime.Object) error) (of metav1.ListMeta, err error) {
+	select {
+	case reading <- struct{}{}:
+		defer func() { <-reading }()
+	case <-ctx.Done():
+		return of, ctx.Err()
+	}
+	objects, err := list(ctx, options)
+	if err != nil {
+		return of, err
+	}
+	if err := meta.EachListItem(objects, do); err != nil {
+		return of, err
+	}
+	said, err := meta.ListAccessor(objects)
+	if err != nil {
+		return of, err
+	}
+	return metav1.ListMeta{ResourceVersion: said.GetResourceVersion(), Continue: said.GetContinue()}, nil
 }
