@@ -74,7 +74,7 @@ func (r *Record) Advice(t *Termination, driver spark.Pod) string {
 func (r *Record) adviser(t *Termination, driver spark.Pod) *adviser {
 	return &adviser{
 		Termination: t,
-		settings:    settings{role: t.Role, submitter: driver.Submitter(), profile: t.Profile},
+		settings:    settings{role: t.Role, submitter: driver.Submitter(), profile: t.Profile, engine: driver.MainClass() == kyuubiEngine},
 		language:    driver.Language(),
 		driver:      driver,
 		howMany:     r.howMany(t),
@@ -257,13 +257,13 @@ func (a *adviser) moreBesideHeap() string {
 	case a.HeapMiB == 0:
 		return a.raise(name, roundUp(max(a.LimitMiB/4, minOverhead), 128)) + "." + a.where()
 	case a.Estimated:
-		return a.raise(name, roundUp(max(a.smaller()/2, minOverhead), 128)) + "." + a.where()
+		return a.raiseEstimated(name, roundUp(max(a.smaller()/2, minOverhead), 128)) + "." + a.where()
 	case a.Role == spark.Executor && !a.isDefaultOverhead():
 		// spark.memory.offHeap.size and spark.executor.pyspark.memory are part of the
 		// limit, and Spark keeps the use of both within their sizes.
-		by, unset, text := roundUp(max(a.smaller()/4, minOverhead), 128), a.defaultOverhead(a.HeapMiB), ""
-		if unset < a.rest() {
-			text = fmt.Sprintf(" (if it is not set, Spark takes %s: set %s)", memory(unset), memory(roundUp(unset+by, 100)))
+		by, text := roundUp(max(a.smaller()/4, minOverhead), 128), ""
+		if a.rest() > a.defaultOverhead(a.HeapMiB) {
+			text = fmt.Sprintf(" (if it comes from spark.kubernetes.memoryOverheadFactor now, set %s)", memory(roundUp(a.rest()+by, 100)))
 		}
 		return a.raise(name, by) + text + a.fewerCores() + "." + a.where() + a.fits(by)
 	}
@@ -275,6 +275,9 @@ func (a *adviser) moreBesideHeap() string {
 func (a *adviser) raiseLimit(next int64) string {
 	if a.submitter == spark.Kubeflow {
 		return a.set(Change{Setting: a.name("memoryLimit"), Now: memory(a.LimitMiB), Next: memory(next)})
+	}
+	if a.RequestMiB == 0 {
+		return fmt.Sprintf("Spark did not set this limit: raise the container's memory limit from %d to %d MiB where it is set", a.LimitMiB, next)
 	}
 	return fmt.Sprintf("Spark asked for %d MiB and did not set this limit: raise the container's memory limit from %d to %d MiB where it is set", a.RequestMiB, a.LimitMiB, next)
 }
@@ -320,7 +323,10 @@ func (a *adviser) moreHeap() string {
 // set it and it would be below what Spark then asks for.
 func (a *adviser) largerHeap() string {
 	heap := a.nextHeap()
-	if heap == 0 {
+	switch {
+	case heap == 0 && a.LimitByOthers:
+		return "Raise " + a.name("memory") + ", and by as much the container's memory limit, which Spark does not set here"
+	case heap == 0:
 		return "Raise " + a.name("memory")
 	}
 	change := Change{Setting: a.name("memory"), Next: memory(heap)}
@@ -351,6 +357,8 @@ func (a *adviser) lessInHeap() string {
 	return ", or write the result instead of calling collect()"
 }
 
+const kyuubiEngine = "org.apache.kyuubi.engine.spark.SparkSQLEngine"
+
 const broadcastThreshold = "spark.sql.autoBroadcastJoinThreshold"
 
 func (a *adviser) javaOOM() string {
@@ -369,8 +377,8 @@ func (a *adviser) killed() string {
 		return join(fact, a.howMany, "It is not known what sent the signal.")
 	}
 	suspects := "the kernel because of memory, which container runtimes sometimes fail to notice, or a program in the container"
-	if a.Role == spark.Driver && a.driver.Container().LivenessProbe != nil {
-		suspects += ", or its liveness probe"
+	if a.Probed {
+		suspects += ", or a failed liveness or startup probe of its own"
 	}
 	fact = join(fact, a.howMany, "Suspected: "+suspects+".")
 	if a.LimitMiB == 0 {
@@ -396,11 +404,18 @@ func (a *adviser) failed() string {
 	if meaning, ok := exitCodes[*a.ExitCode]; ok {
 		fact += " (" + meaning + ")"
 	}
+	if strings.HasPrefix(a.Said, notStarted) {
+		return "Driver " + a.Said[:len(notStarted)] + strings.TrimRight(a.Said[len(notStarted):], ". ") + ". Nothing ran, so there is no log of it."
+	}
+	limit := "It reached no limit of its container."
+	if *a.ExitCode == exitHeap || *a.ExitCode == exitOnOutOfMemory {
+		limit = "Whether it ran out of heap is not known."
+	}
 	remedy := "Its log says why."
 	if atLeast(a.driver.Version(), '4', '1') && a.driver.Annotations[ExitException] == "" {
 		remedy += " Set " + a.conf("spark.kubernetes.driver.annotateExitException") + "=true to have the exception on the pod as well."
 	}
-	return join(fact+".", "It reached no limit of its container.", remedy)
+	return join(fact+".", limit, remedy)
 }
 
 // atLeast compares the beginning of a version of Spark.
@@ -438,12 +453,26 @@ func (a *adviser) raiseStorage(what, where string) string {
 	if where != "" {
 		where = " (" + where + ")"
 	}
-	return "Raise " + what + to + where + ". Or " + lower(a.onVolume())
+	text := "Raise " + what + to + where + "."
+	switch {
+	case a.Cause == EvictedEmptyDir && a.LocalDirsInMemory:
+		return text + " If the volume is in memory (medium: Memory), what it holds counts toward the container's memory limit: put it on disk instead, or raise that limit by as much."
+	case a.Cause == EvictedEmptyDir && !strings.Contains(a.Said, "'spark-local-dir-"):
+		return text
+	case a.LocalDirsOnClaim:
+		return text + " " + onClaim
+	}
+	return text + " Or " + lower(a.onVolume())
 }
+
+const onClaim = "Spark's local files already lie on a volume of their own, so something else wrote here: its logs, or the program's own files."
 
 // onVolume needs all four settings: without a class and a size Spark makes no
 // claim, and the pod waits for one for ever (MountVolumesFeatureStep.scala).
 func (a *adviser) onVolume() string {
+	if a.LocalDirsOnClaim {
+		return onClaim
+	}
 	size := max(2*storageLimit(a.Said), defaultVolume)
 	return fmt.Sprintf("Put Spark's local files on a volume of their own. Four settings are needed, all of which begin with %s: options.claimName=OnDemand, options.storageClass=CLASS (kubectl get storageclass), options.sizeLimit=%s and mount.path=/spark-local-dir-1. %s must be allowed to create persistentvolumeclaims.",
 		a.confPrefix("spark.kubernetes."+string(a.role)+".volumes.persistentVolumeClaim.spark-local-dir-1"), gibibytes(size), a.claimant())

@@ -19,7 +19,7 @@ import (
 var (
 	mainClasses = []struct{ language, class string }{
 		{"JVM", "com.acme.Main"}, {"Python", "org.apache.spark.deploy.PythonRunner"}, {"R", "org.apache.spark.deploy.RRunner"},
-		{"Connect", "org.apache.spark.sql.connect.service.SparkConnectServer"},
+		{"Connect", "org.apache.spark.sql.connect.service.SparkConnectServer"}, {"Kyuubi engine", "org.apache.kyuubi.engine.spark.SparkSQLEngine"},
 	}
 	submitters = []struct{ name, label, value string }{
 		{name: "spark-submit"},
@@ -43,6 +43,9 @@ var (
 		{"Spark's default overhead", func(t *oom.Termination) { t.LimitMiB = 4096 + 409 }},
 		{"limit by others", func(t *oom.Termination) { t.RequestMiB = 4505; t.Estimated = t.Role == spark.Driver }},
 		{"limit by others, kubeflow", func(t *oom.Termination) { t.RequestMiB = 4505 }},
+		{"pod made by hand", func(t *oom.Termination) { t.LimitByOthers, t.HeapMiB = t.Role == spark.Driver, 0 }},
+		{"local files on a claim", func(t *oom.Termination) { t.LocalDirsOnClaim = true }},
+		{"probed", func(t *oom.Termination) { t.Probed = true }},
 		{"heap fills the limit", func(t *oom.Termination) { t.HeapMiB = t.LimitMiB }},
 		{"local files in memory", func(t *oom.Termination) { t.LocalDirsInMemory = true }},
 		{"off-heap memory", func(t *oom.Termination) { t.LimitMiB, t.HeapMiB = 40960, 8192 }},
@@ -98,8 +101,11 @@ func (s *sentences) add(t *testing.T, cause oom.Cause, role spark.Role, class, v
 	t.Helper()
 	driver := capturedPod(t, "spark-3.5.9/driver")
 	driver.Labels[spark.VersionLabel] = version
-	if strings.HasSuffix(name, "limit by others, kubeflow") {
+	switch {
+	case strings.HasSuffix(name, "limit by others, kubeflow"):
 		submitter = 3
+	case strings.HasSuffix(name, "Kyuubi engine"):
+		submitter = 1
 	}
 	driver.Labels[cmp.Or(submitters[submitter].label, "none")] = submitters[submitter].value
 	args := driver.Container().Args

@@ -133,6 +133,8 @@ var causes = []struct {
 	{Hung, func(e *ending) bool {
 		return e.killing && e.probed() && (e.code() == exitSIGTERM || e.code() == exitSIGKILL)
 	}},
+	// An executor that its driver asked to end.
+	{none, func(e *ending) bool { return e.words().Done && e.code() == exitSIGTERM }},
 	// A JVM that is set to end itself when it runs out of memory, and ended as it
 	// would then. An executor that nobody deleted does not end with 143 otherwise.
 	{Killed, func(e *ending) bool { return e.code() == exitSIGKILL || e.onOutOfMemory() != "" && e.signalled() }},
@@ -299,6 +301,11 @@ func (e *ending) deleted() bool {
 
 func (e *ending) probed() bool {
 	return e.Container().LivenessProbe != nil || e.Container().StartupProbe != nil
+}
+
+// unstarted tells whether the runtime could not start the container's command.
+func (e *ending) unstarted() bool {
+	return slices.ContainsFunc([]string{"StartError", "ContainerCannotRun"}, e.reason)
 }
 
 // ExitException is where Spark writes why a driver's program failed, with

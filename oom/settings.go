@@ -12,6 +12,7 @@ type settings struct {
 	role      spark.Role
 	submitter spark.Submitter
 	profile   string // of executors that the program describes itself
+	engine    bool   // of Kyuubi's, and no batch
 }
 
 // resourceSettings are what a resource profile can hold, and what kubeflow's
@@ -72,6 +73,8 @@ func (s settings) where() string {
 	switch {
 	case s.profile != "":
 		return " That is in resource profile " + s.profile + ", which the program builds (ResourceProfileBuilder)."
+	case s.submitter == spark.Kyuubi && !s.engine:
+		return " Set it in conf of the batch."
 	case s.submitter == spark.Kyuubi:
 		return " Set it in the connection that starts the engine or in kyuubi-defaults.conf, and end the running engine; SET in a session comes too late."
 	case s.submitter == spark.Livy:
@@ -96,9 +99,9 @@ var javaLimits = []struct{ words, remedy string }{
 	{"Native memory allocation", "The node or the container ran out of memory: raise %[2]s, or run fewer tasks at a time"},
 	{"Metaspace", "Raise -XX:MaxMetaspaceSize in %[1]s"},
 	{"Compressed class space", "Raise -XX:CompressedClassSpaceSize in %[1]s"},
-	{"Direct buffer memory", "Raise -XX:MaxDirectMemorySize in %[1]s; it is as large as the heap where it is not set"},
-	{"direct buffer", "Raise -XX:MaxDirectMemorySize in %[1]s; it is as large as the heap where it is not set"},                     // "Cannot reserve N bytes of direct buffer memory", since Java 17
-	{"unable to create", "There were too many threads or processes for the node's limit of process ids: run fewer tasks at a time"}, // "unable to create (new) native thread"
+	{"Direct buffer memory", "Raise -XX:MaxDirectMemorySize in %[1]s, and %[2]s by as much. If it is not set, it is as large as the heap"},
+	{"direct buffer", "Raise -XX:MaxDirectMemorySize in %[1]s, and %[2]s by as much. If it is not set, it is as large as the heap"},                                                                                   // "Cannot reserve N bytes of direct buffer memory", since Java 17
+	{"unable to create", "Either there were too many threads for the limit of process ids of the pod or the node, or no memory was left beside the heap for their stacks: run fewer tasks at a time, or raise %[2]s"}, // "unable to create (new) native thread"
 }
 
 // javaLimitOf a line of the JVM.

@@ -20,6 +20,9 @@ type Change struct {
 	Now     string `json:"now,omitempty"`  // the value in force; "" if the pod does not show it
 	Next    string `json:"next,omitempty"` // the value to set
 	By      string `json:"by,omitempty"`   // what to add to the value in force, if there is no Next
+	// Unset is the value in force if neither the setting nor a factor for it is set,
+	// beside By.
+	Unset string `json:"unset,omitempty"`
 }
 
 // set advises a value.
@@ -36,6 +39,17 @@ func (a *adviser) set(c Change) string {
 func (a *adviser) raise(name string, by int64) string {
 	a.note(Change{Setting: name, By: memory(by)})
 	return fmt.Sprintf("Raise %s by %s", name, memory(by))
+}
+
+// raiseEstimated advises an amount, and the value that this makes if Spark's default
+// is in force.
+func (a *adviser) raiseEstimated(name string, by int64) string {
+	if a.rest() != a.defaultOverhead(a.HeapMiB) {
+		return a.raise(name, by)
+	}
+	unset := memory(a.rest())
+	a.note(Change{Setting: name, By: memory(by), Unset: unset})
+	return fmt.Sprintf("Raise %s by %s (if neither it nor spark.kubernetes.memoryOverheadFactor is set, it is %s now: set %s)", name, memory(by), unset, memory(roundUp(a.rest()+by, 100)))
 }
 
 // note a change, unless the program itself holds the setting.
@@ -67,6 +81,9 @@ func (a *adviser) heapFillsLimit() bool {
 // equal to the request, but since 4.2 an executor's may be larger by its own choice
 // (spark.executor.memoryOverheadBursty.enabled, SPARK-54596).
 func (a *adviser) limitIsOthers() bool {
+	if a.LimitByOthers {
+		return true
+	}
 	if a.Role == spark.Executor && a.submitter != spark.Kubeflow && atLeast(a.driver.Version(), '4', '2') {
 		return false
 	}
@@ -98,7 +115,7 @@ func (a *adviser) nextHeap() int64 {
 	if a.limitIsOthers() {
 		most = a.RequestMiB
 	}
-	if most == 0 {
+	if most == 0 || a.LimitByOthers {
 		return 0
 	}
 	return max(moreHeap(a.HeapMiB), roundUp(most+1, 1024))

@@ -55,6 +55,15 @@ type Termination struct {
 	// heap: spark.kubernetes.local.dirs.tmpfs=true, or a volume
 	// spark-local-dir-N whose medium is Memory. What helps is to put them on disk.
 	LocalDirsInMemory bool `json:"localDirsInMemory,omitempty"`
+	// Probed says that the container has a probe that could have ended it, if its
+	// cause is [Killed].
+	Probed bool `json:"probed,omitempty"`
+	// LimitByOthers says that Spark did not make the pod, so its settings do not
+	// decide the container's limit.
+	LimitByOthers bool `json:"limitByOthers,omitempty"`
+	// LocalDirsOnClaim says that Spark's local files already lie on a volume that was
+	// claimed for them.
+	LocalDirsOnClaim bool `json:"localDirsOnClaim,omitempty"`
 	// ProbeFailure says which probe ended the container, if its cause is [Hung].
 	ProbeFailure *ProbeFailure `json:"probeFailure,omitempty"`
 
@@ -152,8 +161,11 @@ func (e *ending) termination(cause Cause, restarts int32) Termination {
 	if e.sparks() {
 		e.describeMemory(&t)
 	}
-	if cause == Hung {
+	switch {
+	case cause == Hung:
 		t.ProbeFailure = probeFailure(e.Pod)
+	case cause == Killed && e.sparks():
+		t.Probed = e.probed()
 	}
 	return t
 }
@@ -190,6 +202,8 @@ func (e *ending) describeMemory(t *Termination) {
 		t.RequestMiB = m.Request >> 20
 	}
 	t.LocalDirsInMemory = len(e.LocalDirsInMemory()) > 0
+	t.LocalDirsOnClaim = e.Pod.LocalDirsOnClaim()
+	t.LimitByOthers = e.ByHand()
 	if e.Role == spark.Executor {
 		t.Cores = e.Cores()
 		if profile := e.ResourceProfile(); profile != "0" {
@@ -216,6 +230,8 @@ func (e *ending) at() metav1.Time {
 // an option, or it does not find its driver's name.
 const soon = 30 * time.Second
 
+const notStarted = "could not be started"
+
 const maxSaid = 200 // bytes of what others say
 
 func (e *ending) said(cause Cause) string {
@@ -238,6 +254,9 @@ func (e *ending) said(cause Cause) string {
 	case OOMKilled, ChildOOMKilled, Killed, Hung, ended:
 	case Failed:
 		said = cmp.Or(e.Status.Message, e.words().Limit)
+		if e.unstarted() {
+			said = notStarted + ": " + e.terminated.Message
+		}
 	default:
 		said = e.Status.Message
 	}

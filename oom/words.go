@@ -23,6 +23,8 @@ type Words struct {
 	// Crash is what the JVM says about its own crash: the signal, the frame and
 	// where the report is.
 	Crash string
+	// Done says that an executor ended because its driver asked it to.
+	Done bool
 	// Limit is the line in which Spark names a limit of its own.
 	Limit string
 }
@@ -30,7 +32,8 @@ type Words struct {
 const (
 	// outOfMemoryError is how the JVM names every lack of memory.
 	outOfMemoryError = "java.lang.OutOfMemoryError"
-	maxLine          = 230 // more than a quote, so that it is the quote that ends with a word
+	maxLine          = 230                           // more than a quote, so that it is the quote that ends with a word
+	commanded        = "Driver commanded a shutdown" // CoarseGrainedExecutorBackend.scala
 )
 
 // What the JVM writes (HotSpot: debug.cpp, report_java_out_of_memory; vmError.cpp)
@@ -52,13 +55,17 @@ var (
 // stage failure: ... Lost task 0.3 in stage 0.0 (TID 3) (10.0.0.7 executor 4): ".
 // The driver speaks of itself where it could not serialize the task.
 var (
-	executors = regexp.MustCompile(`Lost task|stage failure|Job aborted|Driver stacktrace|executor \S+\):|executor\.Executor\$TaskRunner`)
+	executors = regexp.MustCompile(`Lost task|stage failure|Job aborted|Driver stacktrace|executor [^\s)]*[0-9]\):|executor\.Executor\$TaskRunner`)
 	itself    = regexp.MustCompile(`Task (?:serialization|creation) failed`)
+	// In local mode the driver is its own executor.
+	local = regexp.MustCompile(`executor driver\):`)
+	// What a thread of the driver's own JVM says that ends of it.
+	ownThread = regexp.MustCompile(`(?:Exception in thread "[^"\n]*" |Uncaught exception in thread [^\n]*\n)$`)
 )
 
 // WordsOf a text, the end of the log of a pod of this role.
 func WordsOf(role spark.Role, text string) Words {
-	w := Words{Crash: crashOf(text), Limit: clip(resultSize.FindString(text))}
+	w := Words{Done: role == spark.Executor && strings.Contains(text, commanded), Crash: crashOf(text), Limit: clip(resultSize.FindString(text))}
 	if found := last(endedBy, text); found != nil {
 		w.OutOfMemory, w.Ended = found[1], true
 	} else if found := last(fatalHeap, text); found != nil {
@@ -93,7 +100,8 @@ func thrown(role spark.Role, text string) string {
 	if i < 0 {
 		return ""
 	}
-	if role == spark.Driver && (executorsSpeak(text[:i]) || strings.Contains(text[i:], "executor.Executor$TaskRunner")) {
+	if role == spark.Driver && !local.MatchString(text) && !ownThread.MatchString(text[:i]) &&
+		(executorsSpeak(text[:i]) || strings.Contains(text[i:], "executor.Executor$TaskRunner")) {
 		return ""
 	}
 	line, rest, _ := strings.Cut(text[i:], "\n")
@@ -149,6 +157,9 @@ func (w Words) String() string {
 	}
 	if w.Limit != "" {
 		lines = append(lines, w.Limit)
+	}
+	if w.Done {
+		lines = append(lines, commanded)
 	}
 	return strings.Join(lines, "\n")
 }

@@ -69,7 +69,9 @@ func noListener(s suspect) verdict {
 	case s.role == spark.Executor && s.asks != "" && !s.listens:
 		return s.neverSucceeds("an executor declares this port and listens on a random one", "set spark.blockManager.port, or remove the probe")
 	case s.role == spark.Driver && s.asks != spark.BlockManagerPort && s.elsewhere > 0:
-		return s.neverSucceeds(fmt.Sprintf("the driver declares %s at %d, and nothing listens on %d", s.asks, s.elsewhere, s.number), s.rightPort(s.asks))
+		v := s.neverSucceeds(fmt.Sprintf("the driver declares %s at %d, so most likely nothing listens on %d", s.asks, s.elsewhere, s.number), s.rightPort(s.asks))
+		v.certain = false // the program may listen there, and Spark's port be moved for it
+		return v
 	}
 	return verdict{}
 }
@@ -125,7 +127,10 @@ func endsStarting(s suspect) verdict {
 	}
 	remedy := fmt.Sprintf("set failureThreshold: %d, or "+allow, NeverGivesUp, patience)
 	if s.name == Liveness {
-		remedy = fmt.Sprintf("add a startupProbe on the same port with failureThreshold: %d, and "+allow, NeverGivesUp, patience)
+		remedy = fmt.Sprintf("add a startupProbe on the same port with failureThreshold: %d", NeverGivesUp)
+		if hasty {
+			remedy += fmt.Sprintf(", and "+allow, patience)
+		}
 	}
 	return ends(hasty && s.asks != spark.ConnectPort, "this probe ends a driver that %s %d s after its start; %s", missing, s.seconds(), remedy)
 }

@@ -65,3 +65,10 @@ func (p Pod) holdsLocalDir(mountPath string) bool {
 		return dir == mountPath || strings.HasPrefix(dir, strings.TrimSuffix(mountPath, "/")+"/")
 	})
 }
+
+// LocalDirsOnClaim tells whether a volume that is claimed holds local directories.
+func (p Pod) LocalDirsOnClaim() bool {
+	return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
+		return strings.HasPrefix(v.Name, localDirVolume) && (v.PersistentVolumeClaim != nil || v.Ephemeral != nil)
+	})
+}

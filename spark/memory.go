@@ -55,8 +55,9 @@ func (p Pod) Memory() Memory {
 	case args.memory != "":
 		m.Heap = sparkBytes(args.memory)
 		return m
-	case args.byHand():
-		m.Heap, m.Estimated = defaultDriverHeapBytes, true
+	case args.byHand(): // SPARK_DRIVER_MEMORY, or a file in the image, may say it
+		value, _ := p.Env(driverMemoryEnv)
+		m.Heap = sparkBytes(value)
 		return m
 	}
 	asked := m.Limit

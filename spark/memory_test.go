@@ -136,7 +136,7 @@ func TestDriverMemory(t *testing.T) {
 		"a value that looks like one":    {args("driver", "--name", "--driver-memory", "x.jar", "8g"), byDefault},
 		"cannot be read":                 {args("driver", "--driver-memory", "lots", "x.jar"), notKnown},
 		"nothing follows":                {args("driver", "--driver-memory"), byDefault},
-		"started by others, and no size": {args("driver", "--master", "armada://x", "--class", "X", "x.jar"), size{1024, 1024, true}},
+		"started by others, and no size": {args("driver", "--master", "armada://x", "--class", "X", "x.jar"), size{0, 1024, false}},
 		"a master in Spark's file":       {args("driver", "--master", "x", "--properties-file", "f", "x.jar"), byDefault},
 		"not the entrypoint's arguments": {args("--conf", "spark.driver.memory=640m", "x.jar"), exact},
 	}

@@ -26,6 +26,7 @@ const (
 	driverEnv           = "SPARK_DRIVER_BIND_ADDRESS"
 	executorEnv         = "SPARK_EXECUTOR_ID"
 	executorMemoryEnv   = "SPARK_EXECUTOR_MEMORY"
+	driverMemoryEnv     = "SPARK_DRIVER_MEMORY"
 	driverURLEnv        = "SPARK_DRIVER_URL"
 	JavaOptionEnvPrefix = "SPARK_JAVA_OPT_"
 )

@@ -64,6 +64,10 @@ func (a *submitArgs) option(option, value string) {
 	}
 }
 
+// ByHand tells whether a driver's pod is not of spark-submit's making, but of a
+// platform's or a person's, who choose its limit.
+func (p Pod) ByHand() bool { return p.Role == Driver && readSubmitArgs(p.Container().Args).byHand() }
+
 // KnownArgs are the arguments of Spark's container that this package reads, in a
 // form that it reads alike. The others may be long, and may hold secrets.
 func (p Pod) KnownArgs() (known []string) {

@@ -157,7 +157,7 @@ func TestGuards(t *testing.T) {
 func TestStop(t *testing.T) {
 	g := guard(t, "stop", map[string]any{"webhook": map[string]any{"validation": "deny"}})
 	ctx, all := t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=stop"}
-	line := "kubectl delete mutatingwebhookconfiguration,validatingwebhookconfiguration,validatingadmissionpolicybinding -l app.kubernetes.io/instance=spark-vitals\n"
+	line := "kubectl delete mutatingwebhookconfiguration,validatingwebhookconfiguration,validatingadmissionpolicybinding -l app.kubernetes.io/name=spark-vitals,app.kubernetes.io/instance=spark-vitals\n"
 	for _, page := range []string{"README.md", "docs/operations.md", "e2e/chart/testdata/render/default.txtar"} {
 		if !strings.Contains(manifest(t, page), line) {
 			t.Errorf("%s does not say %s", page, line)
@@ -216,7 +216,7 @@ func TestOwnAccounts(t *testing.T) {
 		client kubernetes.Interface
 		keys   []string
 	}{
-		"recorder":   {g.recorder, annotations.Death},
+		"recorder":   {g.recorder, append(slices.Clone(annotations.Death), annotations.Previous)},
 		"stallwatch": {g.stallwatch, []string{annotations.Stalled}},
 		"releaser":   {g.releaser, []string{annotations.Released}},
 	} {

@@ -33,6 +33,7 @@ func container(pod spark.Pod, c *corev1.Container) corev1.Container {
 // variables that are read.
 var variables = []string{
 	"SPARK_DRIVER_BIND_ADDRESS", "SPARK_EXECUTOR_ID", "SPARK_EXECUTOR_MEMORY", "SPARK_EXECUTOR_CORES",
+	"SPARK_DRIVER_MEMORY",
 	"SPARK_APPLICATION_ID", "SPARK_USER_NAME", spark.LocalDirsEnv,
 }
 
@@ -161,7 +162,11 @@ func (r Reading) termination(role spark.Role, t *corev1.ContainerStateTerminated
 		return nil
 	}
 	kept := &corev1.ContainerStateTerminated{ExitCode: t.ExitCode, Reason: Name(t.Reason), StartedAt: t.StartedAt, FinishedAt: t.FinishedAt, ContainerID: Name(t.ContainerID)}
-	if r.Message != nil {
+	switch {
+	case r.Message == nil:
+	case t.Reason == "StartError" || t.Reason == "ContainerCannotRun": // the runtime's own words
+		kept.Message = Text(t.Message)
+	default:
 		kept.Message = Text(r.Message(role, t.Message))
 	}
 	return kept

@@ -152,7 +152,7 @@ func addresses(all []corev1.PodIP) (kept []corev1.PodIP) {
 }
 
 // volumes are the one of Spark's ConfigMap, and those in memory, which count as
-// the container's.
+// the container's, and claimed ones.
 func volumes(pod spark.Pod) (kept []corev1.Volume) {
 	name := pod.ConfigMap()
 	for _, v := range pod.Spec.Volumes {
@@ -164,6 +164,11 @@ func volumes(pod spark.Pod) (kept []corev1.Volume) {
 		case v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory && len(kept) < maxOthers:
 			source := corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: v.EmptyDir.Medium, SizeLimit: v.EmptyDir.SizeLimit}}
 			kept = append(kept, corev1.Volume{Name: Name(v.Name), VolumeSource: source})
+		case v.PersistentVolumeClaim != nil && len(kept) < maxOthers: // that there is one is what is read
+			source := corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}
+			kept = append(kept, corev1.Volume{Name: Name(v.Name), VolumeSource: source})
+		case v.Ephemeral != nil && len(kept) < maxOthers:
+			kept = append(kept, corev1.Volume{Name: Name(v.Name), VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}})
 		}
 	}
 	return kept
