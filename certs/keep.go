@@ -5,10 +5,12 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/cert"
@@ -30,10 +32,22 @@ type Keeper struct {
 // they are needed, so no hurry; at an installation the webhook waits for it.
 const retry = 5 * time.Second
 
+// An upgrade waits for the keeper to have looked at the Secret since it began: the
+// chart writes its revision into an annotation of the ConfigMap, and the keeper
+// copies it beside the CA. Otherwise the CA of a Secret that was lost would be
+// trusted once more.
+const (
+	revisionAnnotation = "spark-vitals.io/revision"
+	revisionKey        = "revision"
+)
+
+// often is how often the keeper looks.
+const often = 10 * time.Second
+
 // Keep the certificate until the context ends. A Secret that was emptied is filled
-// within a minute: without it no new webhook starts, and an upgrade waits for it.
+// within seconds: without it no new webhook starts, and an upgrade waits for it.
 func (k *Keeper) Keep(ctx context.Context) {
-	often := min(k.Serving.RenewBefore/10, time.Minute)
+	often := min(k.Serving.RenewBefore/10, often)
 	for {
 		next := often
 		if err := k.once(ctx); err != nil {
@@ -54,6 +68,8 @@ func (k *Keeper) Keep(ctx context.Context) {
 func (k *Keeper) once(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	// Before the Secret, so that the revision is one that began before it was read.
+	configMap, unread := k.Client.CoreV1().ConfigMaps(k.Namespace).Get(ctx, k.ConfigMap, metav1.GetOptions{})
 	secrets := k.Client.CoreV1().Secrets(k.Namespace)
 	secret, err := secrets.Get(ctx, k.Secret, metav1.GetOptions{})
 	if err != nil {
@@ -73,7 +89,10 @@ func (k *Keeper) once(ctx context.Context) error {
 	if ca, err := cert.ParseCertsPEM(data[CAKey]); err == nil {
 		k.caExpiry.Store(earliest(ca).Unix())
 	}
-	if err := k.publish(ctx, data[CAKey]); err != nil {
+	if unread != nil {
+		return unread
+	}
+	if err := k.publish(ctx, configMap, data[CAKey]); err != nil {
 		return err
 	}
 	k.kept.Store(true)
@@ -81,14 +100,16 @@ func (k *Keeper) once(ctx context.Context) error {
 }
 
 // publish the CA's certificate in the ConfigMap, for those who are to trust it.
-func (k *Keeper) publish(ctx context.Context, ca []byte) error {
-	configMaps := k.Client.CoreV1().ConfigMaps(k.Namespace)
-	configMap, err := configMaps.Get(ctx, k.ConfigMap, metav1.GetOptions{})
-	if err != nil || configMap.Data[CAKey] == string(ca) {
-		return err
+func (k *Keeper) publish(ctx context.Context, configMap *corev1.ConfigMap, ca []byte) error {
+	data := map[string]string{CAKey: string(ca)}
+	if revision := configMap.Annotations[revisionAnnotation]; revision != "" {
+		data[revisionKey] = revision
 	}
-	configMap.Data = map[string]string{CAKey: string(ca)}
-	_, err = configMaps.Update(ctx, configMap, metav1.UpdateOptions{FieldManager: fieldManager})
+	if maps.Equal(configMap.Data, data) {
+		return nil
+	}
+	configMap.Data = data
+	_, err := k.Client.CoreV1().ConfigMaps(k.Namespace).Update(ctx, configMap, metav1.UpdateOptions{FieldManager: fieldManager})
 	return err
 }
 

@@ -313,3 +313,40 @@ func TestServingCheck(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// After a Secret was lost, an upgrade does not trust the CA that it held: the hook
+// waits for the keeper to have seen what the upgrade brought.
+func TestTrustAfterALostSecret(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		old, _ := mustRenew(t, serving, nil, time.Now())
+		client := fake.NewClientset(
+			&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "spark-vitals", ResourceVersion: "1"}, Webhooks: []admissionregistrationv1.MutatingWebhook{{Name: "a"}}},
+			&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "spark-vitals", Name: "certs"}}, // made anew, by the upgrade
+			&corev1.ConfigMap{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "spark-vitals", Name: "ca", Annotations: map[string]string{revisionAnnotation: "2"}},
+				Data:       map[string]string{CAKey: string(old[CAKey]), revisionKey: "1"},
+			})
+		done := make(chan error)
+		go func() {
+			done <- Trust(ctx, client, "spark-vitals", "ca", "spark-vitals", slog.New(slog.DiscardHandler))
+		}()
+		time.Sleep(3 * time.Second) // the hook is first
+		k := &Keeper{Client: client, Namespace: "spark-vitals", Secret: "certs", ConfigMap: "ca", Serving: serving, Log: slog.New(slog.DiscardHandler)}
+		go k.Keep(ctx)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		secret, err := client.CoreV1().Secrets("spark-vitals").Get(ctx, "certs", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, "spark-vitals", metav1.GetOptions{})
+		if err != nil || !bytes.Equal(m.Webhooks[0].ClientConfig.CABundle, secret.Data[CAKey]) || bytes.Equal(secret.Data[CAKey], old[CAKey]) {
+			t.Errorf("the CA that is trusted is not the one that signs: %v", err)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}

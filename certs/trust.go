@@ -62,7 +62,8 @@ func Trust(ctx context.Context, client kubernetes.Interface, namespace, configMa
 	return nil
 }
 
-// waitForCA until the keeper has made it, as long as the context allows.
+// waitForCA until the keeper has made it and has looked at it since the chart's last
+// revision began, as long as the context allows.
 func waitForCA(ctx context.Context, client kubernetes.Interface, namespace, configMap string) (ca []byte, err error) {
 	missing := errMissing
 	err = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
@@ -72,7 +73,7 @@ func waitForCA(ctx context.Context, client kubernetes.Interface, namespace, conf
 			return false, nil
 		}
 		missing, ca = errMissing, []byte(found.Data[CAKey])
-		return len(ca) > 0, nil
+		return len(ca) > 0 && found.Data[revisionKey] == found.Annotations[revisionAnnotation], nil
 	})
 	if err != nil {
 		return nil, errors.Join(err, missing)
