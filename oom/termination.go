@@ -202,7 +202,7 @@ func (e *ending) describeMemory(t *Termination) {
 		t.RequestMiB = m.Request >> 20
 	}
 	t.LocalDirsInMemory = len(e.LocalDirsInMemory()) > 0
-	t.LocalDirsOnClaim = e.Pod.LocalDirsOnClaim()
+	t.LocalDirsOnClaim = e.LocalDirsOnClaim()
 	t.LimitByOthers = e.ByHand()
 	if e.Role == spark.Executor {
 		t.Cores = e.Cores()

@@ -51,13 +51,13 @@ func TestWhoseOutOfMemoryError(t *testing.T) {
 		frame = "\tat org.apache.spark.executor.Executor$TaskRunner.run(Executor.scala:623)\n"
 	)
 	for text, want := range map[string]string{
-		heap:                     "HeapOOM",
-		lost + heap:              "Failed",
-		lost + heap + frame:      "Failed",
-		heap + frame:             "Failed",
-		own + heap:               "HeapOOM",
+		heap:                "HeapOOM",
+		lost + heap:         "Failed",
+		lost + heap + frame: "Failed",
+		heap + frame:        "Failed",
+		own + heap:          "HeapOOM",
 		// A lost task that was survived, and the end of the driver's own thread.
-		"WARN TaskSetManager: Lost task 0.3 in stage 0.0 (TID 3) (10.0.0.7 executor 4): FetchFailed\nException in thread \"main\" " + heap:                                           "HeapOOM",
+		"WARN TaskSetManager: Lost task 0.3 in stage 0.0 (TID 3) (10.0.0.7 executor 4): FetchFailed\nException in thread \"main\" " + heap:                                                    "HeapOOM",
 		"WARN TaskSetManager: Lost task 0.3 in stage 0.0 (TID 3) (10.0.0.7 executor 4): FetchFailed\nERROR SparkUncaughtExceptionHandler: Uncaught exception in thread Thread[main]\n" + heap: "HeapOOM",
 		// In local mode the driver is its own executor.
 		"Lost task 0.0 in stage 0.0 (TID 0) (app-driver executor driver): " + heap + frame: "HeapOOM",
