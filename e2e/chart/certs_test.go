@@ -41,7 +41,9 @@ var renewals = flag.Int("renewals", 4, "how many renewals of a certificate to wa
 // trust runs what the chart's hook runs.
 func trust(t *testing.T, namespace, configuration string) {
 	t.Helper()
-	if err := certs.Trust(t.Context(), admin, namespace, configuration+"-ca", configuration, slog.New(slog.DiscardHandler)); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // as the hook
+	defer cancel()
+	if err := certs.Trust(ctx, admin, namespace, configuration+"-ca", configuration, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 }

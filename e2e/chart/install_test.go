@@ -150,7 +150,7 @@ func TestLifeOfARelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	configMap.Data = map[string]string{"ca.crt": "CA"}
+	configMap.Data = map[string]string{"ca.crt": "CA", "revision": configMap.Annotations["spark-vitals.io/revision"]}
 	if _, err := configMaps.Update(ctx, configMap, metav1.UpdateOptions{FieldManager: "keeper"}); err != nil {
 		t.Fatal(err)
 	}
