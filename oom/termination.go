@@ -253,7 +253,7 @@ func (e *ending) said(cause Cause) string {
 		}
 	case OOMKilled, ChildOOMKilled, Killed, Hung, ended:
 	case Failed:
-		said = cmp.Or(e.Status.Message, e.words().Limit)
+		said = cmp.Or(e.Status.Message, e.words().Limit, e.initFailed())
 		if e.unstarted() {
 			said = notStarted + ": " + e.terminated.Message
 		}
@@ -261,6 +261,20 @@ func (e *ending) said(cause Cause) string {
 		said = e.Status.Message
 	}
 	return oneLine(said, maxSaid)
+}
+
+// initFailed says which init container kept Spark's from running.
+func (e *ending) initFailed() string {
+	if e.terminated != nil {
+		return ""
+	}
+	for i := range e.Status.InitContainerStatuses {
+		s := &e.Status.InitContainerStatuses[i]
+		if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
+			return fmt.Sprintf("its init container %s ended with exit code %d", s.Name, t.ExitCode)
+		}
+	}
+	return ""
 }
 
 // oneLine makes a stranger's text fit to be quoted: printable, on one line, not

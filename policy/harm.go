@@ -145,7 +145,9 @@ func endsRunning(s suspect) verdict {
 	if s.probe.HTTPGet != nil {
 		pause = ", or that pauses as long to collect garbage"
 	}
-	return ends(true, "this probe ends a driver that goes on working for %d s after spark.stop()%s; "+allow, s.seconds(), pause, patience)
+	// Most programs end soon after it; whether this one does, its owner knows. A rule
+	// meets drivers of all kinds.
+	return ends(s.ours || s.seconds() < shortestPause, "this probe ends a driver that goes on working for %d s after spark.stop()%s; "+allow, s.seconds(), pause, patience)
 }
 
 // endsPausing: the user's own exec cannot be judged; ours asks a driver that may

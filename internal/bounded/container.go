@@ -47,7 +47,7 @@ func environment(all []corev1.EnvVar) (kept []corev1.EnvVar) {
 			if slices.ContainsFunc(all[i+1:], func(later corev1.EnvVar) bool { return later.Name == e.Name }) {
 				continue
 			}
-		case strings.Contains(e.Value, "OutOfMemoryError") && options < maxOthers:
+		case strings.Contains(e.Value, "OutOfMemoryError") && options < maxOptions:
 			options++
 		default:
 			continue
@@ -87,7 +87,7 @@ func mounts(pod spark.Pod) (kept []corev1.VolumeMount) {
 	dirs := pod.LocalDirsInMemory()
 	for _, m := range pod.Container().VolumeMounts {
 		if slices.Contains(dirs, m.MountPath) && len(kept) < maxOthers {
-			kept = append(kept, corev1.VolumeMount{Name: Name(m.Name), MountPath: Text(m.MountPath)})
+			kept = append(kept, corev1.VolumeMount{Name: Name(m.Name), MountPath: Name(m.MountPath)})
 		}
 	}
 	return kept

@@ -5,6 +5,7 @@
 package bounded
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,8 +20,10 @@ const (
 	maxText     = 1 << 10 // bytes of a value
 	maxName     = 253     // bytes of a name, as the API server allows for most objects
 	maxLabels   = 32
-	maxOwners   = 8
+	allLabels   = 4 << 10 // bytes of all labels
+	maxOwners   = 4
 	maxStatuses = 8 // of containers that ended, beside Spark's
+	maxOptions  = 4 // variables with options for the JVM that runs out of memory
 	maxOthers   = 8 // of anything else that is a list
 )
 
@@ -97,21 +100,24 @@ func Cut(text string, limit int) string {
 // labels are all of a pod, or of too many first those that a submitter or Spark
 // may have written.
 func labels(all map[string]string) map[string]string {
-	if len(all) <= maxLabels {
-		return all // the API server bounds keys and values
+	size := 0
+	for key, value := range all {
+		size += len(key) + len(value)
 	}
-	keys := make([]string, 0, len(all))
-	for key := range all {
-		keys = append(keys, key)
+	if len(all) <= maxLabels && size <= allLabels {
+		return all
 	}
-	slices.SortFunc(keys, func(a, b string) int {
+	keys := slices.SortedFunc(maps.Keys(all), func(a, b string) int {
 		if sparks(a) != sparks(b) {
 			return map[bool]int{true: -1, false: 1}[sparks(a)]
 		}
 		return strings.Compare(a, b)
 	})
-	kept := make(map[string]string, maxLabels)
-	for _, key := range keys[:maxLabels] {
+	kept, size := map[string]string{}, 0
+	for _, key := range keys[:min(len(keys), maxLabels)] {
+		if size += len(key) + len(all[key]); size > allLabels {
+			break
+		}
 		kept[key] = all[key]
 	}
 	return kept

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/internal/generate"
@@ -38,6 +39,21 @@ func TestLittleIsKept(t *testing.T) {
 				t.Errorf("%s with the spec of %q: keeping again changes it:\n%s", role, spec, d)
 			}
 		}
+	}
+}
+
+// A driver that waits for a node: this is what thousands of cost.
+func TestLittleIsKeptOfWhatWaits(t *testing.T) {
+	p := decode("spark-3.5.9/driver")
+	p.Status = corev1.PodStatus{Phase: corev1.PodPending}
+	for i := range 64 {
+		key := fmt.Sprintf("%s%02d.example.com/%s", strings.Repeat("spark.", 35), i, strings.Repeat("k", 60))
+		p.Labels[key] = strings.Repeat("v", 63)
+		p.OwnerReferences = append(p.OwnerReferences, metav1.OwnerReference{Name: strings.Repeat("n", 2000), UID: types.UID(strings.Repeat("u", 2000)), Kind: strings.Repeat("k", 2000)})
+		p.Spec.Containers[0].Env = append(p.Spec.Containers[0].Env, corev1.EnvVar{Name: fmt.Sprint("OPTIONS_", i), Value: "OutOfMemoryError" + strings.Repeat("o", 2000)})
+	}
+	if text, _ := json.Marshal(everything.Pod(p)); len(text) > 16<<10 {
+		t.Errorf("%d bytes are kept", len(text))
 	}
 }
 
