@@ -117,6 +117,7 @@ func (in *input) readDocuments(source string, data []byte, walked bool) error {
 	switch text := bytes.TrimSpace(data); {
 	case bytes.HasPrefix(text, []byte("//")), bytes.HasPrefix(text, []byte("/*")):
 		return fmt.Errorf("%s: it begins with a comment; JSON has no comments, so remove them", source)
+	case bytes.Contains(text, []byte("\n---")): // of YAML, among which there may be JSON
 	case bytes.HasPrefix(text, []byte("{")), bytes.HasPrefix(text, []byte("[")):
 		documents = splitJSON(data)
 	}
