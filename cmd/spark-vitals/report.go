@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
@@ -94,14 +93,8 @@ finding.`,
 				return err
 			}
 			found := foundIn(pods)
-			events, err := deathEvents(c.Context(), client, namespace)
-			switch {
-			case apierrors.IsForbidden(err):
-				fmt.Fprintf(c.ErrOrStderr(), "Events may not be listed, so what died of pods that are gone is not known: %v\n", err)
-			case err != nil:
-				return fmt.Errorf("listing Events: %w", err)
-			default:
-				found.addEvents(events, pods)
+			if err := found.askForEvents(c.Context(), client, namespace, pods, c.ErrOrStderr()); err != nil {
+				return err
 			}
 			return report(c.OutOrStdout(), found, show)
 		},

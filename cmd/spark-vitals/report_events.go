@@ -3,10 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"io"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -42,6 +45,21 @@ func deathEvents(ctx context.Context, client kubernetes.Interface, namespace str
 		return nil
 	})
 	return events, err
+}
+
+// askForEvents and add what they tell. Who may list pods need not be allowed to
+// list Events, and is told so.
+func (f *findings) askForEvents(ctx context.Context, client kubernetes.Interface, namespace string, pods []*corev1.Pod, stderr io.Writer) error {
+	events, err := deathEvents(ctx, client, namespace)
+	switch {
+	case apierrors.IsForbidden(err):
+		fmt.Fprintf(stderr, "Events may not be listed, so what died of pods that are gone is not known: %v\n", err)
+		return nil
+	case err != nil:
+		return fmt.Errorf("listing Events: %w", err)
+	}
+	f.addEvents(events, pods)
+	return nil
 }
 
 // addEvents of deaths whose driver is gone, so that neither a record nor a status
