@@ -53,6 +53,10 @@ var Record = []string{State, Reason, Message, Advice, OOM, Previous, Stalled, Re
 // [Released].
 var Death = []string{State, Reason, Message, Advice, OOM}
 
+// DeathCondition is the type of the pod condition that stands beside State, for
+// those who read a pod's status and not its annotations.
+const DeathCondition = Prefix + "Death"
+
 // IsStamp tells whether the webhook writes the key.
 func IsStamp(key string) bool { return slices.Contains(Stamps, key) }
 

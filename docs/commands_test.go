@@ -200,7 +200,7 @@ func (k known) kubectl(args []string) string {
 	line := strings.Join(args, " ")
 	for _, m := range ourKeys.FindAllStringSubmatch(line, -1) {
 		key := annotations.Prefix + strings.TrimSuffix(m[1], "-")
-		if key != annotations.Inject && !annotations.IsStamp(key) && !annotations.IsRecord(key) {
+		if key != annotations.Inject && key != annotations.DeathCondition && !annotations.IsStamp(key) && !annotations.IsRecord(key) {
 			return "no key " + key
 		}
 	}

@@ -79,6 +79,18 @@ func (r *Record) Annotations(driver spark.Pod, room int) map[string]string {
 	return all
 }
 
+// Condition of a driver that has a state: the reason and the message of the record
+// as a pod condition, nil where there is no state. Its time is that of the death.
+func (r *Record) Condition(driver spark.Pod) *corev1.PodCondition {
+	if r.State(driver) == "" {
+		return nil
+	}
+	return &corev1.PodCondition{
+		Type: annotations.DeathCondition, Status: corev1.ConditionTrue, LastTransitionTime: r.Driver.At,
+		Reason: r.Reason(), Message: oneLine(r.Message(driver), maxMessage),
+	}
+}
+
 // advice is the changes that the message advises as JSON, "" if there are none.
 func (r *Record) advice(driver spark.Pod) string {
 	changes := r.Changes(driver)

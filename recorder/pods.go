@@ -61,7 +61,7 @@ func (w *watches) all() []*namespaced {
 // watch a namespace, or with "" all.
 func (r *recorder) watch(namespace string) error {
 	w := &namespaced{}
-	pods := cache.ToListWatcherWithWatchListSemantics(paged.ListWatch(r.podsWatched(namespace, w), reading.Transform), r.Client)
+	pods := cache.ToListWatcherWithWatchListSemantics(paged.ListWatch(r.podsWatched(namespace, w), transform), r.Client)
 	w.SharedIndexInformer = cache.NewSharedIndexInformerWithOptions(pods, &corev1.Pod{}, cache.SharedIndexInformerOptions{
 		ResyncPeriod: r.Reconcile,
 		Indexers:     cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc, byApplication: applicationIndex},

@@ -16,8 +16,30 @@ import (
 // into memory.
 var reading = bounded.Reading{Annotation: readAnnotation, Message: readMessage}
 
-// strip takes everything from a pod that the recorder does not read.
-func strip(p *corev1.Pod) *corev1.Pod { return reading.Pod(p) }
+// strip takes everything from a pod that the recorder does not read. Its own
+// condition is kept beside the others, whichever of those are kept.
+func strip(p *corev1.Pod) *corev1.Pod {
+	own := deathCondition(p)
+	if own == nil {
+		return reading.Pod(p)
+	}
+	without := *p
+	without.Status.Conditions = slices.DeleteFunc(slices.Clone(p.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type == own.Type })
+	kept := reading.Pod(&without)
+	kept.Status.Conditions = append(kept.Status.Conditions, corev1.PodCondition{
+		Type: annotations.DeathCondition, Status: corev1.ConditionStatus(bounded.Name(string(own.Status))),
+		LastTransitionTime: own.LastTransitionTime, Reason: bounded.Name(own.Reason),
+	})
+	return kept
+}
+
+// transform is a cache.TransformFunc that strips.
+func transform(object any) (any, error) {
+	if p, ok := object.(*corev1.Pod); ok {
+		return strip(p), nil
+	}
+	return object, nil
+}
 
 func readAnnotation(role spark.Role, key, value string) (kept string, ok bool) {
 	switch {

@@ -189,13 +189,13 @@ func (r *recorder) writeOn(ctx context.Context, driver *spark.Pod, facts []fact)
 		if driver.Annotations[annotations.State] != "" { // true, or a stranger's: the pod decides
 			record.Add(oom.Terminations(oom.Evidence{Pod: driver.Pod})...)
 		}
-		if len(news) == 0 && driver.Annotations[annotations.State] == string(record.State(*driver)) {
+		if len(news) == 0 && driver.Annotations[annotations.State] == string(record.State(*driver)) && !r.lacksCondition(*driver, &record) {
 			r.turns.found(driver.UID, &record, facts, r.now())
 			return record, nil
 		}
 		sawExecutors(&record, r.podsOf(applicationOf(*driver)))
 		var written spark.Pod
-		if written, err = r.patch(ctx, *driver, record.Annotations(*driver, room)); err == nil {
+		if written, err = r.patch(ctx, *driver, &record, room); err == nil {
 			*driver = written
 			r.turns.wrote(driver.UID, news)
 			r.wrote(news)
@@ -236,11 +236,34 @@ func terminations(facts []fact) (all []oom.Termination) {
 	return all
 }
 
-// patch the driver's annotations, by its status: that right does not reach its
-// spec. UID and resourceVersion make sure that it is the pod that was read. What
-// is no longer true, or has no room, is removed.
-func (r *recorder) patch(ctx context.Context, driver spark.Pod, all map[string]string) (spark.Pod, error) {
-	change := map[string]any{}
+// lacksCondition tells whether a driver has died and its condition does not say so
+// yet, or gives another reason. Old deaths are left as they are: nobody waits for
+// them. The message is not compared: with it replicas of two releases would write
+// in turns.
+func (r *recorder) lacksCondition(driver spark.Pod, record *oom.Record) bool {
+	wanted, stands := record.Condition(driver), deathCondition(driver.Pod)
+	if wanted == nil || r.now().Sub(wanted.LastTransitionTime.Time) >= oldest {
+		return false
+	}
+	return stands == nil || stands.Status != wanted.Status || stands.Reason != wanted.Reason
+}
+
+// deathCondition of a pod, nil if it has none.
+func deathCondition(p *corev1.Pod) *corev1.PodCondition {
+	for i := range p.Status.Conditions {
+		if c := &p.Status.Conditions[i]; c.Type == annotations.DeathCondition {
+			return c
+		}
+	}
+	return nil
+}
+
+// patch the driver's annotations and its condition, by its status: that right does
+// not reach its spec. UID and resourceVersion make sure that it is the pod that was
+// read. An annotation that is no longer true, or has no room, is removed. It is a
+// strategic merge, as the kubelet's are: a JSON merge would replace all conditions.
+func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Record, room int) (spark.Pod, error) {
+	all, change := record.Annotations(driver, room), map[string]any{}
 	for _, key := range annotations.Death {
 		if value, ok := all[key]; ok {
 			change[key] = value
@@ -251,13 +274,17 @@ func (r *recorder) patch(ctx context.Context, driver spark.Pod, all map[string]s
 	if _, ok := all[annotations.OOM]; !ok {
 		r.Log.Warn("the user's annotations leave no room for the record", "namespace", driver.Namespace, "driver", driver.Name)
 	}
-	body, err := json.Marshal(map[string]any{"metadata": map[string]any{
+	patch := map[string]any{"metadata": map[string]any{
 		"uid": driver.UID, "resourceVersion": driver.ResourceVersion, "annotations": change,
-	}})
+	}}
+	if c := record.Condition(driver); c != nil {
+		patch["status"] = map[string]any{"conditions": []*corev1.PodCondition{c}}
+	}
+	body, err := json.Marshal(patch)
 	if err != nil {
 		return driver, err
 	}
-	p, err := r.Client.CoreV1().Pods(driver.Namespace).Patch(ctx, driver.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, "status")
+	p, err := r.Client.CoreV1().Pods(driver.Namespace).Patch(ctx, driver.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, "status")
 	if err != nil {
 		return driver, err
 	}

@@ -147,6 +147,11 @@ func (g *guards) pods(ctx context.Context, c *cluster.ControlPlane) ([]*guardedP
 			return nil, err
 		}
 	}
+	for _, pod := range all {
+		if err := g.status(ctx, pod, conditions); err != nil {
+			return nil, err
+		}
+	}
 	g.probe, err = g.client.CoreV1().Pods(namespace).Create(ctx, small, metav1.CreateOptions{})
 	return all, err
 }
@@ -181,8 +186,18 @@ func (g *guards) measure(ctx context.Context, pod *guardedPod) error {
 	return nil
 }
 
+// conditions that a kubelet gives a pod.
+const conditions = `{"status":{"conditions":[
+	{"type":"PodReadyToStartContainers","status":"True"},{"type":"Initialized","status":"True"},{"type":"PodScheduled","status":"True"},
+	{"type":"Ready","status":"False","reason":"ContainersNotReady"},{"type":"ContainersReady","status":"False","reason":"ContainersNotReady"}]}}`
+
+// write what most writes of kubelets are: a pod becomes Ready, or is not any more.
 func (g *guards) write(ctx context.Context, pod *guardedPod, round, i int) error {
-	text := fmt.Sprintf(`{"status":{"message":"write %d of round %d"}}`, i, round)
+	ready := map[bool]string{true: "True", false: "False"}[i%2 == 0]
+	return g.status(ctx, pod, fmt.Sprintf(`{"status":{"message":"write %d of round %d","conditions":[{"type":"Ready","status":%q},{"type":"ContainersReady","status":%q}]}}`, i, round, ready, ready))
+}
+
+func (g *guards) status(ctx context.Context, pod *guardedPod, text string) error {
 	_, err := g.client.CoreV1().Pods(namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, []byte(text), metav1.PatchOptions{}, "status")
 	return err
 }

@@ -255,6 +255,150 @@ func TestOwnAccounts(t *testing.T) {
 	}
 }
 
+// The condition of a death is written by the recorder, which changes nothing else of
+// a status; who holds the verb can remove it; and kubelets go on with their own part.
+func TestGuardOfTheCondition(t *testing.T) {
+	g := guard(t, "condition", nil)
+	const (
+		kubelets = `{"status":{"phase":"Running","podIP":"10.0.0.1","podIPs":[{"ip":"10.0.0.1"}],
+			"conditions":[{"type":"PodScheduled","status":"True"},{"type":"Initialized","status":"True"},{"type":"Ready","status":"True"},{"type":"ContainersReady","status":"True"}],
+			"containerStatuses":[{"name":"main","image":"none","imageID":"","ready":true,"restartCount":0,"state":{"running":{}}}]}}`
+		ended = `{"status":{"$setElementOrder/conditions":[{"type":"ContainersReady"},{"type":"Ready"},{"type":"PodScheduled"}],"phase":"Failed",
+			"conditions":[{"type":"Ready","status":"False","reason":"PodFailed"},{"type":"ContainersReady","status":"False","reason":"PodFailed"},{"$patch":"delete","type":"Initialized"}],
+			"containerStatuses":[{"name":"main","image":"none","imageID":"","ready":false,"restartCount":0,"state":{"running":null,"terminated":{"exitCode":137,"reason":"OOMKilled"}}}]}}`
+		death   = `{"type":"spark-vitals.io/Death","status":"True","reason":"DriverOOMKilled","message":"Raise it."}`
+		alone   = `{"status":{"conditions":[` + death + `]}}`
+		record  = `{"metadata":{"annotations":{"spark-vitals.io/state":"KILLED"}},"status":{"conditions":[` + death + `]}}`
+		changed = `{"status":{"conditions":[{"type":"spark-vitals.io/Death","reason":"DriverHung"}]}}`
+		denied  = `{"status":{"conditions":[{"type":"spark-vitals.io/Death","status":"False"}]}}`
+		removed = `{"status":{"conditions":[{"$patch":"delete","type":"spark-vitals.io/Death"}]}}`
+		ready   = `{"status":{"conditions":[` + death + `,{"type":"Ready","status":"False"}]}}`
+		another = `{"status":{"conditions":[` + death + `,{"type":"example.com/Death","status":"True"}]}}`
+		without = `{"status":{"conditions":[` + death + `,{"$patch":"delete","type":"Ready"}]}}`
+		replace = `{"status":{"conditions":[` + death + `,{"$patch":"replace"}]}}`
+		phase   = `{"status":{"phase":"Failed","conditions":[` + death + `]}}`
+		status  = `{"status":{"containerStatuses":[{"name":"main","ready":false}],"conditions":[` + death + `]}}`
+		field   = `{"status":{"reason":"Evicted","conditions":[` + death + `]}}`
+		less    = `{"status":{"podIP":null,"podIPs":null,"conditions":[` + death + `]}}`
+	)
+	for _, test := range []struct {
+		who     string
+		client  kubernetes.Interface
+		what    string
+		dead    bool // the condition stands
+		text    string
+		allowed bool
+		within  string
+	}{
+		{"recorder", g.recorder, "adds it", false, alone, true, "status"},
+		{"recorder", g.recorder, "adds it with the record", false, record, true, "status"},
+		{"recorder", g.recorder, "changes it", true, changed, true, "status"},
+		{"recorder", g.recorder, "removes it", true, removed, false, "status"},
+		{"recorder", g.recorder, "changes Ready besides", false, ready, false, "status"},
+		{"recorder", g.recorder, "adds another condition besides", true, another, false, "status"},
+		{"recorder", g.recorder, "removes Ready besides", true, without, false, "status"},
+		{"recorder", g.recorder, "replaces all conditions", false, replace, false, "status"},
+		{"recorder", g.recorder, "changes the phase besides", false, phase, false, "status"},
+		{"recorder", g.recorder, "changes a container's status besides", true, status, false, "status"},
+		{"recorder", g.recorder, "adds a field besides", false, field, false, "status"},
+		{"recorder", g.recorder, "removes a field besides", true, less, false, "status"},
+		{"stallwatch", g.stallwatch, "adds it", false, alone, false, "status"},
+		{"releaser", g.releaser, "changes it", true, changed, false, "status"},
+		{"kubelet", g.kubelet, "adds it", false, alone, false, "status"},
+		{"kubelet", g.kubelet, "adds it with its own", false, ready, false, "status"},
+		{"kubelet", g.kubelet, "changes its reason", true, changed, false, "status"},
+		{"kubelet", g.kubelet, "says that it is false", true, denied, false, "status"},
+		{"kubelet", g.kubelet, "removes it", true, removed, false, "status"},
+		{"kubelet", g.kubelet, "ends its container", false, ended, true, "status"},
+		{"kubelet", g.kubelet, "ends its container beside it", true, ended, true, "status"},
+		{"kubelet", g.kubelet, "writes it as it is", true, ready, true, "status"},
+		{"admin", g.admin, "adds it", false, alone, true, "status"},
+		{"admin", g.admin, "removes it", true, removed, true, "status"},
+		{"tenant", g.tenant, "labels a pod that has it", true, `{"metadata":{"labels":{"a":"b"}}}`, true, ""},
+	} {
+		t.Run(test.who+" "+test.what, func(t *testing.T) {
+			pod := newPod(t, g.namespace, map[string]string{"example.com/mine": "stays"})
+			before := []string{kubelets}
+			if test.dead {
+				before = append(before, alone)
+			}
+			for _, text := range before {
+				if err := patch(t.Context(), g.admin, pod, text, "status"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := patch(t.Context(), test.client, pod, test.text, strings.Fields(test.within)...)
+			if test.allowed && err != nil {
+				t.Error(err)
+			}
+			if !test.allowed {
+				if err := refused(err); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	t.Run("a pod that brings it", func(t *testing.T) {
+		pod, err := g.tenant.CoreV1().Pods(g.namespace).Create(t.Context(), &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{GenerateName: "pod-"},
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "none"}}},
+			Status:     corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: annotations.DeathCondition, Status: corev1.ConditionTrue}}},
+		}, metav1.CreateOptions{})
+		if err != nil || len(pod.Status.Conditions) > 0 {
+			t.Errorf("%v, %+v", err, pod.Status.Conditions)
+		}
+	})
+	t.Run("who writes the whole status", func(t *testing.T) {
+		pod := newPod(t, g.namespace, nil)
+		if err := errors.Join(patch(t.Context(), g.admin, pod, kubelets, "status"), patch(t.Context(), g.admin, pod, alone, "status")); err != nil {
+			t.Fatal(err)
+		}
+		for keeps, allowed := range map[bool]bool{true: true, false: false} {
+			live, err := g.admin.CoreV1().Pods(g.namespace).Get(t.Context(), pod.Name, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			slices.Reverse(live.Status.Conditions)
+			live.Status.Message = fmt.Sprint("keeps it: ", keeps)
+			if !keeps {
+				live.Status.Conditions = slices.DeleteFunc(live.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == annotations.DeathCondition })
+			}
+			_, err = g.kubelet.CoreV1().Pods(g.namespace).UpdateStatus(t.Context(), live, metav1.UpdateOptions{})
+			if allowed != (err == nil) || !allowed && refused(err) != nil {
+				t.Errorf("keeps the condition: %v: %v", keeps, err)
+			}
+		}
+	})
+}
+
+// The guards look at each condition of a pod, and however many there are no
+// expression fails.
+func TestManyConditions(t *testing.T) {
+	g := guard(t, "conditions", nil)
+	before := failures(t)
+	for _, n := range []int{300, 5000} {
+		var many []string
+		for i := range n {
+			many = append(many, fmt.Sprintf(`{"type":"example.com/condition-%d","status":"True"}`, i))
+		}
+		pod := newPod(t, g.namespace, nil)
+		for who, client := range map[string]kubernetes.Interface{"kubelet": g.kubelet, "recorder": g.recorder} {
+			text := map[string]string{
+				"kubelet":  `{"status":{"conditions":[` + strings.Join(many, ",") + `]}}`,
+				"recorder": `{"status":{"conditions":[{"type":"spark-vitals.io/Death","status":"True"}]}}`,
+			}[who]
+			begun := time.Now()
+			if err := patch(t.Context(), client, pod, text, "status"); err != nil {
+				t.Errorf("the %s writes beside %d conditions: %v", who, n, err)
+			}
+			t.Logf("the %s writes beside %d conditions in %s", who, n, time.Since(begun))
+		}
+	}
+	if n := failures(t) - before; n > 0 {
+		t.Errorf("%v evaluations of guards failed", n)
+	}
+}
+
 // A look at annotations takes as long as there are annotations, and a tenant
 // chooses how many: of too many the guard of accounts looks at none. (A write beside
 // as many takes the API server seconds, and it gives up after 34 s.)

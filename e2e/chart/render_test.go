@@ -120,6 +120,9 @@ func TestGuardsNameEveryKey(t *testing.T) {
 			t.Errorf("no guard of the %s %s", kind, list)
 		}
 	}
+	if one := "c.type == '" + annotations.DeathCondition + "'"; !strings.Contains(rendered.Objects, one) {
+		t.Errorf("no guard of the condition %s", one)
+	}
 }
 
 // The README is made from the comments of the values: none is missing there.

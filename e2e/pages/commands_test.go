@@ -9,6 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
 
@@ -55,6 +59,8 @@ func readersShell(t *testing.T) shell {
 		t.Fatal(err)
 	}
 	must(kubelet.Driver(t.Context(), namespace, "etl"))(t)
+	died := fmt.Appendf(nil, `{"status":{"conditions":[{"type":%q,"status":"True"}]}}`, annotations.DeathCondition) // for who waits for it
+	must(kubelet.CoreV1().Pods(namespace).Patch(t.Context(), "etl", types.StrategicMergePatchType, died, metav1.PatchOptions{}, "status"))(t)
 	s := newShell(t, namespace)
 	s.write(t, "my-policy.yaml", "ruleSet: gentle\n")
 	s.write(t, "driver-template.yaml", "kind: Pod\nspec: {containers: [{name: driver}]}\n")

@@ -2,13 +2,16 @@ package recording
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/oom"
@@ -44,14 +47,17 @@ func TestDeaths(t *testing.T) {
 	d := driver(t, namespace, "etl")
 	remove(t, die(t, executor(t, d, 7), "OOMKilled", 137))
 	counted(t, d, oom.OOMKilled, 1)
-	if p := live(t, d); p.Annotations[annotations.State] != "" || p.Annotations[annotations.Reason] != "ExecutorOOMKilled" {
-		t.Errorf("while the driver runs: %v", p.Annotations)
+	if p := live(t, d); p.Annotations[annotations.State] != "" || p.Annotations[annotations.Reason] != "ExecutorOOMKilled" || condition(t, d) != nil {
+		t.Errorf("while the driver runs: %v, %+v", p.Annotations, p.Status.Conditions)
 	}
 	die(t, d, "OOMKilled", 137)
 	eventually(t, "the driver's own death", func() bool { return live(t, d).Annotations[annotations.State] != "" })
 	p := live(t, d)
 	if p.Annotations[annotations.State] != "KILLED" || p.Annotations[annotations.Reason] != "DriverOOMKilled" || !strings.Contains(p.Annotations[annotations.Message], "spark.driver.memoryOverhead") {
 		t.Errorf("%v", p.Annotations)
+	}
+	if c := condition(t, d); c == nil || c.Status != corev1.ConditionTrue || c.Reason != "DriverOOMKilled" || c.Message != p.Annotations[annotations.Message] {
+		t.Errorf("the condition is %+v", c)
 	}
 	eventually(t, "two Events", func() bool {
 		return len(events(t, namespace, "ExecutorOOMKilled")) == 1 && len(events(t, namespace, "DriverOOMKilled")) == 1
@@ -63,6 +69,63 @@ func TestDeaths(t *testing.T) {
 	eventually(t, "metrics", func() bool { return metric(t, r, "spark_vitals_deaths_total", `namespace="`+namespace+`"`) == 2 })
 	if n := metric(t, r, "spark_vitals_recorder_errors_total", ""); n != 0 {
 		t.Errorf("%v calls failed", n)
+	}
+}
+
+// The condition comes with the record, stands beside the kubelet's, whose next words
+// are not disturbed, and is corrected with the record. Two recorders write it once.
+func TestCondition(t *testing.T) {
+	namespace := site(t, "enabled")
+	start(t)
+	start(t)
+	d := driver(t, namespace, "etl")
+	write := func(text string) {
+		t.Helper()
+		must(kubelet.CoreV1().Pods(namespace).Patch(t.Context(), d.Name, types.StrategicMergePatchType, []byte(text), metav1.PatchOptions{}, "status"))(t)
+	}
+	write(`{"status":{"conditions":[{"type":"Ready","status":"True"},{"type":"PodScheduled","status":"True"}]}}`)
+	changes := must(kubelet.CoreV1().Pods(namespace).Watch(t.Context(), metav1.SingleObject(live(t, d).ObjectMeta)))(t)
+	defer changes.Stop()
+	die(t, d, "Error", 137)
+	eventually(t, "the condition", func() bool { return condition(t, d) != nil })
+	if c := condition(t, d); c.Reason != "DriverKilled" {
+		t.Errorf("%+v", c)
+	}
+	write(`{"status":{"conditions":[{"type":"Ready","status":"False","reason":"PodFailed"}]}}`)
+	if condition(t, d) == nil {
+		t.Error("the kubelet's next write has removed the condition")
+	}
+	die(t, d, "OOMKilled", 137)
+	eventually(t, "a better word", func() bool { return condition(t, d).Reason == "DriverOOMKilled" })
+	p := live(t, d)
+	if p.Annotations[annotations.Reason] != "DriverOOMKilled" {
+		t.Errorf("%v", p.Annotations)
+	}
+	var kubelets []corev1.PodCondition
+	for _, c := range p.Status.Conditions {
+		if c.Type != annotations.DeathCondition {
+			kubelets = append(kubelets, corev1.PodCondition{Type: c.Type, Status: c.Status, Reason: c.Reason})
+		}
+	}
+	want := []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, Reason: "PodFailed"}, {Type: corev1.PodScheduled, Status: corev1.ConditionTrue}}
+	if d := cmp.Diff(want, kubelets); d != "" {
+		t.Errorf("the kubelet's conditions (-want +got):\n%s", d)
+	}
+	writes, previous := 0, ""
+	for change := range changes.ResultChan() {
+		p := change.Object.(*corev1.Pod)
+		if reason := p.Annotations[annotations.Reason]; reason != previous {
+			writes, previous = writes+1, reason
+			if !slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == annotations.DeathCondition && c.Reason == reason }) {
+				t.Errorf("the record came without the condition: %+v", p.Status.Conditions)
+			}
+		}
+		if previous == "DriverOOMKilled" {
+			break
+		}
+	}
+	if writes != 2 {
+		t.Errorf("the record was written %d times", writes)
 	}
 }
 

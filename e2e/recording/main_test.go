@@ -112,6 +112,17 @@ func live(t *testing.T, p *corev1.Pod) *corev1.Pod {
 	return must(kubelet.CoreV1().Pods(p.Namespace).Get(t.Context(), p.Name, metav1.GetOptions{}))(t)
 }
 
+// condition of a driver's death, nil if it has none.
+func condition(t *testing.T, p *corev1.Pod) *corev1.PodCondition {
+	t.Helper()
+	for _, c := range live(t, p).Status.Conditions {
+		if c.Type == annotations.DeathCondition {
+			return &c
+		}
+	}
+	return nil
+}
+
 // record that stands on a driver.
 func record(t *testing.T, p *corev1.Pod) oom.Record {
 	t.Helper()

@@ -1,11 +1,14 @@
 package stories
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -98,11 +101,21 @@ func TestDeaths(t *testing.T) {
 	for _, d := range deathStories {
 		d.run(t, func(t *testing.T, version string) {
 			r := submit(t, d.name, version, d.app, true)
+			waited := make(chan error, 1)
+			if d.role == spark.Driver {
+				go func() { waited <- r.waitForDeath(t.Context(), endsWithin) }()
+			}
 			if d.bring != nil {
 				d.bring(t, r)
 			}
 			r.untilRecorded(t, d)
 			r.check(t, d)
+			if d.role == spark.Driver {
+				if err := <-waited; err != nil {
+					t.Errorf("who began to wait while the driver lived: %v", err)
+				}
+				r.checkCondition(t)
+			}
 		})
 	}
 }
@@ -139,6 +152,52 @@ func (r *run) check(t *testing.T, d death) {
 	}
 	r.untilEvent(t, string(d.cause))
 	theTable.add(t, d.name, r, fmt.Sprintf("%s: %s", driver.Annotations[annotations.Reason], message))
+}
+
+// waitForDeath of the driver as the pages say it.
+func (r *run) waitForDeath(ctx context.Context, limit time.Duration) error {
+	return theLab.Kubectl(ctx, nil, "-n", r.Namespace, "wait", "pod", "-l", "spark-role=driver", "--for=condition="+annotations.DeathCondition, "--timeout="+limit.String())
+}
+
+// checkCondition: it says what the annotations say, the kubelet's last words on the
+// pod come beside it, and it stays.
+func (r *run) checkCondition(t *testing.T) {
+	t.Helper()
+	r.untilDriverEnds(t)
+	kubelets := map[corev1.PodConditionType]corev1.ConditionStatus{
+		corev1.PodScheduled: corev1.ConditionTrue, corev1.PodInitialized: corev1.ConditionTrue,
+		corev1.PodReady: corev1.ConditionFalse, corev1.ContainersReady: corev1.ConditionFalse, corev1.PodReadyToStartContainers: corev1.ConditionFalse,
+	}
+	seen, own := map[corev1.PodConditionType]corev1.ConditionStatus{}, corev1.PodCondition{}
+	defer func() {
+		if t.Failed() {
+			t.Logf("the kubelet's conditions are %v, ours is %+v", seen, own)
+		}
+	}()
+	r.until(t, "the kubelet has said all of the pod", func(h *lab.History) bool {
+		clear(seen)
+		for _, c := range h.Driver().Last.Status.Conditions {
+			if c.Type == annotations.DeathCondition {
+				own = c
+			} else {
+				seen[c.Type] = c.Status
+			}
+		}
+		return maps.Equal(seen, kubelets)
+	})
+	driver := r.driverPod(t)
+	if driver.Status.Phase != corev1.PodFailed {
+		t.Errorf("the phase is %s", driver.Status.Phase)
+	}
+	if i := slices.IndexFunc(driver.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == own.Type }); i < 0 {
+		t.Error("the condition is gone")
+	}
+	if own.Status != corev1.ConditionTrue || own.Reason != driver.Annotations[annotations.Reason] || own.Message != driver.Annotations[annotations.Message] {
+		t.Errorf("it says another thing than %s: %s", driver.Annotations[annotations.Reason], driver.Annotations[annotations.Message])
+	}
+	if err := r.waitForDeath(t.Context(), time.Minute); err != nil {
+		t.Errorf("who waits afterwards: %v", err)
+	}
 }
 
 // untilEvent waits for an Event of ours about the cause.
