@@ -18,7 +18,7 @@ func (r *Record) Message(driver spark.Pod) string {
 		a.settings.named, a.settings.values, a.program = named.named, named.values, named.program
 		parts = append(parts, a.sentences())
 		if i == 0 {
-			parts = append(parts, r.executorsEnds()...)
+			parts = append(parts, a.executorsEnds(r))
 		}
 		named = a.settings
 	}
@@ -248,7 +248,7 @@ func (a *adviser) lessInMemory(remedy string) string {
 	if !a.LocalDirsInMemory {
 		return remedy
 	}
-	return fmt.Sprintf("Spark keeps its local files (shuffle, spill) in memory here, and they count toward the limit: put them on disk (%s=false, or remove medium: Memory from the volume). If they must stay in memory, ", a.conf("spark.kubernetes.local.dirs.tmpfs")) + lower(remedy)
+	return fmt.Sprintf("Spark keeps its local files (shuffle, spill) in memory here, and they count toward the limit: put them on disk (%s, or remove medium: Memory from the volume). If they must stay in memory, ", a.option("spark.kubernetes.local.dirs.tmpfs", "false")) + lower(remedy)
 }
 
 // moreBesideHeap advises a larger limit for the same heap. It never names a value
@@ -426,7 +426,7 @@ func (a *adviser) failed() string {
 	}
 	remedy := "Its log says why."
 	if atLeast(a.driver.Version(), '4', '1') && a.driver.Annotations[ExitException] == "" {
-		remedy += " Set " + a.conf("spark.kubernetes.driver.annotateExitException") + "=true to have the exception on the pod as well."
+		remedy += " Set " + a.option("spark.kubernetes.driver.annotateExitException", "true") + " to have the exception on the pod as well."
 	}
 	return join(fact+".", limit, remedy)
 }

@@ -14,7 +14,7 @@ type settings struct {
 	profile   string // of executors that the program describes itself
 	engine    bool   // of Kyuubi's, and no batch
 
-	named   []string // keys that were advised, so that it must be said where they are set
+	named   []string // keys that were advised, so that it must be said where they are set; some with their value
 	values  []string // of those with a value "key=value"
 	program bool     // one of them is the resource profile's
 }
@@ -51,6 +51,13 @@ func (s *settings) conf(key string) string {
 		return "spec.sparkConf[" + key + "]"
 	}
 	return key
+}
+
+// option is a key of Spark's configuration with the one value that helps.
+func (s *settings) option(key, value string) string {
+	where := s.conf(key)
+	s.named[len(s.named)-1] += "=" + value
+	return where + "=" + value
 }
 
 // confPrefix says with what keys begin.
@@ -90,7 +97,7 @@ func (s *settings) where() string {
 	case len(s.named) == 0:
 		return ""
 	case s.submitter == spark.Kyuubi && s.engine:
-		return "Write it at the end of the JDBC URL: " + s.url() + ". The connection that starts the next engine decides, for all who share it; an engine that runs keeps its settings, and SET comes too late."
+		return "Write it at the end of the JDBC URL: " + s.url() + ". The connection that starts the next engine decides, for all who share it; one that runs stays as it is."
 	case s.submitter == spark.Kyuubi:
 		return "Write it in conf of the batch (with kyuubi-ctl in request.configs)."
 	case s.submitter == spark.Livy:
@@ -105,7 +112,10 @@ func (s *settings) url() string {
 	mark, all := ";#", s.values
 	if len(all) == 0 {
 		for _, key := range s.named {
-			all = append(all, key+"=VALUE")
+			if !strings.Contains(key, "=") {
+				key += "=VALUE"
+			}
+			all = append(all, key)
 		}
 	}
 	if slices.ContainsFunc(all, func(setting string) bool { return strings.Contains(setting, ".extraJavaOptions=") }) {
