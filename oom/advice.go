@@ -12,17 +12,17 @@ import (
 // it also says how its executors died.
 func (r *Record) Message(driver spark.Pod) string {
 	var parts []string
-	var named settings
+	together, where := &named{}, ""
 	for i, t := range r.advised() {
 		a := r.adviser(t, driver)
-		a.settings.named, a.settings.values, a.program = named.named, named.values, named.program
+		a.named = together
 		parts = append(parts, a.sentences())
 		if i == 0 {
 			parts = append(parts, a.executorsEnds(r))
 		}
-		named = a.settings
+		where = a.where()
 	}
-	return words(append(parts, named.where()))
+	return words(append(parts, where))
 }
 
 // Changes are what the message advises to change, for programs that offer to run
@@ -78,7 +78,7 @@ func (r *Record) Advice(t *Termination, driver spark.Pod) string {
 func (r *Record) adviser(t *Termination, driver spark.Pod) *adviser {
 	return &adviser{
 		Termination: t,
-		settings:    settings{role: t.Role, submitter: driver.Submitter(), profile: t.Profile, engine: driver.MainClass() == kyuubiEngine},
+		settings:    settings{role: t.Role, submitter: driver.Submitter(), profile: t.Profile, engine: driver.MainClass() == kyuubiEngine, named: &named{}},
 		language:    driver.Language(),
 		driver:      driver,
 		howMany:     r.howMany(t),

@@ -101,9 +101,9 @@ func (r *Record) ends(gaveUp bool) (all []end) {
 		if signal != "" {
 			notes = append(notes, signal, "the JVM crashed")
 		}
-		switch {
-		case e.Quick == 0:
-		case e.Quick == e.Count:
+		switch e.Quick {
+		case 0:
+		case e.Count:
 			notes = append(notes, "within 30 s of the start")
 		default:
 			notes = append(notes, fmt.Sprintf("%d within 30 s of the start", e.Quick))

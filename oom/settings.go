@@ -14,8 +14,14 @@ type settings struct {
 	profile   string // of executors that the program describes itself
 	engine    bool   // of Kyuubi's, and no batch
 
-	named   []string // keys that were advised, so that it must be said where they are set; some with their value
-	values  []string // of those with a value "key=value"
+	*named
+}
+
+// named are the settings that were advised, so that it must be said where they are
+// set.
+type named struct {
+	keys    []string // some with their value, "key=value"
+	values  []string // "key=value", of those whose value is worked out
 	program bool     // one of them is the resource profile's
 }
 
@@ -46,7 +52,7 @@ func (s *settings) name(setting string) string {
 
 // conf is where the user sets a key of Spark's configuration.
 func (s *settings) conf(key string) string {
-	s.named = append(s.named, key)
+	s.keys = append(s.keys, key)
 	if s.submitter == spark.Kubeflow || s.submitter == spark.ApacheOperator {
 		return "spec.sparkConf[" + key + "]"
 	}
@@ -56,13 +62,13 @@ func (s *settings) conf(key string) string {
 // option is a key of Spark's configuration with the one value that helps.
 func (s *settings) option(key, value string) string {
 	where := s.conf(key)
-	s.named[len(s.named)-1] += "=" + value
+	s.keys[len(s.keys)-1] += "=" + value
 	return where + "=" + value
 }
 
 // confPrefix says with what keys begin.
 func (s *settings) confPrefix(prefix string) string {
-	s.named = append(s.named, "KEY", "KEY")
+	s.keys = append(s.keys, "KEY", "KEY")
 	if s.submitter == spark.Kubeflow || s.submitter == spark.ApacheOperator {
 		return prefix + ". (in spec.sparkConf)"
 	}
@@ -94,7 +100,7 @@ func (s *settings) where() string {
 	switch {
 	case s.program:
 		return "That is in resource profile " + s.profile + ", which the program builds (ResourceProfileBuilder)."
-	case len(s.named) == 0:
+	case len(s.keys) == 0:
 		return ""
 	case s.submitter == spark.Kyuubi && s.engine:
 		return "Write it at the end of the JDBC URL: " + s.url() + ". The connection that starts the next engine decides, for all who share it; one that runs stays as it is."
@@ -111,7 +117,7 @@ func (s *settings) where() string {
 func (s *settings) url() string {
 	mark, all := ";#", s.values
 	if len(all) == 0 {
-		for _, key := range s.named {
+		for _, key := range s.keys {
 			if !strings.Contains(key, "=") {
 				key += "=VALUE"
 			}
