@@ -78,7 +78,7 @@ func (r *Record) Advice(t *Termination, driver spark.Pod) string {
 func (r *Record) adviser(t *Termination, driver spark.Pod) *adviser {
 	return &adviser{
 		Termination: t,
-		settings:    settings{role: t.Role, submitter: driver.Submitter(), profile: t.Profile, engine: driver.MainClass() == kyuubiEngine, named: &named{}},
+		settings:    settings{role: t.Role, submitter: driver.Submitter(), profile: t.Profile, engine: driver.IsKyuubiEngine(), named: &named{}},
 		language:    driver.Language(),
 		driver:      driver,
 		howMany:     r.howMany(t),
@@ -365,8 +365,6 @@ func (a *adviser) lessInHeap() string {
 	}
 	return ", or write the result instead of calling collect()"
 }
-
-const kyuubiEngine = "org.apache.kyuubi.engine.spark.SparkSQLEngine"
 
 const broadcastThreshold = "spark.sql.autoBroadcastJoinThreshold"
 

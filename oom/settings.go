@@ -102,7 +102,7 @@ func (s *settings) where() string {
 		return "That is in resource profile " + s.profile + ", which the program builds (ResourceProfileBuilder)."
 	case len(s.keys) == 0:
 		return ""
-	case s.submitter == spark.Kyuubi && s.engine:
+	case s.engine:
 		return "Write it at the end of the JDBC URL: " + s.url() + ". The connection that starts the next engine decides, for all who share it; one that runs stays as it is."
 	case s.submitter == spark.Kyuubi:
 		return "Write it in conf of the batch (with kyuubi-ctl in request.configs)."
