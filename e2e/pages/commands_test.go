@@ -57,6 +57,7 @@ func readersShell(t *testing.T) shell {
 	must(kubelet.Driver(t.Context(), namespace, "etl"))(t)
 	s := newShell(t, namespace)
 	s.write(t, "my-policy.yaml", "ruleSet: gentle\n")
+	s.forKyuubi(t)
 	s.write(t, "driver-template.yaml", "kind: Pod\nspec: {containers: [{name: driver}]}\n")
 	return s
 }
