@@ -103,7 +103,9 @@ func names(t *testing.T) (k known) {
 	if err := yaml.Unmarshal([]byte(read(t, "../charts/spark-vitals/values.yaml")), &k.values); err != nil {
 		t.Fatal(err)
 	}
-	k.objects = read(t, "../e2e/chart/testdata/render/default.txtar")
+	for _, values := range []string{"default", "everything"} {
+		k.objects += read(t, "../e2e/chart/testdata/render/"+values+".txtar")
+	}
 	stories, err := filepath.Glob("../e2e/stories/*_test.go")
 	if err != nil {
 		t.Fatal(err)

@@ -12,13 +12,17 @@ import (
 // it also says how its executors died.
 func (r *Record) Message(driver spark.Pod) string {
 	var parts []string
+	together, where := &named{}, ""
 	for i, t := range r.advised() {
-		parts = append(parts, r.Advice(t, driver))
+		a := r.adviser(t, driver)
+		a.named = together
+		parts = append(parts, a.sentences())
 		if i == 0 {
-			parts = append(parts, r.executorsEnds()...)
+			parts = append(parts, a.executorsEnds(r))
 		}
+		where = a.where()
 	}
-	return strings.Join(parts, " ")
+	return words(append(parts, where))
 }
 
 // Changes are what the message advises to change, for programs that offer to run
@@ -74,7 +78,7 @@ func (r *Record) Advice(t *Termination, driver spark.Pod) string {
 func (r *Record) adviser(t *Termination, driver spark.Pod) *adviser {
 	return &adviser{
 		Termination: t,
-		settings:    settings{role: t.Role, submitter: driver.Submitter(), profile: t.Profile, engine: driver.MainClass() == kyuubiEngine},
+		settings:    settings{role: t.Role, submitter: driver.Submitter(), profile: t.Profile, engine: driver.IsKyuubiEngine(), named: &named{}},
 		language:    driver.Language(),
 		driver:      driver,
 		howMany:     r.howMany(t),
@@ -105,7 +109,12 @@ type adviser struct {
 }
 
 func (a *adviser) text() string {
-	return strings.Join(strings.Fields(a.sentences()), " ")
+	return words([]string{a.sentences(), a.where()})
+}
+
+// words of sentences, of which some may be empty.
+func words(sentences []string) string {
+	return strings.Join(strings.Fields(join(sentences...)), " ")
 }
 
 func (a *adviser) sentences() string {
@@ -239,7 +248,7 @@ func (a *adviser) lessInMemory(remedy string) string {
 	if !a.LocalDirsInMemory {
 		return remedy
 	}
-	return fmt.Sprintf("Spark keeps its local files (shuffle, spill) in memory here, and they count toward the limit: put them on disk (%s=false, or remove medium: Memory from the volume). If they must stay in memory, ", a.conf("spark.kubernetes.local.dirs.tmpfs")) + lower(remedy)
+	return fmt.Sprintf("Spark keeps its local files (shuffle, spill) in memory here, and they count toward the limit: put them on disk (%s, or remove medium: Memory from the volume). If they must stay in memory, ", a.option("spark.kubernetes.local.dirs.tmpfs", "false")) + lower(remedy)
 }
 
 // moreBesideHeap advises a larger limit for the same heap. It never names a value
@@ -253,11 +262,11 @@ func (a *adviser) moreBesideHeap() string {
 		return fmt.Sprintf("Spark did not set this limit: raise the container's memory limit from %d to %d MiB where it is set.", a.LimitMiB, a.HeapMiB+a.defaultOverhead(a.HeapMiB))
 	case a.heapFillsLimit():
 		over := a.defaultOverhead(a.HeapMiB)
-		return a.set(Change{Setting: name, Now: "0m", Next: memory(over)}) + fmt.Sprintf("; if another system sets the container's limit, raise that limit to %d MiB instead", a.HeapMiB+over) + a.fewerCores() + "." + a.where() + a.fits(over)
+		return a.set(Change{Setting: name, Now: "0m", Next: memory(over)}) + fmt.Sprintf("; if another system sets the container's limit, raise that limit to %d MiB instead", a.HeapMiB+over) + a.fewerCores() + "." + a.fits(over)
 	case a.HeapMiB == 0:
-		return a.raise(name, roundUp(max(a.LimitMiB/4, minOverhead), 128)) + "." + a.where()
+		return a.raise(name, roundUp(max(a.LimitMiB/4, minOverhead), 128)) + "."
 	case a.Estimated:
-		return a.raiseEstimated(name, roundUp(max(a.smaller()/2, minOverhead), 128)) + "." + a.where()
+		return a.raiseEstimated(name, roundUp(max(a.smaller()/2, minOverhead), 128)) + "."
 	case a.Role == spark.Executor && !a.isDefaultOverhead():
 		// spark.memory.offHeap.size and spark.executor.pyspark.memory are part of the
 		// limit, and Spark keeps the use of both within their sizes.
@@ -265,10 +274,10 @@ func (a *adviser) moreBesideHeap() string {
 		if a.rest() > a.defaultOverhead(a.HeapMiB) {
 			text = fmt.Sprintf(" (if it comes from spark.kubernetes.memoryOverheadFactor now, set %s)", memory(roundUp(a.rest()+by, 100)))
 		}
-		return a.raise(name, by) + text + a.fewerCores() + "." + a.where() + a.fits(by)
+		return a.raise(name, by) + text + a.fewerCores() + "." + a.fits(by)
 	}
 	next := moreOverhead(a.rest())
-	return a.set(Change{Setting: name, Now: memory(a.rest()), Next: memory(next)}) + a.fewerCores() + "." + a.where() + a.fits(next-a.rest())
+	return a.set(Change{Setting: name, Now: memory(a.rest()), Next: memory(next)}) + a.fewerCores() + "." + a.fits(next-a.rest())
 }
 
 // raiseLimit advises another limit where Spark did not set it.
@@ -316,7 +325,7 @@ func (a *adviser) heapOOM() string {
 
 // moreHeap advises a larger heap, and what else helps.
 func (a *adviser) moreHeap() string {
-	return a.largerHeap() + a.lessInHeap() + "." + a.where() + a.fits(a.heapGrowth())
+	return a.largerHeap() + a.lessInHeap() + "." + a.fits(a.heapGrowth())
 }
 
 // largerHeap is a setting, or an amount; and a larger limit where Spark does not
@@ -357,8 +366,6 @@ func (a *adviser) lessInHeap() string {
 	return ", or write the result instead of calling collect()"
 }
 
-const kyuubiEngine = "org.apache.kyuubi.engine.spark.SparkSQLEngine"
-
 const broadcastThreshold = "spark.sql.autoBroadcastJoinThreshold"
 
 func (a *adviser) javaOOM() string {
@@ -366,7 +373,11 @@ func (a *adviser) javaOOM() string {
 	if !found {
 		remedy = "Its log says of what"
 	}
-	remedy = strings.NewReplacer("%[1]s", a.name("extraJavaOptions"), "%[2]s", a.name("memoryOverhead")).Replace(remedy)
+	for placeholder, setting := range map[string]string{"%[1]s": "extraJavaOptions", "%[2]s": "memoryOverhead"} {
+		if strings.Contains(remedy, placeholder) {
+			remedy = strings.ReplaceAll(remedy, placeholder, a.name(setting))
+		}
+	}
 	return join(a.who()+"'s JVM ran out of something that is not its heap"+a.quote()+".", a.howMany, "More heap does not help.", remedy+".")
 }
 
@@ -413,7 +424,7 @@ func (a *adviser) failed() string {
 	}
 	remedy := "Its log says why."
 	if atLeast(a.driver.Version(), '4', '1') && a.driver.Annotations[ExitException] == "" {
-		remedy += " Set " + a.conf("spark.kubernetes.driver.annotateExitException") + "=true to have the exception on the pod as well."
+		remedy += " Set " + a.option("spark.kubernetes.driver.annotateExitException", "true") + " to have the exception on the pod as well."
 	}
 	return join(fact+".", limit, remedy)
 }
@@ -424,24 +435,31 @@ func atLeast(version string, major, minor byte) bool {
 }
 
 func (a *adviser) evicted() string {
-	remedy := map[Cause]string{
-		EvictedMemory:           "The node ran out of memory, not the container. With a larger " + a.name("memoryOverhead") + " the pod asks for more, so that it is placed on a node that has more.",
-		EvictedStorage:          a.onVolume(),
-		EvictedInodes:           a.onVolume(),
-		EvictedPIDs:             "The node ran out of process ids. It is not known what used them. Run fewer tasks at a time on a node.",
-		EvictedEmptyDir:         a.raiseStorage("the sizeLimit of that volume", a.conf("spark.kubernetes."+string(a.role)+".volumes.emptyDir.NAME.options.sizeLimit")),
-		EvictedPodStorage:       a.raiseStorage("limits.ephemeral-storage in "+a.podTemplate(), ""),
-		EvictedContainerStorage: a.raiseStorage("limits.ephemeral-storage in "+a.podTemplate(), ""),
-		Rejected:                "It never ran. Spark asks for another executor by itself.",
-	}[a.Cause]
-	fact := a.who() + " was evicted"
 	if a.Cause == Rejected {
-		fact = a.who() + " was refused by the node's kubelet"
+		remedy := "It never ran. Spark asks for another executor by itself."
 		if a.Role == spark.Driver {
 			remedy = "It never ran. Submit the application again."
 		}
+		return join(a.who()+" was refused by the node's kubelet"+a.quote()+".", a.howMany, remedy)
 	}
-	return join(fact+a.quote()+".", a.howMany, remedy)
+	return join(a.who()+" was evicted"+a.quote()+".", a.howMany, a.afterEviction())
+}
+
+func (a *adviser) afterEviction() string {
+	switch a.Cause {
+	case EvictedMemory:
+		return "The node ran out of memory, not the container. With a larger " + a.name("memoryOverhead") + " the pod asks for more, so that it is placed on a node that has more."
+	case EvictedStorage, EvictedInodes:
+		return a.onVolume()
+	case EvictedPIDs:
+		return "The node ran out of process ids. It is not known what used them. Run fewer tasks at a time on a node."
+	case EvictedEmptyDir:
+		return a.raiseStorage("the sizeLimit of that volume", a.conf("spark.kubernetes."+string(a.role)+".volumes.emptyDir.NAME.options.sizeLimit"))
+	case EvictedPodStorage, EvictedContainerStorage:
+		return a.raiseStorage("limits.ephemeral-storage in "+a.podTemplate(), "")
+	default:
+		return ""
+	}
 }
 
 // raiseStorage advises twice of what the kubelet names as the limit, or a volume.

@@ -53,43 +53,92 @@ func (a *adviser) limitOfSpark() string {
 	return "Spark says: " + strings.TrimRight(a.Said, ". ") + ". Raise " + a.name("maxResultSize") + " only if the driver has the memory for it, or write the result instead of collecting it."
 }
 
-// maxEnds of exit codes that are named.
-const maxEnds = 3
+// maxEnds are how many ways to end are named.
+const maxEnds = 4
 
-// executorsEnds says with which exit codes executors ended by themselves: of a
-// driver that gave up because too many did (11) all, else only crashes, because
-// executors also end with 1 when their driver is gone.
-func (r *Record) executorsEnds() (sentences []string) {
-	if r.Driver == nil || r.Driver.Cause != Failed || r.Driver.ExitCode == nil {
-		return nil
-	}
-	all := slices.DeleteFunc(slices.Clone(r.Ends), func(e Ends) bool {
-		return *r.Driver.ExitCode != exitTooManyFailures && crashes[e.ExitCode] == ""
-	})
-	slices.SortStableFunc(all, func(a, b Ends) int { return cmp.Compare(b.Count, a.Count) })
-	for _, e := range all[:min(len(all), maxEnds)] {
-		sentences = append(sentences, e.sentence(r.Executors))
-	}
-	return sentences
+// end is one way in which executors ended.
+type end struct {
+	count int
+	how   string
 }
 
-// sentence is "6 of 8 executors ended with exit code 134 (SIGABRT): their JVM
-// crashed." of so many executors in all.
-func (e Ends) sentence(executors int64) string {
-	who, their, quick := fmt.Sprintf("%d of %d executors", e.Count, max(executors, int64(e.Count))), "their", ""
-	if e.Count == 1 {
-		who, their = "1 executor", "its"
+// executorsEnds says how executors ended of a driver that ended by itself, unless
+// it is said besides: all of them died alike, and that is what the message is about.
+func (a *adviser) executorsEnds(r *Record) string {
+	if a.Role != spark.Driver || a.Cause != Failed || a.ExitCode == nil {
+		return ""
 	}
-	switch e.Quick {
-	case 0:
-	case e.Count:
-		quick = ", within 30 s of " + their + " start"
-	default:
-		quick = fmt.Sprintf(", %d of them within 30 s of their start", e.Quick)
+	all, quick := r.ends(*a.ExitCode == exitTooManyFailures), 0
+	for _, e := range r.Ends {
+		quick += e.Quick
 	}
-	crash := ""
-	if crashes[e.ExitCode] != "" {
-		crash = ": " + their + " JVM crashed"
+	byThemselves := len(all)
+	for _, d := range r.Deaths {
+		if d.Role == spark.Executor && d.Container == "" {
+			all = append(all, end{d.Count, string(d.Cause)})
+		}
 	}
-	return fmt.Sprintf("%s ended with exit code %d%s%s%s.", who, e.ExitCode, signalOf(e.ExitCode), crash, quick)
+	if byThemselves == 0 && len(all) < 2 {
+		return ""
+	}
+	sentence := howEnded(all, r.Executors)
+	if quick > 0 {
+		sentence += " " + a.option("spark.kubernetes.executor.deleteOnTermination", "false") + " keeps such pods and their logs."
+	}
+	return sentence
+}
+
+// ends of executors by themselves, which their driver gave up for. Of one that did
+// not, only crashes and those that could not begin: others may have ended with 1
+// because it was gone.
+func (r *Record) ends(gaveUp bool) (all []end) {
+	for _, e := range r.Ends {
+		signal := crashes[e.ExitCode]
+		if !gaveUp && signal == "" {
+			e.Count = e.Quick
+		}
+		var notes []string
+		if signal != "" {
+			notes = append(notes, signal, "the JVM crashed")
+		}
+		switch e.Quick {
+		case 0:
+		case e.Count:
+			notes = append(notes, "within 30 s of the start")
+		default:
+			notes = append(notes, fmt.Sprintf("%d within 30 s of the start", e.Quick))
+		}
+		how := fmt.Sprintf("with exit code %d", e.ExitCode)
+		if len(notes) > 0 {
+			how += " (" + strings.Join(notes, ", ") + ")"
+		}
+		if e.Count > 0 {
+			all = append(all, end{e.Count, how})
+		}
+	}
+	return all
+}
+
+// howEnded is "7 of 9 executors ended: 5 with exit code 1, 2 OOMKilled.", of so many
+// executors in all.
+func howEnded(all []end, executors int64) string {
+	slices.SortStableFunc(all, func(a, b end) int { return cmp.Compare(b.count, a.count) })
+	total := 0
+	var list []string
+	for i, e := range all {
+		if total += e.count; i < maxEnds {
+			list = append(list, fmt.Sprintf("%d %s", e.count, e.how))
+		}
+	}
+	if len(all) > maxEnds {
+		list = append(list, "others otherwise")
+	}
+	who := fmt.Sprintf("%d of %d executors ended", total, max(executors, int64(total)))
+	if total == 1 {
+		who = "1 executor ended"
+	}
+	if len(all) == 1 {
+		return who + " " + all[0].how + "."
+	}
+	return who + ": " + strings.Join(list, ", ") + "."
 }

@@ -298,6 +298,37 @@ func TestAdviceNeverLowers(t *testing.T) {
 	})
 }
 
+// Who connects to Kyuubi gets what is advised as he writes it in his URL; a batch
+// has no connection.
+func TestAdviceForConnections(t *testing.T) {
+	url := regexp.MustCompile(`jdbc:kyuubi://HOST:10009/default;#(\S+)\.`)
+	driver := capturedPod(t, "spark-3.5.9/driver")
+	driver.Labels["kyuubi-unique-tag"] = "0f3c"
+	rapid.Check(t, func(t *rapid.T) {
+		class := rapid.SampledFrom([]string{"org.apache.kyuubi.engine.spark.SparkSQLEngine", "com.acme.Main", "org.apache.spark.deploy.PythonRunner"}).Draw(t, "class")
+		driver.Container().Args[4] = class
+		d := drawTermination(t)
+		d.Container, d.Profile = "", ""
+		var record oom.Record
+		record.Add(d)
+		text, written := record.Message(driver), map[string]string{}
+		for _, found := range url.FindAllStringSubmatch(text, -1) {
+			for setting := range strings.SplitSeq(found[1], ";") {
+				key, value, _ := strings.Cut(setting, "=")
+				written[key] = value
+			}
+		}
+		if engine := strings.HasSuffix(class, "Engine"); engine == strings.Contains(text, "of the batch") && strings.Contains(text, "Write it") || !engine && len(written) > 0 {
+			t.Fatalf("%s: %s", class, text)
+		}
+		for _, c := range record.Changes(driver) {
+			if value, ok := written[c.Setting]; strings.HasSuffix(class, "Engine") && (!ok || c.Next != "" && value != c.Next) {
+				t.Fatalf("%+v: %s", c, text)
+			}
+		}
+	})
+}
+
 func TestReadRefuses(t *testing.T) {
 	for _, text := range []string{
 		`nonsense`, `{"deaths":[{"role":"executor","cause":"OOMKilled","count":-3}]}`, `{"counted":{"executors":"5-1"}}`,

@@ -13,6 +13,23 @@ type settings struct {
 	submitter spark.Submitter
 	profile   string // of executors that the program describes itself
 	engine    bool   // of Kyuubi's, and no batch
+
+	*named
+}
+
+// named are the settings that were advised, so that it must be said where they are
+// set.
+type named struct {
+	keys    []string // some with their value, "key=value"
+	values  []string // "key=value", of those whose value is worked out
+	program bool     // one of them is the resource profile's
+}
+
+// example is a value that was advised.
+func (s *settings) example(setting, value string) {
+	if value != "" {
+		s.values = append(s.values, setting+"="+value)
+	}
 }
 
 // resourceSettings are what a resource profile can hold, and what kubeflow's
@@ -21,10 +38,11 @@ type settings struct {
 var resourceSettings = []string{"memory", "memoryOverhead", "memoryLimit", "cores"}
 
 // name of a setting of the role: "memoryOverhead" is spark.executor.memoryOverhead.
-func (s settings) name(setting string) string {
+func (s *settings) name(setting string) string {
 	full := "spark." + string(s.role) + "." + setting
 	switch {
 	case s.profile != "" && slices.Contains(resourceSettings, setting):
+		s.program = true
 		return setting
 	case s.submitter == spark.Kubeflow && slices.Contains(resourceSettings, setting):
 		return "spec." + string(s.role) + "." + setting
@@ -33,15 +51,24 @@ func (s settings) name(setting string) string {
 }
 
 // conf is where the user sets a key of Spark's configuration.
-func (s settings) conf(key string) string {
+func (s *settings) conf(key string) string {
+	s.keys = append(s.keys, key)
 	if s.submitter == spark.Kubeflow || s.submitter == spark.ApacheOperator {
 		return "spec.sparkConf[" + key + "]"
 	}
 	return key
 }
 
+// option is a key of Spark's configuration with the one value that helps.
+func (s *settings) option(key, value string) string {
+	where := s.conf(key)
+	s.keys[len(s.keys)-1] += "=" + value
+	return where + "=" + value
+}
+
 // confPrefix says with what keys begin.
-func (s settings) confPrefix(prefix string) string {
+func (s *settings) confPrefix(prefix string) string {
+	s.keys = append(s.keys, "KEY", "KEY")
 	if s.submitter == spark.Kubeflow || s.submitter == spark.ApacheOperator {
 		return prefix + ". (in spec.sparkConf)"
 	}
@@ -49,7 +76,7 @@ func (s settings) confPrefix(prefix string) string {
 }
 
 // annotation is where the user sets an annotation of the role's pods.
-func (s settings) annotation(key string) string {
+func (s *settings) annotation(key string) string {
 	if s.submitter == spark.Kubeflow {
 		return "spec." + string(s.role) + ".annotations[" + key + "]"
 	}
@@ -57,7 +84,7 @@ func (s settings) annotation(key string) string {
 }
 
 // podTemplate is where the user describes the role's pods.
-func (s settings) podTemplate() string {
+func (s *settings) podTemplate() string {
 	switch s.submitter {
 	case spark.Kubeflow:
 		return "spec." + string(s.role) + ".template"
@@ -68,19 +95,39 @@ func (s settings) podTemplate() string {
 	return "the pod template (spark.kubernetes." + string(s.role) + ".podTemplateFile)"
 }
 
-// where says where to set it, in a sentence, "" where nothing needs to be said.
-func (s settings) where() string {
+// where says where what was named is set, "" where nothing needs to be said.
+func (s *settings) where() string {
 	switch {
-	case s.profile != "":
-		return " That is in resource profile " + s.profile + ", which the program builds (ResourceProfileBuilder)."
-	case s.submitter == spark.Kyuubi && !s.engine:
-		return " Set it in conf of the batch."
+	case s.program:
+		return "That is in resource profile " + s.profile + ", which the program builds (ResourceProfileBuilder)."
+	case len(s.keys) == 0:
+		return ""
+	case s.engine:
+		return "Write it at the end of the JDBC URL: " + s.url() + ". The connection that starts the next engine decides, for all who share it; one that runs stays as it is."
 	case s.submitter == spark.Kyuubi:
-		return " Set it in the connection that starts the engine or in kyuubi-defaults.conf, and end the running engine; SET in a session comes too late."
+		return "Write it in conf of the batch (with kyuubi-ctl in request.configs)."
 	case s.submitter == spark.Livy:
-		return " Set it in conf of the request that starts the session or batch."
+		return "Write it in conf of the request that starts the session or batch."
 	}
 	return ""
+}
+
+// url of Kyuubi with what was advised. Behind # its JDBC driver takes the last = of
+// a setting for the only one, so options of a JVM go behind ? (Utils.java).
+func (s *settings) url() string {
+	mark, all := ";#", s.values
+	if len(all) == 0 {
+		for _, key := range s.keys {
+			if !strings.Contains(key, "=") {
+				key += "=VALUE"
+			}
+			all = append(all, key)
+		}
+	}
+	if slices.ContainsFunc(all, func(setting string) bool { return strings.Contains(setting, ".extraJavaOptions=") }) {
+		mark = "?"
+	}
+	return "jdbc:kyuubi://HOST:10009/default" + mark + strings.Join(all, ";")
 }
 
 const tooLong = "One object would have needed more than 2 GiB, and no heap is large enough for it: split the data into more partitions, or broadcast and collect less"

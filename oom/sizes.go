@@ -48,14 +48,17 @@ func (a *adviser) raiseEstimated(name string, by int64) string {
 		return a.raise(name, by)
 	}
 	unset := memory(a.rest())
+	next := memory(roundUp(a.rest()+by, 100))
 	a.note(Change{Setting: name, By: memory(by), Unset: unset})
-	return fmt.Sprintf("Raise %s by %s (if neither it nor spark.kubernetes.memoryOverheadFactor is set, it is %s now: set %s)", name, memory(by), unset, memory(roundUp(a.rest()+by, 100)))
+	a.example(name, next)
+	return fmt.Sprintf("Raise %s by %s (if neither it nor spark.kubernetes.memoryOverheadFactor is set, it is %s now: set %s)", name, memory(by), unset, next)
 }
 
 // note a change, unless the program itself holds the setting.
 func (a *adviser) note(c Change) {
 	if a.profile == "" {
 		a.changes = append(a.changes, c)
+		a.example(c.Setting, c.Next)
 	}
 }
 

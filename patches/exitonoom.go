@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -17,7 +18,8 @@ import (
 // where Spark would have failed one query with advice; on a shared engine
 // everybody's session ends. Shutdown hooks do not run, so event logs stay "in
 // progress". A JDK_JAVA_OPTIONS of the image is replaced, which cannot be seen
-// here. Off in every ready-made rule set; for those who own their drivers.
+// here. Off in every ready-made rule set; for those who own their drivers, and warned
+// of where others have sessions on them.
 //
 // Left alone with envFrom or valueFrom, whose value cannot be appended to, and
 // where the user has chosen what happens. A heap dump is no choice: the JVM writes
@@ -46,7 +48,7 @@ func exitOnOutOfMemoryError(p *Pod, c policy.Choice) {
 	case p.Container().Env[last].ValueFrom != nil:
 		p.leave(field, variable+" comes from elsewhere (valueFrom)")
 		return
-	case strings.Contains(p.Container().Env[last].Value, option):
+	case strings.Contains(p.Container().Env[last].Value, option) && p.wasSet(field):
 	case ownChoice.MatchString(p.Container().Env[last].Value):
 		p.leave(field, "the user's own")
 		return
@@ -54,6 +56,12 @@ func exitOnOutOfMemoryError(p *Pod, c policy.Choice) {
 		p.setEnv(last, strings.TrimSpace(p.Container().Env[last].Value+" "+option))
 	}
 	p.did(field, "the JVM ends (exit 3) at the first exhaustion of its heap instead of going on without its scheduler")
+	if p.IsShared() {
+		p.warn(policy.Warning{
+			Kind: policy.EndsSessions, Field: "metadata.annotations[" + annotations.Prefix + field + "]",
+			Text: `one user's OutOfMemoryError ends this engine for everybody on it, and they see a closed socket; without it the statement fails with "java.lang.OutOfMemoryError: Java heap space" and the engine lives on; set it to "false", or leave it out of the rule for engines`,
+		})
+	}
 }
 
 // ownChoice is an option of the JVM that says whether it ends.

@@ -24,10 +24,11 @@ const (
 	DoubtfulProbe  WarningKind = "doubtful-probe"  // a probe of the user's own that may harm Spark, or is of no use
 	ProbeLeftOut   WarningKind = "probe-left-out"  // a probe of the rule that this pod cannot have
 	MemoryRisk     WarningKind = "memory-risk"     // memory that is divided so that the kernel may end the container
+	EndsSessions   WarningKind = "ends-sessions"   // what one user does ends the engine of many
 )
 
 // WarningKinds are all of them.
-var WarningKinds = []WarningKind{SettingIgnored, SettingUnused, HarmfulProbe, DoubtfulProbe, ProbeLeftOut, MemoryRisk}
+var WarningKinds = []WarningKind{SettingIgnored, SettingUnused, HarmfulProbe, DoubtfulProbe, ProbeLeftOut, MemoryRisk, EndsSessions}
 
 // String is a line of at most maxBytes: the longest sentence of ours is shorter,
 // the rest is the user's.

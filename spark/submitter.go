@@ -21,7 +21,23 @@ const (
 	kyuubiTagLabel   = "kyuubi-unique-tag"
 	livyTagLabel     = "spark-app-tag"
 	kubeflowAppLabel = "sparkoperator.k8s.io/app-name"
+	appNameLabel     = "spark-app-name" // since Spark 3.3
 )
+
+const kyuubiEngineClass = "org.apache.kyuubi.engine.spark.SparkSQLEngine"
+
+// IsKyuubiEngine tells whether a driver serves the connections of Kyuubi's users;
+// other drivers of Kyuubi's are batches.
+func (p Pod) IsKyuubiEngine() bool {
+	return p.Submitter() == Kyuubi && p.MainClass() == kyuubiEngineClass
+}
+
+// IsShared tells whether a driver is an engine that serves many connections. One of
+// share level CONNECTION has it in its name, unless its user chose another
+// (EngineRef.scala, defaultEngineName).
+func (p Pod) IsShared() bool {
+	return p.IsKyuubiEngine() && !strings.HasPrefix(p.Labels[appNameLabel], "kyuubi-connection-")
+}
 
 // Submitter of a driver.
 func (p Pod) Submitter() Submitter {

@@ -117,7 +117,7 @@ func prepare(t *testing.T, c *cluster.ControlPlane) {
 			t.Fatal(err)
 		}
 	}
-	for _, manifest := range []string{"gateway/releaser/role.yaml", "stall/watch/role.yaml"} {
+	for _, manifest := range []string{"gateway/releaser/manifest.yaml", "stall/watch/role.yaml"} {
 		if err := c.Apply(t.Context(), manifest); err != nil {
 			t.Fatal(err)
 		}

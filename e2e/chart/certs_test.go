@@ -17,13 +17,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/yaml"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/certs"
@@ -313,59 +310,4 @@ func applyHooks(t *testing.T, name string) {
 			apply(t, o)
 		}
 	}
-}
-
-// Those without Helm get the same, as plain manifests.
-func TestPlainManifests(t *testing.T) {
-	root, err := cluster.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for mode, head := range map[string]string{
-		"cert-manager": "# The webhook's certificate by cert-manager. Annotate the webhook configurations with\n# cert-manager.io/inject-ca-from: spark-vitals/spark-vitals-certs.\n",
-		"self-kept":    "# The webhook's certificate kept by spark-vitals itself. When the Job is done, delete\n# everything called spark-vitals-certs-trust: nobody keeps a right on webhook configurations.\n",
-	} {
-		rendered, err := helm.Render(map[string]any{"certificates": map[string]any{"mode": mode}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var text strings.Builder
-		text.WriteString(head)
-		for _, document := range strings.Split(rendered.Objects+rendered.Hooks, "---\n# Source: spark-vitals/templates/")[1:] {
-			source, manifest, _ := strings.Cut(document, "\n")
-			if !strings.HasPrefix(source, "certificates") {
-				continue
-			}
-			for _, o := range objects(t, manifest) {
-				data, err := yaml.Marshal(plain(o).Object)
-				if err != nil {
-					t.Fatal(err)
-				}
-				text.WriteString("---\n" + string(data))
-			}
-		}
-		file := filepath.Join(root, "certs", "manifests", mode+".yaml")
-		if *update {
-			if err := os.WriteFile(file, []byte(text.String()), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		got, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(got), text.String()); diff != "" {
-			t.Errorf("%s (-file +chart):\n%s", file, diff)
-		}
-	}
-}
-
-// plain is an object without what only Helm reads.
-func plain(o *unstructured.Unstructured) *unstructured.Unstructured {
-	o.SetAnnotations(nil)
-	labels := o.GetLabels()
-	delete(labels, "helm.sh/chart")
-	delete(labels, "app.kubernetes.io/managed-by")
-	o.SetLabels(labels)
-	return o
 }

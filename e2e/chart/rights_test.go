@@ -51,10 +51,6 @@ func TestManifestsGrantTheSame(t *testing.T) {
 		{"recorder", `{recorder: {namespaces: [spark]}}`, confined},
 		{"stallwatch", `{stallwatch: {enabled: true}}`, everywhere},
 		{"stallwatch", `{stallwatch: {enabled: true, namespaces: [spark]}}`, somewhere},
-		{
-			"releaser", `{releaser: {enabled: true, config: {namespaces: [spark], servers: {service: {namespace: kyuubi}}}}}`,
-			manifest(t, "gateway/releaser/role.yaml"),
-		},
 	} {
 		t.Run(test.account+" "+test.values, func(t *testing.T) {
 			var values map[string]any
@@ -188,7 +184,7 @@ func TestArgumentsAreFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	documents := []string{manifest(t, "gateway/releaser/deployment.yaml")}
+	documents := []string{manifest(t, "gateway/releaser/manifest.yaml")}
 	for _, g := range goldens(t) {
 		if g.part("error") == nil {
 			rendered, err := helm.Render(g.values)

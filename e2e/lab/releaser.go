@@ -1,9 +1,10 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
@@ -11,9 +12,9 @@ import (
 // StartReleaser runs "spark-vitals releaser" beside the cluster, where it reaches
 // what a test serves on loopback. Engines run in a namespace that is there.
 //
-// It runs as the service account of its own manifest and with its rights alone;
-// those in the namespace spark it has where engines run. The namespaces that the
-// manifest names are made, and removed by stop.
+// It runs in place of its manifest's Deployment, as its service account and with its
+// rights alone; those in the namespace spark it has where engines run. The namespaces
+// that the manifest names are made, and removed by stop.
 func (l *Lab) StartReleaser(ctx context.Context, config, engines string) (stop func() error, err error) {
 	if l.own == nil {
 		return nil, errors.New("a job beside the cluster needs the cluster to be this machine")
@@ -24,11 +25,13 @@ func (l *Lab) StartReleaser(ctx context.Context, config, engines string) (stop f
 			return nil, err
 		}
 	}
-	role, err := cluster.File("gateway/releaser/role.yaml")
+	manifest, err := cluster.File("gateway/releaser/manifest.yaml")
 	if err != nil {
 		return nil, err
 	}
-	role = bytes.ReplaceAll(role, []byte("namespace: spark}"), []byte("namespace: "+engines+"}"))
+	documents := strings.Split(strings.ReplaceAll(string(manifest), "namespace: spark\n", "namespace: "+engines+"\n"), "\n---\n")
+	documents = slices.DeleteFunc(documents, func(d string) bool { return strings.Contains(d, "\nkind: Deployment\n") })
+	role := []byte(strings.Join(documents, "\n---\n"))
 	if err := l.Kubectl(ctx, role, "apply", "-f", "-"); err != nil {
 		return nil, err
 	}

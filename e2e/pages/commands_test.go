@@ -63,6 +63,7 @@ func readersShell(t *testing.T) shell {
 	must(kubelet.CoreV1().Pods(namespace).Patch(t.Context(), "etl", types.StrategicMergePatchType, died, metav1.PatchOptions{}, "status"))(t)
 	s := newShell(t, namespace)
 	s.write(t, "my-policy.yaml", "ruleSet: gentle\n")
+	s.forKyuubi(t)
 	s.write(t, "driver-template.yaml", "kind: Pod\nspec: {containers: [{name: driver}]}\n")
 	return s
 }

@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 				return err
 			}
 		}
-		if err := c.Apply(ctx, "gateway/releaser/role.yaml"); err != nil {
+		if err := c.Apply(ctx, "gateway/releaser/manifest.yaml"); err != nil {
 			return err
 		}
 		registry, stop, err := connect(30 * time.Second)
