@@ -19,9 +19,6 @@ type Mark struct {
 	Registration Outcome   `json:"registration"`
 	// Sessions that were closed.
 	Sessions int `json:"sessions"`
-	// Collateral are other engines that were deregistered too, by their
-	// references; only Kyuubi's REST way can do that.
-	Collateral []string `json:"collateral,omitempty"`
 	// GivenUp are servers that could not be reached for minutes; what sessions
 	// they have is not known.
 	GivenUp []string `json:"givenUp,omitempty"`

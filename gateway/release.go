@@ -23,8 +23,7 @@ type Release struct {
 	// Pending steps, the next first.
 	Pending []Step `json:"pending"`
 	// Sessions closed so far.
-	Sessions   int      `json:"sessions,omitempty"`
-	Collateral []string `json:"collateral,omitempty"`
+	Sessions int `json:"sessions,omitempty"`
 	// Finished servers have no session of the engine any more, or were GivenUp.
 	Finished []string `json:"finished,omitempty"`
 	GivenUp  []string `json:"givenUp,omitempty"`
@@ -72,10 +71,7 @@ func (r *Release) Next(ctx context.Context, g Gateway) (err error) {
 			r.Found = nil
 		}
 	case Deregister:
-		var collateral []string
-		collateral, err = g.Deregister(ctx, r)
-		r.Collateral = append(r.Collateral, collateral...)
-		if errors.Is(err, ErrForeign) {
+		if err = g.Deregister(ctx, r); errors.Is(err, ErrForeign) {
 			r.Found, r.Pending = nil, slices.Clone(Steps)
 		}
 	case CloseSessions:

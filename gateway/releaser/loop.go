@@ -279,7 +279,7 @@ func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outc
 	r := d.release
 	mark := gateway.Mark{
 		Gateway: l.gateway.Name(), At: time.Now(), Registration: outcome, Sessions: r.Sessions,
-		Collateral: r.Collateral, GivenUp: r.GivenUp, Instances: []string{l.gateway.Instance()},
+		GivenUp: r.GivenUp, Instances: []string{l.gateway.Instance()},
 	}
 	if pod := l.seen(d); pod != nil { // what other instances looked for, too
 		mark.Instances = append(mark.Instances, gateway.MarkOf(pod).Instances...)
@@ -299,7 +299,7 @@ func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outc
 	l.metrics.released(mark, r.Death)
 	l.settle(k)
 	l.log.Info("released", "pod", k.NamespacedName, "uid", k.UID, "application", r.Engine.Application,
-		"registration", outcome, "sessions", r.Sessions, "collateral", r.Collateral, "givenUp", r.GivenUp, "afterDeath", took)
+		"registration", outcome, "sessions", r.Sessions, "givenUp", r.GivenUp, "afterDeath", took)
 	return nil
 }
 

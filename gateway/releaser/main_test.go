@@ -67,20 +67,20 @@ func (s *simple) Registrations(context.Context, gateway.Engine) ([]gateway.Regis
 	return []gateway.Registration{"node"}, nil
 }
 
-func (s *simple) Deregister(_ context.Context, r *gateway.Release) ([]string, error) {
+func (s *simple) Deregister(_ context.Context, r *gateway.Release) error {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	if err := s.call("deregister"); err != nil {
-		return nil, err
+		return err
 	}
 	if len(r.Found) != 1 || r.Found[0] != "node" {
-		return nil, fmt.Errorf("asked to remove %q", r.Found)
+		return fmt.Errorf("asked to remove %q", r.Found)
 	}
 	if s.registered {
 		s.order = append(s.order, "registration")
 	}
 	s.registered = false
-	return nil, nil
+	return nil
 }
 
 func (s *simple) CloseSessions(context.Context, *gateway.Release) ([]gateway.Closed, error) {

@@ -14,7 +14,6 @@ type metrics struct {
 	refusals *prometheus.CounterVec
 	failures prometheus.Counter
 	sessions prometheus.Counter
-	others   prometheus.Counter
 	unseen   prometheus.Counter
 	seconds  prometheus.Histogram
 	pending  []prometheus.Collector
@@ -39,7 +38,6 @@ func newMetrics(gatewayName string, pending func() (all, refused float64)) *metr
 		}, []string{"reason"}),
 		failures: counter("spark_vitals_release_failures_total", "Tries to release that failed and are made again."),
 		sessions: counter("spark_vitals_release_sessions_total", "Sessions of dead engines that were closed."),
-		others:   counter("spark_vitals_release_collateral_total", "Healthy engines that were deregistered with a dead one. Only the way rest can do that."),
 		unseen:   counter("spark_vitals_release_ends_unseen_total", "Engines that ran when the watch broke off and were gone when it began anew: if they died, their registrations have to expire."),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "spark_vitals_release_seconds", ConstLabels: labels,
@@ -59,7 +57,7 @@ func newMetrics(gatewayName string, pending func() (all, refused float64)) *metr
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return append(m.pending, m.releases, m.refusals, m.failures, m.sessions, m.others, m.unseen, m.seconds)
+	return append(m.pending, m.releases, m.refusals, m.failures, m.sessions, m.unseen, m.seconds)
 }
 
 func (m *metrics) failed() { m.failures.Inc() }
@@ -69,7 +67,6 @@ func (m *metrics) refused(reason gateway.Reason) { m.refusals.WithLabelValues(st
 func (m *metrics) released(mark gateway.Mark, death gateway.Death) {
 	m.releases.WithLabelValues(string(mark.Registration)).Inc()
 	m.sessions.Add(float64(mark.Sessions))
-	m.others.Add(float64(len(mark.Collateral)))
 	if mark.Registration == gateway.Deregistered && !death.Estimated {
 		m.seconds.Observe(time.Since(death.At).Seconds())
 	}

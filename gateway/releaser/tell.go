@@ -11,16 +11,11 @@ import (
 )
 
 func (l *loop) tellRelease(ctx context.Context, r *gateway.Release) {
-	kind, text := corev1.EventTypeNormal, fmt.Sprintf("%s has forgotten this engine: its registration is removed and %d of its sessions are closed. The next connection starts a new one.", l.gateway.Name(), r.Sessions)
+	text := fmt.Sprintf("%s has forgotten this engine: its registration is removed and %d of its sessions are closed. The next connection starts a new one.", l.gateway.Name(), r.Sessions)
 	if len(r.GivenUp) > 0 {
 		text += fmt.Sprintf(" %d servers cannot be reached, and were not asked.", len(r.GivenUp))
 	}
-	if len(r.Collateral) > 0 {
-		kind = corev1.EventTypeWarning
-		text += fmt.Sprintf(" Engines that were registered in the same moment were removed too: %v.", r.Collateral)
-		l.log.Error("healthy engines were deregistered too", "pod", r.Driver, "engines", r.Collateral)
-	}
-	l.tell(ctx, key{NamespacedName: r.Driver, UID: r.UID}, kind, "EngineReleased", text)
+	l.tell(ctx, key{NamespacedName: r.Driver, UID: r.UID}, corev1.EventTypeNormal, "EngineReleased", text)
 }
 
 // tellRefusal once. What was answered is for the operator, who reads the log; the
