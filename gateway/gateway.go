@@ -15,7 +15,8 @@
 // ever compared: [Engine] holds keys, never a place to dial. A healthy engine is
 // safe because a registration is touched only when it carries both keys of the
 // dead pod and its address, which the kubelet wrote; and because sessions are
-// closed only after such a registration was found.
+// closed only after such a registration was found, when the pod had died or while
+// it ran.
 package gateway
 
 import (
@@ -43,6 +44,9 @@ type Gateway interface {
 	// the proof that the dead pod was this engine. None means that it is not
 	// registered, or not any more.
 	Registrations(context.Context, Engine) ([]Registration, error)
+	// Look at the registrations of many engines that run, in their order: those that
+	// carry the keys and an address of each. It reads once, whatever their number.
+	Look(context.Context, []Engine) ([][]Registration, error)
 	// Deregister removes the registrations that were found, and no others, or says
 	// [ErrForeign].
 	Deregister(context.Context, *Release) error

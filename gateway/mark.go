@@ -39,7 +39,7 @@ func MarkOf(pod *corev1.Pod) (m Mark) {
 // death. A mark from before the death is a forged one.
 func (m Mark) Settles(gateway, instance string, d Death) bool {
 	return m.Gateway == gateway && !m.At.Before(d.At.Add(-clocks)) &&
-		(m.Registration == Deregistered || slices.Contains(m.Instances, instance))
+		(m.Registration == Deregistered || m.Registration == Expired || slices.Contains(m.Instances, instance))
 }
 
 // Outcome of a release.
@@ -48,9 +48,11 @@ type Outcome string
 // What has become of the registration.
 const (
 	Deregistered Outcome = "deregistered"
-	// NotRegistered: none carried the engine's keys. It died before it
-	// registered, or its registration had expired already. Without it there is
-	// no proof whose the sessions are, so none is closed.
+	// Expired: it was registered while it ran, and not any more when it had died:
+	// it froze, or took its registration away itself. Its sessions are closed.
+	Expired Outcome = "expired"
+	// NotRegistered: none was ever seen that carried the engine's keys. Without it
+	// there is no proof whose the sessions are, so none is closed.
 	NotRegistered Outcome = "not-registered"
 	// Unproven: it could not be shown in time whose the registration is, and it
 	// has expired by now. No session was closed, or not all.

@@ -26,7 +26,14 @@ type Config struct {
 	Way       string     `json:"way"`
 	ZooKeeper *ZooKeeper `json:"zookeeper"`
 	Servers   Servers    `json:"servers"`
+	// KeepSessionsSeconds is how long sessions of a dead engine are kept after its
+	// registration is removed, so that their clients can read the error; 120 by
+	// default, 0 closes them at once.
+	KeepSessionsSeconds *int32 `json:"keepSessionsSeconds"`
 }
+
+// KeepSessions so long.
+func (c *Config) KeepSessions() time.Duration { return seconds(*c.KeepSessionsSeconds) }
 
 // ZooKeeper is where engines are registered.
 type ZooKeeper struct {
@@ -108,6 +115,9 @@ func ParseConfig(source []byte) (*Config, error) {
 }
 
 func (c *Config) complete() {
+	if c.KeepSessionsSeconds == nil {
+		c.KeepSessionsSeconds = new(int32(120))
+	}
 	if z := c.ZooKeeper; z != nil {
 		z.Root, z.Namespace = "/"+strings.Trim(z.Root, "/"), strings.Trim(z.Namespace, "/")
 		orElse(&z.Namespace, "kyuubi")
@@ -140,6 +150,9 @@ func (c *Config) check() (errs field.ErrorList) {
 		errs = append(errs, field.Required(at, "the engine's node is deleted there; write the servers of kyuubi.ha.addresses. A Kyuubi on etcd cannot be served"))
 	} else {
 		errs = append(errs, c.ZooKeeper.check(at)...)
+	}
+	if keep := *c.KeepSessionsSeconds; keep < 0 || keep > 3600 {
+		errs = append(errs, field.Invalid(field.NewPath("keepSessionsSeconds"), keep, "must be 0 to 3600; 0 closes sessions at once, before a client that polls has read the error"))
 	}
 	return append(errs, c.Servers.check(field.NewPath("servers"))...)
 }

@@ -54,6 +54,11 @@ func (k *Kyuubi) Registrations(ctx context.Context, e gateway.Engine) ([]gateway
 	return k.registry.registrations(ctx, e)
 }
 
+// Look at the registrations of engines that run.
+func (k *Kyuubi) Look(ctx context.Context, engines []gateway.Engine) ([][]gateway.Registration, error) {
+	return k.registry.look(ctx, engines)
+}
+
 // Deregister an engine.
 func (k *Kyuubi) Deregister(ctx context.Context, r *gateway.Release) error {
 	return k.registry.deregister(ctx, r)

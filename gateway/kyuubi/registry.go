@@ -65,6 +65,36 @@ func (x *registry) registrations(ctx context.Context, e gateway.Engine) (found [
 	return found, rivals(nodes, e)
 }
 
+// look at the registrations of many engines. A read of its own: a death waits for
+// no look, and a look that takes too long refuses no death.
+func (x *registry) look(ctx context.Context, engines []gateway.Engine) (found [][]gateway.Registration, err error) {
+	var nodes []string
+	err = x.with(ctx, func(ctx context.Context, t tree) (err error) {
+		nodes, err = x.engines(ctx, t, lookingReads)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	known := map[string][]int{}
+	for i, e := range engines {
+		known[e.Reference] = append(known[e.Reference], i)
+	}
+	found = make([][]gateway.Registration, len(engines))
+	for _, node := range nodes {
+		a := attributesOf(path.Base(node))
+		for _, i := range known[a["refId"]] {
+			if a.registers(engines[i]) {
+				found[i] = append(found[i], gateway.Registration(node))
+			}
+		}
+	}
+	for _, one := range found {
+		slices.Sort(one)
+	}
+	return found, nil
+}
+
 // noRivals says that no other engine claims the application: sessions name their
 // engine by it alone, and whoever submits a driver can choose it.
 func (x *registry) noRivals(ctx context.Context, e gateway.Engine) error {
@@ -124,6 +154,7 @@ func (x *registry) deregister(ctx context.Context, r *gateway.Release) error {
 
 const (
 	parallelReads = 16
+	lookingReads  = 4 // of a look, which nobody waits for
 	maxOverruns   = 3
 )
 
@@ -132,7 +163,7 @@ func (x *registry) read(ctx context.Context) ([]string, error) {
 	nodes, err, _ := x.reads.Do("", func() (any, error) {
 		var nodes []string
 		err := x.with(context.WithoutCancel(ctx), func(ctx context.Context, t tree) (err error) {
-			nodes, err = x.engines(ctx, t)
+			nodes, err = x.engines(ctx, t, parallelReads)
 			if err == nil || ctx.Err() == nil {
 				x.overruns.Store(0)
 			} else if x.overruns.Add(1) >= maxOverruns {
@@ -150,7 +181,7 @@ func (x *registry) read(ctx context.Context) ([]string, error) {
 
 // engines of all spaces. They come and go while it reads: what is not there any
 // more holds no engine.
-func (x *registry) engines(ctx context.Context, t tree) (found []string, err error) {
+func (x *registry) engines(ctx context.Context, t tree, parallel int) (found []string, err error) {
 	children, err := t.Children(x.config.Root)
 	if errors.Is(err, zk.ErrNoNode) {
 		return nil, x.wrongPath(fmt.Errorf("ZooKeeper has no node %s", x.config.Root))
@@ -166,7 +197,7 @@ func (x *registry) engines(ctx context.Context, t tree) (found []string, err err
 		found = append(found, path.Join(x.config.Root, space))
 	}
 	for range 3 { // users, subdomains, engines
-		if found, err = childrenOf(ctx, t, found); err != nil {
+		if found, err = childrenOf(ctx, t, found, parallel); err != nil {
 			return nil, err
 		}
 	}
@@ -181,10 +212,10 @@ func (x *registry) wrongPath(err error) error {
 }
 
 // childrenOf all parents, those that are there.
-func childrenOf(ctx context.Context, t tree, parents []string) (found []string, err error) {
+func childrenOf(ctx context.Context, t tree, parents []string, parallel int) (found []string, err error) {
 	var lock sync.Mutex
 	reads, reading := errgroup.WithContext(ctx)
-	reads.SetLimit(parallelReads)
+	reads.SetLimit(parallel)
 	for _, parent := range parents {
 		reads.Go(func() error {
 			if err := reading.Err(); err != nil { // no partial answer is taken for a whole one
