@@ -143,6 +143,14 @@ func TestNoProofFromLife(t *testing.T) {
 			w.see(was, false)
 			w.look()
 		},
+		"of another tag when the look began": func(w *world, pod *corev1.Pod) {
+			was := running(pod)
+			was.Labels[tagLabel] = "another"
+			w.see(was, false)
+			keys, engines := w.loop.running()
+			w.see(running(pod), false)
+			w.loop.saw(keys, engines, [][]gateway.Registration{{"node"}})
+		},
 		"too many": func(w *world, pod *corev1.Pod) {
 			w.see(running(pod), false)
 			keys, engines := w.loop.running()
@@ -165,6 +173,21 @@ func TestNoProofFromLife(t *testing.T) {
 				t.Errorf("%s: %v, %s", name, w.gateway.order, w.mark(pod))
 			}
 		})
+	}
+}
+
+// A pod that is given another tag has another proof.
+func TestRelabelledWhileItRan(t *testing.T) {
+	pod := dead()
+	was := running(pod)
+	was.Labels[tagLabel] = "another"
+	w := newWorld(t, pod)
+	w.see(was, false)
+	w.expire(pod)
+	w.see(pod, false)
+	w.work(0)
+	if !slices.Equal(w.gateway.order, []string{"sessions"}) {
+		t.Error(w.gateway.order)
 	}
 }
 
