@@ -20,7 +20,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
 )
 
-func exactly(t *testing.T, root, digestFile string) *kyuubi.Kyuubi {
+func exactly(t testing.TB, root, digestFile string) *kyuubi.Kyuubi {
 	t.Helper()
 	c, err := kyuubi.ParseConfig(fmt.Appendf(nil, "namespaces: [spark]\nzookeeper: {servers: [%q], root: %q, digestFile: %q, timeoutSeconds: 30}\nservers: {urls: [%q]}", zookeeper.Address, root, digestFile, urls[0]))
 	if err != nil {
@@ -80,6 +80,31 @@ func TestAmongMany(t *testing.T) {
 		left, err := registry.Children(filepath.Dir(node))
 		if err != nil || !slices.Contains(left, filepath.Base(node)) {
 			t.Errorf("%s is gone (%v)", node, err)
+		}
+	}
+}
+
+// BenchmarkLook at 2,000 engines, each of a user of its own, in a real ZooKeeper.
+func BenchmarkLook(b *testing.B) {
+	const many = 2000
+	registry, stop, err := connect(time.Minute)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer stop()
+	var engines []gateway.Engine
+	for i := range many {
+		e := gateway.Engine{Reference: fmt.Sprintf("%08x-0000-4000-9000-000000000000", i), Application: fmt.Sprintf("spark-look-%d", i), Addresses: []string{fmt.Sprintf("10.8.%d.%d", i/250, i%250)}}
+		if _, err := kyuubitest.Register(registry, kyuubitest.Space{Level: "USER", User: fmt.Sprintf("look-%d", i), Subdomain: "default"}, e.Reference, e.Application, e.Addresses[0]+":1"); err != nil {
+			b.Fatal(err)
+		}
+		engines = append(engines, e)
+	}
+	k := exactly(b, "", "")
+	b.ReportAllocs()
+	for b.Loop() {
+		if found, err := k.Look(b.Context(), engines); err != nil || len(found[many-1]) != 1 {
+			b.Fatal(err)
 		}
 	}
 }

@@ -108,11 +108,17 @@ func (l *loop) watchLives(ctx context.Context) {
 func (l *loop) lookAtLives(ctx context.Context) error {
 	keys, engines := l.running()
 	if len(keys) > 0 {
+		begun := time.Now()
 		found, err := l.gateway.Look(ctx, engines)
 		if err != nil {
 			return err
 		}
 		l.saw(keys, engines, found)
+		if !l.looked {
+			l.looked = true
+			registered := slices.DeleteFunc(found, func(f []gateway.Registration) bool { return len(f) == 0 })
+			l.log.Info("engines that run are looked at from now on", "engines", len(keys), "registered", len(registered), "took", time.Since(begun))
+		}
 	}
 	for _, k := range l.unseen() {
 		if err := l.askFor(ctx, k); err != nil {

@@ -54,10 +54,10 @@ func TestExpired(t *testing.T) {
 		ends func(*corev1.Pod)
 		gone bool
 	}{
-		"frozen, and killed":         {},
-		"deleted, ended by SIGTERM":  {ends: sigterm},
-		"the same, and gone":         {ends: sigterm, gone: true},
-		"evicted, with its record":   {ends: func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State.Terminated.ExitCode = 143 }},
+		"frozen, and killed":        {},
+		"deleted, ended by SIGTERM": {ends: sigterm},
+		"the same, and gone":        {ends: sigterm, gone: true},
+		"evicted, with its record":  {ends: func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State.Terminated.ExitCode = 143 }},
 		"the node tells of it later": {ends: func(p *corev1.Pod) {
 			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.Time{}
 			p.Status.Conditions = []corev1.PodCondition{{LastTransitionTime: metav1.Now()}}

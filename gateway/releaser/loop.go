@@ -60,6 +60,7 @@ type loop struct {
 	lock   sync.Mutex
 	deaths map[key]*death
 	lives  map[key]*life
+	looked bool              // at lives, once
 	done   map[key]time.Time // by this process, so that a mark that is taken away starts nothing
 }
 
