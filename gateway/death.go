@@ -30,9 +30,10 @@ const clocks = 2 * time.Second
 //   - where the container may be started again, which Spark never asks for;
 //   - after a success, which removes its registration itself, though a sidecar
 //     may make the phase Failed;
-//   - when the pod was being deleted before the container ended: somebody ended
-//     the driver on purpose. Times are whole seconds of two clocks, so a
-//     deletion right before the death is taken for one after it.
+//   - where the pod is deleted and its container never ran.
+//
+// Whether somebody ended the driver on purpose, by deleting its pod, does not
+// matter: its sessions are dead all the same.
 func DeathOf(driver spark.Pod) (d Death, dead bool) {
 	if driver.Restarts() {
 		return d, false
@@ -42,14 +43,15 @@ func DeathOf(driver spark.Pod) (d Death, dead bool) {
 		state = status.State
 	}
 	switch ended := state.Terminated; {
-	case state.Running != nil, ended != nil && ended.ExitCode == 0, ended == nil && driver.Status.Phase != corev1.PodFailed:
+	case state.Running != nil, ended != nil && ended.ExitCode == 0,
+		ended == nil && (driver.Status.Phase != corev1.PodFailed || driver.DeletionTimestamp != nil):
 		return d, false
 	case ended != nil && !ended.FinishedAt.IsZero():
 		d = Death{At: ended.FinishedAt.Time}
 	default: // ContainerStatusUnknown, or it never ran
 		d = Death{At: lastChange(driver.Pod), Estimated: true}
 	}
-	return d, !deletion(driver.Pod).Before(d.At.Add(-clocks))
+	return d, true
 }
 
 // lastChange of a pod's conditions, or its creation.
@@ -63,29 +65,15 @@ func lastChange(pod *corev1.Pod) time.Time {
 	return at.Time
 }
 
-var never = time.Unix(1<<40, 0)
-
-// deletion is when somebody asked for it; deletionTimestamp is later by the
-// grace period.
-func deletion(pod *corev1.Pod) time.Time {
-	if pod.DeletionTimestamp == nil {
-		return never
-	}
-	grace := time.Duration(0)
-	if s := pod.DeletionGracePeriodSeconds; s != nil {
-		grace = time.Duration(*s) * time.Second
-	}
-	return pod.DeletionTimestamp.Add(-grace)
-}
-
 // Due tells whether a driver is to be released by an instance of a gateway, and
 // when it died. The hand-over is the record's state, which the recorder writes;
-// the proof is [DeathOf]. A pod that is gone can no longer be given a record, so
-// there its status alone decides. What has its mark is done; see [Mark.Settles].
+// the proof is [DeathOf]. A pod that is deleted need not be given a record, and
+// one that is gone cannot, so there the status alone decides. What has its mark
+// is done; see [Mark.Settles].
 func Due(driver spark.Pod, gone bool, gateway, instance string) (d Death, due bool) {
 	d, dead := DeathOf(driver)
 	settled := MarkOf(driver.Pod).Settles(gateway, instance, d)
-	return d, dead && !settled && (gone || driver.Annotations[annotations.State] != "")
+	return d, dead && !settled && (gone || driver.DeletionTimestamp != nil || driver.Annotations[annotations.State] != "")
 }
 
 // Addresses are the pod's own, from its status; none where it shares its node's,

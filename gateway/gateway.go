@@ -15,7 +15,8 @@
 // ever compared: [Engine] holds keys, never a place to dial. A healthy engine is
 // safe because a registration is touched only when it carries both keys of the
 // dead pod and its address, which the kubelet wrote; and because sessions are
-// closed only after such a registration was found.
+// closed only after such a registration was found, when the pod had died or while
+// it ran.
 package gateway
 
 import (
@@ -43,10 +44,12 @@ type Gateway interface {
 	// the proof that the dead pod was this engine. None means that it is not
 	// registered, or not any more.
 	Registrations(context.Context, Engine) ([]Registration, error)
-	// Deregister removes the registrations that were found, or says [ErrForeign].
-	// Others that had to go with them are returned: healthy engines, which should
-	// not happen.
-	Deregister(context.Context, *Release) (collateral []string, err error)
+	// Look at the registrations of many engines that run, in their order: those that
+	// carry the keys and an address of each. It reads once, whatever their number.
+	Look(context.Context, []Engine) ([][]Registration, error)
+	// Deregister removes the registrations that were found, and no others, or says
+	// [ErrForeign].
+	Deregister(context.Context, *Release) error
 	// CloseSessions closes the engine's sessions on every server that the release
 	// has not finished. What came of it is told of each; an error is of none.
 	CloseSessions(context.Context, *Release) ([]Closed, error)
@@ -55,13 +58,12 @@ type Gateway interface {
 	Configuration() string
 }
 
-// Engine is a driver in the words of its gateway. No field is empty but User.
+// Engine is a driver in the words of its gateway. No field is empty.
 type Engine struct {
-	Reference   string   `json:"reference"`      // the gateway's own key; for Kyuubi the handle of the session that launched it
-	Application string   `json:"application"`    // Spark's id, the label spark-app-selector
-	Namespace   string   `json:"namespace"`      // of the pod
-	Addresses   []string `json:"addresses"`      // of the pod alone, from its status
-	User        string   `json:"user,omitempty"` // whose engine it may be; says only where to look first
+	Reference   string   `json:"reference"`   // the gateway's own key; for Kyuubi the handle of the session that launched it
+	Application string   `json:"application"` // Spark's id, the label spark-app-selector
+	Namespace   string   `json:"namespace"`   // of the pod
+	Addresses   []string `json:"addresses"`   // of the pod alone, from its status
 }
 
 // Closed is what came of one server.

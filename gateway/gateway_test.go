@@ -62,10 +62,21 @@ func TestDue(t *testing.T) {
 			ended(p).ExitCode = 0
 			p.Status.Phase = corev1.PodFailed
 		}, false, false},
-		"deleted before it died": {func(p *corev1.Pod) { deleted(p, died.Add(-3*time.Second)) }, false, false},
-		"deleted, clocks differ": {func(p *corev1.Pod) { deleted(p, died.Add(-time.Second)) }, true, true},
-		"deleted as it died":     {func(p *corev1.Pod) { deleted(p, died) }, true, true},
-		"died, then deleted":     {func(p *corev1.Pod) { deleted(p, died.Add(20*time.Second)) }, true, true},
+		"deleted, and then it ended": {func(p *corev1.Pod) {
+			deleted(p, died.Add(-10*time.Second))
+			p.Annotations = nil
+			ended(p).ExitCode, ended(p).Reason = 143, "Error"
+		}, true, true},
+		"died, then deleted, without a record": {func(p *corev1.Pod) { deleted(p, died.Add(20*time.Second)); p.Annotations = nil }, true, true},
+		"deleted, and it ended well": {func(p *corev1.Pod) {
+			deleted(p, died.Add(-10*time.Second))
+			ended(p).ExitCode = 0
+		}, false, false},
+		"deleted, still running": {func(p *corev1.Pod) { // and where it was by force, it may go on for ever
+			deleted(p, died.Add(-10*time.Second))
+			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+		}, false, false},
+		"expired": {marked(gateway.Mark{Gateway: "kyuubi", At: died, Registration: gateway.Expired}), false, false},
 	} {
 		pod := kyuubitest.DriverOOMKilled()
 		pod.Annotations = map[string]string{annotations.State: "KILLED"}

@@ -19,9 +19,6 @@ type Mark struct {
 	Registration Outcome   `json:"registration"`
 	// Sessions that were closed.
 	Sessions int `json:"sessions"`
-	// Collateral are other engines that were deregistered too, by their
-	// references; only Kyuubi's REST way can do that.
-	Collateral []string `json:"collateral,omitempty"`
 	// GivenUp are servers that could not be reached for minutes; what sessions
 	// they have is not known.
 	GivenUp []string `json:"givenUp,omitempty"`
@@ -42,7 +39,7 @@ func MarkOf(pod *corev1.Pod) (m Mark) {
 // death. A mark from before the death is a forged one.
 func (m Mark) Settles(gateway, instance string, d Death) bool {
 	return m.Gateway == gateway && !m.At.Before(d.At.Add(-clocks)) &&
-		(m.Registration == Deregistered || slices.Contains(m.Instances, instance))
+		(m.Registration == Deregistered || m.Registration == Expired || slices.Contains(m.Instances, instance))
 }
 
 // Outcome of a release.
@@ -51,9 +48,11 @@ type Outcome string
 // What has become of the registration.
 const (
 	Deregistered Outcome = "deregistered"
-	// NotRegistered: none carried the engine's keys. It died before it
-	// registered, or its registration had expired already. Without it there is
-	// no proof whose the sessions are, so none is closed.
+	// Expired: it was registered while it ran, and not any more when it had died:
+	// it froze, or took its registration away itself. Its sessions are closed.
+	Expired Outcome = "expired"
+	// NotRegistered: none was ever seen that carried the engine's keys. Without it
+	// there is no proof whose the sessions are, so none is closed.
 	NotRegistered Outcome = "not-registered"
 	// Unproven: it could not be shown in time whose the registration is, and it
 	// has expired by now. No session was closed, or not all.

@@ -18,13 +18,21 @@ type Release struct {
 	UID    types.UID            `json:"uid"`
 	Engine Engine               `json:"engine"`
 	Death  Death                `json:"death"`
-	// Found are the registrations that proved it; none until they are found.
+	// Lived are the registrations that carried its keys and its address while it
+	// ran.
+	Lived []Registration `json:"lived,omitempty"`
+	// Found are the registrations that prove it; none until they are found.
 	Found []Registration `json:"found,omitempty"`
+	// Expired: none was there any more after the death, and those of its life are
+	// the proof.
+	Expired bool `json:"expired,omitempty"`
 	// Pending steps, the next first.
 	Pending []Step `json:"pending"`
+	// CloseAt is when the sessions are due: until then their clients may read what
+	// became of them.
+	CloseAt time.Time `json:"closeAt,omitzero"`
 	// Sessions closed so far.
-	Sessions   int      `json:"sessions,omitempty"`
-	Collateral []string `json:"collateral,omitempty"`
+	Sessions int `json:"sessions,omitempty"`
 	// Finished servers have no session of the engine any more, or were GivenUp.
 	Finished []string `json:"finished,omitempty"`
 	GivenUp  []string `json:"givenUp,omitempty"`
@@ -54,8 +62,22 @@ var ErrNotRegistered = errors.New("the engine is not registered")
 // gateway's configuration of now: it has to be proven again.
 var ErrForeign = errors.New("the registration is none of the engine's here; the configuration may have changed")
 
-// maxFound bounds a release in the journal. An engine registers once.
-const maxFound = 16
+// Bounds on the registrations of one engine, which registers once, under a name
+// of some 600 bytes.
+const (
+	maxFound      = 16
+	maxFoundBytes = 4 << 10
+)
+
+// Bounded tells whether these may be the registrations of one engine, and not
+// what somebody wrote there to fill a memory.
+func Bounded(found []Registration) bool {
+	size := 0
+	for _, r := range found {
+		size += len(r)
+	}
+	return len(found) <= maxFound && size <= maxFoundBytes
+}
 
 // Next does the next step; there must be one. After an error it is still to be
 // done, and what was achieved is counted.
@@ -65,18 +87,21 @@ func (r *Release) Next(ctx context.Context, g Gateway) (err error) {
 	case Prove:
 		r.Found, err = g.Registrations(ctx, r.Engine)
 		switch {
-		case err == nil && len(r.Found) == 0:
+		case err != nil:
+			r.Found = nil
+		case len(r.Found) == 0 && len(r.Lived) > 0:
+			r.Found, r.Lived, r.Expired = r.Lived, nil, true
+		case len(r.Found) == 0:
 			err = ErrNotRegistered
-		case len(r.Found) > maxFound:
+		case !Bounded(r.Found):
 			err = &Refusal{Reason: NotProven, Err: fmt.Errorf("%d registrations carry the driver's keys", len(r.Found)), Remedy: "An engine registers once; these are forged, and have to expire."}
 			r.Found = nil
+		default:
+			r.Lived = nil // there is better proof
 		}
 	case Deregister:
-		var collateral []string
-		collateral, err = g.Deregister(ctx, r)
-		r.Collateral = append(r.Collateral, collateral...)
-		if errors.Is(err, ErrForeign) {
-			r.Found, r.Pending = nil, slices.Clone(Steps)
+		if err = g.Deregister(ctx, r); errors.Is(err, ErrForeign) {
+			r.Found, r.Lived, r.Expired, r.Pending = nil, nil, false, slices.Clone(Steps)
 		}
 	case CloseSessions:
 		err = r.closeSessions(ctx, g)

@@ -24,9 +24,9 @@ func releaserCommand() *cobra.Command {
 		check       bool
 		api         apiFlags
 		description = `Watch the drivers that a gateway launched, and have it forget those that died:
-their registration is removed and their sessions are closed, so that whoever
-reconnects gets a new one. The configuration is read once; files that it names
-are read anew for each release.`
+their registration is removed, so that whoever reconnects gets a new one, and
+their sessions are closed when clients have had the time to read the error. The
+configuration is read once; files that it names are read anew for each release.`
 	)
 	command := &cobra.Command{
 		Use:   "releaser",
@@ -77,7 +77,7 @@ func configureGateway(c *releaser.Config, kind, file string) error {
 		return fmt.Errorf("configuration %s:\n%w", file, err)
 	}
 	warnOfStrangers(c.Log, parsed)
-	c.Namespaces = parsed.Namespaces
+	c.Namespaces, c.KeepSessions = parsed.Namespaces, parsed.KeepSessions()
 	c.Gateway = func(r client.Reader) gateway.Gateway { return kyuubi.New(parsed, r, c.Log) }
 	return nil
 }

@@ -91,6 +91,7 @@ servers:
   urls: [%q, %q]
   basic: {userFile: %s/user, passwordFile: %s/password}
   timeoutSeconds: 20
+keepSessionsSeconds: 0
 `, zookeeper.Address, urls[0], urls[1], dir, dir)
 }
 

@@ -1,6 +1,7 @@
 package releaser
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -9,9 +10,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
@@ -114,14 +117,17 @@ func TestZooKeeperAway(t *testing.T) {
 }
 
 // tried tells whether the releaser's log has a failed try of the engine.
-func tried(t *testing.T, e *engine) bool {
+func tried(t *testing.T, e *engine) bool { return logged(t, "release failed", e.pod.Name) }
+
+// logged tells whether a line of the releaser's log has all these words.
+func logged(t *testing.T, words ...string) bool {
 	t.Helper()
 	log, err := os.ReadFile(filepath.Join(controlPlane.Dir, strings.ToLower(t.Name())+".log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(log)) {
-		if strings.Contains(line, "release failed") && strings.Contains(line, e.pod.Name) {
+		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
 			return true
 		}
 	}
@@ -142,6 +148,90 @@ func TestExpired(t *testing.T) {
 	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), "not-registered") })
 	if dead.sessions() != 2 || len(dead.events()) > 0 {
 		t.Errorf("%d sessions, %q", dead.sessions(), dead.events())
+	}
+}
+
+// Sessions are kept after the deregistration, also where the process is killed
+// meanwhile; the driver is marked when they are closed.
+func TestKept(t *testing.T) {
+	configuration := strings.Replace(config(credentials(t, "secret")), "keepSessionsSeconds: 0", "keepSessionsSeconds: 20", 1)
+	r := startReleaser(t, configuration)
+	dead := newEngine(t).register().die().recorded()
+	eventually(t, "told", func() bool { return slices.Equal(dead.events(), []string{"EngineReleased"}) })
+	deregistered := time.Now()
+	if dead.registered() || dead.sessions() != 2 || dead.mark() != "" || len(journal(t)) != 1 {
+		t.Errorf("registered: %t, %d sessions, mark %q, journal %v", dead.registered(), dead.sessions(), dead.mark(), journal(t))
+	}
+	r.Kill()
+	startReleaser(t, configuration)
+	eventually(t, "closed", func() bool { return dead.sessions() == 0 })
+	if kept := time.Since(deregistered); kept < 15*time.Second {
+		t.Errorf("closed after %s", kept)
+	}
+	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
+	if !slices.Equal(dead.events(), []string{"EngineReleased"}) {
+		t.Error(dead.events())
+	}
+	eventually(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
+}
+
+// An engine that froze is not registered any more when it is killed. What was
+// seen while it ran is the proof, also after the releaser was killed.
+func TestFrozen(t *testing.T) {
+	frozen := newEngine(t).register()
+	configuration := config(credentials(t, "secret"))
+	r := startReleaser(t, configuration)
+	eventually(t, "looked at", func() bool { return logged(t, "looked at") })
+	frozen.disconnects()
+	eventually(t, "written down", func() bool { return journal(t)[string(frozen.pod.UID)+".life"] != "" })
+	r.Kill()
+	startReleaser(t, configuration)
+	if frozen.sessions() != 2 {
+		t.Error("sessions of an engine that runs are closed")
+	}
+	frozen.die().recorded()
+	eventually(t, "marked", func() bool { return strings.Contains(frozen.mark(), `"expired","sessions":2`) })
+	eventually(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
+}
+
+// A drained engine takes its registration away at once and ends seconds later. No
+// recorder has to write of it.
+func TestDrained(t *testing.T) {
+	drained := newEngine(t, func(p *corev1.Pod) { p.Spec.NodeName = "node" }).register()
+	startReleaser(t, config(credentials(t, "secret")))
+	eventually(t, "looked at", func() bool { return logged(t, "looked at") })
+	if err := api.CoreV1().Pods("spark").Delete(t.Context(), drained.pod.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	drained.disconnects()
+	now, err := api.CoreV1().Pods("spark").Get(t.Context(), drained.pod.Name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	drained.pod = now
+	drained.die()
+	eventually(t, "marked", func() bool { return strings.Contains(drained.mark(), `"expired","sessions":2`) })
+}
+
+// A journal without room keeps nobody from reconnecting.
+func TestJournalIsFull(t *testing.T) {
+	journals := api.CoreV1().ConfigMaps("spark-vitals")
+	kept, err := journals.Get(t.Context(), "spark-vitals-releaser", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept.Data = map[string]string{"full": strings.Repeat("x", 1<<20-100)}
+	if _, err := journals.Update(t.Context(), kept, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_, _ = journals.Patch(context.WithoutCancel(t.Context()), kept.Name, types.MergePatchType, []byte(`{"data":null}`), metav1.PatchOptions{})
+	}()
+	startReleaser(t, config(credentials(t, "secret")))
+	dead := newEngine(t).register().die().recorded()
+	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
+	if !logged(t, "the journal is full") {
+		t.Error("that nothing was written down is not told")
 	}
 }
 

@@ -79,7 +79,7 @@ var answers = []row{
 	{
 		name: "bad request",
 		is: func(a answer) bool {
-			return a.status == http.StatusInternalServerError && a.says("The value of ", "Invalid UUID string", "valid zookeeper sub path")
+			return a.status == http.StatusInternalServerError && a.says("Invalid UUID string")
 		},
 		reason: gateway.RequestRefused,
 		remedy: "This is a mistake in spark-vitals, or this Kyuubi is of a version that it does not know; please report it.",

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"html"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,7 +33,7 @@ func with(t *testing.T, more string, files map[string]string) string {
 			t.Fatal(err)
 		}
 	}
-	return strings.Replace(exactConfig, `"http://kyuubi-1"]`, `"http://kyuubi-1"], `+strings.ReplaceAll(more, "DIR", dir), 1)
+	return strings.Replace(someConfig, `"http://kyuubi-1"]`, `"http://kyuubi-1"], `+strings.ReplaceAll(more, "DIR", dir), 1)
 }
 
 const basic = "basic: {userFile: DIR/user, passwordFile: DIR/password}"
@@ -51,27 +49,25 @@ func TestAnswers(t *testing.T) {
 		said   http.HandlerFunc // nil: the stand-in answers, and wants a password
 		want   gateway.Reason   // "": worth another try
 	}{
-		{row: "no scheme", config: exactConfig, want: gateway.CredentialsRefused},
+		{row: "no scheme", config: someConfig, want: gateway.CredentialsRefused},
 		{row: "wrong credentials", config: with(t, basic, map[string]string{"user": "ops\n", "password": "wrong"}), want: gateway.CredentialsRefused},
 		{row: "wrong credentials", config: with(t, "bearer: {tokenFile: DIR/token}", map[string]string{"token": "wrong"}), want: gateway.CredentialsRefused},
 		{row: "not an administrator", config: with(t, basic, map[string]string{"user": "alice", "password": "right"}), want: gateway.RightsMissing},
-		{row: "wrong path", config: exactConfig, said: says(404, `{"message":"HTTP 404 Not Found"}`), want: gateway.WrongPath},
-		{row: "wrong path", config: exactConfig, said: says(404, `404 page not found`), want: gateway.WrongPath},
-		{row: "redirect", config: exactConfig, said: func(w http.ResponseWriter, r *http.Request) {
+		{row: "wrong path", config: someConfig, said: says(404, `{"message":"HTTP 404 Not Found"}`), want: gateway.WrongPath},
+		{row: "wrong path", config: someConfig, said: says(404, `404 page not found`), want: gateway.WrongPath},
+		{row: "redirect", config: someConfig, said: func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://elsewhere/", http.StatusFound)
 		}, want: gateway.WrongPath},
-		{row: "a page", config: exactConfig, said: says(200, `<!doctype html><title>Kyuubi UI</title>`), want: gateway.WrongPath},
-		{row: "bad request", config: exactConfig, said: says(500, `{"message":"The value of kyuubi.engine.type should be one of ..."}`), want: gateway.RequestRefused},
-		{row: "bad request", config: exactConfig, said: says(500, `{"message":"Invalid UUID string: x"}`), want: gateway.RequestRefused},
-		{row: "bad request", config: exactConfig, said: says(500, `{"message":"'a/b' ... must be valid zookeeper sub path."}`), want: gateway.RequestRefused},
-		{row: "other", config: exactConfig, said: says(500, `{"message":"java.lang.NullPointerException"}`)},
-		{row: "other", config: exactConfig, said: says(502, `<html>bad gateway`)},
-		{row: "other", config: exactConfig, said: says(503, ``)},
-		{row: "other", config: exactConfig, said: says(504, ``)},
-		{row: "other", config: exactConfig, said: says(200, `[{"identifier":"x"`)},
-		{row: "other", config: exactConfig, said: says(200, `{}`)},
-		{row: "other", config: exactConfig, said: says(200, ``)},
-		{row: "other", config: exactConfig, said: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
+		{row: "a page", config: someConfig, said: says(200, `<!doctype html><title>Kyuubi UI</title>`), want: gateway.WrongPath},
+		{row: "bad request", config: someConfig, said: says(500, `{"message":"Invalid UUID string: x"}`), want: gateway.RequestRefused},
+		{row: "other", config: someConfig, said: says(500, `{"message":"java.lang.NullPointerException"}`)},
+		{row: "other", config: someConfig, said: says(502, `<html>bad gateway`)},
+		{row: "other", config: someConfig, said: says(503, ``)},
+		{row: "other", config: someConfig, said: says(504, ``)},
+		{row: "other", config: someConfig, said: says(200, `[{"identifier":"x"`)},
+		{row: "other", config: someConfig, said: says(200, `{}`)},
+		{row: "other", config: someConfig, said: says(200, ``)},
+		{row: "other", config: someConfig, said: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
 	} {
 		tested[c.row] = true
 		w := newWorld(t, c.config)
@@ -162,7 +158,7 @@ func TestClosing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, exactConfig)
+				w := newWorld(t, someConfig)
 				w.register(t, usersSpace, e)
 				c.prepare(w.servers[0])
 				r, err := w.release(t, e)
@@ -244,7 +240,7 @@ func TestRefusedCredentialsRest(t *testing.T) {
 
 // A list without an end is not read to its end.
 func TestEndlessAnswer(t *testing.T) {
-	w := newWorld(t, exactConfig)
+	w := newWorld(t, someConfig)
 	pad := strings.Repeat("x", 1<<20)
 	w.kyuubi.transport = func() (http.RoundTripper, func(), error) {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -273,42 +269,3 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func (e *endless) Close() error { return nil }
-
-// GET engine answers an empty list also when ZooKeeper is away, so another look
-// at another server is needed; both must be asked in the end.
-func TestRESTAsksAnother(t *testing.T) {
-	w := newWorld(t, restConfig)
-	w.register(t, usersSpace, deadEngine(t))
-	w.servers[0].Fail(kyuubitest.Broken(503))
-	for range 10 {
-		if found, err := w.kyuubi.Registrations(t.Context(), deadEngine(t)); err != nil || len(found) != 1 {
-			t.Fatalf("%q, %v", found, err)
-		}
-	}
-}
-
-// kill=true and empty parameters are never sent.
-func TestRESTParameters(t *testing.T) {
-	w := newWorld(t, restConfig)
-	e := deadEngine(t)
-	w.register(t, usersSpace, e)
-	var deletes []url.Values
-	for _, s := range w.servers {
-		s.Fail(func(answer http.ResponseWriter, r *http.Request) http.ResponseWriter {
-			if strings.HasSuffix(r.URL.Path, "/engine") {
-				if r.Method == http.MethodDelete {
-					deletes = append(deletes, r.URL.Query())
-				}
-				for name, values := range r.URL.Query() {
-					if values[0] == "" || !slices.Contains([]string{"type", "sharelevel", "proxyUser", "hive.server2.proxy.user", "subdomain"}, name) {
-						t.Errorf("%s %s", r.Method, r.URL.RawQuery)
-					}
-				}
-			}
-			return answer
-		})
-	}
-	if _, err := w.release(t, e); err != nil || len(deletes) != 1 || len(deletes[0]) != 5 {
-		t.Errorf("%v, %v", err, deletes)
-	}
-}

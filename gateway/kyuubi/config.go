@@ -22,20 +22,18 @@ import (
 type Config struct {
 	// Namespaces where Kyuubi launches engines. A pod elsewhere is never looked at.
 	Namespaces []string `json:"namespaces"`
-	// Way to deregister: exact (the default) or rest.
-	Way       Way        `json:"way"`
-	ZooKeeper *ZooKeeper `json:"zookeeper"` // for the way exact, and only there
+	// Way is of version 0.1.0, when there were two; "exact" is the one that is left.
+	Way       string     `json:"way"`
+	ZooKeeper *ZooKeeper `json:"zookeeper"`
 	Servers   Servers    `json:"servers"`
+	// KeepSessionsSeconds is how long sessions of a dead engine are kept after its
+	// registration is removed, so that their clients can read the error; 120 by
+	// default, 0 closes them at once.
+	KeepSessionsSeconds *int32 `json:"keepSessionsSeconds"`
 }
 
-// Way to deregister an engine; see the package comment.
-type Way string
-
-// The ways.
-const (
-	Exact Way = "exact"
-	REST  Way = "rest"
-)
+// KeepSessions so long.
+func (c *Config) KeepSessions() time.Duration { return seconds(*c.KeepSessionsSeconds) }
 
 // ZooKeeper is where engines are registered.
 type ZooKeeper struct {
@@ -117,7 +115,9 @@ func ParseConfig(source []byte) (*Config, error) {
 }
 
 func (c *Config) complete() {
-	orElse(&c.Way, Exact)
+	if c.KeepSessionsSeconds == nil {
+		c.KeepSessionsSeconds = new(int32(120))
+	}
 	if z := c.ZooKeeper; z != nil {
 		z.Root, z.Namespace = "/"+strings.Trim(z.Root, "/"), strings.Trim(z.Namespace, "/")
 		orElse(&z.Namespace, "kyuubi")
@@ -143,16 +143,16 @@ func (c *Config) check() (errs field.ErrorList) {
 	for i, n := range c.Namespaces {
 		errs = append(errs, checkName(namespaces.Index(i), n)...)
 	}
-	at := field.NewPath("zookeeper")
-	switch {
-	case c.Way != Exact && c.Way != REST:
-		errs = append(errs, field.NotSupported(field.NewPath("way"), c.Way, []Way{Exact, REST}))
-	case c.Way == Exact && c.ZooKeeper == nil:
-		errs = append(errs, field.Required(at, "the way exact deletes the engine's node there; write the servers of kyuubi.ha.addresses, or choose way: rest"))
-	case c.Way == REST && c.ZooKeeper != nil:
-		errs = append(errs, field.Forbidden(at, "the way rest does not use it"))
-	case c.ZooKeeper != nil:
+	if c.Way != "" && c.Way != "exact" {
+		errs = append(errs, field.Invalid(field.NewPath("way"), c.Way, "leave it out, and write zookeeper: engines are deregistered there alone, because Kyuubi's REST API would remove healthy ones too"))
+	}
+	if at := field.NewPath("zookeeper"); c.ZooKeeper == nil {
+		errs = append(errs, field.Required(at, "the engine's node is deleted there; write the servers of kyuubi.ha.addresses. A Kyuubi on etcd cannot be served"))
+	} else {
 		errs = append(errs, c.ZooKeeper.check(at)...)
+	}
+	if keep := *c.KeepSessionsSeconds; keep < 0 || keep > 3600 {
+		errs = append(errs, field.Invalid(field.NewPath("keepSessionsSeconds"), keep, "must be 0 to 3600; 0 closes sessions at once, before a client that polls has read the error"))
 	}
 	return append(errs, c.Servers.check(field.NewPath("servers"))...)
 }

@@ -44,7 +44,6 @@ func TestConfig(t *testing.T) {
 }
 
 func FuzzParseConfig(f *testing.F) {
-	f.Add(exactConfig)
-	f.Add(restConfig)
+	f.Add(someConfig)
 	f.Fuzz(func(_ *testing.T, source string) { _, _ = ParseConfig([]byte(source)) })
 }

@@ -19,12 +19,12 @@
 // kyuubi.engine.id again; it is empty while a session has no engine, and so an
 // empty key would match them all.
 //
-// # Ways
+// # Why ZooKeeper
 //
-// "exact" deletes the one node in ZooKeeper. "rest" asks a Kyuubi server, whose
-// DELETE /api/v1/admin/engine removes every engine of the space; it is sent only
-// when every engine there is the dead one, which is read immediately before. An
-// engine that registers between the two calls is lost. See docs/kyuubi.md.
+// The one node is deleted there, by its full name. Kyuubi's own call, DELETE
+// /api/v1/admin/engine, removes every engine of the space: one that registers
+// between the last look and the call is shut down, though it is healthy. So it is
+// never made.
 //
 // What an answer means is in answer.go, as a table.
 package kyuubi

@@ -30,25 +30,13 @@ func engineOf(driver spark.Pod) (e gateway.Engine, ok bool) {
 		Application: driver.Application(),
 		Namespace:   driver.Namespace,
 		Addresses:   gateway.Addresses(driver.Pod),
-		User:        userOf(driver),
 	}
 	given, _ := driver.Env("SPARK_APPLICATION_ID")
 	return e, e.Reference != "" && e.Application != "" && e.Application == given && driver.MainClass() == engineClass
 }
 
-// userOf is the user, group or account in whose space the engine registers, as
-// far as the pod shows it.
-func userOf(driver spark.Pod) string {
-	args := driver.Container().Args
-	if i := slices.Index(args, "--proxy-user"); i >= 0 && i+1 < len(args) {
-		return args[i+1]
-	}
-	user, _ := driver.Env("SPARK_USER_NAME")
-	return user
-}
-
-// attributes are what an engine is registered with, by name: in the name of its
-// node in ZooKeeper, or in an answer of Kyuubi's.
+// attributes are what an engine is registered with, by name, in the name of its
+// node.
 type attributes map[string]string
 
 // attributesOf a node's name: "serverUri=10.244.0.110:44057;version=1.12.0;refId=...".

@@ -4,9 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"path"
-	"strings"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -17,10 +15,10 @@ import (
 
 // Kyuubi is a gateway with one configuration. Make one with [New].
 type Kyuubi struct {
-	config *Config
-	exact  *exact // nil for the way rest
-	slices client.Reader
-	log    *slog.Logger
+	config   *Config
+	registry *registry
+	slices   client.Reader
+	log      *slog.Logger
 	// transport to the servers, new for each release; its second result closes it.
 	transport func() (http.RoundTripper, func(), error)
 	refused   credentialsRefused
@@ -31,11 +29,10 @@ var _ gateway.Gateway = (*Kyuubi)(nil)
 // New is the gateway of a configuration. The reader is asked for EndpointSlices;
 // it may be nil where the servers are listed.
 func New(c *Config, slices client.Reader, log *slog.Logger) *Kyuubi {
-	k := &Kyuubi{config: c, slices: slices, log: log, transport: c.Servers.transport, refused: credentialsRefused{now: time.Now}}
-	if c.Way == Exact {
-		k.exact = newExact(*c.ZooKeeper)
+	return &Kyuubi{
+		config: c, registry: newRegistry(*c.ZooKeeper), slices: slices, log: log,
+		transport: c.Servers.transport, refused: credentialsRefused{now: time.Now},
 	}
-	return k
 }
 
 // Name is "kyuubi".
@@ -43,13 +40,7 @@ func (k *Kyuubi) Name() string { return "kyuubi" }
 
 // Instance is where its engines register: "/kyuubi".
 func (k *Kyuubi) Instance() string {
-	if k.exact != nil {
-		return path.Join(k.config.ZooKeeper.Root, k.config.ZooKeeper.Namespace)
-	}
-	if s := k.config.Servers.Service; s != nil {
-		return "service " + s.Namespace + "/" + s.Name
-	}
-	return strings.Join(k.config.Servers.URLs, " ")
+	return path.Join(k.config.ZooKeeper.Root, k.config.ZooKeeper.Namespace)
 }
 
 // Label is "kyuubi-unique-tag".
@@ -58,29 +49,26 @@ func (k *Kyuubi) Label() string { return tagLabel }
 // Engine of a driver. Batches and drivers that Kyuubi did not launch are none.
 func (k *Kyuubi) Engine(driver spark.Pod) (gateway.Engine, bool) { return engineOf(driver) }
 
-// Registrations of an engine: nodes in ZooKeeper, or queries of the REST API.
+// Registrations of an engine: its nodes in ZooKeeper.
 func (k *Kyuubi) Registrations(ctx context.Context, e gateway.Engine) ([]gateway.Registration, error) {
-	if k.exact != nil {
-		return k.exact.registrations(ctx, e)
-	}
-	return k.restRegistrations(ctx, e)
+	return k.registry.registrations(ctx, e)
 }
 
-// Deregister an engine. Only the way rest can have collateral.
-func (k *Kyuubi) Deregister(ctx context.Context, r *gateway.Release) ([]string, error) {
-	if k.exact != nil {
-		return nil, k.exact.deregister(ctx, r)
-	}
-	return k.restDeregister(ctx, r)
+// Look at the registrations of engines that run.
+func (k *Kyuubi) Look(ctx context.Context, engines []gateway.Engine) ([][]gateway.Registration, error) {
+	return k.registry.look(ctx, engines)
+}
+
+// Deregister an engine.
+func (k *Kyuubi) Deregister(ctx context.Context, r *gateway.Release) error {
+	return k.registry.deregister(ctx, r)
 }
 
 // CloseSessions of an engine on every server, unless another engine has its
-// application id; only ZooKeeper shows that.
+// application id.
 func (k *Kyuubi) CloseSessions(ctx context.Context, r *gateway.Release) ([]gateway.Closed, error) {
-	if k.exact != nil {
-		if err := k.exact.noRivals(ctx, r.Engine); err != nil {
-			return nil, err
-		}
+	if err := k.registry.noRivals(ctx, r.Engine); err != nil {
+		return nil, err
 	}
 	return k.closeSessions(ctx, r)
 }
@@ -89,12 +77,7 @@ func (k *Kyuubi) CloseSessions(ctx context.Context, r *gateway.Release) ([]gatew
 // group's or the server's.
 func (k *Kyuubi) owner(r *gateway.Release) (owner string) {
 	for i, found := range r.Found {
-		var level, user string
-		if k.exact != nil {
-			level, user, _ = k.exact.place(found, r.Engine)
-		} else if query, err := url.ParseQuery(string(found)); err == nil {
-			level, user = query.Get("sharelevel"), query.Get("proxyUser")
-		}
+		level, user, _ := k.registry.place(found, r.Engine)
 		if level != "USER" && level != "CONNECTION" || i > 0 && user != owner {
 			return ""
 		}

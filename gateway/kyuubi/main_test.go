@@ -20,15 +20,9 @@ type world struct {
 	kyuubi  *Kyuubi
 }
 
-const exactConfig = `
+const someConfig = `
 namespaces: [kyuubi]
 zookeeper: {servers: ["zookeeper:2181"]}
-servers: {urls: ["http://kyuubi-0", "http://kyuubi-1"]}
-`
-
-const restConfig = `
-namespaces: [kyuubi]
-way: rest
 servers: {urls: ["http://kyuubi-0", "http://kyuubi-1"]}
 `
 
@@ -38,24 +32,18 @@ func newWorld(t testing.TB, config string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Servers.TimeoutSeconds = 60 // the machine may pause
-	if c.ZooKeeper != nil {
-		c.ZooKeeper.TimeoutSeconds = 60
-	}
+	c.Servers.TimeoutSeconds, c.ZooKeeper.TimeoutSeconds = 60, 60 // the machine may pause
 	w := &world{tree: &kyuubitest.Tree{}}
 	if _, err := w.tree.Register("/kyuubi/serverUri=kyuubi-0:10009;sequence="); err != nil { // Kyuubi's own
 		t.Fatal(err)
 	}
-	groups := map[string]string{"alice": "analysts", "bob": "analysts"}
 	for range 2 {
-		w.servers = append(w.servers, &kyuubitest.Server{Registry: w.tree, GroupOf: groups})
+		w.servers = append(w.servers, &kyuubitest.Server{Registry: w.tree})
 	}
 	w.hosts = kyuubitest.Network{"kyuubi-0": w.servers[0], "kyuubi-1": w.servers[1]}
 	w.kyuubi = New(c, nil, slog.New(slog.DiscardHandler))
 	w.kyuubi.transport = func() (http.RoundTripper, func(), error) { return w.hosts, func() {}, nil }
-	if w.kyuubi.exact != nil {
-		w.kyuubi.exact.dial = func(context.Context) (tree, error) { return w.tree, nil }
-	}
+	w.kyuubi.registry.dial = func(context.Context) (tree, error) { return w.tree, nil }
 	return w
 }
 
@@ -140,5 +128,5 @@ func deadEngine(t testing.TB) gateway.Engine {
 
 var (
 	usersSpace = kyuubitest.Space{Level: "USER", User: "alice", Subdomain: "default"}
-	healthy    = gateway.Engine{Reference: "05ffc5e4-12f5-44cb-8b92-d52469aaba3c", Application: "spark-662a801a9edd4de892011b57b3d807af", Addresses: []string{"10.244.0.100"}, User: "alice"}
+	healthy    = gateway.Engine{Reference: "05ffc5e4-12f5-44cb-8b92-d52469aaba3c", Application: "spark-662a801a9edd4de892011b57b3d807af", Addresses: []string{"10.244.0.100"}}
 )

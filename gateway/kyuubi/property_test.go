@@ -16,12 +16,12 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
 )
 
-// The promise of the exact way, under random schedules of engines that start,
-// die and expire, of servers and a ZooKeeper that fail, of restarts between any
-// two steps and of forged pods: a healthy engine is never deregistered and its
-// sessions never closed; a dead one's always are, once the gateway answers. The
-// one exception is a registration that expires before it was first found: then
-// nothing shows whose the sessions are.
+// The promise, under random schedules of engines that start, freeze, die, expire
+// and register again, of looks at those that live, of servers and a ZooKeeper that
+// fail, of restarts between any two steps and of forged pods: a healthy engine is
+// never deregistered and its sessions never closed; a dead one's always are, once
+// the gateway answers. The one exception is a registration that was gone before
+// any look found it: then nothing shows whose the sessions are.
 func TestSchedules(t *testing.T) {
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue { // a schedule takes less than a millisecond
 		_ = checks.Value.Set("3000")
@@ -31,7 +31,7 @@ func TestSchedules(t *testing.T) {
 		events := rapid.SliceOfN(drawEvent, 5, 40).Draw(rt, "events")
 		var wrong []string
 		synctest.Test(t, func(t *testing.T) {
-			s := &schedule{world: newWorld(t, exactConfig), t: t}
+			s := &schedule{world: newWorld(t, someConfig), t: t}
 			for _, event := range events {
 				s.do(event)
 			}
@@ -51,7 +51,7 @@ type event struct {
 }
 
 var (
-	kinds     = []string{"start", "start", "die", "die", "expire", "step", "step", "step", "step and crash", "forge", "fail", "heal", "zookeeper down", "zookeeper up"}
+	kinds     = []string{"start", "start", "die", "die", "expire", "look", "look", "lapse", "register again", "restart", "step", "step", "step", "step and crash", "forge", "forge a life", "fail", "heal", "zookeeper down", "zookeeper up"}
 	drawEvent = rapid.Custom(func(t *rapid.T) event {
 		return event{rapid.SampledFrom(kinds).Draw(t, "kind"), rapid.IntRange(0, 11).Draw(t, "n"), rapid.IntRange(0, 11).Draw(t, "m")}
 	})
@@ -59,11 +59,14 @@ var (
 
 type life struct {
 	gateway.Engine
+	space         kyuubitest.Space
 	node          string
 	dead, expired bool
-	shared        bool            // its application is another engine's too
-	release       gateway.Release // what is in memory
-	journal       []byte          // what is written down: the release after it was proven
+	lived         []gateway.Registration // as the last look that found any saw them
+	missed        int                    // looks since then
+	shared        bool                   // its application is another engine's too
+	release       gateway.Release        // what is in memory
+	journal       []byte                 // what is written down: the release after it was proven
 }
 
 type schedule struct {
@@ -89,6 +92,16 @@ func (s *schedule) do(e event) {
 		s.tree.Down(false)
 	case "forge":
 		s.forge(e)
+	case "forge a life":
+		s.forgeLife(e)
+	case "look":
+		s.look()
+	case "restart": // what is written down stays
+		for _, l := range s.engines {
+			if !l.dead && l.missed < 2 {
+				l.lived = nil
+			}
+		}
 	default:
 		if len(s.engines) > 0 {
 			s.live(s.engines[e.N%len(s.engines)], e)
@@ -101,6 +114,20 @@ func (s *schedule) live(l *life, e event) {
 	switch e.Kind {
 	case "die":
 		s.dies(l, e.M)
+	case "lapse": // it is frozen, or about to end
+		if !l.dead {
+			s.tree.Expire(l.node)
+			l.expired = true
+		}
+	case "register again":
+		if !l.dead && l.expired {
+			s.tree.Down(false)
+			node, err := kyuubitest.Register(s.tree, l.space, l.Reference, l.Application, l.Addresses[0]+":44057")
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			l.node, l.expired = node, false
+		}
 	case "expire":
 		if l.dead {
 			s.tree.Expire(l.node)
@@ -125,7 +152,7 @@ func (s *schedule) start(e event) {
 	n := len(s.engines)
 	l := &life{Engine: gateway.Engine{
 		Reference: fmt.Sprintf("%08x-0000-4000-8000-000000000000", n), Application: fmt.Sprintf("spark-%032x", n),
-		Addresses: []string{s.freeAddress(e.M)}, User: "alice",
+		Addresses: []string{s.freeAddress(e.M)},
 	}}
 	if n > 0 && e.M == 0 { // whoever submits a driver can choose it
 		l.Application, l.shared = s.engines[n-1].Application, true
@@ -136,7 +163,7 @@ func (s *schedule) start(e event) {
 		{Level: "CONNECTION", User: "alice", Subdomain: l.Reference}, {Level: "GROUP", User: "analysts", Subdomain: "default"},
 	}[e.N%5]
 	s.tree.Down(false)
-	l.node = s.register(s.t, space, l.Engine)
+	l.space, l.node = space, s.register(s.t, space, l.Engine)
 	s.engines = append(s.engines, l)
 }
 
@@ -158,25 +185,33 @@ func (s *schedule) dies(l *life, how int) {
 	for _, server := range s.servers {
 		server.Engine(l.Application, []kyuubitest.Health{kyuubitest.Dead, kyuubitest.Frozen}[how%2])
 	}
-	l.release = gateway.Release{Engine: l.Engine, Death: gateway.Death{At: time.Now()}, Pending: gateway.Steps}
+	l.release = gateway.Release{Engine: l.Engine, Death: gateway.Death{At: time.Now()}, Lived: l.lived, Pending: gateway.Steps}
 }
 
 // step does one, as the releaser does: what proves is written down.
 func (s *schedule) step(l *life) {
-	if len(l.release.Pending) == 0 {
+	if len(l.release.Pending) == 0 || s.hasTwin(l) {
 		return
 	}
 	proves := l.release.Pending[0] == gateway.Prove
 	err := l.release.Next(s.t.Context(), s.kyuubi)
 	switch {
 	case errors.Is(err, gateway.ErrNotRegistered):
-		if !l.expired && l.journal == nil {
-			s.wrong = append(s.wrong, l.Reference+" is registered and was not found")
+		if (!l.expired || len(l.lived) > 0) && l.journal == nil {
+			s.wrong = append(s.wrong, l.Reference+" is registered, or was seen to be, and was not found")
 		}
 		l.release.Pending = nil
 	case err == nil && proves:
 		l.journal, _ = json.Marshal(l.release)
 	}
+}
+
+// hasTwin tells whether an engine of the same application runs that ZooKeeper does
+// not show: the releaser sees its pod, and does nothing.
+func (s *schedule) hasTwin(l *life) bool {
+	return slices.ContainsFunc(s.engines, func(other *life) bool {
+		return other != l && !other.dead && other.expired && other.Application == l.Application
+	})
 }
 
 // forge lets a stranger's pod die whose labels are another's, one or both, and
@@ -207,6 +242,68 @@ func (s *schedule) forge(e event) {
 	s.wrong = append(s.wrong, fmt.Sprintf("forged keys released %+v", victim))
 }
 
+// look at the engines that run, as the releaser does.
+func (s *schedule) look() {
+	var running []*life
+	var engines []gateway.Engine
+	for _, l := range s.engines {
+		if !l.dead {
+			running, engines = append(running, l), append(engines, l.Engine)
+		}
+	}
+	found, err := s.kyuubi.Look(s.t.Context(), engines)
+	if err != nil {
+		return
+	}
+	for i, l := range running {
+		switch {
+		case len(found[i]) > 0:
+			l.lived, l.missed = found[i], 0
+			if l.expired || !slices.Equal(found[i], []gateway.Registration{gateway.Registration(l.node)}) {
+				s.wrong = append(s.wrong, fmt.Sprintf("%s is registered as %s, and seen as %q", l.Reference, l.node, found[i]))
+			}
+		case !l.expired:
+			s.wrong = append(s.wrong, l.Reference+" is registered, and was not seen")
+		default:
+			l.missed++
+		}
+	}
+}
+
+// forgeLife lets a stranger's pod of its own tag and address register itself
+// under the application of an engine that is registered, be looked at, take its
+// registration away and die.
+func (s *schedule) forgeLife(e event) {
+	if len(s.engines) == 0 {
+		return
+	}
+	victim := s.engines[e.N%len(s.engines)]
+	if victim.dead || victim.expired || victim.shared {
+		return // the loop sees the other pod; here only ZooKeeper is asked
+	}
+	own := gateway.Engine{Reference: fmt.Sprintf("feedfeed-0000-4000-8000-%012x", e.M), Application: victim.Application, Addresses: []string{s.freeAddress(e.M)}}
+	s.tree.Down(false)
+	node, err := kyuubitest.Register(s.tree, usersSpace, own.Reference, own.Application, own.Addresses[0]+":1")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	found, err := s.kyuubi.Look(s.t.Context(), []gateway.Engine{own, victim.Engine})
+	if err != nil || len(found[0]) != 1 || len(found[1]) != 1 {
+		s.wrong = append(s.wrong, fmt.Sprintf("seen %q, %v", found, err))
+		return
+	}
+	if s.tree.Expire(node); e.M%2 == 0 {
+		found[0] = append(found[0], found[1]...) // were it the victim's, it would not be removed
+	}
+	release := gateway.Release{Engine: own, Death: gateway.Death{At: time.Now()}, Lived: found[0], Pending: gateway.Steps}
+	for len(release.Pending) > 0 {
+		if err := release.Next(s.t.Context(), s.kyuubi); err != nil {
+			return
+		}
+	}
+	s.wrong = append(s.wrong, fmt.Sprintf("a forged life released %+v", own))
+}
+
 // check that nothing healthy was touched.
 func (s *schedule) check(after any) {
 	deleted := s.tree.Deleted()
@@ -230,7 +327,7 @@ func (s *schedule) finish() {
 		server.Fail(nil)
 	}
 	for _, l := range s.engines {
-		found := !l.expired || l.journal != nil
+		found := !l.expired || l.journal != nil || len(l.lived) > 0
 		for range 2 * len(gateway.Steps) {
 			s.step(l)
 		}

@@ -16,54 +16,32 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-var ways = map[string]string{"exact": exactConfig, "rest": restConfig}
-
 // At every share level and in engine pools the dead engine is forgotten.
 func TestShareLevels(t *testing.T) {
 	e := deadEngine(t)
-	member, server := e, e
-	member.User, server.User = "analysts", "kyuubi"
-	for way, config := range ways {
-		for name, c := range map[string]struct {
-			space  kyuubitest.Space
-			engine gateway.Engine
-		}{
-			"USER":         {usersSpace, e},
-			"USER, pool":   {kyuubitest.Space{Level: "USER", User: "alice", Subdomain: "engine-pool-3"}, e},
-			"CONNECTION":   {kyuubitest.Space{Level: "CONNECTION", User: "alice", Subdomain: e.Reference}, e},
-			"GROUP":        {kyuubitest.Space{Level: "GROUP", User: "analysts", Subdomain: "default"}, member},
-			"SERVER":       {kyuubitest.Space{Level: "SERVER", User: "kyuubi", Subdomain: "default"}, server},
-			"SERVER_LOCAL": {kyuubitest.Space{Level: "SERVER_LOCAL", User: "kyuubi", Subdomain: "10.0.0.1_default"}, server},
-		} {
-			t.Run(way+"/"+name, func(t *testing.T) {
-				w := newWorld(t, config)
-				node := w.register(t, c.space, c.engine)
-				w.die(c.engine)
-				r, err := w.release(t, c.engine)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if !slices.Equal(w.tree.Deleted(), []string{node}) {
-					t.Errorf("deleted %q", w.tree.Deleted())
-				}
-				if r.Sessions != 2 || w.sessions(c.engine) != 0 || len(r.Collateral) > 0 {
-					t.Errorf("closed %d, %d are left, collateral %q", r.Sessions, w.sessions(c.engine), r.Collateral)
-				}
-			})
-		}
-	}
-}
-
-// The exact way finds an engine whose pod does not show in whose space it is.
-func TestExactWithoutUser(t *testing.T) {
-	e := deadEngine(t)
-	for _, user := range []string{"", "somebody", "../kyuubi_1.12.0_USER_SPARK_SQL/alice"} {
-		w := newWorld(t, exactConfig)
-		w.register(t, usersSpace, e)
-		e.User = user
-		if _, err := w.release(t, e); err != nil || len(w.tree.Deleted()) != 1 {
-			t.Errorf("user %q: %v, deleted %q", user, err, w.tree.Deleted())
-		}
+	for name, space := range map[string]kyuubitest.Space{
+		"USER":         usersSpace,
+		"USER, pool":   {Level: "USER", User: "alice", Subdomain: "engine-pool-3"},
+		"CONNECTION":   {Level: "CONNECTION", User: "alice", Subdomain: e.Reference},
+		"GROUP":        {Level: "GROUP", User: "analysts", Subdomain: "default"},
+		"SERVER":       {Level: "SERVER", User: "kyuubi", Subdomain: "default"},
+		"SERVER_LOCAL": {Level: "SERVER_LOCAL", User: "kyuubi", Subdomain: "10.0.0.1_default"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, someConfig)
+			node := w.register(t, space, e)
+			w.die(e)
+			r, err := w.release(t, e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(w.tree.Deleted(), []string{node}) {
+				t.Errorf("deleted %q", w.tree.Deleted())
+			}
+			if r.Sessions != 2 || w.sessions(e) != 0 {
+				t.Errorf("closed %d, %d are left", r.Sessions, w.sessions(e))
+			}
+		})
 	}
 }
 
@@ -80,81 +58,38 @@ func TestForgedKeys(t *testing.T) {
 		"no address":                    {Reference: healthy.Reference, Application: healthy.Application},
 		"an address that is no address": {Reference: healthy.Reference, Application: healthy.Application, Addresses: []string{"", "10.244.0", "10.244.0.100:44057"}},
 	} {
-		for way, config := range ways {
-			t.Run(way+"/"+name, func(t *testing.T) {
-				w := newWorld(t, config)
-				w.register(t, usersSpace, healthy)
-				for _, s := range w.servers {
-					s.Open(kyuubitest.Session{Identifier: "launching", SessionType: "INTERACTIVE"})
-				}
-				forged.User = "alice"
-				if _, err := w.release(t, forged); !errors.Is(err, gateway.ErrNotRegistered) {
-					t.Error(err)
-				}
-				// Were there proof after all, sessions without an engine would be left alone.
-				forged.Application = own.Application
-				if err := w.close(t, forged); err != nil {
-					t.Error(err)
-				}
-				if err := w.close(t, gateway.Engine{}); err != nil {
-					t.Error(err)
-				}
-				if len(w.tree.Deleted()) > 0 || w.sessions(healthy) != 2 || len(w.servers[0].Sessions()) != 2 {
-					t.Errorf("deleted %q, %d sessions are left", w.tree.Deleted(), w.sessions(healthy))
-				}
-			})
-		}
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, someConfig)
+			w.register(t, usersSpace, healthy)
+			for _, s := range w.servers {
+				s.Open(kyuubitest.Session{Identifier: "launching", SessionType: "INTERACTIVE"})
+			}
+			if _, err := w.release(t, forged); !errors.Is(err, gateway.ErrNotRegistered) {
+				t.Error(err)
+			}
+			// Were there proof after all, sessions without an engine would be left alone.
+			forged.Application = own.Application
+			if err := w.close(t, forged); err != nil {
+				t.Error(err)
+			}
+			if err := w.close(t, gateway.Engine{}); err != nil {
+				t.Error(err)
+			}
+			if len(w.tree.Deleted()) > 0 || w.sessions(healthy) != 2 || len(w.servers[0].Sessions()) != 2 {
+				t.Errorf("deleted %q, %d sessions are left", w.tree.Deleted(), w.sessions(healthy))
+			}
+		})
 	}
 }
 
-// A fresh engine in the same space: the exact way removes the dead one beside
-// it, the way rest waits until the dead one has expired.
+// A fresh engine in the same space stays, and so do its sessions.
 func TestFreshEngineBeside(t *testing.T) {
 	e := deadEngine(t)
-	w := newWorld(t, exactConfig)
+	w := newWorld(t, someConfig)
 	node := w.register(t, usersSpace, e)
 	w.register(t, usersSpace, healthy)
 	if _, err := w.release(t, e); err != nil || !slices.Equal(w.tree.Deleted(), []string{node}) || w.sessions(healthy) != 2 {
-		t.Errorf("exact: %v, deleted %q, %d sessions", err, w.tree.Deleted(), w.sessions(healthy))
-	}
-
-	w = newWorld(t, restConfig)
-	node = w.register(t, usersSpace, e)
-	w.register(t, usersSpace, healthy)
-	r, err := w.release(t, e)
-	if !errors.Is(err, errShared) || len(w.tree.Deleted()) > 0 || w.sessions(e) != 2 {
-		t.Fatalf("rest: %v, deleted %q", err, w.tree.Deleted())
-	}
-	w.tree.Expire(node)
-	for len(r.Pending) > 0 {
-		if err := r.Next(t.Context(), w.kyuubi); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if w.sessions(e) != 0 || w.sessions(healthy) != 2 || len(w.tree.Deleted()) > 0 {
-		t.Errorf("rest: %d and %d sessions", w.sessions(e), w.sessions(healthy))
-	}
-}
-
-// What the way rest takes along in its window is told.
-func TestCollateral(t *testing.T) {
-	e := deadEngine(t)
-	w := newWorld(t, restConfig)
-	w.register(t, usersSpace, e)
-	r := released(e)
-	if err := r.Next(t.Context(), w.kyuubi); err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range w.servers {
-		s.Fail(func(answer http.ResponseWriter, r *http.Request) http.ResponseWriter {
-			if r.Method == http.MethodDelete && strings.HasSuffix(r.URL.Path, "/engine") && w.sessions(healthy) == 0 {
-				w.register(t, usersSpace, healthy)
-			}
-			return answer
-		})
-	}
-	if err := r.Next(t.Context(), w.kyuubi); err != nil || !slices.Equal(r.Collateral, []string{healthy.Reference}) {
-		t.Errorf("%v, collateral %q", err, r.Collateral)
+		t.Errorf("%v, deleted %q, %d sessions", err, w.tree.Deleted(), w.sessions(healthy))
 	}
 }
 
@@ -165,7 +100,7 @@ func TestSharedApplication(t *testing.T) {
 	rival := healthy
 	rival.Application = e.Application
 	for _, before := range []bool{true, false} { // it is registered before the proof, or after the removal
-		w := newWorld(t, exactConfig)
+		w := newWorld(t, someConfig)
 		w.register(t, usersSpace, e)
 		if before {
 			w.register(t, usersSpace, rival)
@@ -187,24 +122,22 @@ func TestSharedApplication(t *testing.T) {
 // Sessions of somebody else, or begun after the death, are another engine's.
 func TestOthersSessions(t *testing.T) {
 	e := deadEngine(t)
-	for way, config := range ways {
-		w := newWorld(t, config)
-		w.register(t, usersSpace, e)
-		r := released(e)
-		for _, other := range []kyuubitest.Session{
-			{Identifier: "bobs", User: "bob"}, {Identifier: "later", User: "alice", CreateTime: r.Death.At.Add(2 * slack).UnixMilli()},
-		} {
-			other.EngineID, other.SessionType = e.Application, "INTERACTIVE"
-			w.servers[0].Open(other)
+	w := newWorld(t, someConfig)
+	w.register(t, usersSpace, e)
+	r := released(e)
+	for _, other := range []kyuubitest.Session{
+		{Identifier: "bobs", User: "bob"}, {Identifier: "later", User: "alice", CreateTime: r.Death.At.Add(2 * slack).UnixMilli()},
+	} {
+		other.EngineID, other.SessionType = e.Application, "INTERACTIVE"
+		w.servers[0].Open(other)
+	}
+	for len(r.Pending) > 0 {
+		if err := r.Next(t.Context(), w.kyuubi); err != nil {
+			t.Fatal(err)
 		}
-		for len(r.Pending) > 0 {
-			if err := r.Next(t.Context(), w.kyuubi); err != nil {
-				t.Fatal(way, err)
-			}
-		}
-		if left := w.servers[0].Sessions(); len(left) != 2 || w.sessions(e) != 0 {
-			t.Errorf("%s: %v", way, left)
-		}
+	}
+	if left := w.servers[0].Sessions(); len(left) != 2 || w.sessions(e) != 0 {
+		t.Error(left)
 	}
 }
 
@@ -241,26 +174,21 @@ func TestRelabelled(t *testing.T) {
 // proven again.
 func TestForeignRegistration(t *testing.T) {
 	e := deadEngine(t)
-	for way, config := range ways {
-		w := newWorld(t, config)
-		node := w.register(t, usersSpace, e)
-		other := w.register(t, usersSpace, healthy)
-		for _, foreign := range []string{other, "/root" + node, "/elsewhere" + node[strings.LastIndex(node, "/"):], "type=SPARK_SQL"} {
-			r := released(e)
-			r.Found, r.Pending = []gateway.Registration{gateway.Registration(foreign)}, gateway.Steps[1:]
-			if err := r.Next(t.Context(), w.kyuubi); way == "exact" && !errors.Is(err, gateway.ErrForeign) || way == "rest" && err == nil {
-				t.Errorf("%s, %s: %v", way, foreign, err)
-			}
-			if len(w.tree.Deleted()) > 0 {
-				t.Errorf("%s, %s: deleted", way, foreign)
-			}
+	w := newWorld(t, someConfig)
+	node := w.register(t, usersSpace, e)
+	other := w.register(t, usersSpace, healthy)
+	for _, foreign := range []string{other, "/root" + node, "/elsewhere" + node[strings.LastIndex(node, "/"):], "type=SPARK_SQL"} {
+		r := released(e)
+		r.Found, r.Pending = []gateway.Registration{gateway.Registration(foreign)}, gateway.Steps[1:]
+		if err := r.Next(t.Context(), w.kyuubi); !errors.Is(err, gateway.ErrForeign) || len(w.tree.Deleted()) > 0 {
+			t.Errorf("%s: %v, deleted %q", foreign, err, w.tree.Deleted())
 		}
 	}
 }
 
 // A root or namespace where no Kyuubi is is told, with what is there.
 func TestWrongNamespace(t *testing.T) {
-	w := newWorld(t, strings.Replace(exactConfig, `"zookeeper:2181"]`, `"zookeeper:2181"], namespace: other`, 1))
+	w := newWorld(t, strings.Replace(someConfig, `"zookeeper:2181"]`, `"zookeeper:2181"], namespace: other`, 1))
 	w.register(t, usersSpace, deadEngine(t))
 	_, err := w.release(t, deadEngine(t))
 	if refusal := gateway.RefusalOf(err); refusal == nil || refusal.Reason != gateway.WrongPath || !strings.Contains(err.Error(), "kyuubi_1.12.0_USER_SPARK_SQL") {
@@ -270,11 +198,11 @@ func TestWrongNamespace(t *testing.T) {
 
 // Names of ZooKeeper's servers that are not known stop nothing while one is.
 func TestUnknownNames(t *testing.T) {
-	c, err := ParseConfig([]byte(strings.Replace(exactConfig, `"zookeeper:2181"`, `"gone:2181", "zookeeper:2182", "other:2181"`, 1)))
+	c, err := ParseConfig([]byte(strings.Replace(someConfig, `"zookeeper:2181"`, `"gone:2181", "zookeeper:2182", "other:2181"`, 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := newExact(*c.ZooKeeper)
+	x := newRegistry(*c.ZooKeeper)
 	known := map[string][]string{"zookeeper": {"10.0.0.1", "fd00::1"}}
 	x.lookup = func(_ context.Context, host string) ([]string, error) {
 		if known[host] == nil {
@@ -296,7 +224,7 @@ func TestUnknownNames(t *testing.T) {
 func TestServerGone(t *testing.T) {
 	e := deadEngine(t)
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, exactConfig)
+		w := newWorld(t, someConfig)
 		w.register(t, usersSpace, e)
 		delete(w.hosts, "kyuubi-1")
 		asked := 0
@@ -315,38 +243,6 @@ func TestServerGone(t *testing.T) {
 		}
 		if asked != 1 || !slices.Equal(r.GivenUp, []string{"http://kyuubi-1"}) || len(w.servers[0].Sessions()) > 0 {
 			t.Errorf("asked %d times, given up %q", asked, r.GivenUp)
-		}
-	})
-}
-
-// An empty list is not the end of an engine right after its death, and later
-// only when two say it.
-func TestRESTAbsent(t *testing.T) {
-	e := deadEngine(t)
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, restConfig)
-		w.register(t, usersSpace, e)
-		r := released(e)
-		r.Death.At = time.Now()
-		if err := r.Next(t.Context(), w.kyuubi); err != nil {
-			t.Fatal(err)
-		}
-		empty := func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
-			if strings.HasSuffix(r.URL.Path, "/engine") {
-				says(200, "[]")(w, r)
-				return nil
-			}
-			return w
-		}
-		w.servers[0].Fail(empty)
-		w.servers[1].Fail(empty)
-		if err := r.Next(t.Context(), w.kyuubi); !errors.Is(err, errAbsent) {
-			t.Error(err)
-		}
-		time.Sleep(2 * expiry)
-		w.servers[1].Fail(nil)
-		if err := r.Next(t.Context(), w.kyuubi); err != nil || len(w.tree.Deleted()) != 1 {
-			t.Errorf("%v, deleted %q", err, w.tree.Deleted())
 		}
 	})
 }

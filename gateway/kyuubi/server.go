@@ -29,7 +29,6 @@ type server struct {
 // stack trace; a message that repeats a token must not end in the middle of it.
 const (
 	maxMessage = 64 << 10
-	maxText    = 1 << 20
 	maxList    = 64 << 20
 )
 
@@ -40,14 +39,6 @@ type session struct {
 	SessionType string `json:"sessionType"` // "" before Kyuubi 1.10
 	EngineID    string `json:"engineId"`    // "" while there is no engine
 	CreateTime  int64  `json:"createTime"`  // milliseconds since 1970
-}
-
-// engine that a server knows of, as ZooKeeper has it.
-type engine struct {
-	Namespace  string     `json:"namespace"` // the space: /kyuubi_1.12.0_USER_SPARK_SQL/alice/default
-	ShareLevel string     `json:"sharelevel"`
-	Subdomain  string     `json:"subdomain"`
-	Attributes attributes `json:"attributes"`
 }
 
 // eachSession of the server's own, of one user or, with "", of all, calls use;
@@ -64,24 +55,6 @@ func (s server) eachSession(ctx context.Context, user string, use func(session))
 
 func (s server) closeSession(ctx context.Context, identifier string) error {
 	return s.call(ctx, http.MethodDelete, "/admin/sessions/"+url.PathEscape(identifier), func(io.Reader) error { return nil })
-}
-
-func (s server) engines(ctx context.Context, query url.Values) (engines []engine, err error) {
-	err = s.call(ctx, http.MethodGet, "/admin/engine?"+query.Encode(), func(body io.Reader) error {
-		return decodeEach(body, s.secrets, func(e engine) { engines = append(engines, e) })
-	})
-	return engines, err
-}
-
-// deleteEngines of a space, all of them. The answer is text, whatever its
-// Content-Type says.
-func (s server) deleteEngines(ctx context.Context, query url.Values) (text string, err error) {
-	err = s.call(ctx, http.MethodDelete, "/admin/engine?"+query.Encode(), func(body io.Reader) error {
-		all, err := io.ReadAll(io.LimitReader(body, maxText))
-		text = string(all)
-		return err
-	})
-	return text, err
 }
 
 // call a server. read is given the body of an answer 200.

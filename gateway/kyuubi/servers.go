@@ -153,9 +153,7 @@ func (k *Kyuubi) Configuration() string {
 }
 
 func (c *Config) files() (files []string) {
-	if c.ZooKeeper != nil {
-		files = append(files, c.ZooKeeper.DigestFile)
-	}
+	files = append(files, c.ZooKeeper.DigestFile)
 	if t := c.Servers.TLS; t != nil {
 		files = append(files, t.CAFile)
 	}

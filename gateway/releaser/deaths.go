@@ -42,18 +42,29 @@ func (l *loop) gone(pod *corev1.Pod, unknown bool, q queue) {
 
 // runs tells whether Spark's container does, by the pod's status.
 func runs(driver spark.Pod) bool {
+	if driver.Pod == nil {
+		return false
+	}
 	status := driver.ContainerStatus()
 	return status != nil && status.State.Running != nil
 }
 
 func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
-	_, died, due := l.due(pod, gone)
-	if !due || time.Since(died.At) > longAgo {
-		return
+	var (
+		driver, e, ours = l.engine(pod)
+		died            gateway.Death
+		dead, due       bool
+		k               = elected.KeyOf(pod)
+	)
+	if ours {
+		_, dead = gateway.DeathOf(driver)
+		died, due = gateway.Due(driver, gone, l.gateway.Name(), l.gateway.Instance())
 	}
-	k := elected.KeyOf(pod)
 	l.lock.Lock()
-	if _, done := l.done[k]; done {
+	_, done := l.done[k]
+	due = due && !done && time.Since(died.At) <= longAgo
+	l.note(k, driver, e, !ours || done || gone && !due || !runs(driver) && !dead)
+	if !due {
 		l.lock.Unlock()
 		return
 	}
@@ -73,9 +84,10 @@ func newDeath(at time.Time) *death {
 	return &death{at: at, pause: wait.Backoff{Duration: firstPause, Factor: 2, Jitter: 0.3, Steps: 100, Cap: longestPause}}
 }
 
-// resume what an earlier process has begun, and look at the configuration.
+// resume what an earlier process has begun, and look at the configuration and at
+// the engines that live.
 func (l *loop) resume(ctx context.Context, q queue) error {
-	begun, err := l.journal.read(ctx, l.namespaces, l.log)
+	begun, lives, err := l.journal.read(ctx, l.namespaces, l.log)
 	if err != nil {
 		return err
 	}
@@ -89,7 +101,11 @@ func (l *loop) resume(ctx context.Context, q queue) error {
 		l.deaths[k].release, l.deaths[k].written = r, true
 		q.Add(k)
 	}
+	for _, r := range lives {
+		l.restore(r)
+	}
 	go l.retryWhenChanged(ctx, q)
+	go l.watchLives(ctx)
 	return nil
 }
 
@@ -138,6 +154,20 @@ func (l *loop) settle(k key) {
 	defer l.lock.Unlock()
 	maps.DeleteFunc(l.done, func(_ key, at time.Time) bool { return time.Since(at) > longAgo })
 	l.done[k] = time.Now()
+	delete(l.lives, k)
+}
+
+func (l *loop) endLife(k key) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	l.end(k)
+}
+
+// keeps notes whether a release only waits until sessions are due.
+func (l *loop) keeps(d *death, keeps bool) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	d.keeps = keeps
 }
 
 // refuse notes a refusal, and says whether it is news.
@@ -149,11 +179,15 @@ func (l *loop) refuse(d *death, reason gateway.Reason) (news bool) {
 	return news
 }
 
-// pending releases, and of these the refused.
+// pending releases, and of these the refused. One that only waits until sessions
+// are due is none.
 func (l *loop) pending() (all, refused float64) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	for _, d := range l.deaths {
+		if d.keeps {
+			continue
+		}
 		all++
 		if d.refused != "" {
 			refused++

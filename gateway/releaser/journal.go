@@ -3,9 +3,11 @@ package releaser
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,8 +19,10 @@ import (
 )
 
 // A journal holds the releases that are proven and not finished, in a ConfigMap
-// beside the releaser: one entry, some 500 bytes, for each pod's UID. It is not
-// on the pod, which somebody else may write to or delete.
+// beside the releaser: one entry, some 1,000 bytes, for each pod's UID. It is not
+// on the pod, which somebody else may write to or delete. Beside them it holds
+// the lives of engines that run and are not registered any more, each under a
+// key of its own, so that neither overwrites the other.
 type journal struct {
 	api  client.Client
 	name types.NamespacedName
@@ -27,8 +31,23 @@ type journal struct {
 // maxEntry leaves room for others in the 1 MiB of a ConfigMap.
 const maxEntry = 8 << 10
 
+// ofLife ends the key of a life.
+const ofLife = ".life"
+
+// errFull says that the ConfigMap has no room.
+var errFull = errors.New("the journal is full")
+
 // write down a release, before its first change.
 func (j journal) write(ctx context.Context, uid types.UID, r *gateway.Release) error {
+	return j.put(ctx, string(uid), r)
+}
+
+// writeLife of an engine that is not registered any more.
+func (j journal) writeLife(ctx context.Context, uid types.UID, r *gateway.Release) error {
+	return j.put(ctx, string(uid)+ofLife, r)
+}
+
+func (j journal) put(ctx context.Context, key string, r *gateway.Release) error {
 	text, err := json.Marshal(r)
 	if err == nil && len(text) > maxEntry {
 		err = fmt.Errorf("an entry of %d bytes", len(text))
@@ -36,12 +55,15 @@ func (j journal) write(ctx context.Context, uid types.UID, r *gateway.Release) e
 	if err != nil {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
-	entry := map[string]string{string(uid): string(text)}
+	entry := map[string]string{key: string(text)}
 	err = j.api.Patch(ctx, j.object(), mergePatch(map[string]any{"data": entry}))
 	if apierrors.IsNotFound(err) {
 		first := j.object()
 		first.Data = entry
 		err = j.api.Create(ctx, first)
+	}
+	if apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err) { // more than 1 MiB
+		err = fmt.Errorf("%w: %w", errFull, err)
 	}
 	if err != nil {
 		return fmt.Errorf("writing the journal: %w", err)
@@ -49,9 +71,21 @@ func (j journal) write(ctx context.Context, uid types.UID, r *gateway.Release) e
 	return nil
 }
 
-// remove a release; there may be none.
+// remove a release, and what was written of its life; there may be none.
 func (j journal) remove(ctx context.Context, uid types.UID) error {
-	err := j.api.Patch(ctx, j.object(), mergePatch(map[string]any{"data": map[string]any{string(uid): nil}}))
+	return j.drop(ctx, string(uid), string(uid)+ofLife)
+}
+
+func (j journal) removeLife(ctx context.Context, uid types.UID) error {
+	return j.drop(ctx, string(uid)+ofLife)
+}
+
+func (j journal) drop(ctx context.Context, keys ...string) error {
+	gone := map[string]any{}
+	for _, key := range keys {
+		gone[key] = nil
+	}
+	err := j.api.Patch(ctx, j.object(), mergePatch(map[string]any{"data": gone}))
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
@@ -59,32 +93,47 @@ func (j journal) remove(ctx context.Context, uid types.UID) error {
 }
 
 // read what is written down. An entry that is none of ours is told and left.
-func (j journal) read(ctx context.Context, namespaces []string, log *slog.Logger) (begun []*gateway.Release, err error) {
+func (j journal) read(ctx context.Context, namespaces []string, log *slog.Logger) (begun, lives []*gateway.Release, err error) {
 	kept := j.object()
 	if err := j.api.Get(ctx, j.name, kept); err != nil {
 		if apierrors.IsNotFound(err) {
-			return nil, nil
+			return nil, nil, nil
 		}
-		return nil, fmt.Errorf("reading the journal: %w", err)
+		return nil, nil, fmt.Errorf("reading the journal: %w", err)
 	}
-	for uid, text := range kept.Data {
+	for key, text := range kept.Data {
 		r := &gateway.Release{}
+		uid, isLife := strings.CutSuffix(key, ofLife)
 		err := json.Unmarshal([]byte(text), r)
-		if err != nil || string(r.UID) != uid || !proven(r, namespaces) {
-			log.Error("the journal has an entry that cannot be read", "configMap", j.name, "key", uid, "error", err)
-			continue
+		switch {
+		case err != nil || string(r.UID) != uid || !ours(r, namespaces) || isLife != lived(r) || !isLife && !proven(r):
+			log.Error("the journal has an entry that cannot be read", "configMap", j.name, "key", key, "error", err)
+		case isLife:
+			lives = append(lives, r)
+		default:
+			begun = append(begun, r)
 		}
-		begun = append(begun, r)
 	}
-	return begun, nil
+	return begun, lives, nil
 }
 
-// proven tells whether a release is one that the journal may hold: of a driver
-// where engines live, with its keys and its proof, and in the middle.
-func proven(r *gateway.Release, namespaces []string) bool {
-	n, e := len(r.Pending), r.Engine
+// ours tells whether a release is of a driver where engines live, with its keys.
+func ours(r *gateway.Release, namespaces []string) bool {
+	e := r.Engine
 	return slices.Contains(namespaces, r.Driver.Namespace) && e.Reference != "" && e.Application != "" && len(e.Addresses) > 0 &&
-		len(r.Found) > 0 && n < len(gateway.Steps) && slices.Equal(r.Pending, gateway.Steps[len(gateway.Steps)-n:])
+		gateway.Bounded(r.Found) && gateway.Bounded(r.Lived)
+}
+
+// proven tells whether a release has its proof, and is in the middle.
+func proven(r *gateway.Release) bool {
+	n := len(r.Pending)
+	return len(r.Found) > 0 && n < len(gateway.Steps) && slices.Equal(r.Pending, gateway.Steps[len(gateway.Steps)-n:])
+}
+
+// lived tells whether it is one that has not begun, of an engine that was
+// registered while it ran.
+func lived(r *gateway.Release) bool {
+	return len(r.Found) == 0 && len(r.Lived) > 0 && slices.Equal(r.Pending, gateway.Steps)
 }
 
 func (j journal) object() *corev1.ConfigMap {

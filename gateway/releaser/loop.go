@@ -36,6 +36,7 @@ type death struct {
 	looked    bool           // once for a registration, in vain
 	tried     bool           // and not done
 	written   bool           // the release, to the journal
+	keeps     bool           // its sessions, until they are due
 	refused   gateway.Reason // as it was told; "" when it is not refused
 	forbidden int            // lists of pods, in a row
 }
@@ -48,6 +49,7 @@ func (d *death) unproven() bool {
 type loop struct {
 	gateway    gateway.Gateway
 	namespaces []string
+	keep       time.Duration // sessions
 	api        client.Client // not cached: what it reads is the proof
 	journal    journal
 	metrics    *metrics
@@ -57,15 +59,17 @@ type loop struct {
 
 	lock   sync.Mutex
 	deaths map[key]*death
+	lives  map[key]*life
+	looked bool              // at lives, once
 	done   map[key]time.Time // by this process, so that a mark that is taken away starts nothing
 }
 
 func newLoop(c Config, api client.Client) *loop {
 	l := &loop{
-		gateway: c.Gateway(api), namespaces: c.Namespaces, api: api, log: c.Log,
+		gateway: c.Gateway(api), namespaces: c.Namespaces, keep: c.KeepSessions, api: api, log: c.Log,
 		journal: journal{api: api, name: types.NamespacedName{Namespace: c.Namespace, Name: name}},
 		retries: make(chan struct{}, workers/2),
-		deaths:  map[key]*death{}, done: map[key]time.Time{},
+		deaths:  map[key]*death{}, lives: map[key]*life{}, done: map[key]time.Time{},
 	}
 	l.metrics = newMetrics(l.gateway.Name(), l.pending)
 	return l
@@ -104,10 +108,13 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		d.release = nil
 	}
 	d.tried = true
+	l.keeps(d, errors.Is(err, errEarly))
 	switch {
 	case err == nil:
 		l.forget(k)
 		return reconcile.Result{}, nil
+	case errors.Is(err, errEarly): // no worker waits for it
+		return reconcile.Result{RequeueAfter: max(time.Until(d.release.CloseAt), time.Millisecond)}, nil
 	case errors.Is(err, gateway.ErrNotRegistered): // it may be on its way, or a server could not see it
 		d.looked = true
 		return reconcile.Result{RequeueAfter: secondLook}, nil
@@ -124,7 +131,11 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 // over tells whether a release is to end without success, and its driver to be
 // marked so: what cannot be proven has expired by now, and nothing is tried for ever.
 func over(r *gateway.Release, refusal *gateway.Refusal) bool {
-	age := time.Since(r.Death.At)
+	since := r.Death.At
+	if r.CloseAt.After(since) {
+		since = r.CloseAt
+	}
+	age := time.Since(since)
 	return age > longAgo || refusal != nil && refusal.Reason == gateway.NotProven && age > expired
 }
 
@@ -136,31 +147,86 @@ func (l *loop) advance(ctx context.Context, k key, d *death) error {
 		}
 	}
 	for r := d.release; len(r.Pending) > 0; {
-		if step := r.Pending[0]; step != gateway.Prove {
-			if dead, err := l.still(ctx, k, d); err != nil {
-				return err
-			} else if !dead {
-				l.log.Error("the driver runs again, and is left alone", "pod", k.NamespacedName)
-				return l.journal.remove(ctx, k.UID)
-			}
-			if !d.written { // nothing is removed without a trace
-				if err := l.journal.write(ctx, k.UID, r); err != nil {
-					return err
-				}
-				d.written = true
-			}
-		} else {
-			d.written = false
+		step := r.Pending[0]
+		if ready, err := l.ready(ctx, k, d, step); !ready || err != nil {
+			return err
 		}
 		err := r.Next(ctx, l.gateway)
-		if errors.Is(err, gateway.ErrNotRegistered) && (d.looked || l.seen(d) == nil) {
+		switch {
+		case errors.Is(err, gateway.ErrNotRegistered) && (d.looked || l.seen(d) == nil):
 			return l.finish(ctx, k, d, gateway.NotRegistered)
+		case errors.Is(err, gateway.ErrForeign):
+			l.endLife(k)
+		case err != nil && step == gateway.Deregister: // the time that sessions are kept counts from when it succeeds
+			r.CloseAt, d.written = time.Time{}, false
 		}
 		if err != nil {
 			return err
 		}
+		if step == gateway.Deregister {
+			d.written = false // that it is deregistered
+			l.metrics.deregistered(r)
+			l.tellRelease(ctx, k, r, l.keep)
+		}
 	}
-	return l.finish(ctx, k, d, gateway.Deregistered)
+	return l.finish(ctx, k, d, outcomeOf(d.release))
+}
+
+func outcomeOf(r *gateway.Release) gateway.Outcome {
+	if r.Expired {
+		return gateway.Expired
+	}
+	return gateway.Deregistered
+}
+
+// errEarly says that the engine is deregistered and its sessions are not due.
+var errEarly = errors.New("old sessions are kept for their clients")
+
+// ready tells whether a step may be done now. Nothing is removed without a trace,
+// nor without proof that is read anew.
+func (l *loop) ready(ctx context.Context, k key, d *death, step gateway.Step) (bool, error) {
+	r := d.release
+	if step == gateway.Prove {
+		d.written = false
+		return true, nil
+	}
+	if r.CloseAt.IsZero() {
+		r.CloseAt = time.Now().Add(l.keep)
+	}
+	early := step == gateway.CloseSessions && time.Now().Before(r.CloseAt)
+	if !early {
+		if dead, err := l.still(ctx, k, d); err != nil {
+			return false, err
+		} else if !dead {
+			l.log.Error("the driver runs again, and is left alone", "pod", k.NamespacedName)
+			return false, l.journal.remove(ctx, k.UID)
+		}
+	}
+	if err := l.write(ctx, k, d); err != nil {
+		return false, err
+	}
+	if early {
+		return false, errEarly
+	}
+	return true, nil
+}
+
+// write the release down. A journal that is full must keep nobody from
+// reconnecting: then only this process knows that sessions are to be closed.
+func (l *loop) write(ctx context.Context, k key, d *death) error {
+	if d.written {
+		return nil
+	}
+	err := l.journal.write(ctx, k.UID, d.release)
+	if errors.Is(err, errFull) {
+		err = nil
+		if d.release.Pending[0] == gateway.Deregister { // it is tried once more then
+			l.metrics.unwritten.Inc()
+			l.log.Warn("the journal is full: if this process ends before the sessions of the engine are closed, they stay", "pod", k.NamespacedName, "closeAt", d.release.CloseAt)
+		}
+	}
+	d.written = err == nil
+	return err
 }
 
 // still tells whether the proof holds right before something is removed: the
@@ -192,7 +258,7 @@ func (l *loop) begin(ctx context.Context, k key, d *death) (due bool, err error)
 	if !due {
 		return false, nil
 	}
-	d.release = &gateway.Release{Driver: k.NamespacedName, UID: k.UID, Engine: engine, Death: death, Pending: slices.Clone(gateway.Steps)}
+	d.release = &gateway.Release{Driver: k.NamespacedName, UID: k.UID, Engine: engine, Death: death, Lived: l.lived(k, engine), Pending: slices.Clone(gateway.Steps)}
 	if len(engine.Addresses) == 0 {
 		return true, &gateway.Refusal{
 			Reason: gateway.NotProven, Err: errors.New("the pod has no address of its own"),
@@ -273,21 +339,18 @@ func (l *loop) alone(ctx context.Context, k key, d *death) error {
 	return nil
 }
 
-// finish tells of a release and marks the driver, so that it is not done again.
+// finish marks the driver, so that it is not done again.
 // The journal's entry goes last: until then a new process finishes in its place.
 func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outcome) error {
 	r := d.release
 	mark := gateway.Mark{
 		Gateway: l.gateway.Name(), At: time.Now(), Registration: outcome, Sessions: r.Sessions,
-		Collateral: r.Collateral, GivenUp: r.GivenUp, Instances: []string{l.gateway.Instance()},
+		GivenUp: r.GivenUp, Instances: []string{l.gateway.Instance()},
 	}
 	if pod := l.seen(d); pod != nil { // what other instances looked for, too
 		mark.Instances = append(mark.Instances, gateway.MarkOf(pod).Instances...)
 		slices.Sort(mark.Instances)
 		mark.Instances = slices.Compact(mark.Instances)
-	}
-	if outcome == gateway.Deregistered {
-		l.tellRelease(ctx, r)
 	}
 	if err := l.mark(ctx, k, mark); err != nil {
 		return err
@@ -296,10 +359,10 @@ func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outc
 		return err
 	}
 	took := time.Since(r.Death.At)
-	l.metrics.released(mark, r.Death)
+	l.metrics.released(mark)
 	l.settle(k)
 	l.log.Info("released", "pod", k.NamespacedName, "uid", k.UID, "application", r.Engine.Application,
-		"registration", outcome, "sessions", r.Sessions, "collateral", r.Collateral, "givenUp", r.GivenUp, "afterDeath", took)
+		"registration", outcome, "sessions", r.Sessions, "givenUp", r.GivenUp, "afterDeath", took)
 	return nil
 }
 

@@ -60,50 +60,87 @@ func TestRelease(t *testing.T) {
 }
 
 // The process may end before or after any call, of the API server or of the
-// gateway: a new one finishes, and nobody is told twice.
+// gateway, and again while sessions are kept: the next one finishes when the
+// sessions are due, and nobody is told twice.
 func TestRestarts(t *testing.T) {
-	for crash := 1; ; crash++ {
-		pod := dead()
-		w := newWorld(t, pod)
-		left, over := crash, false
-		count := func() {
-			if left--; left == 0 {
-				over = true
-				panic(errBroken)
+	for name, c := range map[string]struct {
+		keep    time.Duration
+		expired bool
+	}{
+		"closed at once": {}, "kept": {keep: 2 * time.Minute}, "expired": {keep: 2 * time.Minute, expired: true},
+	} {
+		for crash, over := 1, true; over; crash++ {
+			synctest.Test(t, func(t *testing.T) {
+				over = restartAt(t, crash, c.keep, c.expired)
+			})
+			if !over && crash < 10 {
+				t.Errorf("%s: only %d calls", name, crash)
 			}
-		}
-		w.before, w.gateway.before = count, count
-		w.see(pod, false)
-		func() {
-			defer func() {
-				if p := recover(); p != nil && p != any(errBroken) {
-					panic(p)
-				}
-			}()
-			w.work(0)
-		}()
-		w.before, w.gateway.before = nil, nil
-		if !over {
-			if crash < 10 {
-				t.Errorf("only %d calls", crash)
-			}
-			return
-		}
-		w.restart()
-		w.resume()
-		now := &corev1.Pod{}
-		if err := w.api.Get(t.Context(), client.ObjectKeyFromObject(pod), now); err != nil {
-			t.Fatal(err)
-		}
-		w.see(now, false)
-		w.work(0)
-		if !slices.Equal(w.gateway.order, []string{"registration", "sessions"}) || !strings.Contains(w.mark(pod), "deregistered") {
-			t.Errorf("ended at call %d: %v, %s", crash, w.gateway.order, w.mark(pod))
-		}
-		if !slices.Equal(w.events(), []string{"EngineReleased"}) || len(w.journal()) > 0 {
-			t.Errorf("ended at call %d: %v, %v", crash, w.events(), w.journal())
 		}
 	}
+}
+
+// restartAt a call of the first process; over is false where it had done less.
+func restartAt(t *testing.T, crash int, keep time.Duration, expired bool) (over bool) {
+	pod := dead()
+	w := newWorld(t, pod)
+	w.keep = keep
+	w.restart()
+	want := []string{"registration", "sessions"}
+	if expired {
+		w.expire(pod)
+		want = want[1:]
+	}
+	left := crash
+	count := func() {
+		if left--; left == 0 {
+			over = true
+			panic(errBroken)
+		}
+	}
+	w.before, w.gateway.before = count, count
+	begun := time.Now()
+	w.see(pod, false)
+	func() {
+		defer func() {
+			if p := recover(); p != nil && p != any(errBroken) {
+				panic(p)
+			}
+		}()
+		w.work(time.Hour)
+	}()
+	w.before, w.gateway.before = nil, nil
+	if !over {
+		return false
+	}
+	for range 2 { // also the one that comes next ends
+		w.again(pod)
+		w.work(time.Minute)
+	}
+	w.again(pod)
+	w.work(time.Hour)
+	if !slices.Equal(w.gateway.order, want) || !strings.Contains(w.mark(pod), map[bool]string{false: `"deregistered"`, true: `"expired"`}[expired]) {
+		t.Errorf("ended at call %d: %v, %s", crash, w.gateway.order, w.mark(pod))
+	}
+	if kept := w.gateway.closedAt.Sub(begun); kept < keep || kept > keep+10*time.Second {
+		t.Errorf("ended at call %d: sessions were closed after %s", crash, kept)
+	}
+	if !slices.Equal(w.events(), []string{"EngineReleased"}) || len(w.journal()) > 0 {
+		t.Errorf("ended at call %d: %v, %v", crash, w.events(), w.journal())
+	}
+	return over
+}
+
+// again is a new process, that is told of the pod as it is now.
+func (w *world) again(pod *corev1.Pod) {
+	w.t.Helper()
+	w.restart()
+	w.resume()
+	now := &corev1.Pod{}
+	if err := w.api.Get(w.t.Context(), client.ObjectKeyFromObject(pod), now); err != nil {
+		w.t.Fatal(err)
+	}
+	w.see(now, false)
 }
 
 func (w *world) resume() {
@@ -224,8 +261,9 @@ func TestNothingIsDialled(t *testing.T) {
 		"a forged record on a running pod": {pod: func(p *corev1.Pod) {
 			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 		}},
-		"deleted before it died": {gone: true, pod: func(p *corev1.Pod) {
+		"deleted by force, still running": {gone: true, pod: func(p *corev1.Pod) {
 			p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: p.Status.StartTime.Time}, new(int64)
+			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 		}},
 		"died long ago": {pod: func(p *corev1.Pod) {
 			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-2 * longAgo))

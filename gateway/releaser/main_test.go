@@ -39,6 +39,12 @@ type simple struct {
 	configuration string
 	order         []string // what was removed
 	before        func()   // each call
+	looks         int
+	away          error         // of a look
+	takes         time.Duration // a look
+	removedAt     time.Time
+	closedAt      time.Time
+	closes        func() // sessions
 }
 
 func (*simple) Name() string     { return "simple" }
@@ -67,20 +73,37 @@ func (s *simple) Registrations(context.Context, gateway.Engine) ([]gateway.Regis
 	return []gateway.Registration{"node"}, nil
 }
 
-func (s *simple) Deregister(_ context.Context, r *gateway.Release) ([]string, error) {
+func (s *simple) Look(_ context.Context, engines []gateway.Engine) ([][]gateway.Registration, error) {
+	time.Sleep(s.takes)
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	s.looks++
+	if s.away != nil {
+		return nil, s.away
+	}
+	found := make([][]gateway.Registration, len(engines))
+	if s.registered {
+		for i := range found {
+			found[i] = []gateway.Registration{"node"}
+		}
+	}
+	return found, nil
+}
+
+func (s *simple) Deregister(_ context.Context, r *gateway.Release) error {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	if err := s.call("deregister"); err != nil {
-		return nil, err
+		return err
 	}
 	if len(r.Found) != 1 || r.Found[0] != "node" {
-		return nil, fmt.Errorf("asked to remove %q", r.Found)
+		return fmt.Errorf("asked to remove %q", r.Found)
 	}
 	if s.registered {
-		s.order = append(s.order, "registration")
+		s.order, s.removedAt = append(s.order, "registration"), time.Now()
 	}
 	s.registered = false
-	return nil, nil
+	return nil
 }
 
 func (s *simple) CloseSessions(context.Context, *gateway.Release) ([]gateway.Closed, error) {
@@ -90,7 +113,10 @@ func (s *simple) CloseSessions(context.Context, *gateway.Release) ([]gateway.Clo
 		return nil, err
 	}
 	if s.sessions > 0 {
-		s.order = append(s.order, "sessions")
+		s.order, s.closedAt = append(s.order, "sessions"), time.Now()
+	}
+	if s.closes != nil {
+		s.closes()
 	}
 	n := s.sessions
 	s.sessions = 0
@@ -119,6 +145,8 @@ type world struct {
 	before  func()                 // each call of the API
 	forbids int                    // lists of the pods of spark, from now on
 	refuses func(patch bool) error // reads and status patches of a pod
+	keep    time.Duration
+	full    bool // the journal
 }
 
 var errBroken = errors.New("the process has ended")
@@ -163,6 +191,16 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			}
 			return c.List(ctx, l, opts...)
 		},
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+			_, is := o.(*corev1.ConfigMap)
+			if data, _ := p.Data(o); is && w.full && !contains(data, "null") {
+				return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("ConfigMap").GroupKind(), o.GetName(), field.ErrorList{field.TooLong(field.NewPath("data"), "", 1<<20)})
+			}
+			if is {
+				w.called()
+			}
+			return c.Patch(ctx, o, p, opts...)
+		},
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			w.called()
 			return c.Create(ctx, o, opts...)
@@ -194,7 +232,7 @@ func (w *world) restart() {
 	w.added = nil
 	w.loop = newLoop(Config{
 		Gateway:    func(client.Reader) gateway.Gateway { return w.gateway },
-		Namespaces: []string{"kyuubi", "spark"}, Namespace: "spark-vitals",
+		Namespaces: []string{"kyuubi", "spark"}, Namespace: "spark-vitals", KeepSessions: w.keep,
 		Log: slog.New(slog.DiscardHandler),
 	}, w.api)
 }

@@ -28,7 +28,7 @@ func TestWhatIsKeptIsDue(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Annotations = map[string]string{annotations.State: "KILLED", annotations.Released: gateway.Mark{Gateway: "kyuubi", Instances: []string{"a"}}.String(), "other": "x"}
-	g := kyuubi.New(&kyuubi.Config{}, nil, slog.New(slog.DiscardHandler))
+	g := kyuubi.New(&kyuubi.Config{ZooKeeper: &kyuubi.ZooKeeper{}}, nil, slog.New(slog.DiscardHandler))
 	type facts struct {
 		Engine gateway.Engine
 		Death  gateway.Death

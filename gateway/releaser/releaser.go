@@ -29,6 +29,8 @@ type Config struct {
 	Gateway func(client.Reader) gateway.Gateway
 	// Namespaces where its engines run. Pods elsewhere are not seen.
 	Namespaces []string
+	// KeepSessions of a dead engine so long after it was deregistered.
+	KeepSessions time.Duration
 	// Namespace of the releaser itself: of its lease and its journal.
 	Namespace string
 	// Addresses to listen on, "host:port", or "0" for none.

@@ -3,6 +3,7 @@ package releaser
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -10,17 +11,19 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/elected"
 )
 
-func (l *loop) tellRelease(ctx context.Context, r *gateway.Release) {
-	kind, text := corev1.EventTypeNormal, fmt.Sprintf("%s has forgotten this engine: its registration is removed and %d of its sessions are closed. The next connection starts a new one.", l.gateway.Name(), r.Sessions)
-	if len(r.GivenUp) > 0 {
-		text += fmt.Sprintf(" %d servers cannot be reached, and were not asked.", len(r.GivenUp))
+// tellRelease when the registration is gone; what becomes of the sessions then is
+// in the mark.
+func (l *loop) tellRelease(ctx context.Context, k key, r *gateway.Release, keep time.Duration) {
+	became, sessions := "is removed", "are closed now."
+	if r.Expired {
+		became = "had expired before it ended"
 	}
-	if len(r.Collateral) > 0 {
-		kind = corev1.EventTypeWarning
-		text += fmt.Sprintf(" Engines that were registered in the same moment were removed too: %v.", r.Collateral)
-		l.log.Error("healthy engines were deregistered too", "pod", r.Driver, "engines", r.Collateral)
+	if keep > 0 {
+		sessions = fmt.Sprintf("are kept until %s UTC, so that clients can read the error.", r.CloseAt.UTC().Format(time.TimeOnly))
 	}
-	l.tell(ctx, key{NamespacedName: r.Driver, UID: r.UID}, kind, "EngineReleased", text)
+	text := fmt.Sprintf("%s has forgotten this engine: its registration %s, the next connection starts a new one. Its old sessions %s", l.gateway.Name(), became, sessions)
+	l.log.Info("deregistered", "pod", k.NamespacedName, "uid", k.UID, "expired", r.Expired, "closeAt", r.CloseAt, "afterDeath", time.Since(r.Death.At))
+	l.tell(ctx, k, corev1.EventTypeNormal, "EngineReleased", text)
 }
 
 // tellRefusal once. What was answered is for the operator, who reads the log; the
@@ -29,9 +32,21 @@ func (l *loop) tellRefusal(ctx context.Context, k key, d *death, refusal *gatewa
 	if !l.refuse(d, refusal.Reason) {
 		return
 	}
+	kept := keptBy(d.release)
 	l.metrics.refused(refusal.Reason)
-	l.log.Error("release refused", "pod", k.NamespacedName, "reason", refusal.Reason, "error", refusal.Err, "remedy", refusal.Remedy)
-	l.tell(ctx, k, corev1.EventTypeWarning, string(refusal.Reason), fmt.Sprintf("%s keeps this dead engine. %s", l.gateway.Name(), refusal.Remedy))
+	l.log.Error("release refused", "pod", k.NamespacedName, "reason", refusal.Reason, "gateway", kept, "error", refusal.Err, "remedy", refusal.Remedy)
+	l.tell(ctx, k, corev1.EventTypeWarning, string(refusal.Reason), fmt.Sprintf("%s %s. %s", l.gateway.Name(), kept, refusal.Remedy))
+}
+
+// keptBy the gateway: what is true of a release that does not go on.
+func keptBy(r *gateway.Release) string {
+	switch {
+	case r == nil || len(r.Found) == 0:
+		return "may keep this dead engine"
+	case r.Expired || r.Pending[0] == gateway.CloseSessions:
+		return "keeps old sessions of this engine"
+	}
+	return "keeps this dead engine"
 }
 
 // tell by an Event on the driver, once for each reason.

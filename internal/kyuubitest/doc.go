@@ -5,7 +5,7 @@
 //
 // A [Registry] is where engines are registered: a [Tree] in memory, or a real
 // ZooKeeper. Any number of [Server]s share one. Only what a releaser may use is
-// there; kill=true is not, on purpose.
+// there, and what shows a client its error; kill=true is not, on purpose.
 package kyuubitest
 
 import (

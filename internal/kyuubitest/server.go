@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -55,10 +56,11 @@ type Server struct {
 	// and a deleted engine is told without its refId.
 	Old bool
 
-	lock     sync.Mutex
-	sessions []Session
-	health   map[string]Health // by engineId
-	fault    Fault
+	lock       sync.Mutex
+	sessions   []Session
+	operations map[string]*Operation // by identifier
+	health     map[string]Health     // by engineId
+	fault      Fault
 }
 
 // Open a session.
@@ -75,7 +77,7 @@ func (s *Server) Sessions() []Session {
 	return slices.Clone(s.sessions)
 }
 
-// Engine sets how an engine fares.
+// Engine sets how an engine fares. The operations of a dead one have failed.
 func (s *Server) Engine(application string, h Health) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
@@ -83,6 +85,9 @@ func (s *Server) Engine(application string, h Health) {
 		s.health = map[string]Health{}
 	}
 	s.health[application] = h
+	if h == Dead {
+		s.fail(application)
+	}
 }
 
 // ServeHTTP answers as a Kyuubi server.
@@ -106,11 +111,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	handle, isSession := strings.CutPrefix(path, "/admin/sessions/")
+	operation, isOperation := strings.CutPrefix(path, "/operations/")
 	switch call := r.Method + " " + path; {
 	case call == "GET /admin/sessions":
 		s.listSessions(w, r.URL.Query(), user)
 	case r.Method == http.MethodDelete && isSession:
 		s.closeSession(w, r, handle, user)
+	case r.Method == http.MethodGet && isOperation:
+		s.operation(w, operation)
 	case call == "GET /admin/engine", call == "DELETE /admin/engine":
 		s.engines(w, r, user)
 	default:
@@ -169,6 +177,7 @@ func (s *Server) remove(handle string) (h Health, found bool) {
 		return Alive, false
 	}
 	h = s.health[s.sessions[i].EngineID]
+	maps.DeleteFunc(s.operations, func(_ string, o *Operation) bool { return o.Session == handle })
 	s.sessions = slices.Delete(s.sessions, i, i+1)
 	return h, true
 }

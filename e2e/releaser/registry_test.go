@@ -20,7 +20,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
 )
 
-func exactly(t *testing.T, root, digestFile string) *kyuubi.Kyuubi {
+func exactly(t testing.TB, root, digestFile string) *kyuubi.Kyuubi {
 	t.Helper()
 	c, err := kyuubi.ParseConfig(fmt.Appendf(nil, "namespaces: [spark]\nzookeeper: {servers: [%q], root: %q, digestFile: %q, timeoutSeconds: 30}\nservers: {urls: [%q]}", zookeeper.Address, root, digestFile, urls[0]))
 	if err != nil {
@@ -29,9 +29,9 @@ func exactly(t *testing.T, root, digestFile string) *kyuubi.Kyuubi {
 	return kyuubi.New(c, nil, slog.New(slog.DiscardHandler))
 }
 
-// The exact way on a real ZooKeeper, among random engines of all share levels:
+// On a real ZooKeeper, among random engines of all share levels:
 // of those that die each is found, and nothing else is deleted.
-func TestExactAmongMany(t *testing.T) {
+func TestAmongMany(t *testing.T) {
 	const seed, many = 1, 150
 	random := rand.New(rand.NewPCG(seed, seed))
 	registry, stop, err := connect(time.Minute)
@@ -48,9 +48,6 @@ func TestExactAmongMany(t *testing.T) {
 		}
 		if space.Level == "CONNECTION" {
 			space.Subdomain = e.Reference
-		}
-		if random.IntN(2) == 0 {
-			e.User = space.User
 		}
 		node, err := kyuubitest.Register(registry, space, e.Reference, e.Application, e.Addresses[0]+":1")
 		if err != nil {
@@ -73,7 +70,7 @@ func TestExactAmongMany(t *testing.T) {
 			t.Fatalf("%q, %v, want %s", found, err, node)
 		}
 		for range 2 { // again is as good
-			if _, err := k.Deregister(t.Context(), &gateway.Release{Engine: e, Found: found}); err != nil {
+			if err := k.Deregister(t.Context(), &gateway.Release{Engine: e, Found: found}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -83,6 +80,31 @@ func TestExactAmongMany(t *testing.T) {
 		left, err := registry.Children(filepath.Dir(node))
 		if err != nil || !slices.Contains(left, filepath.Base(node)) {
 			t.Errorf("%s is gone (%v)", node, err)
+		}
+	}
+}
+
+// BenchmarkLook at 2,000 engines, each of a user of its own, in a real ZooKeeper.
+func BenchmarkLook(b *testing.B) {
+	const many = 2000
+	registry, stop, err := connect(time.Minute)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer stop()
+	var engines []gateway.Engine
+	for i := range many {
+		e := gateway.Engine{Reference: fmt.Sprintf("%08x-0000-4000-9000-000000000000", i), Application: fmt.Sprintf("spark-look-%d", i), Addresses: []string{fmt.Sprintf("10.8.%d.%d", i/250, i%250)}}
+		if _, err := kyuubitest.Register(registry, kyuubitest.Space{Level: "USER", User: fmt.Sprintf("look-%d", i), Subdomain: "default"}, e.Reference, e.Application, e.Addresses[0]+":1"); err != nil {
+			b.Fatal(err)
+		}
+		engines = append(engines, e)
+	}
+	k := exactly(b, "", "")
+	b.ReportAllocs()
+	for b.Loop() {
+		if found, err := k.Look(b.Context(), engines); err != nil || len(found[many-1]) != 1 {
+			b.Fatal(err)
 		}
 	}
 }
@@ -97,7 +119,7 @@ func TestDigest(t *testing.T) {
 	if err := conn.AddAuth("digest", []byte("kyuubi:secret")); err != nil {
 		t.Fatal(err)
 	}
-	e := gateway.Engine{Reference: "d", Application: "spark-d", Addresses: []string{"10.9.2.1"}, User: "alice"}
+	e := gateway.Engine{Reference: "d", Application: "spark-d", Addresses: []string{"10.9.2.1"}}
 	path := ""
 	for _, step := range []string{"chroot", "kyuubi_1.12.0_USER_SPARK_SQL", "alice", "default"} {
 		path += "/" + step
@@ -120,7 +142,7 @@ func TestDigest(t *testing.T) {
 			t.Errorf("%q: %q, %v", text, found, err)
 		}
 		if want == "" {
-			if _, err := k.Deregister(t.Context(), &gateway.Release{Engine: e, Found: found}); err != nil {
+			if err := k.Deregister(t.Context(), &gateway.Release{Engine: e, Found: found}); err != nil {
 				t.Error(err)
 			}
 		}

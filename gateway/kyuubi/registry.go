@@ -22,16 +22,16 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// A tree is what the exact way needs of ZooKeeper. Both methods give [zk.ErrNoNode]
-// where there is none.
+// A tree is what is needed of ZooKeeper. Both methods give [zk.ErrNoNode] where
+// there is none.
 type tree interface {
 	Children(path string) ([]string, error)
 	Delete(path string) error
 	Close()
 }
 
-// exact deregisters in ZooKeeper.
-type exact struct {
+// registry is where engines are registered, in ZooKeeper.
+type registry struct {
 	config ZooKeeper
 	spaces *regexp.Regexp
 	dial   func(context.Context) (tree, error)
@@ -41,8 +41,8 @@ type exact struct {
 	overruns atomic.Int32 // reads in a row that took too long
 }
 
-func newExact(c ZooKeeper) *exact {
-	x := &exact{config: c, lookup: net.DefaultResolver.LookupHost}
+func newRegistry(c ZooKeeper) *registry {
+	x := &registry{config: c, lookup: net.DefaultResolver.LookupHost}
 	x.spaces = regexp.MustCompile(`^` + regexp.QuoteMeta(c.Namespace) + `_[^_]+_(CONNECTION|USER|GROUP|SERVER|SERVER_LOCAL)_` + engineType + `$`)
 	x.dial = x.connect
 	return x
@@ -51,7 +51,7 @@ func newExact(c ZooKeeper) *exact {
 // registrations of an engine. The whole tree is read: neither what a pod says of
 // its user nor its ConfigMap is believed, and who else claims its application
 // must be known.
-func (x *exact) registrations(ctx context.Context, e gateway.Engine) (found []gateway.Registration, err error) {
+func (x *registry) registrations(ctx context.Context, e gateway.Engine) (found []gateway.Registration, err error) {
 	nodes, err := x.read(ctx)
 	for _, node := range nodes {
 		if attributesOf(path.Base(node)).registers(e) {
@@ -65,9 +65,39 @@ func (x *exact) registrations(ctx context.Context, e gateway.Engine) (found []ga
 	return found, rivals(nodes, e)
 }
 
+// look at the registrations of many engines. A read of its own: a death waits for
+// no look, and a look that takes too long refuses no death.
+func (x *registry) look(ctx context.Context, engines []gateway.Engine) (found [][]gateway.Registration, err error) {
+	var nodes []string
+	err = x.with(ctx, func(ctx context.Context, t tree) (err error) {
+		nodes, err = x.engines(ctx, t, lookingReads)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	known := map[string][]int{}
+	for i, e := range engines {
+		known[e.Reference] = append(known[e.Reference], i)
+	}
+	found = make([][]gateway.Registration, len(engines))
+	for _, node := range nodes {
+		a := attributesOf(path.Base(node))
+		for _, i := range known[a["refId"]] {
+			if a.registers(engines[i]) {
+				found[i] = append(found[i], gateway.Registration(node))
+			}
+		}
+	}
+	for _, one := range found {
+		slices.Sort(one)
+	}
+	return found, nil
+}
+
 // noRivals says that no other engine claims the application: sessions name their
 // engine by it alone, and whoever submits a driver can choose it.
-func (x *exact) noRivals(ctx context.Context, e gateway.Engine) error {
+func (x *registry) noRivals(ctx context.Context, e gateway.Engine) error {
 	nodes, err := x.read(ctx)
 	if err != nil {
 		return err
@@ -89,7 +119,7 @@ func rivals(nodes []string, e gateway.Engine) error {
 
 // place of a registration: the level and user of its space. ok is false for what
 // is none of the engine's below our root.
-func (x *exact) place(r gateway.Registration, e gateway.Engine) (level, user string, ok bool) {
+func (x *registry) place(r gateway.Registration, e gateway.Engine) (level, user string, ok bool) {
 	below, ok := strings.CutPrefix(string(r), strings.TrimSuffix(x.config.Root, "/")+"/")
 	steps := strings.Split(below, "/")
 	if !ok || len(steps) != 4 || path.Clean(string(r)) != string(r) || !attributesOf(steps[3]).registers(e) {
@@ -102,7 +132,7 @@ func (x *exact) place(r gateway.Registration, e gateway.Engine) (level, user str
 	return space[1], steps[1], true
 }
 
-func (x *exact) deregister(ctx context.Context, r *gateway.Release) error {
+func (x *registry) deregister(ctx context.Context, r *gateway.Release) error {
 	for _, found := range r.Found {
 		if _, _, ok := x.place(found, r.Engine); !ok {
 			return gateway.ErrForeign
@@ -124,15 +154,16 @@ func (x *exact) deregister(ctx context.Context, r *gateway.Release) error {
 
 const (
 	parallelReads = 16
+	lookingReads  = 4 // of a look, which nobody waits for
 	maxOverruns   = 3
 )
 
 // read the paths of all engines.
-func (x *exact) read(ctx context.Context) ([]string, error) {
+func (x *registry) read(ctx context.Context) ([]string, error) {
 	nodes, err, _ := x.reads.Do("", func() (any, error) {
 		var nodes []string
 		err := x.with(context.WithoutCancel(ctx), func(ctx context.Context, t tree) (err error) {
-			nodes, err = x.engines(ctx, t)
+			nodes, err = x.engines(ctx, t, parallelReads)
 			if err == nil || ctx.Err() == nil {
 				x.overruns.Store(0)
 			} else if x.overruns.Add(1) >= maxOverruns {
@@ -150,7 +181,7 @@ func (x *exact) read(ctx context.Context) ([]string, error) {
 
 // engines of all spaces. They come and go while it reads: what is not there any
 // more holds no engine.
-func (x *exact) engines(ctx context.Context, t tree) (found []string, err error) {
+func (x *registry) engines(ctx context.Context, t tree, parallel int) (found []string, err error) {
 	children, err := t.Children(x.config.Root)
 	if errors.Is(err, zk.ErrNoNode) {
 		return nil, x.wrongPath(fmt.Errorf("ZooKeeper has no node %s", x.config.Root))
@@ -166,14 +197,14 @@ func (x *exact) engines(ctx context.Context, t tree) (found []string, err error)
 		found = append(found, path.Join(x.config.Root, space))
 	}
 	for range 3 { // users, subdomains, engines
-		if found, err = childrenOf(ctx, t, found); err != nil {
+		if found, err = childrenOf(ctx, t, found, parallel); err != nil {
 			return nil, err
 		}
 	}
 	return found, nil
 }
 
-func (x *exact) wrongPath(err error) error {
+func (x *registry) wrongPath(err error) error {
 	return &gateway.Refusal{
 		Reason: gateway.WrongPath, Err: err,
 		Remedy: "Set zookeeper.root to the path behind the servers in Kyuubi's kyuubi.ha.addresses, and zookeeper.namespace to kyuubi.ha.namespace.",
@@ -181,10 +212,10 @@ func (x *exact) wrongPath(err error) error {
 }
 
 // childrenOf all parents, those that are there.
-func childrenOf(ctx context.Context, t tree, parents []string) (found []string, err error) {
+func childrenOf(ctx context.Context, t tree, parents []string, parallel int) (found []string, err error) {
 	var lock sync.Mutex
 	reads, reading := errgroup.WithContext(ctx)
-	reads.SetLimit(parallelReads)
+	reads.SetLimit(parallel)
 	for _, parent := range parents {
 		reads.Go(func() error {
 			if err := reading.Err(); err != nil { // no partial answer is taken for a whole one
@@ -208,7 +239,7 @@ func childrenOf(ctx context.Context, t tree, parents []string) (found []string, 
 
 // with a connection of its own, which ends with the time limit: deaths are rare,
 // and a connection that is kept may be the one that hangs.
-func (x *exact) with(ctx context.Context, use func(context.Context, tree) error) error {
+func (x *registry) with(ctx context.Context, use func(context.Context, tree) error) error {
 	ctx, cancel := context.WithTimeout(ctx, seconds(x.config.TimeoutSeconds))
 	defer cancel()
 	t, err := x.dial(ctx)
@@ -227,7 +258,7 @@ func (x *exact) with(ctx context.Context, use func(context.Context, tree) error)
 	case errors.Is(err, zk.ErrAuthFailed):
 		return &gateway.Refusal{
 			Reason: gateway.CredentialsRefused, Err: fmt.Errorf("ZooKeeper: %w", err),
-			Remedy: `ZooKeeper does not take digest authentication as it is configured; where it wants Kerberos, choose way: rest.`,
+			Remedy: "ZooKeeper does not take digest authentication as it is configured; one that wants Kerberos cannot be served.",
 		}
 	case ctx.Err() != nil:
 		return fmt.Errorf("ZooKeeper did not answer within %s: %w", seconds(x.config.TimeoutSeconds), err)
@@ -238,7 +269,7 @@ func (x *exact) with(ctx context.Context, use func(context.Context, tree) error)
 // maxNames bounds the list of one node's children; Java's own client takes 1 MiB.
 const maxNames = 16 << 20
 
-func (x *exact) connect(ctx context.Context) (tree, error) {
+func (x *registry) connect(ctx context.Context) (tree, error) {
 	digest, err := readSecret(x.config.DigestFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading zookeeper.digestFile: %w", err)
@@ -277,7 +308,7 @@ func (x *exact) connect(ctx context.Context) (tree, error) {
 
 // addresses of the servers whose names are known now. The client itself fails at
 // the first name that is not, such as that of a server that is being replaced.
-func (x *exact) addresses(ctx context.Context) (known []string, err error) {
+func (x *registry) addresses(ctx context.Context) (known []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, seconds(x.config.TimeoutSeconds)/2)
 	defer cancel()
 	var (

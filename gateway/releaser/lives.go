@@ -1,0 +1,245 @@
+package releaser
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// life of an engine: what was seen of it while it ran, which is the proof where
+// nothing is left after its death.
+type life struct {
+	engine  gateway.Engine
+	runs    bool                   // by the pod's status, as it was seen last
+	seen    bool                   // by this process's watch; else only the journal knows it
+	found   []gateway.Registration // at the last look that found any
+	missed  int                    // looks since then
+	written bool                   // to the journal
+	over    bool                   // what is written is to be removed
+}
+
+// Pauses between two looks at the lives. A look takes a small share of the time,
+// however long it takes.
+const (
+	firstLook = time.Second // after the start, when the list of pods has come
+	lookPause = 10 * time.Second
+	lookShare = 10
+)
+
+// vanished is after how many looks in a row without its registration an engine
+// that runs is written down. One is missed by each that is about to end.
+const vanished = 2
+
+// note what a look needs to know of a pod. It is called with the lock.
+func (l *loop) note(k key, driver spark.Pod, e gateway.Engine, over bool) {
+	known := l.lives[k]
+	switch {
+	case over:
+		l.end(k)
+	case runs(driver) && len(e.Addresses) > 0:
+		if known == nil || !sameEngine(known.engine, e) { // proof is of these keys and this address
+			known = &life{engine: e, written: known != nil && known.written}
+			l.lives[k] = known
+		}
+		known.runs, known.seen, known.over = true, true, false
+	case known != nil:
+		known.runs, known.seen = false, true
+	}
+}
+
+// end a life: nobody asks for it any more. It is called with the lock.
+func (l *loop) end(k key) {
+	switch known := l.lives[k]; {
+	case known == nil:
+	case known.written:
+		known.over, known.runs, known.seen = true, false, true // the next look removes it
+	default:
+		delete(l.lives, k)
+	}
+}
+
+func sameEngine(a, b gateway.Engine) bool {
+	return a.Reference == b.Reference && a.Application == b.Application && a.Namespace == b.Namespace && slices.Equal(a.Addresses, b.Addresses)
+}
+
+// lived is what was seen of an engine while it ran.
+func (l *loop) lived(k key, e gateway.Engine) []gateway.Registration {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	if known := l.lives[k]; known != nil && sameEngine(known.engine, e) {
+		return known.found
+	}
+	return nil
+}
+
+// watchLives looks again and again, one look at a time.
+func (l *loop) watchLives(ctx context.Context) {
+	failed := false
+	for pause := firstLook; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		begun := time.Now()
+		err := l.lookAtLives(ctx)
+		switch took := time.Since(begun); {
+		case ctx.Err() != nil:
+		case err != nil && !failed:
+			l.log.Warn("the registrations of engines that run cannot be read; what expires meanwhile leaves no proof", "error", err)
+		case err == nil && failed:
+			l.log.Info("the registrations of engines that run can be read again", "took", took)
+		}
+		failed = err != nil
+		pause = max(lookPause, lookShare*time.Since(begun))
+	}
+}
+
+// lookAtLives reads the registrations of all engines that run, if any does, and
+// keeps the journal: a life is written there when its registration is gone and
+// its engine still runs, for then its death may come much later.
+func (l *loop) lookAtLives(ctx context.Context) error {
+	keys, engines := l.running()
+	if len(keys) > 0 {
+		begun := time.Now()
+		found, err := l.gateway.Look(ctx, engines)
+		if err != nil {
+			return err
+		}
+		l.saw(keys, engines, found)
+		if !l.looked {
+			l.looked = true
+			registered := slices.DeleteFunc(found, func(f []gateway.Registration) bool { return len(f) == 0 })
+			l.log.Info("engines that run are looked at from now on", "engines", len(keys), "registered", len(registered), "took", time.Since(begun))
+		}
+	}
+	for _, k := range l.unseen() {
+		if err := l.askFor(ctx, k); err != nil {
+			return err
+		}
+	}
+	return l.writeLives(ctx)
+}
+
+func (l *loop) running() (keys []key, engines []gateway.Engine) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	for k, known := range l.lives {
+		if known.runs {
+			keys, engines = append(keys, k), append(engines, known.engine)
+		}
+	}
+	return keys, engines
+}
+
+func (l *loop) saw(keys []key, engines []gateway.Engine, found [][]gateway.Registration) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	for i, k := range keys {
+		known := l.lives[k]
+		switch {
+		case known == nil || !sameEngine(known.engine, engines[i]):
+		case len(found[i]) == 0:
+			known.missed++
+		case gateway.Bounded(found[i]):
+			known.found, known.missed = found[i], 0
+		}
+	}
+}
+
+// unseen lives are those that only the journal knows.
+func (l *loop) unseen() (keys []key) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	for k, known := range l.lives {
+		if !known.seen {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// askFor a pod that the watch has not shown: it may be gone, and how it ended
+// cannot be shown any more.
+func (l *loop) askFor(ctx context.Context, k key) error {
+	pod := &corev1.Pod{}
+	err := l.api.Get(ctx, k.NamespacedName, pod)
+	if apierrors.IsNotFound(err) || err == nil && pod.UID != k.UID {
+		l.lock.Lock()
+		defer l.lock.Unlock()
+		if l.deaths[k] == nil {
+			l.end(k)
+		}
+		return nil
+	}
+	return err
+}
+
+// writeLives down whose registration has vanished, and remove what is over or
+// registered again.
+func (l *loop) writeLives(ctx context.Context) error {
+	write, remove := l.changedLives()
+	for k, r := range write {
+		if err := l.journal.writeLife(ctx, k.UID, r); err != nil {
+			return err
+		}
+		l.log.Warn("an engine runs and is not registered any more: frozen, or about to end", "pod", k.NamespacedName, "uid", k.UID)
+		l.lock.Lock()
+		if known := l.lives[k]; known != nil {
+			known.written = true
+		} else { // it ended meanwhile
+			l.lives[k] = &life{engine: r.Engine, seen: true, written: true, over: true}
+		}
+		l.lock.Unlock()
+	}
+	for _, k := range remove {
+		if err := l.journal.removeLife(ctx, k.UID); err != nil {
+			return err
+		}
+		l.lock.Lock()
+		switch known := l.lives[k]; {
+		case known == nil:
+		case known.over:
+			delete(l.lives, k)
+		default:
+			known.written = false
+		}
+		l.lock.Unlock()
+	}
+	return nil
+}
+
+func (l *loop) changedLives() (write map[key]*gateway.Release, remove []key) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	write = map[key]*gateway.Release{}
+	for k, known := range l.lives {
+		switch gone := len(known.found) > 0 && known.missed >= vanished; {
+		case known.written && (known.over || known.runs && known.missed == 0):
+			remove = append(remove, k)
+		case !known.written && known.runs && gone:
+			write[k] = &gateway.Release{Driver: k.NamespacedName, UID: k.UID, Engine: known.engine, Lived: known.found, Pending: gateway.Steps}
+		}
+	}
+	return write, remove
+}
+
+// restore a life that an earlier process has written down. It is called with the lock.
+func (l *loop) restore(r *gateway.Release) {
+	k := key{NamespacedName: types.NamespacedName(r.Driver), UID: r.UID}
+	if known := l.lives[k]; known != nil {
+		known.written = true
+		if sameEngine(known.engine, r.Engine) && len(known.found) == 0 {
+			known.found, known.missed = r.Lived, vanished
+		}
+		return
+	}
+	l.lives[k] = &life{engine: r.Engine, found: r.Lived, missed: vanished, written: true}
+}

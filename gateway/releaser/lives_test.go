@@ -1,0 +1,279 @@
+package releaser
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spark-vitals/spark-vitals/gateway"
+)
+
+// running is the same pod while it ran, without a record.
+func running(pod *corev1.Pod) *corev1.Pod {
+	pod = pod.DeepCopy()
+	pod.Annotations = nil
+	pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	return pod
+}
+
+// look at the lives, as is done each ten seconds.
+func (w *world) look() {
+	w.t.Helper()
+	if err := w.loop.lookAtLives(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// expire the registration of a pod after it was seen.
+func (w *world) expire(pod *corev1.Pod) {
+	w.t.Helper()
+	w.see(running(pod), false)
+	w.look()
+	w.gateway.set(func() { w.gateway.registered = false })
+	w.look()
+	w.look()
+}
+
+func sigterm(pod *corev1.Pod) {
+	pod.Annotations = nil
+	pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = new(metav1.Now()), new(int64(30))
+	pod.Finalizers = []string{"for/test"} // else a fake API server takes no such pod
+	pod.Status.ContainerStatuses[0].State.Terminated.ExitCode = 143
+}
+
+// An engine that was registered while it ran and is not any more when it has died
+// is released with the proof of its life: its sessions are closed.
+func TestExpired(t *testing.T) {
+	for name, c := range map[string]struct {
+		ends func(*corev1.Pod)
+		gone bool
+	}{
+		"frozen, and killed":        {},
+		"deleted, ended by SIGTERM": {ends: sigterm},
+		"the same, and gone":        {ends: sigterm, gone: true},
+		"evicted, with its record":  {ends: func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State.Terminated.ExitCode = 143 }},
+		"the node tells of it later": {ends: func(p *corev1.Pod) {
+			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.Time{}
+			p.Status.Conditions = []corev1.PodCondition{{LastTransitionTime: metav1.Now()}}
+		}},
+	} {
+		for _, restarts := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				pod := dead()
+				if c.ends != nil {
+					c.ends(pod)
+				}
+				w := newWorld(t)
+				if !c.gone {
+					w = newWorld(t, pod)
+				}
+				w.expire(pod)
+				if restarts {
+					w.restart()
+					w.loop.restoreFrom(t, w)
+				}
+				w.see(pod, c.gone)
+				w.work(0)
+				if !slices.Equal(w.gateway.order, []string{"sessions"}) || !c.gone && !strings.Contains(w.mark(pod), `"expired","sessions":3`) {
+					t.Errorf("restarts: %t: %v, %s", restarts, w.gateway.order, w.mark(pod))
+				}
+				if text := w.eventTexts(); !strings.Contains(text, "had expired before it ended") {
+					t.Error(text)
+				}
+				w.look()
+				if len(w.journal()) > 0 || len(w.loop.lives) > 0 {
+					t.Error(w.journal(), w.loop.lives)
+				}
+			})
+		}
+	}
+}
+
+// restoreFrom the journal, without the loops that resume starts.
+func (l *loop) restoreFrom(t *testing.T, w *world) {
+	t.Helper()
+	_, lives, err := l.journal.read(t.Context(), l.namespaces, l.log)
+	if err != nil || len(lives) != 1 {
+		t.Fatalf("%d lives, %v: %v", len(lives), err, w.journal())
+	}
+	for _, r := range lives {
+		l.restore(r)
+	}
+}
+
+// What was not seen under the keys and the address of the pod while it ran is no
+// proof.
+func TestNoProofFromLife(t *testing.T) {
+	for name, change := range map[string]func(*world, *corev1.Pod){
+		"never looked at": func(w *world, pod *corev1.Pod) { w.see(running(pod), false) },
+		"looked at when it had died": func(w *world, pod *corev1.Pod) {
+			w.gateway.set(func() { w.gateway.registered = false })
+			w.see(running(pod), false)
+			w.see(pod, false)
+			w.gateway.set(func() { w.gateway.registered = true })
+			w.look()
+		},
+		"of another tag": func(w *world, pod *corev1.Pod) {
+			was := running(pod)
+			was.Labels[tagLabel] = "another"
+			w.see(was, false)
+			w.look()
+		},
+		"of another address": func(w *world, pod *corev1.Pod) {
+			was := running(pod)
+			was.Status.PodIPs = []corev1.PodIP{{IP: "10.9.9.9"}}
+			w.see(was, false)
+			w.look()
+		},
+		"of another pod of its name": func(w *world, pod *corev1.Pod) {
+			was := running(pod)
+			was.UID = "another"
+			w.see(was, false)
+			w.look()
+		},
+		"of a pod that shares its node's address": func(w *world, pod *corev1.Pod) {
+			was := running(pod)
+			was.Spec.HostNetwork = true
+			w.see(was, false)
+			w.look()
+		},
+		"of another tag when the look began": func(w *world, pod *corev1.Pod) {
+			was := running(pod)
+			was.Labels[tagLabel] = "another"
+			w.see(was, false)
+			keys, engines := w.loop.running()
+			w.see(running(pod), false)
+			w.loop.saw(keys, engines, [][]gateway.Registration{{"node"}})
+		},
+		"too many": func(w *world, pod *corev1.Pod) {
+			w.see(running(pod), false)
+			keys, engines := w.loop.running()
+			w.loop.saw(keys, engines, [][]gateway.Registration{make([]gateway.Registration, 17)})
+		},
+		"too long": func(w *world, pod *corev1.Pod) {
+			w.see(running(pod), false)
+			keys, engines := w.loop.running()
+			w.loop.saw(keys, engines, [][]gateway.Registration{{gateway.Registration(strings.Repeat("x", 5<<10))}})
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			pod := dead()
+			w := newWorld(t, pod)
+			change(w, pod)
+			w.gateway.set(func() { w.gateway.registered = false })
+			w.see(pod, false)
+			w.work(time.Minute)
+			if len(w.gateway.order) > 0 || !strings.Contains(w.mark(pod), "not-registered") {
+				t.Errorf("%s: %v, %s", name, w.gateway.order, w.mark(pod))
+			}
+		})
+	}
+}
+
+// A pod that is given another tag has another proof.
+func TestRelabelledWhileItRan(t *testing.T) {
+	pod := dead()
+	was := running(pod)
+	was.Labels[tagLabel] = "another"
+	w := newWorld(t, pod)
+	w.see(was, false)
+	w.expire(pod)
+	w.see(pod, false)
+	w.work(0)
+	if !slices.Equal(w.gateway.order, []string{"sessions"}) {
+		t.Error(w.gateway.order)
+	}
+}
+
+// An engine that runs and is not registered is written down at the second look;
+// the entry goes when it is registered again, or ends without a death that can be
+// shown, also while no releaser runs.
+func TestFrozenIsWrittenDown(t *testing.T) {
+	for name, c := range map[string]struct {
+		then func(*world, *corev1.Pod)
+		left int
+	}{
+		"still frozen":     {func(*world, *corev1.Pod) {}, 1},
+		"registered again": {func(w *world, _ *corev1.Pod) { w.gateway.registered = true }, 0},
+		"gone, running":    {func(w *world, pod *corev1.Pod) { w.see(pod, true) }, 0},
+		"ended well": {func(w *world, pod *corev1.Pod) {
+			pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+			w.see(pod, false)
+		}, 0},
+		"relabelled": {func(w *world, pod *corev1.Pod) { pod.Labels[tagLabel] = ""; w.see(pod, false) }, 0},
+		"gone while no releaser runs": {func(w *world, pod *corev1.Pod) {
+			if err := w.api.Delete(w.t.Context(), pod); err != nil {
+				w.t.Fatal(err)
+			}
+			w.restart()
+			w.loop.restoreFrom(w.t, w)
+		}, 0},
+		"no releaser runs for a while": {func(w *world, _ *corev1.Pod) {
+			w.restart()
+			w.loop.restoreFrom(w.t, w)
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := running(dead())
+			w := newWorld(t, pod)
+			w.see(pod, false)
+			w.look()
+			w.gateway.registered = false
+			w.look()
+			if len(w.journal()) > 0 {
+				t.Error("written down by the first look without it")
+			}
+			w.look()
+			w.look()
+			if len(w.journal()) != 1 || w.journal()[string(pod.UID)+ofLife] == "" {
+				t.Error(w.journal())
+			}
+			c.then(w, pod)
+			w.look()
+			w.look()
+			if len(w.journal()) != c.left || len(w.gateway.calls) > 0 {
+				t.Error(w.journal(), w.gateway.calls)
+			}
+		})
+	}
+}
+
+// Looks take a small share of the time and are one at a time; without an engine
+// that runs nothing is read, and a look that fails keeps no death waiting.
+func TestLooks(t *testing.T) {
+	for name, c := range map[string]struct {
+		pod   *corev1.Pod
+		takes time.Duration
+		away  error
+		looks int // in ten minutes
+	}{
+		"quick":       {pod: running(dead()), takes: 100 * time.Millisecond, looks: 60},
+		"slow":        {pod: running(dead()), takes: 4 * time.Second, looks: 14},
+		"away":        {pod: running(dead()), away: errors.New("away"), looks: 60},
+		"none runs":   {pod: dead()},
+		"no pod":      {},
+		"another pod": {pod: func() *corev1.Pod { p := running(dead()); p.Labels[tagLabel] = ""; return p }()},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.gateway.takes, w.gateway.away = c.takes, c.away
+			if c.pod != nil {
+				w.see(c.pod, false)
+			}
+			w.added = nil
+			w.resume()
+			time.Sleep(10 * time.Minute)
+			w.gateway.set(func() {
+				if w.gateway.looks != c.looks {
+					t.Errorf("%s: %d looks", name, w.gateway.looks)
+				}
+			})
+		})
+	}
+}
