@@ -27,6 +27,9 @@ type Cluster struct {
 	ip string // of this machine, where pods reach the API server
 }
 
+// IP of the node, which pods reach.
+func (c *Cluster) IP() string { return c.ip }
+
 // The components in the order in which they are started.
 var components = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "coredns", "kube-proxy", "kubelet"}
 
@@ -37,17 +40,20 @@ const NodeName = "node-1"
 // its node is ready. It needs root and Debian's containerd, runc, iptables and
 // containernetworking-plugins.
 func Up(ctx context.Context, dir string, progress io.Writer) (*Cluster, error) {
+	ip, err := machineIP()
+	if err != nil {
+		return nil, err
+	}
 	if c, err := find(ctx, dir); c != nil || err != nil {
+		if c != nil {
+			c.ip = ip
+		}
 		return c, err
 	}
 	if err := Down(ctx, dir); err != nil {
 		return nil, fmt.Errorf("clearing away an earlier cluster: %w", err)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	ip, err := machineIP()
-	if err != nil {
 		return nil, err
 	}
 	c := &Cluster{ControlPlane: ControlPlane{Dir: dir, detached: true}, ip: ip}

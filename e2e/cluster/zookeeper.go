@@ -14,7 +14,7 @@ import (
 
 // ZooKeeper is a running ZooKeeper server, Debian's.
 type ZooKeeper struct {
-	Address string // "127.0.0.1:port"
+	Address string // "host:port"
 	dir     string
 	process *process
 }
@@ -26,10 +26,10 @@ const (
 
 var zooKeeperPackages = map[string]string{zooKeeperJar: "zookeeper", java: "openjdk-17-jre-headless"}
 
-// StartZooKeeper starts a server of one node in a folder, on a free port of
-// loopback, and waits until it answers; it installs ZooKeeper if need be. It ends
+// StartZooKeeper starts a server of one node in a folder, on a free port of an
+// address of this machine, and waits until it answers; it installs ZooKeeper if need be. It ends
 // with this process. A session that a client asks for lasts from 0.4 to 60 s.
-func StartZooKeeper(ctx context.Context, dir string, progress io.Writer) (*ZooKeeper, error) {
+func StartZooKeeper(ctx context.Context, host, dir string, progress io.Writer) (*ZooKeeper, error) {
 	if err := InstallPackages(ctx, progress, zooKeeperPackages); err != nil {
 		return nil, fmt.Errorf("starting ZooKeeper: %w", err)
 	}
@@ -37,8 +37,8 @@ func StartZooKeeper(ctx context.Context, dir string, progress io.Writer) (*ZooKe
 	if err != nil {
 		return nil, err
 	}
-	z := &ZooKeeper{Address: fmt.Sprintf("127.0.0.1:%d", ports[0]), dir: dir}
-	config := fmt.Sprintf("tickTime=200\nmaxSessionTimeout=60000\ndataDir=%s\nclientPortAddress=127.0.0.1\nclientPort=%d\nadmin.enableServer=false\n", filepath.Join(dir, "zookeeper"), ports[0])
+	z := &ZooKeeper{Address: fmt.Sprintf("%s:%d", host, ports[0]), dir: dir}
+	config := fmt.Sprintf("tickTime=200\nmaxSessionTimeout=60000\ndataDir=%s\nclientPortAddress=%s\nclientPort=%d\nadmin.enableServer=false\n", filepath.Join(dir, "zookeeper"), host, ports[0])
 	if err := os.WriteFile(filepath.Join(dir, "zoo.cfg"), []byte(config), 0o600); err != nil {
 		return nil, err
 	}

@@ -110,6 +110,9 @@ func newLab(progress io.Writer) (l *Lab, dir string, err error) {
 // reach the processes of its pods.
 func (l *Lab) HostAccess() bool { return l.own != nil }
 
+// HostIP is an address of this machine that pods reach.
+func (l *Lab) HostIP() string { return l.own.IP() }
+
 // Running tells whether the cluster is up.
 func Running(ctx context.Context) bool {
 	dir, err := Dir()

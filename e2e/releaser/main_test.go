@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	ctx := context.Background()
 	err := cluster.WithControlPlane(ctx, os.Stderr, func(c *cluster.ControlPlane) (err error) {
 		controlPlane, api = c, c.Client
-		if zookeeper, err = cluster.StartZooKeeper(ctx, c.Dir, os.Stderr); err != nil {
+		if zookeeper, err = cluster.StartZooKeeper(ctx, "127.0.0.1", c.Dir, os.Stderr); err != nil {
 			return err
 		}
 		defer func() { zookeeper.Stop() }()

@@ -30,16 +30,21 @@ import (
 type release struct {
 	story
 	dies func(*testing.T, *run)
-	// control: nobody releases it.
-	control bool
+	mark gateway.Outcome // of the release; "" where nobody releases it
 }
 
 const engineTag = "0d2c7e5a-9a3b-4d57-8c41-6f0e8a1b2c3d"
 
-// engine that takes more memory than it may after some seconds.
+// space of the engine.
+var space = kyuubitest.Space{Level: "USER", User: "alice", Subdomain: "default"}
+
+// engine that takes more memory than it may after some seconds. It asks ZooKeeper
+// to keep its session for expiry, as Kyuubi's engines do, unless more says otherwise.
 func engine(seconds string, more map[string]string) app {
 	c := conf(
 		"spark.kubernetes.driver.label.kyuubi-unique-tag", engineTag,
+		"spark.kyuubi.ha.engine.ref.id", engineTag,
+		"spark.kyuubi.ha.namespace", space.Path(),
 		"spark.driver.defaultJavaOptions", "-XX:MaxDirectMemorySize=4g")
 	for key, value := range more {
 		c[key] = value
@@ -47,13 +52,29 @@ func engine(seconds string, more map[string]string) app {
 	return app{class: "org.apache.kyuubi.engine.spark.SparkSQLEngine", args: []string{seconds}, variant: image.Engine, conf: c, driver: shortGrace}
 }
 
+// hasty is a session that ends before the liveness probe gives up, as Kyuubi's do
+// with the default probes.
+var hasty = conf("spark.kyuubi.ha.zookeeper.session.timeout", "4000")
+
 var releaseStories = []release{
-	{story: story{name: "release-oom", why: "the kernel ends an engine: its node and its sessions go at once, a fresh engine stays", app: engine("40", nil), ci: newest, host: true}},
 	{
-		story: story{name: "release-hung", why: "the same of an engine that its liveness probe ends", app: engine("600", fast(nil)), host: true},
-		dies:  func(t *testing.T, r *run) { freeze(t, r.driverPod(t)) },
+		story: story{name: "release-oom", why: "the kernel ends an engine: its node goes at once, its sessions when their clients could read the error; a fresh engine stays", app: engine("40", nil), ci: newest, host: true},
+		mark:  gateway.Deregistered,
 	},
-	{story: story{name: "no-release", why: "the control: the node goes when its session expires, the sessions never", app: engine("40", nil), host: true}, control: true},
+	{
+		story: story{name: "release-hung", why: "an engine hangs, ZooKeeper lets its session go, and its liveness probe ends it: its sessions are closed by the proof from its life", app: engine("600", fast(hasty)), host: true},
+		dies:  func(t *testing.T, r *run) { freeze(t, r.driverPod(t)) }, mark: gateway.Expired,
+	},
+	{
+		story: story{name: "release-term", why: "the same of an engine that gets SIGTERM and takes its node away itself", app: engine("600", nil), host: true},
+		dies: func(t *testing.T, r *run) {
+			if err := signalJVM(r.driverPod(t), syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		},
+		mark: gateway.Expired,
+	},
+	{story: story{name: "no-release", why: "the control: the node goes when its session expires, the sessions never", app: engine("40", nil), host: true}},
 }
 
 func TestRelease(t *testing.T) {
@@ -62,59 +83,67 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-const expiry = time.Minute // of an engine's session with ZooKeeper; Kyuubi's default
+const (
+	expiry = time.Minute     // of an engine's session with ZooKeeper; Kyuubi's default
+	kept   = 5 * time.Second // sessions of a dead engine
+)
 
 func (s release) tell(t *testing.T, version string) {
-	zookeeper, err := cluster.StartZooKeeper(t.Context(), t.TempDir(), os.Stdout)
+	zookeeper, err := cluster.StartZooKeeper(t.Context(), theLab.HostIP(), t.TempDir(), os.Stdout)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer zookeeper.Stop()
-	dead, fresh := connect(t, zookeeper), connect(t, zookeeper)
+	tree := connect(t, zookeeper)
 	var urls []string
 	var servers []*kyuubitest.Server
 	for range 2 {
-		server := &kyuubitest.Server{Registry: fresh.registry}
+		server := &kyuubitest.Server{Registry: tree}
 		served := httptest.NewServer(server)
 		defer served.Close()
 		servers, urls = append(servers, server), append(urls, served.URL)
 	}
 
+	s.app.conf = maps.Clone(s.app.conf)
+	s.app.conf["spark.kyuubi.ha.addresses"] = zookeeper.Address
 	r := submit(t, s.name, version, s.app, true)
 	r.untilLog(t, "CONTEXT")
-	pod := r.driverPod(t)
-	own := pod.Labels[spark.ApplicationLabel]
-	space := kyuubitest.Space{Level: "USER", User: "alice", Subdomain: "default"}
-	node := dead.register(t, space, engineTag, own, pod.Status.PodIP+":44057")
-	freshNode := fresh.register(t, space, strings.Replace(engineTag, "0d", "1d", 1), "spark-fresh", "10.9.9.9:40000")
-	var early []string // sessions that were closed while the node was there
+	own := r.driverPod(t).Labels[spark.ApplicationLabel]
+	freshNode, err := kyuubitest.Register(tree, space, strings.Replace(engineTag, "0d", "1d", 1), "spark-fresh", "10.9.9.9:40000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// registered tells whether an application's node is there.
+	registered := func(application string) (yes bool) {
+		poll(t, "ZooKeeper answers", func() error {
+			nodes, err := tree.Children(space.Path())
+			yes = slices.ContainsFunc(nodes, func(node string) bool { return strings.Contains(node, "kyuubi.engine.id="+application+";") })
+			return err
+		})
+		return yes
+	}
+	if !registered(own) {
+		t.Fatal("the engine has not registered")
+	}
+	var early atomic.Int32 // sessions that were closed while the node was there
 	for i, server := range servers {
 		server.Open(kyuubitest.Session{Identifier: fmt.Sprintf("%d%s", i, engineTag[1:]), User: "alice", SessionType: "INTERACTIVE", EngineID: own})
 		server.Open(kyuubitest.Session{Identifier: fmt.Sprintf("%d%s", i+2, engineTag[1:]), User: "alice", SessionType: "INTERACTIVE", EngineID: "spark-fresh"})
 		server.Fail(func(w http.ResponseWriter, request *http.Request) http.ResponseWriter {
-			if request.Method == http.MethodDelete && fresh.has(t, node) {
-				early = append(early, request.URL.Path)
+			if request.Method == http.MethodDelete && registered(own) {
+				early.Add(1)
 			}
 			return w
 		})
 	}
-	if !s.control {
-		stop, err := theLab.StartReleaser(t.Context(), fmt.Sprintf("namespaces: [%s]\nzookeeper: {servers: [%q]}\nservers: {urls: [%q, %q]}\n", r.Namespace, zookeeper.Address, urls[0], urls[1]), r.Namespace)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := stop(); err != nil {
-				t.Log(err)
-			}
-		}()
+	if s.mark != "" {
+		s.startReleaser(t, r, zookeeper, urls)
 	}
 	if s.dies != nil {
 		s.dies(t, r)
 	}
 	r.until(t, "the engine is dead", func(h *lab.History) bool { return h.Driver().Terminated() != nil })
 	reported := time.Now()
-	dead.cut() // as the kernel does, when a process ends without a word to ZooKeeper
 	for _, server := range servers {
 		server.Engine(own, kyuubitest.Dead)
 	}
@@ -130,13 +159,13 @@ func (s release) tell(t *testing.T, version string) {
 		return n
 	}
 	poll(t, "the node is gone", func() error {
-		if fresh.has(t, node) {
-			return fmt.Errorf("%s is there", node)
+		if registered(own) {
+			return errors.New("it is there")
 		}
 		return nil
 	})
 	gone := time.Since(reported)
-	if s.control {
+	if s.mark == "" {
 		if sessions(own) != 2 || gone < expiry/2 {
 			t.Errorf("without a releaser the node went after %s, and %d sessions are open", gone, sessions(own))
 		}
@@ -151,56 +180,46 @@ func (s release) tell(t *testing.T, version string) {
 	})
 	closed := time.Since(reported)
 	r.until(t, "the driver is marked", func(h *lab.History) bool { return h.Driver().Last.Annotations[annotations.Released] != "" })
-	if mark := gateway.MarkOf(r.driverPod(t)); mark.Registration != gateway.Deregistered {
-		t.Errorf("the releaser did not take the node away itself: %+v", mark)
+	if mark := gateway.MarkOf(r.driverPod(t)); mark.Registration != s.mark || mark.Sessions != 2 {
+		t.Errorf("the mark is %+v, and not of %s", mark, s.mark)
 	}
-	if len(early) > 0 {
-		t.Errorf("closed while the engine was registered: %q", early)
+	if early.Load() > 0 {
+		t.Errorf("%d sessions were closed while the engine was registered", early.Load())
 	}
 	if gone > expiry/2 {
 		t.Errorf("the node went after %s: by the end of its session, and not by the release", gone)
 	}
-	if !fresh.has(t, freshNode) || sessions("spark-fresh") != 2 {
-		t.Error("the fresh engine was touched")
+	if closed < kept {
+		t.Errorf("the sessions were closed after %s: their clients have not had the time to read the error", closed)
 	}
-	theTable.add(t, s.name, r, fmt.Sprintf("node gone %.1f s and sessions closed %.1f s after the kubelet's report; the fresh engine stays", gone.Seconds(), closed.Seconds()))
+	if !registered("spark-fresh") || sessions("spark-fresh") != 2 {
+		t.Errorf("the fresh engine was touched: %s", freshNode)
+	}
+	theTable.add(t, s.name, r, fmt.Sprintf("node gone %.1f s and sessions closed %.1f s after the kubelet's report, marked %s; the fresh engine stays", gone.Seconds(), closed.Seconds(), s.mark))
 }
 
-// member is a connection to ZooKeeper, such as an engine has.
-type member struct {
-	registry kyuubitest.Registry
-	conn     *zk.Conn
-	sockets  *sockets
-}
-
-func connect(t *testing.T, z *cluster.ZooKeeper) *member {
+// startReleaser, and wait until it knows that the engine is registered.
+func (s release) startReleaser(t *testing.T, r *run, zookeeper *cluster.ZooKeeper, urls []string) {
 	t.Helper()
-	s := &sockets{}
-	conn, _, err := zk.Connect([]string{z.Address}, expiry, zk.WithLogger(log.New(io.Discard, "", 0)), zk.WithDialer(s.dial))
+	stop, err := theLab.StartReleaser(t.Context(), fmt.Sprintf("namespaces: [%s]\nzookeeper: {servers: [%q]}\nservers: {urls: [%q, %q]}\nsessions: {keepFor: %s}\n",
+		r.Namespace, zookeeper.Address, urls[0], urls[1], kept), r.Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Log(err)
+		}
+	})
+}
+
+// connect to a ZooKeeper, until the test ends.
+func connect(t *testing.T, z *cluster.ZooKeeper) kyuubitest.Registry {
+	t.Helper()
+	conn, _, err := zk.Connect([]string{z.Address}, expiry, zk.WithLogger(log.New(io.Discard, "", 0)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	return &member{kyuubitest.ZooKeeper(conn), conn, s}
+	return kyuubitest.ZooKeeper(conn)
 }
-
-func (m *member) register(t *testing.T, space kyuubitest.Space, reference, application, address string) string {
-	t.Helper()
-	node, err := kyuubitest.Register(m.registry, space, reference, application, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return node
-}
-
-func (m *member) has(t *testing.T, node string) bool {
-	var children []string
-	poll(t, "ZooKeeper answers", func() (err error) {
-		children, err = m.registry.Children(path.Dir(node))
-		return err
-	})
-	return slices.Contains(children, path.Base(node))
-}
-
-// cut the connection for ever, without ending the session.
-func (m *member) cut() { m.sockets.cut() }
