@@ -14,32 +14,32 @@ import (
 //
 // It runs in place of its manifest's Deployment, as its service account and with its
 // rights alone; those in the namespace spark it has where engines run. The namespaces
-// that the manifest names are made, and removed by stop.
-func (l *Lab) StartReleaser(ctx context.Context, config, engines string) (stop func() error, err error) {
+// that the manifest names are made, and removed by stop. Its log is a file.
+func (l *Lab) StartReleaser(ctx context.Context, config, engines string) (log string, stop func() error, err error) {
 	if l.own == nil {
-		return nil, errors.New("a job beside the cluster needs the cluster to be this machine")
+		return "", nil, errors.New("a job beside the cluster needs the cluster to be this machine")
 	}
 	namespaces := []string{"spark-vitals", "kyuubi"}
 	for _, name := range namespaces {
 		if err := l.NewNamespace(ctx, name, nil); err != nil {
-			return nil, err
+			return "", nil, err
 		}
 	}
 	manifest, err := cluster.File("gateway/releaser/manifest.yaml")
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	documents := strings.Split(strings.ReplaceAll(string(manifest), "namespace: spark\n", "namespace: "+engines+"\n"), "\n---\n")
 	documents = slices.DeleteFunc(documents, func(d string) bool { return strings.Contains(d, "\nkind: Deployment\n") })
 	role := []byte(strings.Join(documents, "\n---\n"))
 	if err := l.Kubectl(ctx, role, "apply", "-f", "-"); err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	releaser, err := l.own.StartReleaser(ctx, "releaser", config, l.Store.Progress)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	return func() error {
+	return releaser.Log, func() error {
 		releaser.Stop()
 		ctx := context.WithoutCancel(ctx)
 		errs := []error{l.Kubectl(ctx, role, "delete", "--ignore-not-found", "-f", "-")}

@@ -1,15 +1,19 @@
 package stories
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -201,8 +205,8 @@ func (s release) tell(t *testing.T, version string) {
 // startReleaser, and wait until it knows that the engine is registered.
 func (s release) startReleaser(t *testing.T, r *run, zookeeper *cluster.ZooKeeper, urls []string) {
 	t.Helper()
-	stop, err := theLab.StartReleaser(t.Context(), fmt.Sprintf("namespaces: [%s]\nzookeeper: {servers: [%q]}\nservers: {urls: [%q, %q]}\nsessions: {keepFor: %s}\n",
-		r.Namespace, zookeeper.Address, urls[0], urls[1], kept), r.Namespace)
+	log, stop, err := theLab.StartReleaser(t.Context(), fmt.Sprintf("namespaces: [%s]\nzookeeper: {servers: [%q]}\nservers: {urls: [%q, %q]}\nkeepSessionsSeconds: %d\n",
+		r.Namespace, zookeeper.Address, urls[0], urls[1], int(kept.Seconds())), r.Namespace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,6 +214,13 @@ func (s release) startReleaser(t *testing.T, r *run, zookeeper *cluster.ZooKeepe
 		if err := stop(); err != nil {
 			t.Log(err)
 		}
+	})
+	poll(t, "the releaser has seen the registration", func() error {
+		text, err := os.ReadFile(log)
+		if err == nil && !bytes.Contains(text, []byte("an engine is registered")) {
+			err = errors.New("it has not")
+		}
+		return err
 	})
 }
 

@@ -149,6 +149,9 @@ func (l *loop) saw(keys []key, engines []gateway.Engine, found [][]gateway.Regis
 		case len(found[i]) == 0:
 			known.missed++
 		case gateway.Bounded(found[i]):
+			if len(known.found) == 0 {
+				l.log.Info("an engine is registered", "pod", k.NamespacedName, "uid", k.UID, "application", known.engine.Application)
+			}
 			known.found, known.missed = found[i], 0
 		}
 	}
