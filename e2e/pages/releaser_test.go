@@ -8,6 +8,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/internal/pages"
@@ -21,6 +22,10 @@ func (s shell) forKyuubi(t *testing.T) {
 		if err := controlPlane.Namespace(t.Context(), namespace, nil); err != nil {
 			t.Fatal(err)
 		}
+	}
+	err := kubelet.CoreV1().Secrets("spark-vitals").Delete(t.Context(), "spark-vitals-kyuubi", metav1.DeleteOptions{})
+	if client.IgnoreNotFound(err) != nil {
+		t.Fatal(err)
 	}
 	_, rest, _ := strings.Cut(kyuubiPage(t).Text, "```yaml\nreleaser:")
 	values, _, _ := strings.Cut(rest, "```")
@@ -45,10 +50,6 @@ func TestFromManifests(t *testing.T) {
 	old := must(os.ReadFile("testdata/releaser-0.1.0.yaml"))(t)
 	s.write(t, "old.yaml", string(old))
 	s.works(t, "helm install spark-vitals charts/spark-vitals --namespace spark-vitals --create-namespace")
-	t.Cleanup(func() {
-		s.works(t, "helm uninstall spark-vitals --namespace spark-vitals --ignore-not-found")
-		s.works(t, "kubectl -n spark-vitals delete secret spark-vitals-kyuubi")
-	})
 	s.works(t, "kubectl apply -f old.yaml")
 	api := kubelet.CoreV1()
 	journal := must(api.ConfigMaps("spark-vitals").Get(t.Context(), "spark-vitals-releaser", metav1.GetOptions{}))(t)
@@ -87,6 +88,10 @@ func TestFromManifests(t *testing.T) {
 	bindings := must(kubelet.RbacV1().RoleBindings("spark").List(t.Context(), metav1.ListOptions{}))(t)
 	if len(bindings.Items) != 1 || bindings.Items[0].RoleRef.Kind != "Role" {
 		t.Errorf("where engines run: %v", bindings.Items)
+	}
+	s.works(t, "helm uninstall spark-vitals --namespace spark-vitals")
+	if left := ofReleaser(t, func(metav1.ObjectMeta) bool { return true }); len(left) > 0 {
+		t.Errorf("after helm uninstall there are still %v", left)
 	}
 }
 
