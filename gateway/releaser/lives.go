@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -233,7 +232,7 @@ func (l *loop) changedLives() (write map[key]*gateway.Release, remove []key) {
 
 // restore a life that an earlier process has written down. It is called with the lock.
 func (l *loop) restore(r *gateway.Release) {
-	k := key{NamespacedName: types.NamespacedName(r.Driver), UID: r.UID}
+	k := key{NamespacedName: r.Driver, UID: r.UID}
 	if known := l.lives[k]; known != nil {
 		known.written = true
 		if sameEngine(known.engine, r.Engine) && len(known.found) == 0 {
