@@ -36,6 +36,10 @@ const (
 // that runs is written down. One is missed by each that is about to end.
 const vanished = 2
 
+// maxWritten lives leave room in the journal for releases, also when ZooKeeper
+// loses the registrations of all engines at once.
+const maxWritten = 100
+
 // note what a look needs to know of a pod. It is called with the lock.
 func (l *loop) note(k key, driver spark.Pod, e gateway.Engine, over bool) {
 	known := l.lives[k]
@@ -219,11 +223,17 @@ func (l *loop) changedLives() (write map[key]*gateway.Release, remove []key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	write = map[key]*gateway.Release{}
+	room := maxWritten
+	for _, known := range l.lives {
+		if known.written {
+			room--
+		}
+	}
 	for k, known := range l.lives {
 		switch gone := len(known.found) > 0 && known.missed >= vanished; {
 		case known.written && (known.over || known.runs && known.missed == 0):
 			remove = append(remove, k)
-		case !known.written && known.runs && gone:
+		case !known.written && known.runs && gone && len(write) < room:
 			write[k] = &gateway.Release{Driver: k.NamespacedName, UID: k.UID, Engine: known.engine, Lived: known.found, Pending: gateway.Steps}
 		}
 	}
