@@ -65,14 +65,14 @@ func lastChange(pod *corev1.Pod) time.Time {
 	return at.Time
 }
 
-// Due tells whether a driver is to be released by an instance of a gateway, and
-// when it died. The hand-over is the record's state, which the recorder writes;
+// Due tells whether a driver is to be released by an instance of Kyuubi, and when
+// it died. The hand-over is the record's state, which the recorder writes;
 // the proof is [DeathOf]. A pod that is deleted need not be given a record, and
 // one that is gone cannot, so there the status alone decides. What has its mark
 // is done; see [Mark.Settles].
-func Due(driver spark.Pod, gone bool, gateway, instance string) (d Death, due bool) {
+func Due(driver spark.Pod, gone bool, instance string) (d Death, due bool) {
 	d, dead := DeathOf(driver)
-	settled := MarkOf(driver.Pod).Settles(gateway, instance, d)
+	settled := MarkOf(driver.Pod).Settles(instance, d)
 	return d, dead && !settled && (gone || driver.DeletionTimestamp != nil || driver.Annotations[annotations.State] != "")
 }
 

@@ -1,13 +1,20 @@
-// Package gateway is the contract between a dead driver and the gateway that
-// launched it: what of a pod proves the death, what a gateway is asked to do,
-// and what is written about it. Package kyuubi is a gateway; package releaser
-// works through the steps.
+// Package gateway is what a release of a dead engine of Apache Kyuubi's is: what
+// of a pod proves the death, which steps are done, and what is written about it.
+// Package kyuubi does them; package releaser works through them.
 //
-// A gateway such as Apache Kyuubi keeps a registration of each engine, a Spark
-// driver that serves SQL to many sessions. A driver that is killed cannot remove
-// it, so users are sent to the dead until it expires. A release removes the
-// registration first and closes the sessions then, so that whoever reconnects
-// finds no engine and starts a new one.
+// Kyuubi keeps a registration of each engine, a Spark driver that serves SQL to
+// many sessions. A driver that is killed cannot remove it, so users are sent to
+// the dead until it expires. A release removes the registration first and closes
+// the sessions later, so that whoever reconnects finds no engine and starts a new
+// one, and whoever is still connected can read what became of his statement.
+//
+// # Why only Kyuubi
+//
+// The steps need a registration with an address, which proves whose it is, a label
+// that is on no other pod than the driver, and sessions that outlive it. Apache
+// Livy and Jupyter Enterprise Gateway have none of the three: they look for dead
+// drivers themselves, keep no address, label executors too, and one call ends all.
+// What they lack is the reason, and that stands on the pod.
 //
 // # Whom it may hurt
 //
@@ -25,20 +32,21 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// A Gateway forgets dead engines. An error is a [*Refusal], where trying again
+// Name of the gateway, in marks, metrics and Events.
+const Name = "kyuubi"
+
+// Label that Kyuubi puts on the drivers that it launches, and on no executor
+// (KyuubiApplicationManager.scala). Its value is the [Engine]'s Reference.
+const Label = "kyuubi-unique-tag"
+
+// A Gateway is one Kyuubi, as the releaser needs it. An error is a [*Refusal], where trying again
 // does not help, or else worth another try. Each method may be called again
 // after it succeeded, and after the process was restarted in the middle of it.
 type Gateway interface {
-	// Name of the gateway, one lower-case word.
-	Name() string
-	// Instance of the gateway: what tells its registrations from those of another
-	// of that name.
+	// Instance is what tells its registrations from those of another Kyuubi.
 	Instance() string
-	// Label whose value is the [Engine]'s Reference; every driver that the
-	// gateway launches carries it.
-	Label() string
-	// Engine tells by what the gateway knows a driver; ok is false where the
-	// driver is none of its engines.
+	// Engine tells by what Kyuubi knows a driver; ok is false where the driver is
+	// none of its engines.
 	Engine(spark.Pod) (e Engine, ok bool)
 	// Registrations are those that carry the keys and an address of the engine:
 	// the proof that the dead pod was this engine. None means that it is not
@@ -53,14 +61,14 @@ type Gateway interface {
 	// CloseSessions closes the engine's sessions on every server that the release
 	// has not finished. What came of it is told of each; an error is of none.
 	CloseSessions(context.Context, *Release) ([]Closed, error)
-	// Configuration is a digest of what the gateway reads anew from files. When
+	// Configuration is a digest of what is read anew from files. When
 	// it changes, what was refused is tried again.
 	Configuration() string
 }
 
-// Engine is a driver in the words of its gateway. No field is empty.
+// Engine is a driver in the words of Kyuubi. No field is empty.
 type Engine struct {
-	Reference   string   `json:"reference"`   // the gateway's own key; for Kyuubi the handle of the session that launched it
+	Reference   string   `json:"reference"`   // the handle of the session that launched it
 	Application string   `json:"application"` // Spark's id, the label spark-app-selector
 	Namespace   string   `json:"namespace"`   // of the pod
 	Addresses   []string `json:"addresses"`   // of the pod alone, from its status
@@ -75,6 +83,6 @@ type Closed struct {
 	Err         error // it may have sessions left
 }
 
-// Registration is a place where the gateway keeps an engine, in the gateway's own
-// notation: opaque to everybody else.
+// Registration is a place where Kyuubi keeps an engine: opaque to all but package
+// kyuubi.
 type Registration string

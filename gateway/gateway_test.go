@@ -86,7 +86,7 @@ func TestDue(t *testing.T) {
 			t.Fatal(err)
 		}
 		for gone, want := range map[bool]bool{false: c.due, true: c.gone} {
-			if at, due := gateway.Due(driver, gone, "kyuubi", "/kyuubi"); due != want || due && !at.At.Equal(died) {
+			if at, due := gateway.Due(driver, gone, "/kyuubi"); due != want || due && !at.At.Equal(died) {
 				t.Errorf("%s (gone: %t): %v %t", name, gone, at, due)
 			}
 		}

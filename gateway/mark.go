@@ -10,8 +10,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 )
 
-// Mark is the value of the annotation [annotations.Released], as JSON: the
-// gateway has forgotten the engine, or never knew it. It is written last, so a
+// Mark is the value of the annotation [annotations.Released], as JSON:
+// Kyuubi has forgotten the engine, or never knew it. It is written last, so a
 // driver with it needs nothing more.
 type Mark struct {
 	Gateway      string    `json:"gateway"`
@@ -22,8 +22,8 @@ type Mark struct {
 	// GivenUp are servers that could not be reached for minutes; what sessions
 	// they have is not known.
 	GivenUp []string `json:"givenUp,omitempty"`
-	// Instances of the gateway that looked for a registration; for Kyuubi the root
-	// and namespace of its engines. Another may still find one.
+	// Instances of Kyuubi that looked for a registration: the root and namespace of
+	// its engines. Another may still find one.
 	Instances []string `json:"instances,omitempty"`
 }
 
@@ -35,10 +35,10 @@ func MarkOf(pod *corev1.Pod) (m Mark) {
 	return m
 }
 
-// Settles tells whether an instance of a gateway has nothing left to do about a
+// Settles tells whether an instance of Kyuubi has nothing left to do about a
 // death. A mark from before the death is a forged one.
-func (m Mark) Settles(gateway, instance string, d Death) bool {
-	return m.Gateway == gateway && !m.At.Before(d.At.Add(-clocks)) &&
+func (m Mark) Settles(instance string, d Death) bool {
+	return m.Gateway == Name && !m.At.Before(d.At.Add(-clocks)) &&
 		(m.Registration == Deregistered || m.Registration == Expired || slices.Contains(m.Instances, instance))
 }
 

@@ -11,10 +11,6 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// tagLabel is what Kyuubi puts on the drivers that it launches, and on no
-// executor (KyuubiApplicationManager.scala).
-const tagLabel = "kyuubi-unique-tag"
-
 // engineClass is the main class of an engine that serves sessions. A batch has
 // its user's; Kyuubi watches batches itself and needs no help.
 const engineClass = "org.apache.kyuubi.engine.spark.SparkSQLEngine"
@@ -26,7 +22,7 @@ const engineType = "SPARK_SQL"
 // environment cannot, so they must agree.
 func engineOf(driver spark.Pod) (e gateway.Engine, ok bool) {
 	e = gateway.Engine{
-		Reference:   driver.Labels[tagLabel],
+		Reference:   driver.Labels[gateway.Label],
 		Application: driver.Application(),
 		Namespace:   driver.Namespace,
 		Addresses:   gateway.Addresses(driver.Pod),

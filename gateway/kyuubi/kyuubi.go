@@ -35,16 +35,10 @@ func New(c *Config, slices client.Reader, log *slog.Logger) *Kyuubi {
 	}
 }
 
-// Name is "kyuubi".
-func (k *Kyuubi) Name() string { return "kyuubi" }
-
 // Instance is where its engines register: "/kyuubi".
 func (k *Kyuubi) Instance() string {
 	return path.Join(k.config.ZooKeeper.Root, k.config.ZooKeeper.Namespace)
 }
-
-// Label is "kyuubi-unique-tag".
-func (k *Kyuubi) Label() string { return tagLabel }
 
 // Engine of a driver. Batches and drivers that Kyuubi did not launch are none.
 func (k *Kyuubi) Engine(driver spark.Pod) (gateway.Engine, bool) { return engineOf(driver) }

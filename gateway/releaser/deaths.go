@@ -58,7 +58,7 @@ func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
 	)
 	if ours {
 		_, dead = gateway.DeathOf(driver)
-		died, due = gateway.Due(driver, gone, l.gateway.Name(), l.gateway.Instance())
+		died, due = gateway.Due(driver, gone, l.gateway.Instance())
 	}
 	l.lock.Lock()
 	_, done := l.done[k]

@@ -1,5 +1,6 @@
-// Package releaser watches drivers that a gateway launched, and has the gateway
-// forget those that died.
+// Package releaser watches drivers that Kyuubi launched, and has Kyuubi forget
+// those that died. It is Kyuubi's loop and promises nothing of other gateways; see
+// package gateway for why.
 //
 // # What starts a release
 //
@@ -9,7 +10,23 @@
 // in its status, no other pod carries its keys, and the gateway's registration
 // carries them and its address. A pod that is gone cannot be asked: there the
 // object that the watch saw last stands for it, and since nobody can write a
-// record on it any more, its status alone starts the release.
+// record on it any more, its status alone starts the release. So it does where the
+// pod is being deleted.
+//
+// # Lives
+//
+// An engine that freezes, or is asked to end, is not registered any more when it
+// has died. So the leader looks at the registrations of engines that run, and
+// remembers each one's; where there is none after the death, that is the proof.
+// It is in memory alone while the engine is registered, for a new leader's first
+// look finds it again. Where the registration has vanished and the engine runs
+// on, it is written to the journal.
+//
+// # Sessions
+//
+// They are closed later than the engine is deregistered, so that their clients can
+// read the error. When stands in the journal, and until then nothing waits but an
+// entry of the queue.
 //
 // # Restarts
 //
@@ -17,7 +34,7 @@
 // written to a [journal], and a new process goes on from there; without an entry
 // it begins anew from the pod. Each step may be done twice. What a process that
 // ends takes along is only this: a pod that died and was deleted before its
-// registration was found.
+// registration was found, and a registration that vanished at the last look.
 //
 // # Failures
 //

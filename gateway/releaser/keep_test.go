@@ -79,9 +79,9 @@ func TestKeptFromTheDeregistration(t *testing.T) {
 // What is told of a refusal is true when it is told.
 func TestRefusalsAreTrue(t *testing.T) {
 	for step, want := range map[string]string{
-		"registrations": "simple may keep this dead engine. Ask.",
-		"deregister":    "simple keeps this dead engine. Ask.",
-		"close":         "simple keeps old sessions of this engine. Ask.",
+		"registrations": "kyuubi may keep this dead engine. Ask.",
+		"deregister":    "kyuubi keeps this dead engine. Ask.",
+		"close":         "kyuubi keeps old sessions of this engine. Ask.",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := keeping(t)
@@ -159,7 +159,7 @@ func TestClientReadsItsError(t *testing.T) {
 		server.Engine(application, kyuubitest.Dead) // before the kubelet's report
 		time.Sleep(900 * time.Millisecond)
 		w.see(pod, false)
-		go w.work(time.Hour)
+		w.work(time.Minute)
 		if said := <-polled; !strings.HasPrefix(said, "ERROR_STATE, Socket is closed by peer., ") || !strings.Contains(said, "started") {
 			t.Error(said)
 		}
@@ -167,7 +167,7 @@ func TestClientReadsItsError(t *testing.T) {
 		if said := call(http.MethodGet, "/operations/"+statement+"/log"); !strings.Contains(said, "started") {
 			t.Errorf("lost within the time that sessions are kept: %s", said)
 		}
-		time.Sleep(20 * time.Second)
+		w.work(20 * time.Second)
 		if said := call(http.MethodGet, "/operations/"+statement+"/event"); !strings.Contains(said, "Invalid OperationHandle") || len(server.Sessions()) > 0 {
 			t.Error(said)
 		}

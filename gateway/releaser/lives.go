@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -36,6 +35,10 @@ const (
 // vanished is after how many looks in a row without its registration an engine
 // that runs is written down. One is missed by each that is about to end.
 const vanished = 2
+
+// maxWritten lives leave room in the journal for releases, also when ZooKeeper
+// loses the registrations of all engines at once.
+const maxWritten = 100
 
 // note what a look needs to know of a pod. It is called with the lock.
 func (l *loop) note(k key, driver spark.Pod, e gateway.Engine, over bool) {
@@ -223,11 +226,17 @@ func (l *loop) changedLives() (write map[key]*gateway.Release, remove []key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	write = map[key]*gateway.Release{}
+	room := maxWritten
+	for _, known := range l.lives {
+		if known.written {
+			room--
+		}
+	}
 	for k, known := range l.lives {
 		switch gone := len(known.found) > 0 && known.missed >= vanished; {
 		case known.written && (known.over || known.runs && known.missed == 0):
 			remove = append(remove, k)
-		case !known.written && known.runs && gone:
+		case !known.written && known.runs && gone && len(write) < room:
 			write[k] = &gateway.Release{Driver: k.NamespacedName, UID: k.UID, Engine: known.engine, Lived: known.found, Pending: gateway.Steps}
 		}
 	}
@@ -236,7 +245,7 @@ func (l *loop) changedLives() (write map[key]*gateway.Release, remove []key) {
 
 // restore a life that an earlier process has written down. It is called with the lock.
 func (l *loop) restore(r *gateway.Release) {
-	k := key{NamespacedName: types.NamespacedName(r.Driver), UID: r.UID}
+	k := key{NamespacedName: r.Driver, UID: r.UID}
 	if known := l.lives[k]; known != nil {
 		known.written = true
 		if sameEngine(known.engine, r.Engine) && len(known.found) == 0 {

@@ -2,6 +2,7 @@ package releaser
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
@@ -241,6 +243,29 @@ func TestFrozenIsWrittenDown(t *testing.T) {
 				t.Error(w.journal(), w.gateway.calls)
 			}
 		})
+	}
+}
+
+// Where ZooKeeper loses all engines at once, those that are written down leave
+// room for releases.
+func TestFewLivesAreWrittenDown(t *testing.T) {
+	w := newWorld(t)
+	for i := range 3 * maxWritten / 2 {
+		pod := running(dead())
+		pod.UID, pod.Name = types.UID(fmt.Sprintf("u-%d", i)), fmt.Sprintf("driver-%d", i)
+		w.see(pod, false)
+	}
+	w.look()
+	w.gateway.registered = false
+	for range 4 {
+		w.look()
+	}
+	if n := len(w.journal()); n != maxWritten {
+		t.Errorf("%d are written down", n)
+	}
+	w.gateway.registered = true
+	if w.look(); len(w.journal()) > 0 {
+		t.Errorf("%d are left", len(w.journal()))
 	}
 }
 

@@ -71,7 +71,7 @@ func newLoop(c Config, api client.Client) *loop {
 		retries: make(chan struct{}, workers/2),
 		deaths:  map[key]*death{}, lives: map[key]*life{}, done: map[key]time.Time{},
 	}
-	l.metrics = newMetrics(l.gateway.Name(), l.pending)
+	l.metrics = newMetrics(l.pending)
 	return l
 }
 
@@ -274,7 +274,7 @@ func (l *loop) due(pod *corev1.Pod, gone bool) (e gateway.Engine, d gateway.Deat
 	if !ours {
 		return e, d, false
 	}
-	d, due = gateway.Due(driver, gone, l.gateway.Name(), l.gateway.Instance())
+	d, due = gateway.Due(driver, gone, l.gateway.Instance())
 	return e, d, due
 }
 
@@ -306,7 +306,7 @@ func (l *loop) look(ctx context.Context, k key, d *death) (pod *corev1.Pod, gone
 // a pod that is alone with its keys is the one that the gateway means.
 func (l *loop) alone(ctx context.Context, k key, d *death) error {
 	claims := []client.MatchingLabels{
-		{l.gateway.Label(): d.release.Engine.Reference},
+		{gateway.Label: d.release.Engine.Reference},
 		{spark.RoleLabel: string(spark.Driver), spark.ApplicationLabel: d.release.Engine.Application},
 	}
 	for _, namespace := range l.namespaces {
@@ -344,7 +344,7 @@ func (l *loop) alone(ctx context.Context, k key, d *death) error {
 func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outcome) error {
 	r := d.release
 	mark := gateway.Mark{
-		Gateway: l.gateway.Name(), At: time.Now(), Registration: outcome, Sessions: r.Sessions,
+		Gateway: gateway.Name, At: time.Now(), Registration: outcome, Sessions: r.Sessions,
 		GivenUp: r.GivenUp, Instances: []string{l.gateway.Instance()},
 	}
 	if pod := l.seen(d); pod != nil { // what other instances looked for, too

@@ -26,7 +26,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-const tagLabel = "kyuubi-unique-tag"
+const tagLabel = gateway.Label
 
 // simple is a gateway of one engine, in memory. Every call but Engine counts as
 // a word to the outside.
@@ -47,9 +47,7 @@ type simple struct {
 	closes        func() // sessions
 }
 
-func (*simple) Name() string     { return "simple" }
 func (*simple) Instance() string { return "here" }
-func (*simple) Label() string    { return tagLabel }
 
 func (*simple) Engine(d spark.Pod) (gateway.Engine, bool) {
 	e := gateway.Engine{Reference: d.Labels[tagLabel], Application: d.Application(), Addresses: gateway.Addresses(d.Pod)}

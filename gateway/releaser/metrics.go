@@ -21,8 +21,8 @@ type metrics struct {
 	pending   []prometheus.Collector
 }
 
-func newMetrics(gatewayName string, pending func() (all, refused float64)) *metrics {
-	labels := prometheus.Labels{"gateway": gatewayName}
+func newMetrics(pending func() (all, refused float64)) *metrics {
+	labels := prometheus.Labels{"gateway": gateway.Name}
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels})
 	}

@@ -44,7 +44,7 @@ func TestWhatIsKeptIsDue(t *testing.T) {
 		if f.Engine, ok = g.Engine(driver); !ok {
 			t.Error("it is no engine")
 		}
-		f.Death, f.Due = gateway.Due(driver, false, "kyuubi", "b")
+		f.Death, f.Due = gateway.Due(driver, false, "b")
 		f.Mark = gateway.MarkOf(p)
 		return f
 	}

@@ -55,7 +55,7 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("the releaser runs in %s, where engines run too: whoever submits them there could write its journal; give it a namespace of its own", c.Namespace)
 	}
 	l := newLoop(c, direct)
-	engines, err := selector(l.gateway.Label())
+	engines, err := selector(gateway.Label)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ var reading = bounded.Reading{Annotation: func(_ spark.Role, key, value string) 
 // maxMark is the longest mark of a release that is read, in bytes.
 const maxMark = 16 << 10
 
-// selector of drivers that a gateway launched.
+// selector of drivers that Kyuubi launched.
 func selector(label string) (labels.Selector, error) {
 	s := labels.SelectorFromSet(labels.Set{spark.RoleLabel: string(spark.Driver)})
 	for _, key := range []string{label, spark.ApplicationLabel} {

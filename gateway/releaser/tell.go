@@ -21,7 +21,7 @@ func (l *loop) tellRelease(ctx context.Context, k key, r *gateway.Release, keep 
 	if keep > 0 {
 		sessions = fmt.Sprintf("are kept until %s UTC, so that clients can read the error.", r.CloseAt.UTC().Format(time.TimeOnly))
 	}
-	text := fmt.Sprintf("%s has forgotten this engine: its registration %s, the next connection starts a new one. Its old sessions %s", l.gateway.Name(), became, sessions)
+	text := fmt.Sprintf(gateway.Name+" has forgotten this engine: its registration %s, the next connection starts a new one. Its old sessions %s", became, sessions)
 	l.log.Info("deregistered", "pod", k.NamespacedName, "uid", k.UID, "expired", r.Expired, "closeAt", r.CloseAt, "afterDeath", time.Since(r.Death.At))
 	l.tell(ctx, k, corev1.EventTypeNormal, "EngineReleased", text)
 }
@@ -35,7 +35,7 @@ func (l *loop) tellRefusal(ctx context.Context, k key, d *death, refusal *gatewa
 	kept := keptBy(d.release)
 	l.metrics.refused(refusal.Reason)
 	l.log.Error("release refused", "pod", k.NamespacedName, "reason", refusal.Reason, "gateway", kept, "error", refusal.Err, "remedy", refusal.Remedy)
-	l.tell(ctx, k, corev1.EventTypeWarning, string(refusal.Reason), fmt.Sprintf("%s %s. %s", l.gateway.Name(), kept, refusal.Remedy))
+	l.tell(ctx, k, corev1.EventTypeWarning, string(refusal.Reason), fmt.Sprintf("%s %s. %s", gateway.Name, kept, refusal.Remedy))
 }
 
 // keptBy the gateway: what is true of a release that does not go on.
