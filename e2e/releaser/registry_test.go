@@ -1,12 +1,16 @@
 package releaser
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -80,6 +84,64 @@ func TestAmongMany(t *testing.T) {
 		left, err := registry.Children(filepath.Dir(node))
 		if err != nil || !slices.Contains(left, filepath.Base(node)) {
 			t.Errorf("%s is gone (%v)", node, err)
+		}
+	}
+}
+
+// A ZooKeeper behind TLS, which asks for a certificate of its authority.
+func TestZooKeeperByTLS(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"server", "client"} {
+		if err := controlPlane.Authority.Issue(dir, name, pkix.Name{CommonName: name}, "zookeeper"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca.crt"), controlPlane.Authority.PEM, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	own, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	authorities := x509.NewCertPool()
+	authorities.AppendCertsFromPEM(controlPlane.Authority.PEM)
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{own}, ClientCAs: authorities, ClientAuth: tls.RequireAndVerifyClientCert})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	go func() {
+		for {
+			from, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", zookeeper.Address)
+			if err != nil {
+				_ = from.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(to, from); _ = to.Close() }()
+			go func() { _, _ = io.Copy(from, to); _ = from.Close() }()
+		}
+	}()
+	registry, stop, err := connect(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	e := gateway.Engine{Reference: "tls", Application: "spark-tls", Addresses: []string{"10.9.3.1"}}
+	if _, err := kyuubitest.Register(registry, kyuubitest.Space{Level: "USER", User: "alice", Subdomain: "tls"}, e.Reference, e.Application, "10.9.3.1:1"); err != nil {
+		t.Fatal(err)
+	}
+	for own, want := range map[string]int{fmt.Sprintf(", certFile: %[1]s/client.crt, keyFile: %[1]s/client.key", dir): 1, "": 0} {
+		c, err := kyuubi.ParseConfig(fmt.Appendf(nil, "namespaces: [spark]\nzookeeper: {servers: [%q], timeoutSeconds: 10, tls: {caFile: %s/ca.crt, serverName: zookeeper%s}}\nservers: {urls: [%q]}", listener.Addr(), dir, own, urls[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := kyuubi.New(c, nil, slog.New(slog.DiscardHandler)).Registrations(t.Context(), e)
+		if len(found) != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: %q, %v", own, found, err)
 		}
 	}
 }

@@ -46,6 +46,8 @@ type ZooKeeper struct {
 	// DigestFile holds "user:password", as Kyuubi's
 	// kyuubi.ha.zookeeper.auth.digest; without it there is no authentication.
 	DigestFile string `json:"digestFile"`
+	// TLS to its secureClientPort.
+	TLS *TLS `json:"tls"`
 	// TimeoutSeconds for all of a deregistration; 5 by default.
 	TimeoutSeconds int32 `json:"timeoutSeconds"`
 }
@@ -75,9 +77,13 @@ type Service struct {
 // TLS is how servers are known.
 type TLS struct {
 	CAFile string `json:"caFile"` // PEM; the system's authorities where it is empty
-	// ServerName in the servers' certificate. Servers of a Service are called by
-	// their IP, which is in no certificate.
+	// ServerName in the servers' certificate. Servers of a Service and those of
+	// ZooKeeper are called by their IP, which is in no certificate.
 	ServerName string `json:"serverName"`
+	// CertFile and KeyFile of our own, PEM, where the servers ask for one, as
+	// ZooKeeper does by default.
+	CertFile string `json:"certFile"`
+	KeyFile  string `json:"keyFile"`
 }
 
 // Basic authentication. The user must be in kyuubi.server.administrators.
@@ -178,6 +184,9 @@ func (z *ZooKeeper) check(at *field.Path) (errs field.ErrorList) {
 		errs = append(errs, field.Invalid(at.Child("namespace"), z.Namespace, "must be one name; what is above it goes to zookeeper.root"))
 	}
 	errs = append(errs, checkFile(at.Child("digestFile"), z.DigestFile, true)...)
+	if z.TLS != nil {
+		errs = append(errs, z.TLS.check(at.Child("tls"), true)...)
+	}
 	return append(errs, checkTimeout(at, z.TimeoutSeconds)...)
 }
 
@@ -201,12 +210,18 @@ func (s *Servers) check(at *field.Path) (errs field.ErrorList) {
 		}
 	}
 	if s.TLS != nil {
-		errs = append(errs, checkFile(at.Child("tls", "caFile"), s.TLS.CAFile, true)...)
-		if s.Service != nil && s.TLS.ServerName == "" {
-			errs = append(errs, field.Required(at.Child("tls", "serverName"), "servers of a Service are called by their IP; write the name that stands in their certificate"))
-		}
+		errs = append(errs, s.TLS.check(at.Child("tls"), s.Service != nil)...)
 	}
 	return append(errs, s.checkAuthentication(at)...)
+}
+
+func (t *TLS) check(at *field.Path, byIP bool) (errs field.ErrorList) {
+	errs = append(errs, checkFile(at.Child("caFile"), t.CAFile, true)...)
+	if byIP && t.ServerName == "" {
+		errs = append(errs, field.Required(at.Child("serverName"), "servers are called by their IP; write the name that stands in their certificate"))
+	}
+	errs = append(errs, checkFile(at.Child("certFile"), t.CertFile, t.KeyFile == "")...)
+	return append(errs, checkFile(at.Child("keyFile"), t.KeyFile, t.CertFile == "")...)
 }
 
 func (s *Servers) checkAuthentication(at *field.Path) (errs field.ErrorList) {

@@ -2,6 +2,7 @@ package kyuubi
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -278,10 +279,17 @@ func (x *registry) connect(ctx context.Context) (tree, error) {
 	if err != nil {
 		return nil, err
 	}
+	var encrypted *tls.Config
+	if x.config.TLS != nil {
+		if encrypted, err = x.config.TLS.config("zookeeper.tls"); err != nil {
+			return nil, err
+		}
+	}
+	var failed atomic.Pointer[error] // of the last dial; the client keeps it to itself
 	dial := func(network, address string, limit time.Duration) (net.Conn, error) {
-		connection, err := (&net.Dialer{Timeout: limit}).DialContext(ctx, network, address)
-		if err == nil { // the client has no time limit on an answer
-			context.AfterFunc(ctx, func() { _ = connection.Close() })
+		connection, err := dialZooKeeper(ctx, network, address, limit, encrypted)
+		if err != nil && ctx.Err() == nil {
+			failed.Store(&err)
 		}
 		return connection, err
 	}
@@ -301,9 +309,31 @@ func (x *registry) connect(ctx context.Context) (tree, error) {
 	}
 	if err != nil && !errors.Is(err, zk.ErrNoNode) {
 		t.Close()
+		if why := failed.Load(); why != nil {
+			err = fmt.Errorf("%w: %w", err, *why)
+		}
 		return nil, err
 	}
 	return t, nil
+}
+
+// dialZooKeeper for as long as the context lasts: the client has no time limit on
+// an answer.
+func dialZooKeeper(ctx context.Context, network, address string, limit time.Duration, encrypted *tls.Config) (net.Conn, error) {
+	connection, err := (&net.Dialer{Timeout: limit}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { _ = connection.Close() })
+	if encrypted == nil {
+		return connection, nil
+	}
+	shaken := tls.Client(connection, encrypted)
+	if err := shaken.HandshakeContext(ctx); err != nil {
+		_ = connection.Close()
+		return nil, err
+	}
+	return shaken, nil
 }
 
 // addresses of the servers whose names are known now. The client itself fails at

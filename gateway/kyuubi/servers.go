@@ -96,18 +96,32 @@ func (s Servers) transport() (http.RoundTripper, func(), error) {
 	if s.TLS == nil {
 		return t, t.CloseIdleConnections, nil
 	}
-	t.TLSClientConfig = &tls.Config{ServerName: s.TLS.ServerName, MinVersion: tls.VersionTLS12}
-	if s.TLS.CAFile != "" {
-		authorities, err := os.ReadFile(s.TLS.CAFile)
+	config, err := s.TLS.config("servers.tls")
+	t.TLSClientConfig = config
+	return t, t.CloseIdleConnections, err
+}
+
+// config of a client, from the files as they are now.
+func (t *TLS) config(at string) (*tls.Config, error) {
+	c := &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
+	if t.CAFile != "" {
+		authorities, err := os.ReadFile(t.CAFile)
 		if err != nil {
-			return nil, nil, fmt.Errorf("reading servers.tls.caFile: %w", err)
+			return nil, fmt.Errorf("reading %s.caFile: %w", at, err)
 		}
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(authorities) {
-			return nil, nil, fmt.Errorf("servers.tls.caFile: %s holds no certificate in PEM", s.TLS.CAFile)
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(authorities) {
+			return nil, fmt.Errorf("%s.caFile: %s holds no certificate in PEM", at, t.CAFile)
 		}
 	}
-	return t, t.CloseIdleConnections, nil
+	if t.CertFile != "" {
+		own, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s.certFile and keyFile: %w", at, err)
+		}
+		c.Certificates = []tls.Certificate{own}
+	}
+	return c, nil
 }
 
 // authorization is the header's value; "" for none.
@@ -154,8 +168,10 @@ func (k *Kyuubi) Configuration() string {
 
 func (c *Config) files() (files []string) {
 	files = append(files, c.ZooKeeper.DigestFile)
-	if t := c.Servers.TLS; t != nil {
-		files = append(files, t.CAFile)
+	for _, t := range []*TLS{c.ZooKeeper.TLS, c.Servers.TLS} {
+		if t != nil {
+			files = append(files, t.CAFile, t.CertFile, t.KeyFile)
+		}
 	}
 	if b := c.Servers.Basic; b != nil {
 		files = append(files, b.UserFile, b.PasswordFile)
