@@ -264,7 +264,7 @@ func TestGuardOfTheCondition(t *testing.T) {
 			"conditions":[{"type":"PodScheduled","status":"True"},{"type":"Initialized","status":"True"},{"type":"Ready","status":"True"},{"type":"ContainersReady","status":"True"}],
 			"containerStatuses":[{"name":"main","image":"none","imageID":"","ready":true,"restartCount":0,"state":{"running":{}}}]}}`
 		ended = `{"status":{"$setElementOrder/conditions":[{"type":"ContainersReady"},{"type":"Ready"},{"type":"PodScheduled"}],"phase":"Failed",
-			"conditions":[{"type":"Ready","status":"False","reason":"PodFailed"},{"type":"ContainersReady","status":"False","reason":"PodFailed"},{"$patch":"delete","type":"Initialized"}],
+			"conditions":[{"type":"ContainersReady","status":"False","reason":"PodFailed"},{"type":"Ready","status":"False","reason":"PodFailed"},{"$patch":"delete","type":"Initialized"}],
 			"containerStatuses":[{"name":"main","image":"none","imageID":"","ready":false,"restartCount":0,"state":{"running":null,"terminated":{"exitCode":137,"reason":"OOMKilled"}}}]}}`
 		death   = `{"type":"spark-vitals.io/Death","status":"True","reason":"DriverOOMKilled","message":"Raise it."}`
 		alone   = `{"status":{"conditions":[` + death + `]}}`
