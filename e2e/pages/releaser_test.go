@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
@@ -19,7 +20,7 @@ import (
 func (s shell) forKyuubi(t *testing.T) {
 	t.Helper()
 	for _, namespace := range []string{"kyuubi", "spark"} {
-		if err := controlPlane.Namespace(t.Context(), namespace, nil); err != nil {
+		if err := controlPlane.Namespace(t.Context(), namespace, map[string]string{annotations.Inject: "enabled"}); err != nil {
 			t.Fatal(err)
 		}
 	}
