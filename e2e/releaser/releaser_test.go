@@ -241,7 +241,10 @@ func TestSecretCorrected(t *testing.T) {
 	dir := credentials(t, "wrong")
 	startReleaser(t, config(dir))
 	dead := newEngine(t).register().die().recorded()
-	eventually(t, "told", func() bool { return slices.Equal(dead.events(), []string{"CredentialsRefused"}) })
+	eventually(t, "told", func() bool { return slices.Contains(dead.events(), "CredentialsRefused") })
+	if !slices.Contains(dead.events(), "EngineReleased") {
+		t.Error("that it is deregistered is not told")
+	}
 	if dead.registered() || dead.sessions() != 2 {
 		t.Errorf("registered: %t, sessions: %d", dead.registered(), dead.sessions())
 	}
