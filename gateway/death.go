@@ -58,7 +58,7 @@ func DeathOf(driver spark.Pod) (d Death, dead bool) {
 func lastChange(pod *corev1.Pod) time.Time {
 	at := pod.CreationTimestamp
 	for _, c := range pod.Status.Conditions {
-		if c.LastTransitionTime.After(at.Time) {
+		if c.Type != annotations.DeathCondition && c.LastTransitionTime.After(at.Time) { // ours is about the death
 			at = c.LastTransitionTime
 		}
 	}

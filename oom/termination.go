@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -219,7 +220,7 @@ func (e *ending) at() metav1.Time {
 	}
 	at := e.CreationTimestamp
 	for _, c := range e.Status.Conditions {
-		if c.LastTransitionTime.After(at.Time) {
+		if c.Type != annotations.DeathCondition && c.LastTransitionTime.After(at.Time) {
 			at = c.LastTransitionTime
 		}
 	}

@@ -2,13 +2,17 @@ package recorder
 
 import (
 	"encoding/json"
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	kubetesting "k8s.io/client-go/testing"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
@@ -93,7 +97,7 @@ func TestConditionThatLacks(t *testing.T) {
 		"none, old":      {nil, 2 * time.Hour, 0},
 		"another reason": {&corev1.PodCondition{Type: annotations.DeathCondition, Status: corev1.ConditionTrue, Reason: "DriverHung"}, time.Minute, 1},
 		"not true":       {&corev1.PodCondition{Type: annotations.DeathCondition, Status: corev1.ConditionFalse, Reason: "DriverOOMKilled"}, time.Minute, 1},
-		"another text":   {&corev1.PodCondition{Type: annotations.DeathCondition, Status: corev1.ConditionTrue, Reason: "DriverOOMKilled", Message: "of another release"}, time.Minute, 0},
+		"another text":   {&corev1.PodCondition{Type: annotations.DeathCondition, Status: corev1.ConditionTrue, Reason: "DriverOOMKilled", Message: "a stranger's"}, time.Minute, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := dead(t, "OOMKilled")
@@ -133,6 +137,67 @@ func TestConditionIsOfTheDriver(t *testing.T) {
 	}
 }
 
+// A record that a pod brings along makes no dead driver of one that lives.
+func TestConditionOfALivingDriver(t *testing.T) {
+	p := dead(t, "OOMKilled")
+	var record oom.Record
+	record.Add(oom.Terminations(oom.Evidence{Pod: p})...)
+	p.Annotations = record.Annotations(podOf(t, p), oom.Plenty)
+	p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	p.Status.Phase = corev1.PodRunning
+	s := recording(t, p)
+	executor := died(t, "../oom/testdata/causes/oomkilled-statefulset-again.txtar")
+	executor.Namespace = p.Namespace
+	executor.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: p.Name, UID: p.UID, Controller: new(true)}}
+	executor.Labels[spark.ApplicationLabel] = p.Labels[spark.ApplicationLabel]
+	s.see(t, executor)
+	if err := s.work(t); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.driver(t); got.Annotations[annotations.State] != "" || got.Annotations[annotations.Reason] != "ExecutorOOMKilled" || deathCondition(got) != nil {
+		t.Errorf("%v, %+v", got.Annotations, deathCondition(got))
+	}
+}
+
+// Where the condition is refused, the record is written without it.
+func TestConditionThatIsRefused(t *testing.T) {
+	s := recording(t, dead(t, "OOMKilled"))
+	s.PrependReactor("patch", "pods", func(a kubetesting.Action) (bool, runtime.Object, error) {
+		if strings.Contains(string(a.(kubetesting.PatchAction).GetPatch()), annotations.DeathCondition) {
+			return true, nil, apierrors.NewForbidden(corev1.Resource("pods"), "", errors.New("no"))
+		}
+		return false, nil, nil
+	})
+	if err := s.work(t); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.driver(t); got.Annotations[annotations.State] == "" || deathCondition(got) != nil {
+		t.Errorf("%v, %+v", got.Annotations, deathCondition(got))
+	}
+}
+
+// Whoever removes the condition has it back after a while, and no sooner.
+func TestConditionThatIsRemoved(t *testing.T) {
+	s := recording(t, dead(t, "OOMKilled"))
+	at := now
+	s.now = func() time.Time { return at }
+	for range 100 {
+		if err := s.work(t); err != nil {
+			t.Fatal(err)
+		}
+		p := s.driver(t)
+		p.Status.Conditions = slices.DeleteFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == annotations.DeathCondition })
+		if _, err := s.CoreV1().Pods(p.Namespace).UpdateStatus(t.Context(), p, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		s.see(t, p)
+		at = at.Add(20 * time.Second)
+	}
+	if n := len(s.patches()); n < 3 || n > 5 {
+		t.Errorf("%d patches in half an hour", n)
+	}
+}
+
 // Of the condition that which decides is kept, beside the same others as without
 // it, and little of a long one.
 func TestStrippedCondition(t *testing.T) {
@@ -142,7 +207,7 @@ func TestStrippedCondition(t *testing.T) {
 		own := corev1.PodCondition{Type: annotations.DeathCondition, Status: corev1.ConditionTrue, Reason: "DriverOOMKilled" + long, Message: long, LastTransitionTime: metav1.NewTime(now)}
 		p.Status.Conditions = append([]corev1.PodCondition{own}, p.Status.Conditions...)
 		stripped := strip(p)
-		own.Reason, own.Message = own.Reason[:253], ""
+		own.Reason, own.Message = own.Reason[:253], own.Message[:1<<10]
 		if d := cmp.Diff(append(without, own), stripped.Status.Conditions); d != "" {
 			t.Errorf("-want +got:\n%s", d)
 		}

@@ -75,6 +75,8 @@ const (
 	finishTimeout = 10 * time.Second
 	// Watching that failed for so long makes the recorder unready.
 	maxBlind = 5 * time.Minute
+	// A condition that somebody removed is written again after.
+	conditionPause = 10 * time.Minute
 	// Deaths without a driver that are remembered.
 	maxTold = 8192
 )
@@ -92,6 +94,7 @@ type recorder struct {
 	untold     atomic.Int64 // tellings that are not done
 	backlog    *rate.Limiter
 	turns      turns
+	conditions *lru.Cache // of drivers' deaths that this replica wrote, and when
 	ending     atomic.Bool
 	ready      atomic.Bool
 	optOutWait time.Duration
@@ -100,7 +103,7 @@ type recorder struct {
 }
 
 func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
-	r := &recorder{Config: c, metrics: newMetrics(registry), told: lru.New(maxTold), previous: newPrevious(), turns: newTurns(), optOutWait: time.Minute, now: time.Now}
+	r := &recorder{Config: c, metrics: newMetrics(registry), told: lru.New(maxTold), previous: newPrevious(), turns: newTurns(), conditions: lru.New(maxTold), optOutWait: time.Minute, now: time.Now}
 	r.queue = workqueue.NewTypedRateLimitingQueue(retries[application]())
 	r.tellings = workqueue.NewTypedRateLimitingQueue(retries[*telling]())
 	r.backlog = rate.NewLimiter(backlogRate, backlogRate)

@@ -217,7 +217,7 @@ func TestOldDeathsAreNotTold(t *testing.T) {
 // A write that is refused, or fails for long, silences nothing, and is tried on.
 func TestRefusedWritesAreTold(t *testing.T) {
 	s := recording(t, dead(t, "OOMKilled"))
-	s.refuse("patch", "pods", forbidden, 1, nil)
+	s.refuse("patch", "pods", forbidden, 2, nil) // with the condition, and without
 	if err := s.work(t); !errors.Is(err, errRefused) {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func strip(p *corev1.Pod) *corev1.Pod {
 	kept := reading.Pod(&without)
 	kept.Status.Conditions = append(kept.Status.Conditions, corev1.PodCondition{
 		Type: annotations.DeathCondition, Status: corev1.ConditionStatus(bounded.Name(string(own.Status))),
-		LastTransitionTime: own.LastTransitionTime, Reason: bounded.Name(own.Reason),
+		LastTransitionTime: own.LastTransitionTime, Reason: bounded.Name(own.Reason), Message: bounded.Text(own.Message),
 	})
 	return kept
 }

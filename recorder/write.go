@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -182,12 +183,16 @@ func (r *recorder) read(driver spark.Pod) oom.Record {
 // driver is then as it was written; the record is what stands there, or what
 // could not be written.
 func (r *recorder) writeOn(ctx context.Context, driver *spark.Pod, facts []fact) (record oom.Record, err error) {
-	room := oom.Plenty
+	room, condition := oom.Plenty, true
 	for range attempts {
 		record = r.read(*driver)
+		own := oom.Terminations(oom.Evidence{Pod: driver.Pod})
+		if !slices.ContainsFunc(own, func(t oom.Termination) bool { return t.Role == spark.Driver && t.IsSparks() }) {
+			record.Driver = nil // brought along, by a restored copy or a forged one: a driver that lives has not died
+		}
 		news := record.Add(terminations(facts)...)
 		if driver.Annotations[annotations.State] != "" { // true, or a stranger's: the pod decides
-			record.Add(oom.Terminations(oom.Evidence{Pod: driver.Pod})...)
+			record.Add(own...)
 		}
 		if len(news) == 0 && driver.Annotations[annotations.State] == string(record.State(*driver)) && !r.lacksCondition(*driver, &record) {
 			r.turns.found(driver.UID, &record, facts, r.now())
@@ -195,7 +200,8 @@ func (r *recorder) writeOn(ctx context.Context, driver *spark.Pod, facts []fact)
 		}
 		sawExecutors(&record, r.podsOf(applicationOf(*driver)))
 		var written spark.Pod
-		if written, err = r.patch(ctx, *driver, &record, room); err == nil {
+		if written, err = r.patch(ctx, *driver, &record, room, condition); err == nil {
+			r.conditions.Add(conditionKey(*driver, &record), r.now())
 			*driver = written
 			r.turns.wrote(driver.UID, news)
 			r.wrote(news)
@@ -207,6 +213,11 @@ func (r *recorder) writeOn(ctx context.Context, driver *spark.Pod, facts []fact)
 		case "gone":
 			return record, errGone
 		case "refused":
+			if condition && record.Condition(*driver) != nil { // the annotations are worth more than both or none
+				r.Log.Warn("the condition of a driver's death is refused, and the record is written without it", "namespace", driver.Namespace, "driver", driver.Name, "error", err)
+				condition = false
+				continue
+			}
 			return record, fmt.Errorf("writing the record of %s/%s: %w: %w", driver.Namespace, driver.Name, errRefused, err)
 		case "error":
 			return record, fmt.Errorf("writing the record of %s/%s: %w", driver.Namespace, driver.Name, err)
@@ -237,15 +248,24 @@ func terminations(facts []fact) (all []oom.Termination) {
 }
 
 // lacksCondition tells whether a driver has died and its condition does not say so
-// yet, or gives another reason. Old deaths are left as they are: nobody waits for
-// them. The message is not compared: with it replicas of two releases would write
-// in turns.
+// yet, or says something else than the annotations, which came in the same patch.
+// Old deaths are left as they are, because nobody waits for them. Whoever removes
+// the condition again and again has it back after a while, and no sooner.
 func (r *recorder) lacksCondition(driver spark.Pod, record *oom.Record) bool {
 	wanted, stands := record.Condition(driver), deathCondition(driver.Pod)
 	if wanted == nil || r.now().Sub(wanted.LastTransitionTime.Time) >= oldest {
 		return false
 	}
-	return stands == nil || stands.Status != wanted.Status || stands.Reason != wanted.Reason
+	if at, ok := r.conditions.Get(conditionKey(driver, record)); ok && r.now().Sub(at.(time.Time)) < conditionPause {
+		return false
+	}
+	text := driver.Annotations[annotations.Message]
+	return stands == nil || stands.Status != wanted.Status || stands.Reason != wanted.Reason || text != "" && stands.Message != text
+}
+
+// conditionKey is of a driver and of what it died of.
+func conditionKey(driver spark.Pod, record *oom.Record) string {
+	return string(driver.UID) + " " + record.Reason()
 }
 
 // deathCondition of a pod, nil if it has none.
@@ -262,7 +282,7 @@ func deathCondition(p *corev1.Pod) *corev1.PodCondition {
 // not reach its spec. UID and resourceVersion make sure that it is the pod that was
 // read. An annotation that is no longer true, or has no room, is removed. It is a
 // strategic merge, as the kubelet's are: a JSON merge would replace all conditions.
-func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Record, room int) (spark.Pod, error) {
+func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Record, room int, condition bool) (spark.Pod, error) {
 	all, change := record.Annotations(driver, room), map[string]any{}
 	for _, key := range annotations.Death {
 		if value, ok := all[key]; ok {
@@ -277,7 +297,7 @@ func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Reco
 	patch := map[string]any{"metadata": map[string]any{
 		"uid": driver.UID, "resourceVersion": driver.ResourceVersion, "annotations": change,
 	}}
-	if c := record.Condition(driver); c != nil {
+	if c := record.Condition(driver); c != nil && condition {
 		patch["status"] = map[string]any{"conditions": []*corev1.PodCondition{c}}
 	}
 	body, err := json.Marshal(patch)

@@ -293,6 +293,7 @@ func TestGuardOfTheCondition(t *testing.T) {
 		{"recorder", g.recorder, "adds it", false, alone, true, "status"},
 		{"recorder", g.recorder, "adds it with the record", false, record, true, "status"},
 		{"recorder", g.recorder, "changes it", true, changed, true, "status"},
+		{"recorder", g.recorder, "adds it with a text that fills etcd", false, strings.Replace(alone, "Raise it.", strings.Repeat("Raise it.", 300), 1), false, "status"},
 		{"recorder", g.recorder, "removes it", true, removed, false, "status"},
 		{"recorder", g.recorder, "changes Ready besides", false, ready, false, "status"},
 		{"recorder", g.recorder, "adds another condition besides", true, another, false, "status"},
@@ -346,6 +347,23 @@ func TestGuardOfTheCondition(t *testing.T) {
 		}, metav1.CreateOptions{})
 		if err != nil || len(pod.Status.Conditions) > 0 {
 			t.Errorf("%v, %+v", err, pod.Status.Conditions)
+		}
+	})
+	t.Run("beside conditions that stand there twice", func(t *testing.T) {
+		pod := newPod(t, g.namespace, nil)
+		if err := patch(t.Context(), g.admin, pod, kubelets, "status"); err != nil {
+			t.Fatal(err)
+		}
+		live, err := g.admin.CoreV1().Pods(g.namespace).Get(t.Context(), pod.Name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		live.Status.Conditions = append(live.Status.Conditions, corev1.PodCondition{Type: "example.com/a", Status: corev1.ConditionTrue}, live.Status.Conditions[0])
+		if _, err := g.admin.CoreV1().Pods(g.namespace).UpdateStatus(t.Context(), live, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := patch(t.Context(), g.recorder, pod, alone, "status"); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("who writes the whole status", func(t *testing.T) {
