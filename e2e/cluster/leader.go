@@ -39,6 +39,9 @@ func (c *ControlPlane) Apply(ctx context.Context, file string) error {
 		} else if err != nil {
 			return fmt.Errorf("reading a manifest: %w", err)
 		}
+		if len(object.Object) == 0 {
+			continue // what is said at its head
+		}
 		if err := api.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("creating %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
