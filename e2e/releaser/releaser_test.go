@@ -3,6 +3,7 @@ package releaser
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -59,11 +60,27 @@ func TestReleased(t *testing.T) {
 
 func journal(t *testing.T) map[string]string {
 	t.Helper()
-	kept, err := api.CoreV1().ConfigMaps("spark-vitals").Get(t.Context(), "spark-vitals-releaser", metav1.GetOptions{})
+	all := map[string]string{}
+	for _, shard := range journals(t) {
+		maps.Copy(all, shard.Data)
+	}
+	return all
+}
+
+// journals are the ConfigMaps of the journal.
+func journals(t *testing.T) (all []corev1.ConfigMap) {
+	t.Helper()
+	list, err := api.CoreV1().ConfigMaps("spark-vitals").List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return kept.Data
+	for _, c := range list.Items {
+		if !strings.HasPrefix(c.Name, "spark-vitals-releaser") || c.Immutable != nil {
+			continue
+		}
+		all = append(all, c)
+	}
+	return all
 }
 
 // The process is killed between the two steps, the pod deleted meanwhile: the
@@ -215,18 +232,15 @@ func TestDrained(t *testing.T) {
 
 // A journal without room keeps nobody from reconnecting.
 func TestJournalIsFull(t *testing.T) {
-	journals := api.CoreV1().ConfigMaps("spark-vitals")
-	kept, err := journals.Get(t.Context(), "spark-vitals-releaser", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
+	for _, shard := range journals(t) {
+		shard.Data = map[string]string{"full": strings.Repeat("x", 1<<20-100)}
+		if _, err := api.CoreV1().ConfigMaps(shard.Namespace).Update(t.Context(), &shard, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			_, _ = api.CoreV1().ConfigMaps(shard.Namespace).Patch(context.WithoutCancel(t.Context()), shard.Name, types.MergePatchType, []byte(`{"data":null}`), metav1.PatchOptions{})
+		}()
 	}
-	kept.Data = map[string]string{"full": strings.Repeat("x", 1<<20-100)}
-	if _, err := journals.Update(t.Context(), kept, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_, _ = journals.Patch(context.WithoutCancel(t.Context()), kept.Name, types.MergePatchType, []byte(`{"data":null}`), metav1.PatchOptions{})
-	}()
 	startReleaser(t, config(credentials(t, "secret")))
 	dead := newEngine(t).register().die().recorded()
 	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })

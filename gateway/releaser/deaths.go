@@ -98,7 +98,10 @@ func (l *loop) resume(ctx context.Context, q queue) error {
 		if l.deaths[k] == nil {
 			l.deaths[k] = newDeath(r.Death.At)
 		}
-		l.deaths[k].release, l.deaths[k].written = r, true
+		if latest := time.Now().Add(l.keep); r.CloseAt.After(latest) { // of a clock that was wrong, or another configuration
+			r.CloseAt = latest
+		}
+		l.deaths[k].release, l.deaths[k].written, l.deaths[k].resumed = r, true, true
 		q.Add(k)
 	}
 	for _, r := range lives {

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,15 +20,27 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// A journal holds the releases that are proven and not finished, in a ConfigMap
-// beside the releaser: one entry, some 1,000 bytes, for each pod's UID. It is not
-// on the pod, which somebody else may write to or delete. Beside them it holds
-// the lives of engines that run and are not registered any more, each under a
-// key of its own, so that neither overwrites the other.
+// A journal holds the releases that are proven and not finished: one entry, some
+// 1,000 bytes, for each pod's UID. It is not on the pod, which somebody else may
+// write to or delete. Beside them it holds the lives of engines that run and are
+// not registered any more, each under a key of its own, so that neither overwrites
+// the other.
+//
+// It is several ConfigMaps beside the releaser, for each write of an entry writes
+// the whole object: of one, 500 engines that die in a minute would write 390 MB.
 type journal struct {
 	api  client.Client
 	name types.NamespacedName
+	// kept says where entries were read; releases before had one ConfigMap.
+	kept *sync.Map
 }
+
+func newJournal(api client.Client, name types.NamespacedName) journal {
+	return journal{api, name, &sync.Map{}}
+}
+
+// shards are the ConfigMaps. The first has the name of the one of 0.1.0.
+const shards = 8
 
 // maxEntry leaves room for others in the 1 MiB of a ConfigMap.
 const maxEntry = 8 << 10
@@ -56,9 +70,11 @@ func (j journal) put(ctx context.Context, key string, r *gateway.Release) error 
 		return fmt.Errorf("writing the journal: %w", err)
 	}
 	entry := map[string]string{key: string(text)}
-	err = j.api.Patch(ctx, j.object(), mergePatch(map[string]any{"data": entry}))
+	at := j.of(key)
+	j.kept.Store(key, at) // also if no answer comes
+	err = j.api.Patch(ctx, j.object(at), mergePatch(map[string]any{"data": entry}))
 	if apierrors.IsNotFound(err) {
-		first := j.object()
+		first := j.object(at)
 		first.Data = entry
 		err = j.api.Create(ctx, first)
 	}
@@ -80,38 +96,54 @@ func (j journal) removeLife(ctx context.Context, uid types.UID) error {
 	return j.drop(ctx, string(uid)+ofLife)
 }
 
+// drop those of the keys that were written.
 func (j journal) drop(ctx context.Context, keys ...string) error {
-	gone := map[string]any{}
+	gone := map[int]map[string]any{}
 	for _, key := range keys {
-		gone[key] = nil
+		if _, written := j.kept.Load(key); written {
+			if gone[j.of(key)] == nil {
+				gone[j.of(key)] = map[string]any{}
+			}
+			gone[j.of(key)][key] = nil
+		}
 	}
-	err := j.api.Patch(ctx, j.object(), mergePatch(map[string]any{"data": gone}))
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("writing the journal: %w", err)
+	for shard, entries := range gone {
+		err := j.api.Patch(ctx, j.object(shard), mergePatch(map[string]any{"data": entries}))
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("writing the journal: %w", err)
+		}
+		for key := range entries {
+			j.kept.Delete(key)
+		}
 	}
 	return nil
 }
 
 // read what is written down. An entry that is none of ours is told and left.
 func (j journal) read(ctx context.Context, namespaces []string, log *slog.Logger) (begun, lives []*gateway.Release, err error) {
-	kept := j.object()
-	if err := j.api.Get(ctx, j.name, kept); err != nil {
+	for shard := range shards {
+		kept := j.object(shard)
+		err := j.api.Get(ctx, client.ObjectKeyFromObject(kept), kept)
 		if apierrors.IsNotFound(err) {
-			return nil, nil, nil
+			continue
 		}
-		return nil, nil, fmt.Errorf("reading the journal: %w", err)
-	}
-	for key, text := range kept.Data {
-		r := &gateway.Release{}
-		uid, isLife := strings.CutSuffix(key, ofLife)
-		err := json.Unmarshal([]byte(text), r)
-		switch {
-		case err != nil || string(r.UID) != uid || !ours(r, namespaces) || isLife != lived(r) || !isLife && !proven(r):
-			log.Error("the journal has an entry that cannot be read", "configMap", j.name, "key", key, "error", err)
-		case isLife:
-			lives = append(lives, r)
-		default:
-			begun = append(begun, r)
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading the journal: %w", err)
+		}
+		for key, text := range kept.Data {
+			r := &gateway.Release{}
+			uid, isLife := strings.CutSuffix(key, ofLife)
+			err := json.Unmarshal([]byte(text), r)
+			switch {
+			case err != nil || string(r.UID) != uid || !ours(r, namespaces) || isLife != lived(r) || !isLife && !proven(r):
+				log.Error("the journal has an entry that cannot be read", "configMap", kept.Name, "key", key, "error", err)
+				continue
+			case isLife:
+				lives = append(lives, r)
+			default:
+				begun = append(begun, r)
+			}
+			j.kept.Store(key, shard)
 		}
 	}
 	return begun, lives, nil
@@ -136,8 +168,22 @@ func lived(r *gateway.Release) bool {
 	return len(r.Found) == 0 && len(r.Lived) > 0 && slices.Equal(r.Pending, gateway.Steps)
 }
 
-func (j journal) object() *corev1.ConfigMap {
-	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: j.name.Namespace, Name: j.name.Name}}
+// of is the ConfigMap of an entry: where it is, or where it is to be.
+func (j journal) of(key string) (shard int) {
+	if shard, ok := j.kept.Load(key); ok {
+		return shard.(int)
+	}
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(strings.TrimSuffix(key, ofLife)))
+	return int(sum.Sum32() % shards)
+}
+
+func (j journal) object(shard int) *corev1.ConfigMap {
+	name := j.name.Name
+	if shard > 0 {
+		name = fmt.Sprintf("%s-%d", name, shard)
+	}
+	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: j.name.Namespace, Name: name}}
 }
 
 func mergePatch(of map[string]any) client.Patch {

@@ -36,6 +36,7 @@ type death struct {
 	looked    bool           // once for a registration, in vain
 	tried     bool           // and not done
 	written   bool           // the release, to the journal
+	resumed   bool           // from the journal
 	keeps     bool           // its sessions, until they are due
 	refused   gateway.Reason // as it was told; "" when it is not refused
 	forbidden int            // lists of pods, in a row
@@ -67,7 +68,7 @@ type loop struct {
 func newLoop(c Config, api client.Client) *loop {
 	l := &loop{
 		gateway: c.Gateway(api), namespaces: c.Namespaces, keep: c.KeepSessions, api: api, log: c.Log,
-		journal: journal{api: api, name: types.NamespacedName{Namespace: c.Namespace, Name: name}},
+		journal: newJournal(api, types.NamespacedName{Namespace: c.Namespace, Name: name}),
 		retries: make(chan struct{}, workers/2),
 		deaths:  map[key]*death{}, lives: map[key]*life{}, done: map[key]time.Time{},
 	}
@@ -95,8 +96,12 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		if refusal != nil {
 			l.tellRefusal(ctx, k, d, refusal)
 		}
-		l.log.Warn("release given up", "pod", k.NamespacedName, "error", err)
-		err = l.finish(ctx, k, d, gateway.Unproven)
+		l.log.Warn("release given up", "pod", k.NamespacedName, "gateway", keptBy(r), "error", err)
+		outcome := gateway.Unproven
+		if r.Pending[0] == gateway.CloseSessions {
+			outcome = outcomeOf(r)
+		}
+		err = l.finish(ctx, k, d, outcome)
 		refusal = nil
 	}
 	if err != nil && time.Since(d.at) > forgotten {
@@ -163,9 +168,10 @@ func (l *loop) advance(ctx context.Context, k key, d *death) error {
 		if err != nil {
 			return err
 		}
-		if step == gateway.Deregister {
-			d.written = false // that it is deregistered
-			l.metrics.deregistered(r)
+		if step == gateway.Deregister { // what is written need not say so: it may be done again
+			if !d.resumed {
+				l.metrics.deregistered(r)
+			}
 			l.tellRelease(ctx, k, r, l.keep)
 		}
 	}
@@ -303,11 +309,16 @@ func (l *loop) look(ctx context.Context, k key, d *death) (pod *corev1.Pod, gone
 
 // alone says that no other pod carries one of the engine's keys. Labels can be
 // changed, and an address is given to another pod when its owner has ended: only
-// a pod that is alone with its keys is the one that the gateway means.
+// a pod that is alone with its keys is the one that the gateway means. Sessions are
+// found by the application's id alone; Kyuubi may have launched another engine under
+// the same tag by the time that they are closed.
 func (l *loop) alone(ctx context.Context, k key, d *death) error {
-	claims := []client.MatchingLabels{
-		{gateway.Label: d.release.Engine.Reference},
-		{spark.RoleLabel: string(spark.Driver), spark.ApplicationLabel: d.release.Engine.Application},
+	remedy := "Another pod carries the driver's labels, copied or forged; which of the two the gateway means cannot be told, so its registration has to expire."
+	claims := []client.MatchingLabels{{spark.RoleLabel: string(spark.Driver), spark.ApplicationLabel: d.release.Engine.Application}}
+	if d.release.Pending[0] == gateway.CloseSessions {
+		remedy = "Another driver carries the application's id, copied or forged; whose the sessions are cannot be told, so they stay until kyuubi.session.idle.timeout."
+	} else {
+		claims = append(claims, client.MatchingLabels{gateway.Label: d.release.Engine.Reference})
 	}
 	for _, namespace := range l.namespaces {
 		for _, claim := range claims {
@@ -329,7 +340,7 @@ func (l *loop) alone(ctx context.Context, k key, d *death) error {
 				if other.UID != k.UID {
 					return &gateway.Refusal{
 						Reason: gateway.NotProven, Err: fmt.Errorf("pod %s/%s carries the same labels %v", other.Namespace, other.Name, claim),
-						Remedy: "Another pod carries the driver's labels, copied or forged; which of the two the gateway means cannot be told, so its registration has to expire.",
+						Remedy: remedy,
 					}
 				}
 			}

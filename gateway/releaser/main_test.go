@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -318,9 +318,13 @@ func (w *world) eventTexts() string {
 
 func (w *world) journal() map[string]string {
 	w.t.Helper()
-	kept := &corev1.ConfigMap{}
-	if err := client.IgnoreNotFound(w.api.Get(w.t.Context(), types.NamespacedName{Namespace: "spark-vitals", Name: name}, kept)); err != nil {
+	var kept corev1.ConfigMapList
+	if err := w.api.List(w.t.Context(), &kept, client.InNamespace("spark-vitals")); err != nil {
 		w.t.Fatal(err)
 	}
-	return kept.Data
+	all := map[string]string{}
+	for _, shard := range kept.Items {
+		maps.Copy(all, shard.Data)
+	}
+	return all
 }
