@@ -217,7 +217,7 @@ func (s release) startReleaser(t *testing.T, r *run, zookeeper *cluster.ZooKeepe
 	})
 	poll(t, "the releaser has seen the registration", func() error {
 		text, err := os.ReadFile(log)
-		if err == nil && !bytes.Contains(text, []byte("an engine is registered")) {
+		if err == nil && !bytes.Contains(text, []byte(`"registered":1,`)) {
 			err = errors.New("it has not")
 		}
 		return err

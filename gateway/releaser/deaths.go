@@ -50,34 +50,39 @@ func runs(driver spark.Pod) bool {
 }
 
 func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
-	var (
-		driver, e, ours = l.engine(pod)
-		died            gateway.Death
-		dead, due       bool
-		k               = elected.KeyOf(pod)
-	)
-	if ours {
-		_, dead = gateway.DeathOf(driver)
-		died, due = gateway.Due(driver, gone, l.gateway.Instance())
-	}
 	l.lock.Lock()
-	_, done := l.done[k]
-	due = due && !done && time.Since(died.At) <= longAgo
-	l.note(k, driver, e, !ours || done || gone && !due || !runs(driver) && !dead)
+	defer l.lock.Unlock()
+	died, due := l.judge(pod, gone)
 	if !due {
-		l.lock.Unlock()
 		return
 	}
+	k := elected.KeyOf(pod)
 	d, known := l.deaths[k]
 	if !known {
 		d = newDeath(died.At)
 		l.deaths[k] = d
 	}
 	d.pod = pod
-	l.lock.Unlock()
 	if !known {
 		q.Add(k)
 	}
+}
+
+// judge a pod: when it died, and whether its release is due; and note what a look
+// at those that live needs to know of it. It is called with the lock.
+func (l *loop) judge(pod *corev1.Pod, gone bool) (died gateway.Death, due bool) {
+	k := elected.KeyOf(pod)
+	driver, e, ours := l.engine(pod)
+	dead, settled := false, false
+	if ours {
+		died, dead = gateway.DeathOf(driver)
+		_, due = gateway.Due(driver, gone, l.gateway.Instance())
+		settled = gateway.MarkOf(pod).Settles(l.gateway.Instance(), died)
+	}
+	_, done := l.done[k]
+	due = due && !done && time.Since(died.At) <= longAgo
+	l.note(k, driver, e, !ours || done || settled || gone && !(due && l.leads.Load()) || !runs(driver) && !dead)
+	return died, due
 }
 
 func newDeath(at time.Time) *death {
@@ -107,8 +112,8 @@ func (l *loop) resume(ctx context.Context, q queue) error {
 	for _, r := range lives {
 		l.restore(r)
 	}
+	l.leads.Store(true)
 	go l.retryWhenChanged(ctx, q)
-	go l.watchLives(ctx)
 	return nil
 }
 

@@ -2,8 +2,18 @@ package releaser
 
 import (
 	"encoding/json"
+	"os"
+	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/internal/elected"
@@ -40,3 +50,65 @@ func TestJournalHasRoom(t *testing.T) {
 		t.Errorf("%d entries of %d bytes have room", n, len(entry))
 	}
 }
+
+// The chart makes each ConfigMap of the journal, and gives rights on no other.
+func TestChartMakesTheJournal(t *testing.T) {
+	manifest, err := os.ReadFile("manifest.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, granted := map[string]bool{}, []string{}
+	for document := range strings.SplitSeq(string(manifest), "\n---\n") {
+		var o struct {
+			Kind     string
+			Metadata metav1.ObjectMeta
+			Rules    []rbacv1.PolicyRule
+		}
+		if err := yaml.Unmarshal([]byte(document), &o); err != nil {
+			t.Fatal(err)
+		}
+		made[o.Kind+" "+o.Metadata.Name] = true
+		for _, r := range o.Rules {
+			if slices.Contains(r.Resources, "configmaps") {
+				granted = append(granted, r.ResourceNames...)
+			}
+		}
+	}
+	j := newJournal(nil, types.NamespacedName{Name: name})
+	for shard := range shards + 1 {
+		name, wanted := j.object(shard).Name, shard < shards
+		if made["ConfigMap "+name] != wanted || slices.Contains(granted, name) != wanted {
+			t.Errorf("%s: made: %t, granted: %q", name, made["ConfigMap "+name], granted)
+		}
+	}
+}
+
+// Each entry has one ConfigMap. What stands in that of 0.1.0 is found there and
+// removed there.
+func TestJournalOfBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := keeping(t)
+		w.see(dead(), false)
+		w.work(time.Minute)
+		all := w.journal()
+		var kept corev1.ConfigMapList
+		if err := w.api.List(t.Context(), &kept); err != nil || len(kept.Items) != 1 {
+			t.Fatalf("%d ConfigMaps: %v", len(kept.Items), err)
+		}
+		if err := w.api.Delete(t.Context(), &kept.Items[0]); err != nil {
+			t.Fatal(err)
+		}
+		first := w.loop.journal.object(0)
+		if first.Data = all; w.api.Create(t.Context(), first) != nil {
+			t.Fatal("the one of 0.1.0 is there")
+		}
+		w.restart()
+		w.resume()
+		w.work(kept120)
+		if !slices.Contains(w.gateway.order, "sessions") || len(w.journal()) > 0 {
+			t.Error(w.gateway.order, w.journal())
+		}
+	})
+}
+
+const kept120 = kept + time.Second

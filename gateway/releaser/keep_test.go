@@ -14,6 +14,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 const kept = 2 * time.Minute // by default
@@ -170,6 +171,63 @@ func TestClientReadsItsError(t *testing.T) {
 		w.work(20 * time.Second)
 		if said := call(http.MethodGet, "/operations/"+statement+"/event"); !strings.Contains(said, "Invalid OperationHandle") || len(server.Sessions()) > 0 {
 			t.Error(said)
+		}
+	})
+}
+
+// Another pod of its tag, which Kyuubi may have launched meanwhile, keeps no session;
+// another driver of its application id does, and the mark says what is true of the
+// registration.
+func TestAnotherPodWhileSessionsAreKept(t *testing.T) {
+	for name, c := range map[string]struct {
+		label  string
+		closed bool
+	}{
+		"of its tag": {tagLabel, true}, "of its application": {spark.ApplicationLabel, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			pod := dead()
+			w := keeping(t)
+			w.see(pod, false)
+			w.work(time.Minute)
+			other := running(pod)
+			other.Name, other.UID = "other", "other"
+			for key := range other.Labels {
+				if key != c.label && key != spark.RoleLabel {
+					other.Labels[key] = "other"
+				}
+			}
+			if err := w.api.Create(t.Context(), other); err != nil {
+				t.Fatal(err)
+			}
+			w.work(2 * time.Hour)
+			if closed := slices.Contains(w.gateway.order, "sessions"); closed != c.closed || !strings.Contains(w.mark(pod), `"deregistered"`) {
+				t.Errorf("%s: %v, %s", name, w.gateway.order, w.mark(pod))
+			}
+			if told := strings.Contains(w.eventTexts(), "keeps old sessions of this engine. Another driver carries the application's id"); told == c.closed {
+				t.Errorf("%s: %s", name, w.eventTexts())
+			}
+		})
+	}
+}
+
+// A due time that lies too far ahead, as of a clock that was wrong, is not believed.
+func TestDueTooFarAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := keeping(t)
+		w.see(dead(), false)
+		w.work(time.Minute)
+		for _, d := range w.loop.deaths {
+			d.release.CloseAt = time.Now().Add(6 * time.Hour)
+			if err := w.loop.journal.write(t.Context(), d.release.UID, d.release); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.restart()
+		w.resume()
+		w.work(kept + time.Second)
+		if !slices.Contains(w.gateway.order, "sessions") || len(w.journal()) > 0 {
+			t.Error(w.gateway.order, w.journal())
 		}
 	})
 }

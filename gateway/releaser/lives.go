@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -21,6 +23,7 @@ type life struct {
 	found   []gateway.Registration // at the last look that found any
 	missed  int                    // looks since then
 	written bool                   // to the journal
+	told    bool                   // that there was no room for it
 	over    bool                   // what is written is to be removed
 }
 
@@ -38,7 +41,7 @@ const vanished = 2
 
 // maxWritten lives leave room in the journal for releases, also when ZooKeeper
 // loses the registrations of all engines at once.
-const maxWritten = 100
+const maxWritten = 400
 
 // note what a look needs to know of a pod. It is called with the lock.
 func (l *loop) note(k key, driver spark.Pod, e gateway.Engine, over bool) {
@@ -82,6 +85,31 @@ func (l *loop) lived(k key, e gateway.Engine) []gateway.Registration {
 	return nil
 }
 
+// standBy looks at the engines that live, in every replica, so that what was seen
+// outlives the one that works: a node that is drained takes the leader along, and
+// engines whose registrations are gone when the next one leads.
+func (l *loop) standBy(ctx context.Context, pods cache.Informer) error {
+	note := func(object any, gone bool) {
+		if last, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+			object = last.Obj
+		}
+		if pod, ok := object.(*corev1.Pod); ok {
+			l.lock.Lock()
+			defer l.lock.Unlock()
+			l.judge(pod, gone)
+		}
+	}
+	_, err := pods.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(pod any) { note(pod, false) },
+		UpdateFunc: func(_, pod any) { note(pod, false) },
+		DeleteFunc: func(pod any) { note(pod, true) },
+	})
+	if err == nil {
+		l.watchLives(ctx)
+	}
+	return err
+}
+
 // watchLives looks again and again, one look at a time.
 func (l *loop) watchLives(ctx context.Context) {
 	failed := false
@@ -100,35 +128,34 @@ func (l *loop) watchLives(ctx context.Context) {
 		case err == nil && failed:
 			l.log.Info("the registrations of engines that run can be read again", "took", took)
 		}
-		failed = err != nil
+		if failed = err != nil; failed {
+			l.metrics.lookFailures.Inc()
+		}
 		pause = max(lookPause, lookShare*time.Since(begun))
+		if err := l.writeLives(ctx); err != nil && ctx.Err() == nil {
+			l.log.Warn("engines that run and are not registered any more are not written to the journal yet", "error", err)
+		}
 	}
 }
 
-// lookAtLives reads the registrations of all engines that run, if any does, and
-// keeps the journal: a life is written there when its registration is gone and
-// its engine still runs, for then its death may come much later.
+// lookAtLives reads the registrations of all engines that run, if any does.
 func (l *loop) lookAtLives(ctx context.Context) error {
 	keys, engines := l.running()
-	if len(keys) > 0 {
-		begun := time.Now()
-		found, err := l.gateway.Look(ctx, engines)
-		if err != nil {
-			return err
-		}
-		l.saw(keys, engines, found)
-		if !l.looked {
-			l.looked = true
-			registered := slices.DeleteFunc(found, func(f []gateway.Registration) bool { return len(f) == 0 })
-			l.log.Info("engines that run are looked at from now on", "engines", len(keys), "registered", len(registered), "took", time.Since(begun))
-		}
+	if len(keys) == 0 {
+		return nil
 	}
-	for _, k := range l.unseen() {
-		if err := l.askFor(ctx, k); err != nil {
-			return err
-		}
+	begun := time.Now()
+	found, err := l.gateway.Look(ctx, engines)
+	if err != nil {
+		return err
 	}
-	return l.writeLives(ctx)
+	l.saw(keys, engines, found)
+	if !l.looked {
+		l.looked = true
+		registered := slices.DeleteFunc(found, func(f []gateway.Registration) bool { return len(f) == 0 })
+		l.log.Info("engines that run are looked at from now on", "engines", len(keys), "registered", len(registered), "took", time.Since(begun))
+	}
+	return nil
 }
 
 func (l *loop) running() (keys []key, engines []gateway.Engine) {
@@ -152,9 +179,6 @@ func (l *loop) saw(keys []key, engines []gateway.Engine, found [][]gateway.Regis
 		case len(found[i]) == 0:
 			known.missed++
 		case gateway.Bounded(found[i]):
-			if len(known.found) == 0 {
-				l.log.Info("an engine is registered", "pod", k.NamespacedName, "uid", k.UID, "application", known.engine.Application)
-			}
 			known.found, known.missed = found[i], 0
 		}
 	}
@@ -172,40 +196,36 @@ func (l *loop) unseen() (keys []key) {
 	return keys
 }
 
-// askFor a pod that the watch has not shown: it may be gone, and how it ended
-// cannot be shown any more.
-func (l *loop) askFor(ctx context.Context, k key) error {
+// askFor a pod that the watch has not shown, or whose end it may have missed. One
+// that is gone has no life, and how it ended cannot be shown any more.
+func (l *loop) askFor(ctx context.Context, k key) (there bool, err error) {
 	pod := &corev1.Pod{}
-	err := l.api.Get(ctx, k.NamespacedName, pod)
+	err = l.api.Get(ctx, k.NamespacedName, pod)
 	if apierrors.IsNotFound(err) || err == nil && pod.UID != k.UID {
 		l.lock.Lock()
 		defer l.lock.Unlock()
 		if l.deaths[k] == nil {
 			l.end(k)
 		}
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
-// writeLives down whose registration has vanished, and remove what is over or
-// registered again.
+// writeLives keeps the journal, where this replica leads: a life is written there
+// when its registration is gone and its engine still runs, for then its death may
+// come much later; it is removed when it is over or registered again. Removals make
+// room, so they go first.
 func (l *loop) writeLives(ctx context.Context) error {
-	write, remove := l.changedLives()
-	for k, r := range write {
-		if err := l.journal.writeLife(ctx, k.UID, r); err != nil {
+	if !l.leads.Load() {
+		return nil
+	}
+	for _, k := range l.unseen() {
+		if _, err := l.askFor(ctx, k); err != nil {
 			return err
 		}
-		l.log.Warn("an engine runs and is not registered any more: frozen, or about to end", "pod", k.NamespacedName, "uid", k.UID)
-		l.lock.Lock()
-		if known := l.lives[k]; known != nil {
-			known.written = true
-		} else { // it ended meanwhile
-			l.lives[k] = &life{engine: r.Engine, seen: true, written: true, over: true}
-		}
-		l.lock.Unlock()
 	}
-	for _, k := range remove {
+	for _, k := range l.over() {
 		if err := l.journal.removeLife(ctx, k.UID); err != nil {
 			return err
 		}
@@ -219,28 +239,79 @@ func (l *loop) writeLives(ctx context.Context) error {
 		}
 		l.lock.Unlock()
 	}
+	for k, r := range l.vanished() {
+		if there, err := l.askFor(ctx, k); err != nil {
+			return err
+		} else if !there {
+			continue
+		}
+		if err := l.journal.writeLife(ctx, k.UID, r); err != nil {
+			return err
+		}
+		l.log.Warn("an engine runs and is not registered any more: it is frozen, or about to end, or was told to take no new sessions", "pod", k.NamespacedName, "uid", k.UID)
+		l.lock.Lock()
+		if known := l.lives[k]; known != nil {
+			known.written = true
+		} else { // it ended meanwhile
+			l.lives[k] = &life{engine: r.Engine, seen: true, written: true, over: true}
+		}
+		l.lock.Unlock()
+	}
 	return nil
 }
 
-func (l *loop) changedLives() (write map[key]*gateway.Release, remove []key) {
+// over are lives that the journal need not hold any more.
+func (l *loop) over() (keys []key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	write = map[key]*gateway.Release{}
+	for k, known := range l.lives {
+		if known.written && (known.over || known.runs && known.missed == 0) {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// vanished are lives that the journal is to hold, as many as have room.
+func (l *loop) vanished() map[key]*gateway.Release {
+	l.lock.Lock()
+	defer l.lock.Unlock()
 	room := maxWritten
 	for _, known := range l.lives {
 		if known.written {
 			room--
 		}
 	}
+	write := map[key]*gateway.Release{}
 	for k, known := range l.lives {
-		switch gone := len(known.found) > 0 && known.missed >= vanished; {
-		case known.written && (known.over || known.runs && known.missed == 0):
-			remove = append(remove, k)
-		case !known.written && known.runs && gone && len(write) < room:
+		switch {
+		case known.written || !known.vanished():
+		case len(write) < room:
 			write[k] = &gateway.Release{Driver: k.NamespacedName, UID: k.UID, Engine: known.engine, Lived: known.found, Pending: gateway.Steps}
+		case !known.told:
+			known.told = true
+			l.metrics.unwritten.Inc()
+			l.log.Warn("an engine runs and is not registered any more, and the journal holds so many that it is not written there", "pod", k.NamespacedName, "uid", k.UID, "most", maxWritten)
 		}
 	}
-	return write, remove
+	return write
+}
+
+// vanished tells whether an engine runs and is not registered any more.
+func (known *life) vanished() bool {
+	return known.runs && len(known.found) > 0 && known.missed >= vanished
+}
+
+// unregistered are engines that run and are not registered any more.
+func (l *loop) unregistered() (n float64) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	for _, known := range l.lives {
+		if known.vanished() {
+			n++
+		}
+	}
+	return n
 }
 
 // restore a life that an earlier process has written down. It is called with the lock.

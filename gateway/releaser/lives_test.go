@@ -1,6 +1,7 @@
 package releaser
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,9 +10,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
@@ -27,7 +30,7 @@ func running(pod *corev1.Pod) *corev1.Pod {
 // look at the lives, as is done each ten seconds.
 func (w *world) look() {
 	w.t.Helper()
-	if err := w.loop.lookAtLives(w.t.Context()); err != nil {
+	if err := errors.Join(w.loop.lookAtLives(w.t.Context()), w.loop.writeLives(w.t.Context())); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -71,11 +74,14 @@ func TestExpired(t *testing.T) {
 				if c.ends != nil {
 					c.ends(pod)
 				}
-				w := newWorld(t)
-				if !c.gone {
-					w = newWorld(t, pod)
-				}
+				w := newWorld(t, pod)
 				w.expire(pod)
+				if c.gone {
+					pod.Finalizers = nil
+					if err := errors.Join(w.api.Update(t.Context(), pod.DeepCopy()), client.IgnoreNotFound(w.api.Delete(t.Context(), pod))); err != nil {
+						t.Fatal(err)
+					}
+				}
 				if restarts {
 					w.restart()
 					w.loop.restoreFrom(t, w)
@@ -253,6 +259,9 @@ func TestFewLivesAreWrittenDown(t *testing.T) {
 	for i := range 3 * maxWritten / 2 {
 		pod := running(dead())
 		pod.UID, pod.Name = types.UID(fmt.Sprintf("u-%d", i)), fmt.Sprintf("driver-%d", i)
+		if err := w.api.Create(t.Context(), pod); err != nil {
+			t.Fatal(err)
+		}
 		w.see(pod, false)
 	}
 	w.look()
@@ -260,8 +269,8 @@ func TestFewLivesAreWrittenDown(t *testing.T) {
 	for range 4 {
 		w.look()
 	}
-	if n := len(w.journal()); n != maxWritten {
-		t.Errorf("%d are written down", n)
+	if n := len(w.journal()); n != maxWritten || testutil.ToFloat64(w.loop.metrics.unwritten) != maxWritten/2 || w.loop.unregistered() != maxWritten*3/2 {
+		t.Errorf("%d are written down, %v not, of %v", n, testutil.ToFloat64(w.loop.metrics.unwritten), w.loop.unregistered())
 	}
 	w.gateway.registered = true
 	if w.look(); len(w.journal()) > 0 {
@@ -292,13 +301,46 @@ func TestLooks(t *testing.T) {
 				w.see(c.pod, false)
 			}
 			w.added = nil
-			w.resume()
+			looking, stop := context.WithCancel(t.Context())
+			go w.loop.watchLives(looking)
+			defer stop()
 			time.Sleep(10 * time.Minute)
 			w.gateway.set(func() {
-				if w.gateway.looks != c.looks {
-					t.Errorf("%s: %d looks", name, w.gateway.looks)
+				if failed := testutil.ToFloat64(w.loop.metrics.lookFailures); w.gateway.looks != c.looks || (failed > 0) != (c.away != nil) {
+					t.Errorf("%s: %d looks, of which %v failed", name, w.gateway.looks, failed)
 				}
 			})
 		})
+	}
+}
+
+// A replica that stands by looks, too, and writes nothing: when it leads, a
+// registration that is gone by then leaves the proof all the same.
+func TestStandbyLooks(t *testing.T) {
+	pod := dead()
+	w := newWorld(t, pod)
+	w.loop.leads.Store(false)
+	note := func(pod *corev1.Pod, gone bool) {
+		w.loop.lock.Lock()
+		defer w.loop.lock.Unlock()
+		w.loop.judge(pod, gone)
+	}
+	another := running(dead())
+	another.Name, another.UID = "another", "another"
+	note(running(pod), false)
+	note(another, false)
+	w.look()
+	w.gateway.set(func() { w.gateway.registered = false })
+	w.look()
+	w.look()
+	note(another, true)
+	if len(w.journal()) > 0 || len(w.loop.lives) != 1 {
+		t.Errorf("%v is written, %d live", w.journal(), len(w.loop.lives))
+	}
+	w.loop.leads.Store(true)
+	w.see(pod, false)
+	w.work(0)
+	if !slices.Equal(w.gateway.order, []string{"sessions"}) || !strings.Contains(w.mark(pod), `"expired","sessions":3`) {
+		t.Error(w.gateway.order, w.mark(pod))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -56,6 +57,7 @@ type loop struct {
 	metrics    *metrics
 	log        *slog.Logger
 
+	leads   atomic.Bool   // and is not just standing by
 	retries chan struct{} // a place for each that may be under way
 
 	lock   sync.Mutex
@@ -72,7 +74,7 @@ func newLoop(c Config, api client.Client) *loop {
 		retries: make(chan struct{}, workers/2),
 		deaths:  map[key]*death{}, lives: map[key]*life{}, done: map[key]time.Time{},
 	}
-	l.metrics = newMetrics(l.pending)
+	l.metrics = newMetrics(l.pending, l.unregistered)
 	return l
 }
 

@@ -233,6 +233,7 @@ func (w *world) restart() {
 		Namespaces: []string{"kyuubi", "spark"}, Namespace: "spark-vitals", KeepSessions: w.keep,
 		Log: slog.New(slog.DiscardHandler),
 	}, w.api)
+	w.loop.leads.Store(true)
 }
 
 // adds is a queue that only notes what is added.

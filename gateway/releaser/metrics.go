@@ -15,13 +15,14 @@ type metrics struct {
 	failures prometheus.Counter
 	sessions prometheus.Counter
 	unseen   prometheus.Counter
-	// unwritten releases, for the journal was full
-	unwritten prometheus.Counter
-	seconds   prometheus.Histogram
-	pending   []prometheus.Collector
+	// unwritten releases and lives, for the journal was full
+	unwritten    prometheus.Counter
+	lookFailures prometheus.Counter
+	seconds      prometheus.Histogram
+	gauges       []prometheus.Collector
 }
 
-func newMetrics(pending func() (all, refused float64)) *metrics {
+func newMetrics(pending func() (all, refused float64), unregistered func() float64) *metrics {
 	labels := prometheus.Labels{"gateway": gateway.Name}
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels})
@@ -38,19 +39,21 @@ func newMetrics(pending func() (all, refused float64)) *metrics {
 			Name: "spark_vitals_release_refusals_total", ConstLabels: labels,
 			Help: "Releases that need somebody to change something, by reason.",
 		}, []string{"reason"}),
-		failures:  counter("spark_vitals_release_failures_total", "Tries to release that failed and are made again."),
-		sessions:  counter("spark_vitals_release_sessions_total", "Sessions of dead engines that were closed."),
-		unseen:    counter("spark_vitals_release_ends_unseen_total", "Engines that ran when the watch broke off and were gone when it began anew: if they died, their registrations have to expire."),
-		unwritten: counter("spark_vitals_release_unwritten_total", "Releases that the journal had no room for: if the process ends before it closes their sessions, these stay."),
+		failures:     counter("spark_vitals_release_failures_total", "Tries to release that failed and are made again."),
+		sessions:     counter("spark_vitals_release_sessions_total", "Sessions of dead engines that were closed."),
+		unseen:       counter("spark_vitals_release_ends_unseen_total", "Engines that ran when the watch broke off and were gone when it began anew: if they died, their registrations have to expire."),
+		unwritten:    counter("spark_vitals_release_unwritten_total", "Releases, and engines that run unregistered, that the journal had no room for: if the process ends before it closes their sessions, these stay."),
+		lookFailures: counter("spark_vitals_release_look_failures_total", "Looks at the registrations of engines that run that failed. An engine whose registration expires meanwhile leaves no proof whose its sessions are."),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "spark_vitals_release_seconds", ConstLabels: labels,
 			Help: "Time from a driver's death, in whole seconds as the kubelet reports it, to its deregistration: from then on a new connection starts a new engine.",
 			// Fine below the time that a registration lives without us.
 			Buckets: []float64{.5, 1, 1.5, 2, 3, 5, 10, 20, 40, 60, 120, 300, 1800},
 		}),
-		pending: []prometheus.Collector{
+		gauges: []prometheus.Collector{
 			gauge("spark_vitals_releases_pending", "Dead engines that are still to be released. Those whose sessions are kept for their clients are not counted.", func() float64 { all, _ := pending(); return all }),
 			gauge("spark_vitals_releases_refused", "Of these, those that need somebody to change something.", func() float64 { _, refused := pending(); return refused }),
+			gauge("spark_vitals_engines_unregistered", "Engines that run, and are not registered any more: frozen, about to end, or told to take no new sessions.", unregistered),
 		},
 	}
 	for _, outcome := range []gateway.Outcome{gateway.Deregistered, gateway.Expired, gateway.NotRegistered, gateway.Unproven} {
@@ -60,7 +63,7 @@ func newMetrics(pending func() (all, refused float64)) *metrics {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return append(m.pending, m.releases, m.refusals, m.failures, m.sessions, m.unseen, m.unwritten, m.seconds)
+	return append(m.gauges, m.lookFailures, m.releases, m.refusals, m.failures, m.sessions, m.unseen, m.unwritten, m.seconds)
 }
 
 func (m *metrics) failed() { m.failures.Inc() }

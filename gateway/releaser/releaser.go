@@ -61,7 +61,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	return elected.Job{
 		Name: name, API: c.API, Namespace: c.Namespace, Namespaces: c.Namespaces,
-		Pods: cache.ByObject{Label: engines}, Keep: reading.Transform,
+		Pods: cache.ByObject{Label: engines}, Keep: reading.Transform, Standby: l.standBy,
 		Workers: workers, MetricsBindAddress: c.MetricsBindAddress, HealthProbeBindAddress: c.HealthProbeBindAddress,
 		Metrics: l.metrics.all(), Log: c.Log,
 	}.Run(ctx, l, l.watch(), source.TypedFunc[key](l.resume))

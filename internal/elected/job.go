@@ -51,6 +51,9 @@ type Job struct {
 	Pods       cache.ByObject
 	// Keep returns what is kept of a pod.
 	Keep toolscache.TransformFunc
+	// Standby is done by every replica, the one that works among them: it is told of
+	// each pod, and runs until the context ends. nil is nothing.
+	Standby func(ctx context.Context, pods cache.Informer) error
 	// Workers at once. Each has Timeout for a pod, unless that is 0.
 	Workers int
 	Timeout time.Duration
@@ -100,12 +103,35 @@ func (j Job) Run(ctx context.Context, loop reconcile.TypedReconciler[Key], watch
 			return err
 		}
 	}
+	if j.Standby != nil {
+		if err := mgr.Add(standby{mgr.GetCache(), j.Standby}); err != nil {
+			return err
+		}
+	}
 	for _, add := range []func(string, healthz.Checker) error{mgr.AddHealthzCheck, mgr.AddReadyzCheck} {
 		if err := add("ping", healthz.Ping); err != nil {
 			return err
 		}
 	}
 	return mgr.Start(ctx)
+}
+
+// standby is a manager.Runnable of every replica.
+type standby struct {
+	cache cache.Cache
+	run   func(context.Context, cache.Informer) error
+}
+
+// NeedLeaderElection is false.
+func (standby) NeedLeaderElection() bool { return false }
+
+// Start with the informer of pods, which the cache runs.
+func (s standby) Start(ctx context.Context) error {
+	informer, err := s.cache.GetInformer(ctx, &corev1.Pod{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, informer)
 }
 
 // informer of pods, the only objects that are watched.
