@@ -81,7 +81,11 @@ func (l *loop) judge(pod *corev1.Pod, gone bool) (died gateway.Death, due bool) 
 	}
 	_, done := l.done[k]
 	due = due && !done && time.Since(died.At) <= longAgo
-	l.note(k, driver, e, !ours || done || settled || gone && !(due && l.leads.Load()) || !runs(driver) && !dead)
+	needed := runs(driver) || dead
+	if gone {
+		needed = due && l.leads.Load()
+	}
+	l.note(k, driver, e, !ours || done || settled || !needed)
 	return died, due
 }
 
