@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -16,7 +14,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +25,7 @@ import (
 	"k8s.io/utils/lru"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -301,10 +299,8 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	tasks, running := errgroup.WithContext(ctx)
-	if err := errors.Join(
-		serve(running, tasks, "metrics-bind-address", c.MetricsBindAddress, promhttp.HandlerFor(registry, promhttp.HandlerOpts{})),
-		serve(running, tasks, "health-probe-bind-address", c.HealthProbeBindAddress, r.health()),
-	); err != nil {
+	servers := job.Servers{Metrics: c.MetricsBindAddress, Health: c.HealthProbeBindAddress, Registry: registry, Ready: r.isReady}
+	if err := servers.Serve(running, tasks); err != nil {
 		return err
 	}
 	tasks.Go(func() error { return r.run(running) })
@@ -345,41 +341,13 @@ func (r *recorder) run(ctx context.Context) error {
 	return errors.Join(err, telling.Wait())
 }
 
-func (r *recorder) health() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		switch {
-		case !r.ready.Load():
-			http.Error(w, "Spark's pods are not listed yet", http.StatusServiceUnavailable)
-		case r.isBlind(r.now()):
-			http.Error(w, "Spark's pods cannot be watched", http.StatusServiceUnavailable)
-		}
-	})
-	return mux
-}
-
-// serve plain HTTP on an address until the context ends.
-func serve(ctx context.Context, tasks *errgroup.Group, flag, address string, handler http.Handler) error {
-	if flag == "metrics-bind-address" {
-		mux := http.NewServeMux()
-		mux.Handle("/metrics", handler)
-		handler = mux
+// isReady is nil, or why the recorder sees no pods.
+func (r *recorder) isReady() error {
+	switch {
+	case !r.ready.Load():
+		return errors.New("not all pods of Spark are listed yet")
+	case r.isBlind(r.now()):
+		return errors.New("pods of Spark cannot be watched")
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err != nil {
-		return fmt.Errorf("listening on --%s: %w", flag, err)
-	}
-	server := &http.Server{Handler: handler, ReadTimeout: finishTimeout, WriteTimeout: finishTimeout}
-	tasks.Go(func() error {
-		<-ctx.Done()
-		return server.Close()
-	})
-	tasks.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
 	return nil
 }

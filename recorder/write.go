@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
-	"github.com/spark-vitals/spark-vitals/internal/invalid"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -317,9 +317,9 @@ func outcomeOf(err error) string {
 		return "gone"
 	case apierrors.IsConflict(err):
 		return "conflict"
-	case invalid.Field(err, "metadata.uid"):
+	case job.IsReplaced(err):
 		return "gone"
-	case invalid.Field(err, "metadata.annotations"):
+	case job.IsInvalid(err, "metadata.annotations"):
 		return "full"
 	case final(err):
 		return "refused"

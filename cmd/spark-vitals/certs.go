@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/spark-vitals/spark-vitals/certs"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 )
 
 func certsCommand() *cobra.Command {
@@ -32,7 +29,7 @@ func certsKeepCommand() *cobra.Command {
 		k                       certs.Keeper
 		secret, configMap       string
 		metricsBind, healthBind string
-		api                     apiFlags
+		api                     job.Flags
 	)
 	command := &cobra.Command{
 		Use:   "keep",
@@ -52,11 +49,11 @@ func certsKeepCommand() *cobra.Command {
 			if err := k.Serving.Check(); err != nil {
 				return err
 			}
-			if k.Client, err = apiClient(api.kubeconfig); err != nil {
+			if k.Client, err = api.Client(agent); err != nil {
 				return err
 			}
-			k.Log = logTo(logger(command.ErrOrStderr(), &api.level))
-			limitMemory(k.Log)
+			k.Log = api.Log(command.ErrOrStderr())
+			job.LimitMemory(k.Log)
 			return keep(command.Context(), &k, metricsBind, healthBind)
 		},
 	}
@@ -66,10 +63,9 @@ func certsKeepCommand() *cobra.Command {
 	flags.StringSliceVar(&k.Serving.Hosts, "host", nil, "name or address in the certificate, such as webhook.spark-vitals.svc; may be given several times; needed")
 	flags.DurationVar(&k.Serving.Duration, "duration", 90*24*time.Hour, "how long a certificate is good, at most 4000h")
 	flags.DurationVar(&k.Serving.RenewBefore, "renew-before", 30*24*time.Hour, "how long before its end it is made anew")
-	api.addKubeconfig(flags)
-	flags.StringVar(&metricsBind, "metrics-bind-address", ":8080", "address to serve /metrics on")
-	flags.StringVar(&healthBind, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
-	api.addLogLevel(flags)
+	api.AddKubeconfig(flags)
+	job.AddServers(flags, &metricsBind, &healthBind)
+	api.AddLogLevel(flags)
 	return command
 }
 
@@ -77,7 +73,7 @@ func certsTrustCommand() *cobra.Command {
 	var (
 		configMap, configuration string
 		timeout                  time.Duration
-		api                      apiFlags
+		api                      job.Flags
 	)
 	command := &cobra.Command{
 		Use:   "trust",
@@ -91,19 +87,19 @@ func certsTrustCommand() *cobra.Command {
 			if configuration == "" {
 				return errors.New("--webhook-configuration is missing: the name of the webhook configurations")
 			}
-			client, err := apiClient(api.kubeconfig)
+			client, err := api.Client(agent)
 			if err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(command.Context(), timeout)
 			defer cancel()
-			return certs.Trust(ctx, client, namespace, name, configuration, logTo(logger(command.ErrOrStderr(), &api.level)))
+			return certs.Trust(ctx, client, namespace, name, configuration, api.Log(command.ErrOrStderr()))
 		},
 	}
 	flags := command.Flags()
 	flags.StringVar(&configMap, "configmap", "", "NAMESPACE/NAME of the ConfigMap with the CA's certificate; needed")
 	flags.StringVar(&configuration, "webhook-configuration", "", "name of the mutating and of the validating webhook configuration; needed")
-	api.addKubeconfig(flags)
+	api.AddKubeconfig(flags)
 	flags.DurationVar(&timeout, "timeout", 2*time.Minute, "how long to wait for the CA")
 	return command
 }
@@ -117,45 +113,22 @@ func namespaced(flag, value string) (namespace, name string, err error) {
 	return namespace, name, nil
 }
 
-func apiClient(kubeconfig string) (kubernetes.Interface, error) {
-	config, err := restConfig(kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	config.UserAgent = "spark-vitals/" + version
-	return kubernetes.NewForConfig(config)
-}
+// agent is the name of calls of the API server.
+var agent = "spark-vitals/" + version
 
 // keep, and tell of it, until the context ends.
 func keep(ctx context.Context, k *certs.Keeper, metricsBind, healthBind string) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(k.Expiry())
-	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !k.Kept() {
-			http.Error(w, "the Secret and the ConfigMap do not hold the certificates yet", http.StatusServiceUnavailable)
-		}
-	})
-	metrics := http.NewServeMux()
-	metrics.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	tasks, running := errgroup.WithContext(ctx)
-	for flag, e := range map[string]struct {
-		address string
-		handler http.Handler
-	}{"metrics-bind-address": {metricsBind, metrics}, "health-probe-bind-address": {healthBind, mux}} {
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.address)
-		if err != nil {
-			return fmt.Errorf("listening on --%s: %w", flag, err)
+	servers := job.Servers{Metrics: metricsBind, Health: healthBind, Registry: registry, Ready: func() error {
+		if !k.Kept() {
+			return errors.New("the Secret and the ConfigMap do not hold the certificates yet")
 		}
-		server := &http.Server{Handler: e.handler, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
-		context.AfterFunc(running, func() { _ = server.Close() })
-		tasks.Go(func() error {
-			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-				return err
-			}
-			return nil
-		})
+		return nil
+	}}
+	if err := servers.Serve(running, tasks); err != nil {
+		return err
 	}
 	tasks.Go(func() error { k.Keep(running); return nil })
 	return tasks.Wait()

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/spark-vitals/spark-vitals/check"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 )
 
 // What "helm test" runs.
@@ -29,14 +30,14 @@ const checkTimeout = time.Minute
 func checkInjectionCommand() *cobra.Command {
 	var (
 		namespace, configuration string
-		api                      apiFlags
+		api                      job.Flags
 	)
 	command := &cobra.Command{
 		Use:   "injection",
 		Short: "Ask for a Spark pod in a namespace that is opted in",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, err := apiClient(api.kubeconfig)
+			client, err := api.Client(agent)
 			if err != nil {
 				return err
 			}
@@ -52,12 +53,12 @@ func checkInjectionCommand() *cobra.Command {
 	flags := command.Flags()
 	flags.StringVar(&namespace, "namespace", "default", "a namespace with the label spark-vitals.io/inject=enabled")
 	flags.StringVar(&configuration, "webhook-configuration", "spark-vitals", "name of the mutating webhook configuration")
-	api.addKubeconfig(flags)
+	api.AddKubeconfig(flags)
 	return command
 }
 
 func checkRecordCommand() *cobra.Command {
-	var api apiFlags
+	var api job.Flags
 	command := &cobra.Command{
 		Use:   "record",
 		Short: "Ask whether a record may be written, on this very pod",
@@ -68,7 +69,7 @@ func checkRecordCommand() *cobra.Command {
 			if namespace == "" || pod == "" {
 				return errors.New("POD_NAMESPACE and POD_NAME are missing: the pod to ask about")
 			}
-			client, err := apiClient(api.kubeconfig)
+			client, err := api.Client(agent)
 			if err != nil {
 				return err
 			}
@@ -81,6 +82,6 @@ func checkRecordCommand() *cobra.Command {
 			return nil
 		},
 	}
-	api.addKubeconfig(command.Flags())
+	api.AddKubeconfig(command.Flags())
 	return command
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/internal/paged"
 	"github.com/spark-vitals/spark-vitals/recorder"
 )
@@ -18,7 +19,7 @@ import (
 func recorderCommand() *cobra.Command {
 	var (
 		c   recorder.Config
-		api apiFlags
+		api job.Flags
 	)
 	command := &cobra.Command{
 		Use:   "recorder",
@@ -35,12 +36,12 @@ Two replicas lose nothing when one of them is away, and write nothing twice.`,
 			if os.Getenv("GOGC") == "" { // nearly all is the cache of pods, which hardly changes
 				debug.SetGCPercent(25)
 			}
-			config, err := restConfig(api.kubeconfig)
+			config, err := api.API()
 			if err != nil {
 				return err
 			}
-			c.Log = logTo(logger(command.ErrOrStderr(), &api.level))
-			limitMemory(c.Log)
+			c.Log = api.Log(command.ErrOrStderr())
+			job.LimitMemory(c.Log)
 			if c.Client, err = recorderClient(config); err != nil {
 				return err
 			}
@@ -52,10 +53,9 @@ Two replicas lose nothing when one of them is away, and write nothing twice.`,
 	flags.StringSliceVar(&c.Namespaces, "namespaces", nil, "see and record the pods of these namespaces only, whatever their labels")
 	flags.BoolVar(&c.ReadConfigMaps, "read-configmaps", false, "read spark.driver.memory of a dead driver from its ConfigMap, instead of estimating it")
 	flags.DurationVar(&c.Reconcile, "reconcile", 10*time.Minute, "how often all pods are looked at again")
-	api.addKubeconfig(flags)
-	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
-	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
-	api.addLogLevel(flags)
+	api.AddKubeconfig(flags)
+	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)
+	api.AddLogLevel(flags)
 	return command
 }
 

@@ -3,11 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -15,6 +13,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/gateway/kyuubi"
 	"github.com/spark-vitals/spark-vitals/gateway/releaser"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 )
 
 func releaserCommand() *cobra.Command {
@@ -22,7 +21,7 @@ func releaserCommand() *cobra.Command {
 		c           releaser.Config
 		file        string
 		check       bool
-		api         apiFlags
+		api         job.Flags
 		description = `Watch the drivers that Apache Kyuubi launched, and have it forget those that died:
 their registration is removed, so that whoever reconnects gets a new one, and
 their sessions are closed when clients have had the time to read the error. The
@@ -34,15 +33,15 @@ configuration is read once; files that it names are read anew for each release.`
 		Long:  description,
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
-			c.Log = logTo(logger(command.ErrOrStderr(), &api.level))
-			limitMemory(c.Log)
+			c.Log = api.Log(command.ErrOrStderr())
+			job.LimitMemory(c.Log)
 			if err := configureGateway(&c, file); err != nil || check {
 				return err
 			}
-			if c.Namespace, err = ownNamespace(c.Namespace); err != nil {
+			if c.Namespace, err = api.OwnNamespace(); err != nil {
 				return err
 			}
-			if c.API, err = restConfig(api.kubeconfig); err != nil {
+			if c.API, err = api.API(); err != nil {
 				return err
 			}
 			return releaser.Run(command.Context(), c)
@@ -51,11 +50,10 @@ configuration is read once; files that it names are read anew for each release.`
 	flags := command.Flags()
 	flags.StringVar(&file, "config", "", "Kyuubi's configuration, a YAML file; needed")
 	flags.BoolVar(&check, "check", false, "only check the configuration, offline")
-	flags.StringVar(&c.Namespace, "namespace", "", "where the lease and the journal are kept; the pod's own namespace by default")
-	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
-	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
-	api.addKubeconfig(flags)
-	api.addLogLevel(flags)
+	api.AddNamespace(flags, "the lease and the journal are kept")
+	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)
+	api.AddKubeconfig(flags)
+	api.AddLogLevel(flags)
 	return command
 }
 
@@ -86,17 +84,4 @@ func warnOfStrangers(log *slog.Logger, c *kyuubi.Config) {
 		log.Warn("whoever may create pods beside Kyuubi can pose as one of its servers and be sent the credentials; set servers.tls, or launch engines in another namespace",
 			"namespace", s.Service.Namespace)
 	}
-}
-
-const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
-
-func ownNamespace(flag string) (string, error) {
-	if flag != "" {
-		return flag, nil
-	}
-	text, err := os.ReadFile(namespaceFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", errors.New("--namespace is missing: outside a cluster, say where the lease is kept")
-	}
-	return strings.TrimSpace(string(text)), err
 }

@@ -5,13 +5,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/stall/watch"
 )
 
 func stallwatchCommand() *cobra.Command {
 	var (
 		c   watch.Config
-		api apiFlags
+		api job.Flags
 	)
 	command := &cobra.Command{
 		Use:   "stallwatch",
@@ -28,12 +29,12 @@ webhook nothing is watched. Of several replicas one works.`,
 			if c.CallsPerSecond < 1 {
 				return fmt.Errorf("--calls-per-second is %g; it must be 1 or more", c.CallsPerSecond)
 			}
-			c.Log = logTo(logger(command.ErrOrStderr(), &api.level))
-			limitMemory(c.Log)
-			if c.Namespace, err = ownNamespace(c.Namespace); err != nil {
+			c.Log = api.Log(command.ErrOrStderr())
+			job.LimitMemory(c.Log)
+			if c.Namespace, err = api.OwnNamespace(); err != nil {
 				return err
 			}
-			if c.API, err = restConfig(api.kubeconfig); err != nil {
+			if c.API, err = api.API(); err != nil {
 				return err
 			}
 			return watch.Run(command.Context(), c)
@@ -41,11 +42,10 @@ webhook nothing is watched. Of several replicas one works.`,
 	}
 	flags := command.Flags()
 	flags.StringSliceVar(&c.Namespaces, "namespaces", nil, "watch drivers of these namespaces only")
-	flags.StringVar(&c.Namespace, "namespace", "", "where the lease is kept; the pod's own namespace by default")
+	api.AddNamespace(flags, "the lease is kept")
 	flags.Float32Var(&c.CallsPerSecond, "calls-per-second", 10, "of the API server, at most")
-	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
-	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
-	api.addKubeconfig(flags)
-	api.addLogLevel(flags)
+	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)
+	api.AddKubeconfig(flags)
+	api.AddLogLevel(flags)
 	return command
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/webhook"
 )
@@ -16,7 +17,7 @@ func webhookCommand() *cobra.Command {
 		c          webhook.Config
 		policyFile string
 		validation string
-		api        apiFlags
+		api        job.Flags
 	)
 	command := &cobra.Command{
 		Use:   "webhook",
@@ -31,7 +32,7 @@ func webhookCommand() *cobra.Command {
 			if c.Deny, err = denies(validation); err != nil {
 				return err
 			}
-			c.Log = logTo(logger(command.ErrOrStderr(), &api.level))
+			c.Log = api.Log(command.ErrOrStderr())
 			return webhook.Run(command.Context(), c)
 		},
 	}
@@ -40,10 +41,9 @@ func webhookCommand() *cobra.Command {
 	flags.StringVar(&policyFile, "policy", "", "policy file; without it the ready-made rule set \"default\" is used")
 	flags.StringVar(&validation, "validation", "warn", "what /validate does about settings that cannot be read and harmful probes: warn, or deny (drivers only)")
 	flags.StringVar(&c.BindAddress, "bind-address", ":9443", "address to serve reviews on")
-	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
-	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
+	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)
 	flags.DurationVar(&c.ShutdownDelay, "shutdown-delay", 10*time.Second, "how long to go on serving after a signal to stop")
-	api.addLogLevel(flags)
+	api.AddLogLevel(flags)
 	return command
 }
 

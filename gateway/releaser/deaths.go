@@ -11,11 +11,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
-	"github.com/spark-vitals/spark-vitals/internal/elected"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-type queue = elected.Queue
+type queue = job.Queue
 
 // longAgo no registration is left to find. Without this bound a first start
 // would look for one for every failed driver that was ever kept.
@@ -26,7 +26,7 @@ const forgotten = longAgo + time.Hour
 
 // watch keeps what is due from the object in hand: a moment later it may be gone.
 func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
-	return elected.Watch(func(pod *corev1.Pod, q queue) { l.see(pod, false, q) }, l.gone)
+	return job.Watch(func(pod *corev1.Pod, q queue) { l.see(pod, false, q) }, l.gone)
 }
 
 // gone is a pod that was deleted. Where a broken watch began anew with a list,
@@ -56,7 +56,7 @@ func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
 	if !due {
 		return
 	}
-	k := elected.KeyOf(pod)
+	k := job.KeyOf(pod)
 	d, known := l.deaths[k]
 	if !known {
 		d = newDeath(died.At)
@@ -71,7 +71,7 @@ func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
 // judge a pod: when it died, and whether its release is due; and note what a look
 // at those that live needs to know of it. It is called with the lock.
 func (l *loop) judge(pod *corev1.Pod, gone bool) (died gateway.Death, due bool) {
-	k := elected.KeyOf(pod)
+	k := job.KeyOf(pod)
 	driver, e, ours := l.engine(pod)
 	dead, settled := false, false
 	if ours {

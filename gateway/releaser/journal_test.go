@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
-	"github.com/spark-vitals/spark-vitals/internal/elected"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -37,7 +37,7 @@ func TestJournalHasRoom(t *testing.T) {
 	e, _ := (&simple{}).Engine(driver)
 	e.Namespace = pod.Namespace
 	r := gateway.Release{
-		Driver: elected.KeyOf(pod).NamespacedName, UID: pod.UID, Engine: e, Death: gateway.Death{At: time.Now()},
+		Driver: job.KeyOf(pod).NamespacedName, UID: pod.UID, Engine: e, Death: gateway.Death{At: time.Now()},
 		Found: []gateway.Registration{node}, Pending: gateway.Steps[1:], CloseAt: time.Now(),
 	}
 	entry, err := json.Marshal(r)

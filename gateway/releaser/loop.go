@@ -20,13 +20,12 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/gateway"
-	"github.com/spark-vitals/spark-vitals/internal/elected"
-	"github.com/spark-vitals/spark-vitals/internal/invalid"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 // key of a release: the driver's.
-type key = elected.Key
+type key = job.Key
 
 // death is a driver whose release is due or under way.
 type death struct {
@@ -381,13 +380,8 @@ func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outc
 
 // mark the driver. That it is gone is no error.
 func (l *loop) mark(ctx context.Context, k key, m gateway.Mark) error {
-	err := l.api.Status().Patch(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: k.Namespace, Name: k.Name}},
-		mergePatch(map[string]any{"metadata": map[string]any{
-			"uid":         k.UID, // of another pod of that name: 422
-			"annotations": map[string]string{annotations.Released: m.String()},
-		}}))
-	if err == nil || apierrors.IsNotFound(err) || invalid.Field(err, "metadata.uid") {
-		return nil
+	if err := job.Annotate(ctx, l.api, k, annotations.Released, m.String()); err != nil {
+		return fmt.Errorf("marking the driver: %w", err)
 	}
-	return fmt.Errorf("marking the driver: %w", err)
+	return nil
 }

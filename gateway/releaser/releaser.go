@@ -18,7 +18,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/internal/bounded"
-	"github.com/spark-vitals/spark-vitals/internal/elected"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -59,7 +59,7 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	return elected.Job{
+	return job.Elected{
 		Name: name, API: c.API, Namespace: c.Namespace, Namespaces: c.Namespaces,
 		Pods: cache.ByObject{Label: engines}, Keep: reading.Transform, Standby: l.standBy,
 		Workers: workers, MetricsBindAddress: c.MetricsBindAddress, HealthProbeBindAddress: c.HealthProbeBindAddress,

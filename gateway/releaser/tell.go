@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
-	"github.com/spark-vitals/spark-vitals/internal/elected"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 )
 
 // tellRelease when the registration is gone; what becomes of the sessions then is
@@ -51,5 +51,5 @@ func keptBy(r *gateway.Release) string {
 
 // tell by an Event on the driver, once for each reason.
 func (l *loop) tell(ctx context.Context, k key, kind, reason, text string) {
-	elected.Teller{Job: name, API: l.api, Log: l.log}.Tell(ctx, k, reason, kind, reason, text)
+	job.Events{Job: name, API: l.api, Log: l.log}.Tell(ctx, k, reason, kind, reason, text)
 }

@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -25,8 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
-	"github.com/spark-vitals/spark-vitals/internal/elected"
-	"github.com/spark-vitals/spark-vitals/internal/invalid"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
@@ -147,24 +145,12 @@ func (c *cluster) millicores(ctx context.Context, of spark.Pod) (int64, error) {
 	return 0, errors.New("the container is not measured")
 }
 
-// Mark is world's. It is written by the status, which cannot change what a pod runs.
+// Mark is world's.
 func (c *cluster) Mark(ctx context.Context, k key, mark *stall.Mark) error {
-	var value any // null removes it
-	if mark != nil {
-		value = mark.String()
+	if mark == nil {
+		return job.Annotate(ctx, c.api, k, annotations.Stalled, "")
 	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid":         k.UID, // of another pod of that name: 422
-		"annotations": map[string]any{annotations.Stalled: value},
-	}})
-	if err != nil {
-		return err
-	}
-	_, err = c.core.CoreV1().Pods(k.Namespace).Patch(ctx, k.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
-	if apierrors.IsNotFound(err) || invalid.Field(err, "metadata.uid") {
-		return nil
-	}
-	return err
+	return job.Annotate(ctx, c.api, k, annotations.Stalled, mark.String())
 }
 
 const (
@@ -174,5 +160,5 @@ const (
 
 // Tell is world's, by an Event.
 func (c *cluster) Tell(ctx context.Context, about key, of *stall.Mark, kind, reason, text string) {
-	elected.Teller{Job: name, API: c.api, Log: c.log}.Tell(ctx, about, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
+	job.Events{Job: name, API: c.api, Log: c.log}.Tell(ctx, about, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
 }

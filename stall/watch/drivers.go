@@ -9,13 +9,13 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/bounded"
-	"github.com/spark-vitals/spark-vitals/internal/elected"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
-type key = elected.Key
+type key = job.Key
 
 // driver that is watched.
 type driver struct {
@@ -33,15 +33,15 @@ type driver struct {
 type adder interface{ Add(k key) }
 
 func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
-	return elected.Watch(
-		func(p *corev1.Pod, q elected.Queue) { l.see(p, q) },
-		func(p *corev1.Pod, _ bool, q elected.Queue) { l.ends(elected.KeyOf(p), q) },
+	return job.Watch(
+		func(p *corev1.Pod, q job.Queue) { l.see(p, q) },
+		func(p *corev1.Pod, _ bool, q job.Queue) { l.ends(job.KeyOf(p), q) },
 	)
 }
 
 // see a pod. One that is watched already is only begun anew with its container.
 func (l *loop) see(p *corev1.Pod, q adder) {
-	k := elected.KeyOf(p)
+	k := job.KeyOf(p)
 	pod, after, started := l.wanted(p)
 	if started.IsZero() {
 		l.ends(k, q)

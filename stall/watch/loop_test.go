@@ -23,7 +23,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
-	"github.com/spark-vitals/spark-vitals/internal/elected"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
@@ -284,7 +284,7 @@ func TestMarkIsTriedAgain(t *testing.T) {
 		p.fails["mark"] = refused
 		p.silent = nil
 		p.run(10 * time.Minute)
-		p.ends(elected.KeyOf(driverPod("batch")), p)
+		p.ends(job.KeyOf(driverPod("batch")), p)
 		p.run(10 * time.Minute)
 		if n := p.count(); n.unwritten != 2 || len(p.told) != 4 {
 			t.Errorf("told %q, counted %v", p.told, n)
@@ -389,7 +389,7 @@ func TestWaitsForTheLate(t *testing.T) {
 			p.silence("a")
 			late := []string{"b", "c", "d", "f", "g", "h", "i"}
 			for _, name := range late {
-				p.next[elected.KeyOf(driverPod(name))] = time.Now().Add(2 * time.Hour)
+				p.next[job.KeyOf(driverPod(name))] = time.Now().Add(2 * time.Hour)
 			}
 			if silent {
 				p.silence(late...)
@@ -478,7 +478,7 @@ func TestBeganLater(t *testing.T) {
 		late := []string{"f", "g", "h", "i", "j", "k"}
 		p.startFor(time.Minute, late...)
 		for _, name := range late {
-			p.next[elected.KeyOf(driverPod(name))] = time.Now().Add(100 * time.Hour)
+			p.next[job.KeyOf(driverPod(name))] = time.Now().Add(100 * time.Hour)
 		}
 		if p.run(2 * time.Hour); len(p.marked()) != 5 {
 			t.Errorf("marked are %v, held %v", p.marked(), p.count().held)
@@ -666,7 +666,7 @@ func TestReplaced(t *testing.T) {
 		q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[key]())
 		defer q.ShutDown()
 		p.watch().Update(t.Context(), event.TypedUpdateEvent[*corev1.Pod]{ObjectOld: old, ObjectNew: now}, q)
-		if _, ok := p.drivers[elected.KeyOf(now)]; !ok || len(p.drivers) != 1 {
+		if _, ok := p.drivers[job.KeyOf(now)]; !ok || len(p.drivers) != 1 {
 			t.Errorf("kept %v", p.drivers)
 		}
 	})

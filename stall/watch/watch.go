@@ -23,7 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
-	"github.com/spark-vitals/spark-vitals/internal/elected"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -54,7 +54,7 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("starting the stall watch: %w", err)
 	}
 	l := newLoop(world, c.CallsPerSecond, c.Log)
-	return elected.Job{
+	return job.Elected{
 		Name: name, API: c.API, Namespace: c.Namespace, Namespaces: c.Namespaces,
 		Pods: cache.ByObject{
 			Label: labels.SelectorFromSet(labels.Set{spark.RoleLabel: string(spark.Driver)}),

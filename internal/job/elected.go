@@ -1,6 +1,4 @@
-// Package elected is what the jobs share of which one replica at a time works:
-// how they are run, how they watch pods, and how they tell of them.
-package elected
+package job
 
 import (
 	"context"
@@ -39,8 +37,9 @@ type Key struct {
 // KeyOf a pod.
 func KeyOf(pod *corev1.Pod) Key { return Key{client.ObjectKeyFromObject(pod), pod.UID} }
 
-// Job that watches pods.
-type Job struct {
+// Elected is a job that watches pods, of which one replica at a time works. It
+// is controller-runtime's manager: leader election, a cache, a queue and workers.
+type Elected struct {
 	// Name of its lease, "spark-vitals-" and what it is.
 	Name string
 	API  *rest.Config
@@ -65,7 +64,7 @@ type Job struct {
 
 // Run the job until the context ends. What it is to look at, a loop is told by
 // its watch of the pods and by other sources.
-func (j Job) Run(ctx context.Context, loop reconcile.TypedReconciler[Key], watch handler.TypedEventHandler[*corev1.Pod, Key], others ...source.TypedSource[Key]) error {
+func (j Elected) Run(ctx context.Context, loop reconcile.TypedReconciler[Key], watch handler.TypedEventHandler[*corev1.Pod, Key], others ...source.TypedSource[Key]) error {
 	if len(j.Namespaces) > 0 {
 		j.Pods.Namespaces = map[string]cache.Config{}
 		for _, namespace := range j.Namespaces {
@@ -135,6 +134,6 @@ func (s standby) Start(ctx context.Context) error {
 }
 
 // informer of pods, the only objects that are watched.
-func (j Job) informer(of toolscache.ListerWatcher, object runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
+func (j Elected) informer(of toolscache.ListerWatcher, object runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
 	return toolscache.NewSharedIndexInformer(paged.ListWatch(of, j.Keep), object, resync, indexers)
 }

@@ -1,4 +1,4 @@
-package main
+package job
 
 import (
 	"io"
@@ -6,16 +6,20 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/spark-vitals/spark-vitals/internal/bounded"
 )
 
-// logger logs JSON lines, for us and for the libraries that log through logr.
-func logger(to io.Writer, level slog.Leveler) *slog.Logger {
-	handler := slog.NewJSONHandler(to, &slog.HandlerOptions{Level: level, ReplaceAttr: shorten})
+// Log is the job's log: JSON lines, of the job and of the libraries: client-go logs
+// through klog, controller-runtime through logr.
+func (f *Flags) Log(to io.Writer) *slog.Logger {
+	handler := slog.NewJSONHandler(to, &slog.HandlerOptions{Level: &f.LogLevel, ReplaceAttr: shorten})
 	ctrllog.SetLogger(logr.FromSlogHandler(handler))
-	return slog.New(handler)
+	log := slog.New(handler)
+	klog.SetSlogLogger(log)
+	return log
 }
 
 // shorten what strangers may have chosen: the API server's errors repeat the names
@@ -33,10 +37,10 @@ func shorten(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// limitMemory has the garbage collector keep the process below nine tenths of its
+// LimitMemory has the garbage collector keep the process below nine tenths of its
 // container's limit, as GOMEMLIMIT does, which stands if it is set: a burst then
 // costs CPU and does not end the process.
-func limitMemory(log *slog.Logger) {
+func LimitMemory(log *slog.Logger) {
 	if _, err := memlimit.Set(); err != nil {
 		log.Info("the container's memory limit is not known, so GOMEMLIMIT is not set", "error", err)
 	}

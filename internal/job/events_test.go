@@ -1,4 +1,4 @@
-package elected
+package job
 
 import (
 	"log/slog"
@@ -15,7 +15,7 @@ import (
 // there is one for each thing that happened.
 func TestTell(t *testing.T) {
 	api := fake.NewClientBuilder().Build()
-	teller := Teller{Job: "spark-vitals-job", API: api, Log: slog.New(slog.DiscardHandler)}
+	teller := Events{Job: "spark-vitals-job", API: api, Log: slog.New(slog.DiscardHandler)}
 	about := Key{types.NamespacedName{Namespace: "spark", Name: strings.Repeat("a", maxEventName)}, "u-1"}
 	for _, once := range []string{"Slow/1", "Slow/1", "Slow/2"} {
 		teller.Tell(t.Context(), about, once, corev1.EventTypeNormal, "Slow", "x"+strings.Repeat("é", maxEventMessage))

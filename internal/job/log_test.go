@@ -1,9 +1,8 @@
-package main
+package job
 
 import (
 	"bytes"
 	"errors"
-	"log/slog"
 	"strings"
 	"testing"
 )
@@ -12,7 +11,7 @@ import (
 func TestLogLinesAreShort(t *testing.T) {
 	long := strings.Repeat("a", 1<<20)
 	var log bytes.Buffer
-	logger(&log, slog.LevelInfo).Warn(long, "error", errors.New(long), "name", long, "stack", "ours")
+	new(Flags).Log(&log).Warn(long, "error", errors.New(long), "name", long, "stack", "ours")
 	if log.Len() > 4<<10 || !strings.Contains(log.String(), `"level":"WARN"`) || !strings.Contains(log.String(), `"stack":"ours"`) {
 		t.Errorf("%d bytes: %.200s", log.Len(), log.String())
 	}

@@ -1,4 +1,4 @@
-package elected
+package job
 
 import (
 	"context"
@@ -19,8 +19,8 @@ const (
 	maxEventMessage = 1024
 )
 
-// Teller tells of pods by Events.
-type Teller struct {
+// Events that a job tells of pods by.
+type Events struct {
 	Job string // its name
 	API client.Client
 	Log *slog.Logger
@@ -28,7 +28,7 @@ type Teller struct {
 
 // Tell of a pod what happened once: the Event's name follows from that, so
 // telling it again makes no second one. That it cannot be told stops nothing.
-func (t Teller) Tell(ctx context.Context, about Key, once, kind, reason, text string) {
+func (t Events) Tell(ctx context.Context, about Key, once, kind, reason, text string) {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s", about.UID, once))
 	suffix := fmt.Sprintf(".%x", sum[:8])
 	now := metav1.NewTime(time.Now())

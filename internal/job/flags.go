@@ -1,0 +1,95 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Flags that the jobs have in common. Each job adds those that it reads.
+type Flags struct {
+	Kubeconfig string
+	Namespace  string // of the job itself
+	LogLevel   slog.LevelVar
+}
+
+// AddKubeconfig adds --kubeconfig.
+func (f *Flags) AddKubeconfig(flags *pflag.FlagSet) {
+	flags.StringVar(&f.Kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it that of the variable KUBECONFIG, else the pod's service account, is used")
+}
+
+// AddLogLevel adds --log-level.
+func (f *Flags) AddLogLevel(flags *pflag.FlagSet) {
+	flags.TextVar(&f.LogLevel, "log-level", &f.LogLevel, "debug, info, warn or error")
+}
+
+// AddNamespace adds --namespace, for what is kept there.
+func (f *Flags) AddNamespace(flags *pflag.FlagSet, kept string) {
+	flags.StringVar(&f.Namespace, "namespace", "", "where "+kept+"; the pod's own namespace by default")
+}
+
+// AddServers adds the addresses of metrics and of health probes.
+func AddServers(flags *pflag.FlagSet, metrics, health *string) {
+	flags.StringVar(metrics, "metrics-bind-address", ":8080", "address to serve /metrics on")
+	flags.StringVar(health, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
+}
+
+const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+// OwnNamespace is that of the flag, else the pod's own.
+func (f *Flags) OwnNamespace() (string, error) {
+	if f.Namespace != "" {
+		return f.Namespace, nil
+	}
+	text, err := os.ReadFile(namespaceFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errors.New("--namespace is missing: outside a cluster, say where the lease is kept")
+	}
+	return strings.TrimSpace(string(text)), err
+}
+
+// Client of the API server, under a name that its audit log shows.
+func (f *Flags) Client(agent string) (kubernetes.Interface, error) {
+	config, err := f.API()
+	if err != nil {
+		return nil, err
+	}
+	config.UserAgent = agent
+	return kubernetes.NewForConfig(config)
+}
+
+// API is how the API server is reached: by the file of the flag; else by that of
+// the variable KUBECONFIG; else as the pod's service account. It limits no calls:
+// how many the API server admits is decided by its own priority and fairness.
+func (f *Flags) API() (*rest.Config, error) {
+	config, err := f.load()
+	if err == nil {
+		config.QPS = -1
+	}
+	return config, err
+}
+
+func (f *Flags) load() (config *rest.Config, err error) {
+	kubeconfig := f.Kubeconfig
+	if kubeconfig == "" {
+		kubeconfig = os.Getenv(clientcmd.RecommendedConfigPathEnvVar)
+	}
+	if kubeconfig == "" {
+		if config, err = rest.InClusterConfig(); err != nil {
+			return nil, fmt.Errorf("using the pod's service account, as --kubeconfig is not set: %w", err)
+		}
+		return config, nil
+	}
+	if config, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
+		return nil, fmt.Errorf("reading --kubeconfig: %w", err)
+	}
+	return config, nil
+}
