@@ -135,7 +135,7 @@ func why(ctx context.Context, client kubernetes.Interface, configuration string)
 		return err
 	}
 	for _, w := range registered.Webhooks {
-		if w.Rules[0].Resources[0] != "pods" || w.NamespaceSelector.MatchLabels[annotations.Inject] != "enabled" {
+		if w.Rules[0].Resources[0] != "pods" || w.NamespaceSelector.MatchLabels[annotations.Inject] != string(annotations.Enabled) {
 			continue
 		}
 		return uncalled(ctx, client, w)

@@ -35,9 +35,9 @@ import (
 // Name of the gateway, in marks, metrics and Events.
 const Name = "kyuubi"
 
-// Label that Kyuubi puts on the drivers that it launches, and on no executor
-// (KyuubiApplicationManager.scala). Its value is the [Engine]'s Reference.
-const Label = "kyuubi-unique-tag"
+// Label of an engine's driver, and of no executor. Its value is the [Engine]'s
+// Reference.
+const Label = spark.KyuubiTagLabel
 
 // A Gateway is one Kyuubi, as the releaser needs it. An error is a [*Refusal], where trying again
 // does not help, or else worth another try. Each method may be called again

@@ -1,12 +1,9 @@
 package oom
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -35,32 +32,25 @@ func probeFailure(pod spark.Pod) *ProbeFailure {
 		case failure.Probe != "":
 			return &ProbeFailure{}
 		default:
-			failure = &ProbeFailure{name, Injects(pod.Annotations[annotations.Injected], name), probe.PeriodSeconds, probe.FailureThreshold}
+			failure = &ProbeFailure{name, annotations.ReadStamp(pod.Annotations[annotations.Injected]).HasSet(name + "Probe"), probe.PeriodSeconds, probe.FailureThreshold}
 		}
 	}
 	return failure
 }
 
-// InjectedProbes are what [Injects] reads of a stamp, in a form that it reads
-// alike; "" if the webhook set no such probe.
+// InjectedProbes are what this package reads of a stamp, as a stamp; "" if the
+// webhook set no such probe.
 func InjectedProbes(stamp string) string {
-	var set []string
-	for _, probe := range []string{"startup", "liveness"} {
-		if Injects(stamp, probe) {
-			set = append(set, `"`+probe+`Probe"`)
+	var read annotations.Stamp
+	for _, field := range []string{"startupProbe", "livenessProbe"} {
+		if annotations.ReadStamp(stamp).HasSet(field) {
+			read.Set = append(read.Set, field)
 		}
 	}
-	if len(set) == 0 {
+	if len(read.Set) == 0 {
 		return ""
 	}
-	return `{"set":[` + strings.Join(set, ",") + `]}`
-}
-
-// Injects tells whether the stamp annotations.Injected says that the webhook set
-// a probe, "startup" or "liveness".
-func Injects(stamp, probe string) bool {
-	var injected struct{ Set []string }
-	return json.Unmarshal([]byte(stamp), &injected) == nil && slices.Contains(injected.Set, probe+"Probe")
+	return read.String()
 }
 
 func (a *adviser) hung() string {

@@ -9,11 +9,6 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 )
 
-// maxAnnotationBytes is what the API server accepts on one object, keys and
-// values together (TotalAnnotationSizeLimitB in apimachinery's
-// api/validation/objectmeta.go).
-const maxAnnotationBytes = 256 << 10
-
 // annotated is an object that is being changed: its metadata, the operations so
 // far, and the stamps that it is to have in the end.
 type annotated struct {
@@ -54,7 +49,7 @@ func (a *annotated) writeStamps() {
 }
 
 func (a *annotated) fittingStamps() map[string]string {
-	room := maxAnnotationBytes
+	room := annotations.MaxBytes
 	for key, value := range a.meta.Annotations {
 		if !isOurs(key) {
 			room -= len(key) + len(value)

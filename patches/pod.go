@@ -8,6 +8,7 @@ import (
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -22,7 +23,7 @@ type Pod struct {
 	// earlier is what the stamp says of an earlier round. Anybody can write it, so
 	// it only decides what is told: whether a probe is the user's own, or ours and
 	// changed by another since.
-	earlier injected
+	earlier annotations.Stamp
 	// asItWill is the pod that will run: in audit the one that the user made,
 	// else this one.
 	asItWill spark.Pod

@@ -1,7 +1,6 @@
 package patches
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -30,7 +29,7 @@ type Reason struct{ Field, Why string }
 type report struct {
 	set, left []Reason
 	warnings  []policy.Warning
-	wouldUse  int32 // see injected.BlockManagerPort
+	wouldUse  int32 // see annotations.Stamp
 }
 
 func (r *report) did(field, why string)   { r.set = append(r.set, Reason{field, why}) }
@@ -39,28 +38,14 @@ func (r *report) warn(w ...policy.Warning) {
 	r.warnings = append(r.warnings, w...)
 }
 
-// injected is the stamp of that name.
-type injected struct {
-	Mode policy.Mode       `json:"mode,omitempty"` // absent for enabled
-	Rule string            `json:"rule"`
-	Set  []string          `json:"set,omitempty"`
-	Left map[string]string `json:"left,omitempty"`
-	// BlockManagerPort is the port that an executor would listen on, in audit only:
-	// else its pod declares it.
-	BlockManagerPort int32 `json:"blockManagerPort,omitempty"`
-}
-
 // earlierStamp is the stamp of an earlier round; empty where there is none.
-func earlierStamp(annotated map[string]string) (earlier injected) {
-	if text, ok := annotated[annotations.Injected]; ok {
-		_ = json.Unmarshal([]byte(text), &earlier) // what cannot be read says nothing
-	}
-	return earlier
+func earlierStamp(annotated map[string]string) annotations.Stamp {
+	return annotations.ReadStamp(annotated[annotations.Injected])
 }
 
 // stampReport says on the object itself what was done to it and why.
 func (a *annotated) stampReport(choice policy.Choice, r *report) {
-	stamp := injected{Rule: choice.Rule.Name}
+	stamp := annotations.Stamp{Rule: choice.Rule.Name}
 	if choice.Mode != policy.Enabled {
 		stamp.Mode, stamp.BlockManagerPort = choice.Mode, r.wouldUse
 	}
@@ -73,9 +58,7 @@ func (a *annotated) stampReport(choice policy.Choice, r *report) {
 		}
 		stamp.Left[each.Field] = each.Why
 	}
-	if text, err := json.Marshal(stamp); err == nil {
-		a.stamp(annotations.Injected, string(text))
-	}
+	a.stamp(annotations.Injected, stamp.String())
 	if len(r.warnings) > 0 {
 		a.stamp(annotations.Warnings, warningText(r.warnings))
 	}

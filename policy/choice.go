@@ -14,13 +14,13 @@ import (
 )
 
 // Mode is how far a pod is touched.
-type Mode string
+type Mode = annotations.Mode
 
-// The modes, as the namespace's label and the pod's annotation spell them.
+// The modes.
 const (
-	Disabled Mode = "disabled"
-	Audit    Mode = "audit" // stamps say what would be done, and nothing is done
-	Enabled  Mode = "enabled"
+	Disabled = annotations.Disabled
+	Audit    = annotations.Audit
+	Enabled  = annotations.Enabled
 )
 
 var modes = []Mode{Disabled, Audit, Enabled} // the later, the more is done

@@ -39,7 +39,7 @@ func (r *recorder) knowNamespaces() error {
 		return nil
 	}
 	all := r.Client.CoreV1().Namespaces()
-	const selector = annotations.Inject + " in (enabled,audit)"
+	const selector = annotations.Inject + " in (" + string(annotations.Enabled) + "," + string(annotations.Audit) + ")"
 	of := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			options.LabelSelector = selector
@@ -101,7 +101,7 @@ func (n *namespaces) ask(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		namespace, err := n.recorder.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 		cancel()
-		if mode := namespace.GetLabels()[annotations.Inject]; err == nil && (mode == "enabled" || mode == "audit") {
+		if mode := annotations.Mode(namespace.GetLabels()[annotations.Inject]); err == nil && (mode == annotations.Enabled || mode == annotations.Audit) {
 			asked = append(asked, name)
 		}
 		if err != nil && !n.forbidden {

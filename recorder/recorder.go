@@ -196,7 +196,7 @@ func (r *recorder) missedInjections() map[string]int {
 		for _, p := range r.podsIn(namespace) {
 			_, stamped := p.Annotations[annotations.Injected]
 			over := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-			if !stamped && !over && p.Annotations[annotations.Inject] != "disabled" {
+			if !stamped && !over && p.Annotations[annotations.Inject] != string(annotations.Disabled) {
 				n[namespace]++
 			}
 		}

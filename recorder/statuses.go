@@ -101,8 +101,10 @@ func (a *Application) Key() string {
 // sawExecutors notes how many executors there were.
 func sawExecutors(record *oom.Record, pods []*corev1.Pod) {
 	for _, p := range pods {
-		if id, ok := (spark.Pod{Pod: p, Role: spark.Executor}).ExecutorID(); ok && p.Labels[spark.RoleLabel] == string(spark.Executor) {
-			record.SawExecutor(id)
+		if pod, err := spark.PodOf(p); err == nil && pod.Role == spark.Executor {
+			if id, ok := pod.ExecutorID(); ok {
+				record.SawExecutor(id)
+			}
 		}
 	}
 }

@@ -22,8 +22,6 @@ import (
 const (
 	// FieldManager of the record.
 	fieldManager = "spark-vitals-recorder"
-	// The API server's limit for all annotations of an object.
-	maxAnnotations = 256 << 10
 	// Attempts to write until the next ones wait: others change the pod, too.
 	attempts = 5
 )
@@ -149,7 +147,7 @@ func (r *recorder) proven(ctx context.Context, record oom.Record, doubtful []fac
 }
 
 func (r *recorder) records(driver spark.Pod) bool {
-	return r.Everywhere || driver.Annotations[annotations.Inject] != "disabled"
+	return r.Everywhere || driver.Annotations[annotations.Inject] != string(annotations.Disabled)
 }
 
 // among pods the application's driver; the oldest one, should a stranger have
@@ -349,7 +347,7 @@ func (r *recorder) live(ctx context.Context, driver spark.Pod) (spark.Pod, int, 
 		r.metrics.errors.WithLabelValues("driver").Inc()
 		return spark.Pod{}, 0, fmt.Errorf("reading the driver %s/%s: %w", driver.Namespace, driver.Name, err)
 	}
-	room := maxAnnotations
+	room := annotations.MaxBytes
 	for key, value := range p.Annotations {
 		if !slices.Contains(annotations.Death, key) {
 			room -= len(key) + len(value)
@@ -364,10 +362,11 @@ func (r *recorder) live(ctx context.Context, driver spark.Pod) (spark.Pod, int, 
 
 // heap of a driver as its ConfigMap says, 0 where that is not known.
 func (r *recorder) heap(ctx context.Context, driver *corev1.Pod) int64 {
-	name := spark.Pod{Pod: driver}.ConfigMap()
-	if name == "" {
+	pod, err := spark.PodOf(driver)
+	if err != nil || pod.ConfigMap() == "" {
 		return 0
 	}
+	name := pod.ConfigMap()
 	found, err := r.Client.CoreV1().ConfigMaps(driver.Namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return 0

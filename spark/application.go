@@ -45,7 +45,7 @@ func (p Pod) Language() Language {
 		return R
 	case "", // an executor, or a driver that spark-submit did not make
 		"org.apache.livy.rsc.driver.RSCDriverBootstrapper",
-		"org.apache.kyuubi.engine.spark.SparkSQLEngine",
+		KyuubiEngineClass,
 		"org.apache.spark.sql.connect.service.SparkConnectServer":
 		return Unknown
 	}

@@ -15,21 +15,25 @@ const (
 	ApacheOperator Submitter = "spark-kubernetes-operator" // a SparkApplication of spark.apache.org
 )
 
-// Labels that submitters put on drivers: Kyuubi's KyuubiApplicationManager.scala,
-// Livy's SparkApp.scala ("livy-session-0-abcd1234"), kubeflow's pkg/common/label.go.
+// KyuubiTagLabel is what Kyuubi puts on the drivers that it launches, and on no
+// executor (KyuubiApplicationManager.scala).
+const KyuubiTagLabel = "kyuubi-unique-tag"
+
+// Labels that others put on drivers: Livy's SparkApp.scala ("livy-session-0-abcd1234"), kubeflow's pkg/common/label.go.
 const (
-	kyuubiTagLabel   = "kyuubi-unique-tag"
 	livyTagLabel     = "spark-app-tag"
 	kubeflowAppLabel = "sparkoperator.k8s.io/app-name"
 	appNameLabel     = "spark-app-name" // since Spark 3.3
 )
 
-const kyuubiEngineClass = "org.apache.kyuubi.engine.spark.SparkSQLEngine"
+// KyuubiEngineClass is the main class of an engine that serves sessions. A batch has
+// its user's.
+const KyuubiEngineClass = "org.apache.kyuubi.engine.spark.SparkSQLEngine"
 
 // IsKyuubiEngine tells whether a driver serves the connections of Kyuubi's users;
 // other drivers of Kyuubi's are batches.
 func (p Pod) IsKyuubiEngine() bool {
-	return p.Submitter() == Kyuubi && p.MainClass() == kyuubiEngineClass
+	return p.Submitter() == Kyuubi && p.MainClass() == KyuubiEngineClass
 }
 
 // IsShared tells whether a driver is an engine that serves many connections. One of
@@ -42,7 +46,7 @@ func (p Pod) IsShared() bool {
 // Submitter of a driver.
 func (p Pod) Submitter() Submitter {
 	switch {
-	case p.Labels[kyuubiTagLabel] != "":
+	case p.Labels[KyuubiTagLabel] != "":
 		return Kyuubi
 	case strings.HasPrefix(p.Labels[livyTagLabel], "livy-"):
 		return Livy

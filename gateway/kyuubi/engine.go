@@ -11,14 +11,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// engineClass is the main class of an engine that serves sessions. A batch has
-// its user's; Kyuubi watches batches itself and needs no help.
-const engineClass = "org.apache.kyuubi.engine.spark.SparkSQLEngine"
-
 // engineType is the only one whose engines are Spark drivers.
 const engineType = "SPARK_SQL"
 
-// engineOf a driver. Labels can be changed after its death; the id in its
+// engineOf a driver; batches are none, because Kyuubi watches them itself. Labels can be changed after its death; the id in its
 // environment cannot, so they must agree.
 func engineOf(driver spark.Pod) (e gateway.Engine, ok bool) {
 	e = gateway.Engine{
@@ -28,7 +24,7 @@ func engineOf(driver spark.Pod) (e gateway.Engine, ok bool) {
 		Addresses:   gateway.Addresses(driver.Pod),
 	}
 	given, _ := driver.Env("SPARK_APPLICATION_ID")
-	return e, e.Reference != "" && e.Application != "" && e.Application == given && driver.MainClass() == engineClass
+	return e, e.Reference != "" && e.Application != "" && e.Application == given && driver.MainClass() == spark.KyuubiEngineClass
 }
 
 // attributes are what an engine is registered with, by name, in the name of its

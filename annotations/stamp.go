@@ -1,0 +1,51 @@
+package annotations
+
+import (
+	"encoding/json"
+	"slices"
+)
+
+// Mode is how far a pod is touched, in the words of [Inject].
+type Mode string
+
+// The modes.
+const (
+	Disabled Mode = "disabled"
+	Audit    Mode = "audit" // stamps say what would be done, and nothing is done
+	Enabled  Mode = "enabled"
+)
+
+// MaxBytes of all annotations of an object together, their keys and values, as the
+// API server allows them (apimachinery, TotalAnnotationSizeLimitB).
+const MaxBytes = 256 << 10
+
+// Stamp is the value of [Injected], as JSON: what the webhook did to a pod.
+type Stamp struct {
+	Mode Mode              `json:"mode,omitempty"` // absent for enabled
+	Rule string            `json:"rule"`
+	Set  []string          `json:"set,omitempty"`
+	Left map[string]string `json:"left,omitempty"` // field: why
+	// BlockManagerPort is the port that an executor would listen on, in audit only:
+	// else its pod declares it.
+	BlockManagerPort int32 `json:"blockManagerPort,omitempty"`
+}
+
+// ReadStamp reads the value of [Injected]. What cannot be read says nothing.
+func ReadStamp(value string) (s Stamp) {
+	if json.Unmarshal([]byte(value), &s) != nil {
+		return Stamp{}
+	}
+	return s
+}
+
+// HasSet tells whether the webhook set a field, such as "livenessProbe".
+func (s Stamp) HasSet(field string) bool { return slices.Contains(s.Set, field) }
+
+// String is the stamp as the annotation has it.
+func (s Stamp) String() string {
+	text, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // texts and a number
+	}
+	return string(text)
+}
