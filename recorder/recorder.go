@@ -96,12 +96,13 @@ type recorder struct {
 	ending     atomic.Bool
 	ready      atomic.Bool
 	optOutWait time.Duration
+	followWait time.Duration
 	instance   string
 	now        func() time.Time
 }
 
 func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
-	r := &recorder{Config: c, metrics: newMetrics(registry), told: lru.New(maxTold), previous: newPrevious(), turns: newTurns(), conditions: lru.New(maxTold), optOutWait: time.Minute, now: time.Now}
+	r := &recorder{Config: c, metrics: newMetrics(registry), told: lru.New(maxTold), previous: newPrevious(), turns: newTurns(), conditions: lru.New(maxTold), optOutWait: time.Minute, followWait: followWait, now: time.Now}
 	r.queue = workqueue.NewTypedRateLimitingQueue(retries[application]())
 	r.tellings = workqueue.NewTypedRateLimitingQueue(retries[*telling]())
 	r.backlog = rate.NewLimiter(backlogRate, backlogRate)

@@ -50,7 +50,7 @@ func recording(t *testing.T, p *corev1.Pod, others ...runtime.Object) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.now = func() time.Time { return now }
+	r.now, r.followWait = func() time.Time { return now }, 0
 	t.Cleanup(func() { r.queue.ShutDown(); r.tellings.ShutDown() })
 	s := &site{r, client}
 	s.see(t, p)

@@ -32,6 +32,9 @@ const (
 	// Deaths of an application that have an Event each, and how often there is one
 	// of all that follow: as many as a kubelet lets through for an object.
 	ownEvents, eventsPause = 25, 5 * time.Minute
+	// The replica that wrote a death creates its Event. The others look after so long
+	// whether it has, and create it if that one ended before.
+	followWait = 2 * time.Second
 )
 
 // telling is one Event that is to be told.
@@ -41,6 +44,7 @@ type telling struct {
 	pod         *corev1.Pod // that died
 	driver      string      // "" without one
 	counts      bool        // whoever creates this Event counts the death
+	follows     bool        // another replica is to create it
 	deaths      int         // of the application, where they have no Event each
 	ambiguous   bool        // an attempt may have succeeded unknown to us
 }
@@ -56,6 +60,7 @@ func (r *recorder) tell(driver spark.Pod, record *oom.Record, facts []fact, stan
 		if last := f.Role == spark.Driver && f.IsSparks() && !driver.Restarts(); deaths > ownEvents && !last {
 			t.deaths = deaths
 		}
+		t.follows = stand && !r.turns.isMine(driver.UID, &f.Termination)
 		text := record.Advice(&f.Termination, driver)
 		for _, owner := range sparkApplications(driver.Pod) {
 			r.event(owner, f, text, t)
@@ -120,6 +125,10 @@ func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t te
 		r.told.Add(name, struct{}{})
 	}
 	r.untold.Add(1)
+	if t.follows && !r.ending.Load() {
+		r.tellings.AddAfter(&t, r.followWait)
+		return
+	}
 	r.tellings.Add(&t)
 }
 
@@ -147,6 +156,12 @@ func (r *recorder) createEvents(ctx context.Context) {
 func (r *recorder) create(ctx context.Context, t *telling) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	if t.follows {
+		if told, err := r.isTold(ctx, t); told || err != nil {
+			return err
+		}
+		t.follows = false
+	}
 	begun := r.now()
 	_, err := r.Client.EventsV1().Events(t.Namespace).Create(ctx, t.Event, metav1.CreateOptions{FieldManager: fieldManager})
 	// Where an error comes with Retry-After, in whole seconds, client-go calls
@@ -178,6 +193,16 @@ func (r *recorder) create(ctx context.Context, t *telling) error {
 	}
 	r.count(t)
 	return nil
+}
+
+// isTold tells whether the Event is there. That it may not be read is no error: then
+// creating it tells.
+func (r *recorder) isTold(ctx context.Context, t *telling) (bool, error) {
+	_, err := r.Client.EventsV1().Events(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // created tells whether it was this replica that created the Event.

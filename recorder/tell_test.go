@@ -30,6 +30,7 @@ func TestManyDeathsHaveFewEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.followWait = 0
 	second := &site{r, first.Clientset}
 	replicas := []*site{first, second}
 	at := now
@@ -76,5 +77,48 @@ func TestManyDeathsHaveFewEvents(t *testing.T) {
 	}
 	if counted != deaths {
 		t.Errorf("%v deaths are counted", counted)
+	}
+}
+
+// asked are the calls of a verb for a resource.
+func (s *site) asked(verb, resource string) (n int) {
+	for _, a := range s.Actions() {
+		if a.Matches(verb, resource) {
+			n++
+		}
+	}
+	return n
+}
+
+// The replica that wrote a death creates its Event. The other looks whether it has,
+// and creates the Event if that one ended before it could.
+func TestOneReplicaCreatesTheEvent(t *testing.T) {
+	for name, ended := range map[string]bool{"both live": false, "the one that wrote ended": true} {
+		t.Run(name, func(t *testing.T) {
+			first := recording(t, dead(t, "OOMKilled"))
+			r, err := newRecorder(Config{Client: first.Clientset, Everywhere: true, Log: slog.New(slog.DiscardHandler)}, prometheus.NewRegistry())
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.now, r.followWait = first.now, 0
+			second := &site{r, first.Clientset}
+			for _, s := range []*site{first, second} {
+				s.see(t, s.driver(t))
+				s.facts.hurry()
+				if err := s.work(t); err != nil {
+					t.Fatal(err)
+				}
+				if s == second || !ended {
+					s.tellAll(t)
+				}
+			}
+			counted := 0.0
+			for _, s := range []*site{first, second} {
+				counted += testutil.ToFloat64(s.metrics.deaths.WithLabelValues("spark", "driver", string(oom.OOMKilled)))
+			}
+			if creations := first.asked("create", "events"); creations != 1 || counted != 1 {
+				t.Errorf("%d creations of Events, %v deaths are counted", creations, counted)
+			}
+		})
 	}
 }
