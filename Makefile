@@ -49,7 +49,7 @@ idle: ## leave the webhook idle for N (10) rounds of 95 s: no pod is missed afte
 FUZZ = -run '^$$' -fuzztime $(or $(T),1m) -fuzzminimizetime 20x
 VULNDB ?= https://vuln.go.dev
 vulncheck: ## look for known vulnerabilities in what is linked in; asks https://vuln.go.dev, or VULNDB, and fails without it; about 1 min
-	@$(TOOL) govulncheck -db $(VULNDB) ./... || { echo 'There are vulnerabilities, or the database $(VULNDB) could not be read; VULNDB=file:///folder names a copy.' >&2; exit 1; }
+	@$(TOOL) govulncheck -db $(VULNDB) ./... || { [ $$? = 3 ] || echo 'Nothing was checked: the database $(VULNDB) could not be read. VULNDB=file:///folder names a copy.' >&2; exit 1; }
 
 fuzz: ## look for input that breaks something, for T (1m) each; about 4 min
 	go test ./policy -fuzz FuzzParse $(FUZZ)

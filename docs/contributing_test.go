@@ -27,14 +27,14 @@ func TestPlacesToChange(t *testing.T) {
 			for _, patterns := range places {
 				for _, name := range kind.names {
 					if !named(t, patterns, name, kind.in) {
-						t.Errorf("%s names no %s, which %s says it does", strings.Join(patterns, ", "), name, contributing)
+						t.Errorf("%s does not name %s; %s lists it as a place to change", strings.Join(patterns, ", "), name, contributing)
 					}
 				}
 				listed = append(listed, patterns...)
 			}
 			for _, file := range namesAll(t, kind) {
 				if !slices.Contains(listed, file) {
-					t.Errorf("%s names all of %v, and %s does not list it", file, kind.names, contributing)
+					t.Errorf("%s names all of %v; add it to the list in %s", file, kind.names, contributing)
 				}
 			}
 		})

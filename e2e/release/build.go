@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/mod/modfile"
@@ -21,7 +22,7 @@ func (p platform) String() string { return p.os + "/" + p.arch }
 var (
 	inImage = []platform{{"linux", "amd64"}, {"linux", "arm64"}}
 	// platforms that the commands for users run on: report, preview, policy.
-	platforms = append(inImage, platform{"darwin", "amd64"}, platform{"darwin", "arm64"}, platform{"windows", "amd64"}, platform{"windows", "arm64"})
+	platforms = append(slices.Clone(inImage), platform{"darwin", "amd64"}, platform{"darwin", "arm64"}, platform{"windows", "amd64"}, platform{"windows", "arm64"})
 )
 
 // binary is the program for a platform.

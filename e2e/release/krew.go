@@ -6,18 +6,8 @@ import (
 	"text/template"
 )
 
-// archive is a packed program.
-type archive struct {
-	platform
-	program string // its name in the archive
-	digested
-}
-
-func (a archive) OS() string      { return a.os }
-func (a archive) Arch() string    { return a.arch }
-func (a archive) Name() string    { return a.name }
-func (a archive) Digest() string  { return a.digest }
-func (a archive) Program() string { return a.program }
+// archive is a packed program, whose name in it is Program.
+type archive struct{ OS, Arch, Name, Digest, Program string }
 
 //go:embed krew.yaml.tmpl
 var krewText string

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/Masterminds/semver/v3"
 
@@ -58,25 +60,9 @@ func write(root, version, folder, registry string, built []binary, from commit, 
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
-	licence, err := os.ReadFile(filepath.Join(root, "LICENSE"))
+	archives, err := writePrograms(root, version, folder, built, from.date)
 	if err != nil {
 		return err
-	}
-	var archives []archive
-	for _, b := range built {
-		name := filepath.Join(folder, fmt.Sprintf("spark-vitals_%s_%s_%s", version, b.os, b.arch))
-		if err := writeSBOM(b, version, name+".cdx.json"); err != nil {
-			return fmt.Errorf("listing what is linked in for %s: %w", b.platform, err)
-		}
-		file := name + map[bool]string{true: ".zip", false: ".tar.gz"}[b.os == "windows"]
-		if err := writeArchive(b, licence, from.date, file); err != nil {
-			return fmt.Errorf("packing for %s: %w", b.platform, err)
-		}
-		digest, err := digestOf(file)
-		if err != nil {
-			return err
-		}
-		archives = append(archives, archive{b.platform, filepath.Base(b.file), digested{filepath.Base(file), digest}})
 	}
 	image, err := writeImage(ofImage(built), version, filepath.Join(folder, "image"))
 	if err != nil {
@@ -103,9 +89,34 @@ func write(root, version, folder, registry string, built []binary, from commit, 
 	return nil
 }
 
+// writePrograms packs the programs, and lists what is linked into each.
+func writePrograms(root, version, folder string, built []binary, date time.Time) (archives []archive, err error) {
+	licence, err := os.ReadFile(filepath.Join(root, "LICENSE"))
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range built {
+		name := fmt.Sprintf("spark-vitals_%s_%s_%s", version, b.os, b.arch)
+		if err := writeSBOM(b, version, filepath.Join(folder, name+".cdx.json")); err != nil {
+			return nil, fmt.Errorf("listing what is linked in for %s: %w", b.platform, err)
+		}
+		name += map[bool]string{true: ".zip", false: ".tar.gz"}[b.os == "windows"]
+		if err := writeArchive(b, licence, date, filepath.Join(folder, name)); err != nil {
+			return nil, fmt.Errorf("packing for %s: %w", b.platform, err)
+		}
+		digest, err := digestOf(filepath.Join(folder, name))
+		if err != nil {
+			return nil, err
+		}
+		archives = append(archives, archive{b.os, b.arch, name, digest, filepath.Base(b.file)})
+	}
+	return archives, nil
+}
+
+// ofImage are the programs that the image is made of.
 func ofImage(built []binary) (some []binary) {
 	for _, b := range built {
-		if b.os == "linux" {
+		if slices.Contains(inImage, b.platform) {
 			some = append(some, b)
 		}
 	}
