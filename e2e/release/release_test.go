@@ -233,3 +233,39 @@ func read(t *testing.T, folder, file string) string {
 	}
 	return string(text)
 }
+
+// What Artifact Hub reads of the chart of a release is there: an icon of ours,
+// links, the image.
+func TestChart(t *testing.T) {
+	folder := t.TempDir()
+	if err := writeChart("0.2.0", folder, "registry.example.com/data", date, changed); err != nil {
+		t.Fatal(err)
+	}
+	c, err := loader.Load(filepath.Join(folder, "spark-vitals-0.2.0.tgz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const raw = "https://raw.githubusercontent.com/spark-vitals/spark-vitals/main/"
+	icon, found := strings.CutPrefix(c.Metadata.Icon, raw)
+	if _, err := os.Stat(filepath.Join(project(t), icon)); !found || err != nil {
+		t.Errorf("the icon %s is none of ours: %v", c.Metadata.Icon, err)
+	}
+	var links []struct{ Name, URL string }
+	if err := yaml.UnmarshalStrict([]byte(c.Metadata.Annotations["artifacthub.io/links"]), &links); err != nil || len(links) == 0 {
+		t.Errorf("links %v: %v", links, err)
+	}
+	for _, link := range links {
+		page, found := strings.CutPrefix(link.URL, home+"/blob/main/")
+		file, _, _ := strings.Cut(page, "#")
+		if _, err := os.Stat(filepath.Join(project(t), file)); found && err != nil {
+			t.Errorf("the link %s: %v", link.Name, err)
+		}
+	}
+	var images []struct {
+		Name, Image string
+		Platforms   []string
+	}
+	if err := yaml.UnmarshalStrict([]byte(c.Metadata.Annotations["artifacthub.io/images"]), &images); err != nil || len(images) != 1 || images[0].Image != "registry.example.com/data/spark-vitals:0.2.0" {
+		t.Errorf("images %v: %v", images, err)
+	}
+}
