@@ -78,8 +78,8 @@ func write(root, version, folder, registry string, built []binary, from commit, 
 	if err != nil {
 		return err
 	}
-	subjects := append(files, digested{"image", image.Hex})
-	if err := writeProvenance(version, from, built[0].info.GoVersion, subjects, filepath.Join(folder, "provenance.intoto.json")); err != nil {
+	files = append(files, digested{"image", image.Hex})
+	if err := writeProvenance(version, from, built[0].info.GoVersion, files, filepath.Join(folder, "provenance.intoto.json")); err != nil {
 		return fmt.Errorf("writing the provenance: %w", err)
 	}
 	if err := writeChecksums(folder); err != nil {
