@@ -40,15 +40,19 @@ func release(ctx context.Context, version, folder, registry string) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	built, err := buildAll(ctx, root, version, work, platforms)
+	first, err := buildAll(ctx, root, version, work, platforms[:1])
 	if err != nil {
 		return err
 	}
-	from, err := commitOf(built[0].info)
+	from, err := commitOf(first[0].info) // before the minutes that the others take
 	if err != nil {
 		return err
 	}
-	return write(root, version, folder, registry, built, from, changed)
+	others, err := buildAll(ctx, root, version, work, platforms[1:])
+	if err != nil {
+		return err
+	}
+	return write(root, version, folder, registry, append(first, others...), from, changed)
 }
 
 // write writes the files of a release, of which the last ones tell the digests of

@@ -5,11 +5,13 @@ import (
 	"archive/zip"
 	"compress/gzip"
 	"context"
+	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -212,6 +214,23 @@ func TestVersion(t *testing.T) {
 	for _, version := range []string{"v0.2.0", "0.2", "0f5c28-dirty", ""} {
 		if err := release(context.Background(), version, t.TempDir(), ""); err == nil || !strings.Contains(err.Error(), "VERSION") {
 			t.Errorf("%q: %v", version, err)
+		}
+	}
+}
+
+// Of what is not committed no release is made.
+func TestCommit(t *testing.T) {
+	of := func(modified string) *buildinfo.BuildInfo {
+		return &buildinfo.BuildInfo{Settings: []debug.BuildSetting{
+			{Key: "vcs.revision", Value: "aff1f0f"}, {Key: "vcs.time", Value: "2026-11-29T12:00:00Z"}, {Key: "vcs.modified", Value: modified},
+		}}
+	}
+	if got, err := commitOf(of("false")); err != nil || got != (commit{"aff1f0f", date}) {
+		t.Errorf("%v: %v", got, err)
+	}
+	for _, info := range []*buildinfo.BuildInfo{of("true"), {}} {
+		if got, err := commitOf(info); err == nil {
+			t.Errorf("%v is accepted", got)
 		}
 	}
 }
