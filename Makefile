@@ -13,7 +13,7 @@ build: ## build bin/spark-vitals; about 1 min
 image: ## build the image for amd64 and arm64 into bin/image, and lists of what is linked in; no docker; about 3 min
 	cd e2e && go run ./release image $(VERSION) $(CURDIR)/bin/image
 
-release: ## build all files of a release into bin/release: VERSION=0.2.0, and REGISTRY of the image if it is known; about 15 min, 2 min again
+release: ## build all files of a release into bin/release: VERSION=0.2.0, and REGISTRY of the image if it is known; about 10 min, half a minute again
 	cd e2e && go run ./release all $(VERSION) $(CURDIR)/bin/release $(REGISTRY)
 
 demo: ## show what is injected into real Spark's pods, on a real API server; about 1 min, and 10 before it to build Kubernetes once

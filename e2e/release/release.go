@@ -83,7 +83,7 @@ func write(root, version, folder, registry string, built []binary, from commit, 
 		return err
 	}
 	files = append(files, digested{"image", image.Hex})
-	if err := writeProvenance(version, from, built[0].info.GoVersion, files, filepath.Join(folder, "provenance.intoto.json")); err != nil {
+	if err := writeProvenance(version, registry, from, built[0].info.GoVersion, files, filepath.Join(folder, "provenance.intoto.json")); err != nil {
 		return fmt.Errorf("writing the provenance: %w", err)
 	}
 	if err := writeChecksums(folder); err != nil {
