@@ -64,10 +64,8 @@ func TestLinks(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	name := regexp.MustCompile(`spark_vitals_[a-z_]*[a-z]`)
 	inCode, inPages := map[string]bool{}, map[string]bool{}
-	for _, file := range sources(t) {
-		for _, m := range regexp.MustCompile(`"(spark_vitals_[a-z_]+)"`).FindAllStringSubmatch(read(t, file), -1) {
-			inCode[m[1]] = true
-		}
+	for _, m := range metrics(t) {
+		inCode[m] = true
 	}
 	for _, page := range allPages(t) {
 		for _, m := range name.FindAllString(page.Text, -1) {
@@ -82,6 +80,15 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no page names the metric %s", m)
 		}
 	}
+}
+
+// metrics of the code.
+func metrics(t *testing.T) (names []string) {
+	t.Helper()
+	for _, file := range sources(t) {
+		names = append(names, all(read(t, file), `"(spark_vitals_[a-z_]+)"`)...)
+	}
+	return names
 }
 
 // sources are the Go files of the program, without tests.
