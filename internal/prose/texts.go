@@ -63,7 +63,7 @@ func plain(block markdown.Node, content []byte) (words string, begin int) {
 		}
 		return markdown.WalkContinue, nil
 	})
-	return b.String(), max(begin, 0)
+	return inCode.ReplaceAllString(b.String(), Code), max(begin, 0)
 }
 
 var (
