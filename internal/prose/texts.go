@@ -26,6 +26,8 @@ func Markdown(path string) (texts []Text, err error) {
 	page := goldmark.New(goldmark.WithExtensions(extension.GFM)).Parser().Parse(text.NewReader(content))
 	err = markdown.Walk(page, func(node markdown.Node, entering bool) (markdown.WalkStatus, error) {
 		switch node.Kind() {
+		case markdown.KindBlockquote: // what the program says, which is checked where it is written
+			return markdown.WalkSkipChildren, nil
 		case markdown.KindParagraph, markdown.KindTextBlock, markdown.KindHeading, table.KindTableCell:
 		default:
 			return markdown.WalkContinue, nil
