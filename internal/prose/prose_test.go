@@ -53,7 +53,7 @@ func TestTexts(t *testing.T) {
 	}{
 		"page.md": {
 			Markdown, "# Head\n\nA `b` and\n[c](d).\n\n    make told\n\n| e |\n|---|\n| f `g` |\n",
-			[]Text{{"", 1, "Head"}, {"", 3, "A `code` and c."}, {"", 8, "e"}, {"", 10, "f `code`"}},
+			[]Text{{"", 3, "A `code` and c."}, {"", 8, "e"}, {"", 10, "f `code`"}},
 		},
 		"values.yaml": {
 			YAML, "# -- One `x`\n# goes on.\na: b\nmessage: it was refused\nexpression: a.b\n",

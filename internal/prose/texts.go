@@ -17,7 +17,8 @@ import (
 	"github.com/yuin/goldmark/text"
 )
 
-// Markdown reads the paragraphs, headings and cells of a page.
+// Markdown reads the paragraphs and cells of a page. Headings stay as they are,
+// because links lead to them.
 func Markdown(path string) (texts []Text, err error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -28,7 +29,7 @@ func Markdown(path string) (texts []Text, err error) {
 		switch node.Kind() {
 		case markdown.KindBlockquote: // what the program says, which is checked where it is written
 			return markdown.WalkSkipChildren, nil
-		case markdown.KindParagraph, markdown.KindTextBlock, markdown.KindHeading, table.KindTableCell:
+		case markdown.KindParagraph, markdown.KindTextBlock, table.KindTableCell:
 		default:
 			return markdown.WalkContinue, nil
 		}
