@@ -72,7 +72,7 @@ func plain(block markdown.Node, content []byte) (words string, begin int) {
 var (
 	comment  = regexp.MustCompile(`^\s*#(?: --)? ?(.*)$`)
 	sentence = regexp.MustCompile(`^\s*(?:- )?(?:message|description|summary|why|startup|readiness|liveness): '?"?([A-Za-z][^{&*>|].* .*)$`)
-	inCode   = regexp.MustCompile("`[^`]*`|\\{\\{.*?\\}\\}|\\S+[=/_{}\\[\\]]\\S*|\\b[a-z]+[A-Z]\\w*(\\.\\w+)*|\\b\\w+\\.[a-z]\\w*(\\.\\w+)*|--[a-z-]+")
+	inCode   = regexp.MustCompile("`[^`]*`|\\{\\{.*?\\}\\}|\\S+[=/_{}\\[\\]]\\S*[^\\s.,:;)]|\\S+[=/_{}\\[\\]]|\\b[a-z]+[A-Z]\\w*(\\.\\w+)*|\\b\\w+\\.[a-z]\\w*(\\.\\w+)*|--[a-z-]+")
 )
 
 // YAML reads comments, a paragraph each, and the values of keys that hold prose.
