@@ -16,7 +16,6 @@ var later = []string{
 	"docs/kyuubi.md",
 	"docs/performance.md", // written by "make bench"
 	"docs/stories.md",     // written by "make e2e-all"
-	"charts/", "certs/", "check/", "cmd/", "stall/", "webhook/",
 	"gateway/", "oom/", "patches/", "policy/", "recorder/",
 }
 
