@@ -25,16 +25,15 @@ func previewCommand() *cobra.Command {
 		Short: "Show offline what would be injected into a pod, and why",
 		Long: `Show offline what the webhook would do to pods and driver Services, and why.
 
-preview reads YAML or JSON from files, folders or, with "-f -", standard input:
-  - Pods, Services, PodTemplates, Lists and AdmissionReviews
-  - the pod templates in SparkApplications, SparkConnects, Deployments, Jobs and the
-    like, and ConfigMaps
-It names each object that it skips. Read a file that
+preview reads YAML or JSON from files, folders or, with "-f -", standard input. It reads
+Pods, Services, PodTemplates, Lists and AdmissionReviews. It also reads the pod templates
+in SparkApplications, SparkConnects, Deployments, Jobs and the like, and ConfigMaps. It
+names each object that it skips. Read a file that
 spark.kubernetes.driver.podTemplateFile names with --role driver.
 
-Exit status: 0 if all is well; 1 if something could not be read; 2 if the user should
-fix something: ignored settings, probes that harm Spark, or fields that Kubernetes does
-not know.`,
+Exit status: 0 if all is well; 1 if something could not be read; 2 if you should fix
+something. That is an ignored setting, a probe that harms Spark, or a field that
+Kubernetes does not know.`,
 		Example: `  kubectl get pod -o yaml | spark-vitals preview -f -
   spark-vitals preview -f driver-template.yaml --role driver --policy policy.yaml`,
 		Args: cobra.NoArgs,

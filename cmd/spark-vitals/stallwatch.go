@@ -16,9 +16,9 @@ func stallwatchCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "stallwatch",
 		Short: "Report drivers whose log is silent for too long",
-		Long: `Report running drivers whose log is silent for longer than their rule allows
-(logStall): on the driver, as an Event and as a metric, with the evidence and how sure
-it is. The stall watch ends nothing. It stops reporting a driver that logs again.
+		Long: `Report running drivers whose log is silent for longer than their rule allows (logStall).
+The report is on the driver, an Event and a metric, with the evidence and how sure it is.
+The stall watch ends nothing. It stops reporting a driver that logs again.
 
 The webhook stamps on each driver how long its log may be silent; without the webhook
 nothing is watched. Of several replicas one works.`,
