@@ -3,6 +3,7 @@ package docs
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,6 +59,7 @@ func readers(t *testing.T) (texts []prose.Text) {
 		"charts/spark-vitals/files/alerts.yaml":   prose.YAML,
 		"charts/spark-vitals/templates/*.yaml":    prose.YAML,
 		"charts/spark-vitals/templates/NOTES.txt": prose.Notes,
+		"oom/testdata/advice/*.txt":               prose.Messages,
 		"policy/rulesets/*.yaml":                  prose.YAML,
 	} {
 		files, err := filepath.Glob(pattern)
@@ -72,7 +74,7 @@ func readers(t *testing.T) (texts []prose.Text) {
 		switch name := entry.Name(); {
 		case err != nil:
 			return err
-		case entry.IsDir() && (name == "e2e" || name == "internal" || name == "docs" || name == "bin" || name == ".git"):
+		case entry.IsDir() && slices.Contains([]string{"e2e", "docs", "bin", ".git", "captured", "generate", "golden", "kyuubitest", "pages", "prose"}, name):
 			return filepath.SkipDir
 		case strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go"):
 			texts = append(texts, must(t, prose.Go, file)...)

@@ -63,6 +63,10 @@ func TestTexts(t *testing.T) {
 			Notes, "Look here\nfirst:\n  kubectl get\n{{- if .x }}\n\nA {{ .y }} b\n",
 			[]Text{{"", 1, "Look here first:"}, {"", 6, "A `code` b"}},
 		},
+		"advice.txt": {
+			Messages, "driver, JVM; driver, R:\n  It died. Set a.b=1.\n",
+			[]Text{{"", 2, "It died. Set `code`."}},
+		},
 		"a.go": {
 			Go, "package a\n\nvar x = \"one two three \" + y +\n\t\" four\"\nvar z = `a`\n",
 			[]Text{{"", 3, "one two three `code` four"}},

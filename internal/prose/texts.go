@@ -96,6 +96,13 @@ func Notes(path string) ([]Text, error) {
 	})
 }
 
+// Messages reads a golden file of messages: they are indented, and a line each.
+func Messages(path string) ([]Text, error) {
+	return lines(path, func(line string) (words string, prose, joins bool) {
+		return strings.TrimSpace(line), strings.HasPrefix(line, "  "), false
+	})
+}
+
 func lines(path string, read func(line string) (words string, prose, joins bool)) (texts []Text, err error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
