@@ -21,9 +21,10 @@ demo: ## show what is injected into real Spark's pods, on a real API server; abo
 
 test: lint unit apiserver ## everything that needs no whole cluster; about 20 min
 
-lint: ## formatting, imports, mistakes; about 4 min
+lint: ## formatting, imports, mistakes, prose; about 4 min
 	$(TOOL) golangci-lint run ./...
 	cd e2e && $(TOOL) golangci-lint run -c ../.golangci.yml ./...
+	go test -run TestProse ./docs
 
 unit: ## the tests that need no cluster; about 2 min
 	go test ./...

@@ -17,16 +17,6 @@ import (
 
 var update = flag.Bool("update", false, "write anew what is made from the code")
 
-// The examples stand in the text as they are run.
-func TestExamplesInText(t *testing.T) {
-	text := read(t, "annotations.md")
-	for language, file := range map[string]string{"go": "examples/forget/main.go", "python": "examples/forget.py"} {
-		if !strings.Contains(text, "```"+language+"\n"+read(t, file)+"```\n") {
-			t.Errorf("annotations.md does not hold %s as it stands", file)
-		}
-	}
-}
-
 // Links lead to files and headings that are there, and every page is reached
 // from the list of them.
 func TestLinks(t *testing.T) {

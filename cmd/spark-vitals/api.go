@@ -18,7 +18,7 @@ type apiFlags struct {
 }
 
 func (f *apiFlags) addKubeconfig(flags *pflag.FlagSet) {
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it that of the variable KUBECONFIG, else the pod's service account, is used")
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "file that says how to reach the API server; by default the one that KUBECONFIG names, else the pod's service account")
 }
 
 func (f *apiFlags) addLogLevel(flags *pflag.FlagSet) {

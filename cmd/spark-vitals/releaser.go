@@ -23,14 +23,14 @@ func releaserCommand() *cobra.Command {
 		kind, file  string
 		check       bool
 		api         apiFlags
-		description = `Watch the drivers that a gateway launched, and have it forget those that died:
-their registration is removed, so that whoever reconnects gets a new one, and
-their sessions are closed when clients have had the time to read the error. The
-configuration is read once; files that it names are read anew for each release.`
+		description = `Watch the drivers that a gateway launched, and make it forget those that died. It
+removes their registration, so a client that reconnects gets a new driver. It closes
+their sessions when clients have had the time to read the error. The releaser reads the
+configuration once, and the files that it names again for each release.`
 	)
 	command := &cobra.Command{
 		Use:   "releaser",
-		Short: "Have a gateway forget dead drivers",
+		Short: "Make a gateway forget dead drivers",
 		Long:  description,
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
@@ -50,9 +50,9 @@ configuration is read once; files that it names are read anew for each release.`
 	}
 	flags := command.Flags()
 	flags.StringVar(&kind, "gateway", "kyuubi", "which gateway: kyuubi")
-	flags.StringVar(&file, "config", "", "the gateway's configuration, a YAML file; needed")
+	flags.StringVar(&file, "config", "", "the gateway's configuration, a YAML file; required")
 	flags.BoolVar(&check, "check", false, "only check the configuration, offline")
-	flags.StringVar(&c.Namespace, "namespace", "", "where the lease and the journal are kept; the pod's own namespace by default")
+	flags.StringVar(&c.Namespace, "namespace", "", "namespace of the lease and the journal; by default the pod's own")
 	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
 	flags.StringVar(&c.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
 	api.addKubeconfig(flags)
@@ -87,7 +87,7 @@ func configureGateway(c *releaser.Config, kind, file string) error {
 func warnOfStrangers(log *slog.Logger, c *kyuubi.Config) {
 	s := c.Servers
 	if s.Service != nil && s.TLS == nil && (s.Basic != nil || s.Bearer != nil) && slices.Contains(c.Namespaces, s.Service.Namespace) {
-		log.Warn("whoever may create pods beside Kyuubi can pose as one of its servers and be sent the credentials; set servers.tls, or launch engines in another namespace",
+		log.Warn("anyone who may create pods in Kyuubi's namespace can pose as one of its servers and receive the credentials; set servers.tls, or launch engines in another namespace",
 			"namespace", s.Service.Namespace)
 	}
 }
