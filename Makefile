@@ -11,22 +11,26 @@ build: ## build bin/spark-vitals; about 1 min
 	go build -trimpath -o bin/spark-vitals ./cmd/spark-vitals
 
 image: ## build the image for amd64 and arm64 into bin/image, and lists of what is linked in; no docker; about 3 min
-	cd e2e && go run ./release $(VERSION) $(CURDIR)/bin/image
+	cd e2e && go run ./release image $(VERSION) $(CURDIR)/bin/image
+
+release: ## build all files of a release into bin/release: VERSION=0.2.0, and REGISTRY of the image if it is known; about 10 min, half a minute again
+	cd e2e && go run ./release all $(VERSION) $(CURDIR)/bin/release $(REGISTRY)
 
 demo: ## show what is injected into real Spark's pods, on a real API server; about 1 min, and 10 before it to build Kubernetes once
 	cd e2e && go run ./demo
 
 test: lint unit apiserver ## everything that needs no whole cluster; about 20 min
 
-lint: ## formatting, imports, mistakes; about 4 min
+lint: ## formatting, imports, mistakes, prose; about 4 min
 	$(TOOL) golangci-lint run ./...
 	cd e2e && $(TOOL) golangci-lint run -c ../.golangci.yml ./...
+	go test -run TestProse ./docs
 
 unit: ## the tests that need no cluster; about 2 min
 	go test ./...
 
 apiserver: ## the tests on a real API server, which is built first, and on a real ZooKeeper; about 14 min
-	cd e2e && go run ./setup build && go test -count=1 -p 1 -timeout=90m ./apiserver ./bloat ./chart ./failing ./liveness ./pages ./recording ./releaser ./stalling
+	cd e2e && go run ./setup build && go test -count=1 -p 1 -timeout=90m ./apiserver ./bloat ./chart ./failing ./liveness ./pages ./recording ./release ./releaser ./stalling
 
 e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one, CLUSTER=existing for that of KUBECONFIG; about 8 min
 	$(STORIES) -args $(if $(STORY),-all) $(if $(filter existing,$(CLUSTER)),-existing)
@@ -44,6 +48,10 @@ idle: ## leave the webhook idle for N (10) rounds of 95 s: no pod is missed afte
 	cd e2e && go test -count=1 -timeout=4h -v -run TestIdle ./failing -args -idle=$(or $(N),10)
 
 FUZZ = -run '^$$' -fuzztime $(or $(T),1m) -fuzzminimizetime 20x
+VULNDB ?= https://vuln.go.dev
+vulncheck: ## look for known vulnerabilities in what is linked in; asks https://vuln.go.dev, or VULNDB, and fails without it; about 1 min
+	@$(TOOL) govulncheck -db $(VULNDB) ./... || { [ $$? = 3 ] || echo 'Nothing was checked: the database $(VULNDB) could not be read. VULNDB=file:///folder names a copy.' >&2; exit 1; }
+
 fuzz: ## look for input that breaks something, for T (1m) each; about 4 min
 	go test ./policy -fuzz FuzzParse $(FUZZ)
 	go test ./patches -fuzz FuzzPatch $(FUZZ)
@@ -66,5 +74,5 @@ session: ## record the front page's session anew, on a real API server, and draw
 clean: ## remove what was built; at once
 	rm -rf bin
 
-.PHONY: help build image demo test lint unit apiserver e2e e2e-all cluster cluster-down idle fuzz bench golden session clean
+.PHONY: help build image release demo test lint unit apiserver e2e e2e-all cluster cluster-down idle vulncheck fuzz bench golden session clean
 .DEFAULT_GOAL = help

@@ -22,7 +22,7 @@ import (
 type Serving struct {
 	Hosts       []string // DNS names and IP addresses
 	Duration    time.Duration
-	RenewBefore time.Duration // how long before its end it is made anew
+	RenewBefore time.Duration // how long before its expiry it is renewed
 }
 
 // Check says what is wrong with it, naming the flag.
@@ -31,7 +31,7 @@ func (s Serving) Check() error {
 	case len(s.Hosts) == 0:
 		return errors.New("--host: name the webhook's Service, such as webhook.spark-vitals.svc")
 	case s.Duration <= 0 || s.Duration > longest:
-		return fmt.Errorf("--duration is %s; it must be above 0 and at most 4000h, so that the alert of the CA's end comes before a new CA", s.Duration)
+		return fmt.Errorf("--duration is %s; it must be above 0 and at most 4000h, so that the alert on the CA's expiry comes before a new CA", s.Duration)
 	case s.RenewBefore <= 0 || s.RenewBefore >= s.Duration:
 		return fmt.Errorf("--renew-before is %s; it must be shorter than --duration, %s", s.RenewBefore, s.Duration)
 	}

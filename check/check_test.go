@@ -46,7 +46,7 @@ func TestInjected(t *testing.T) {
 // Where the webhook is not reached, each Spark pod waits, and it is said how long,
 // whatever the timeout: no call is cut off.
 func TestDelay(t *testing.T) {
-	const said = ", and until that is mended each Spark pod and driver Service is created "
+	const said = ", and until that is fixed each Spark pod and driver Service is created "
 	for took, want := range map[time.Duration]string{
 		time.Second:            "got no probes" + said + "1s later (at most webhook.timeoutSeconds): there is no mutating webhook configuration",
 		3 * time.Second:        said + "3s later",
@@ -123,14 +123,14 @@ func TestWhyNot(t *testing.T) {
 		"another CA":      {[]runtime.Object{registration(anotherCA), slice(t, server.Listener.Addr(), true)}, "its certificate is not one that the API server trusts"},
 		"broken CA":       {[]runtime.Object{registration([]byte("CA")), slice(t, server.Listener.Addr(), true)}, "holds no certificate"},
 		"refused":         {[]runtime.Object{registration(ca), slice(t, closed(t), true)}, "connection refused"},
-		"a firewall":      {[]runtime.Object{registration(ca), slice(t, server.Listener.Addr(), true)}, "so it is the way from the API server"},
+		"a firewall":      {[]runtime.Object{registration(ca), slice(t, server.Listener.Addr(), true)}, "so the API server cannot reach them"},
 		"a user's condition on namespaces": {[]runtime.Object{conditioned(func(w *admissionregistrationv1.MutatingWebhook) {
 			w.NamespaceSelector.MatchExpressions = append(w.NamespaceSelector.MatchExpressions, users)
-		}), slice(t, server.Listener.Addr(), true)}, "left out by your webhook.namespaceSelector:"},
+		}), slice(t, server.Listener.Addr(), true)}, "your webhook.namespaceSelector probably left out the test's pod:"},
 		"a user's conditions on pods": {[]runtime.Object{conditioned(func(w *admissionregistrationv1.MutatingWebhook) {
 			w.ObjectSelector.MatchExpressions = append(w.ObjectSelector.MatchExpressions, users)
 			w.MatchConditions = []admissionregistrationv1.MatchCondition{{Name: "a", Expression: "false"}}
-		}), slice(t, server.Listener.Addr(), true)}, "left out by your webhook.objectSelector or webhook.matchConditions:"},
+		}), slice(t, server.Listener.Addr(), true)}, "your webhook.objectSelector or webhook.matchConditions probably left out the test's pod:"},
 		"no webhook for a user's conditions": {[]runtime.Object{conditioned(func(w *admissionregistrationv1.MutatingWebhook) {
 			w.ObjectSelector.MatchExpressions = append(w.ObjectSelector.MatchExpressions, users)
 		})}, "no webhook is ready"},

@@ -64,7 +64,7 @@ func Injection(ctx context.Context, client kubernetes.Interface, namespace, conf
 // where it did not. What a busy API server takes longer now and then is not told.
 func (i Injected) waited() string {
 	if delay := i.Took - i.Without; delay > 200*time.Millisecond {
-		return fmt.Sprintf(", and until that is mended each Spark pod and driver Service is created %s later (at most webhook.timeoutSeconds)", delay.Round(100*time.Millisecond))
+		return fmt.Sprintf(", and until that is fixed each Spark pod and driver Service is created %s later (at most webhook.timeoutSeconds)", delay.Round(100*time.Millisecond))
 	}
 	return ""
 }
@@ -129,7 +129,7 @@ func driver() *corev1.Pod {
 func why(ctx context.Context, client kubernetes.Interface, configuration string) error {
 	registered, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, configuration, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return fmt.Errorf("there is no mutating webhook configuration %s; somebody deleted it, as one does to stop everything; \"helm upgrade\" brings it back", configuration)
+		return fmt.Errorf("there is no mutating webhook configuration %s; it may have been deleted as an emergency stop; \"helm upgrade\" restores it", configuration)
 	}
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func why(ctx context.Context, client kubernetes.Interface, configuration string)
 		}
 		return uncalled(ctx, client, w)
 	}
-	return fmt.Errorf("the mutating webhook configuration %s has no entry for pods; \"helm upgrade\" writes it anew", configuration)
+	return fmt.Errorf("the mutating webhook configuration %s has no entry for pods; \"helm upgrade\" writes it again", configuration)
 }
 
 // uncalled says why the API server does not call a webhook, or gets no answer. What
@@ -152,7 +152,7 @@ func uncalled(ctx context.Context, client kubernetes.Interface, w admissionregis
 	}
 	service := config.Service
 	if service == nil {
-		return fmt.Errorf("the webhook configuration names the URL %s, not a Service of the chart's", *config.URL)
+		return fmt.Errorf("the webhook configuration names the URL %s, not the chart's Service", *config.URL)
 	}
 	addresses, err := ready(ctx, client, service.Namespace, service.Name)
 	if err != nil {
@@ -167,11 +167,11 @@ func uncalled(ctx context.Context, client kubernetes.Interface, w admissionregis
 			return fmt.Errorf("the webhook at %s, asked from this pod: %w", address, err)
 		}
 	}
-	cause := "it is the way from the API server to them: a firewall that lets the control plane reach nodes on few ports (webhook.port), " +
-		"or a control plane that reaches no pods (webhook.hostNetwork=true), or a NetworkPolicy"
+	cause := "the API server cannot reach them. The cause is a firewall that lets the control plane reach nodes only on few ports (webhook.port), " +
+		"a control plane that reaches no pods (webhook.hostNetwork=true), or a NetworkPolicy"
 	if values := conditions(w); len(values) > 0 {
-		cause = fmt.Sprintf("the pod that was asked for was likely left out by your %s: it has no labels but Spark's, and the namespace of \"helm test\" none of yours. "+
-			"Make a Spark pod that is not left out; if it has no annotation %s either, %s", strings.Join(values, " or "), annotations.Injected, cause)
+		cause = fmt.Sprintf("your %s probably left out the test's pod: it has only Spark's labels, and the namespace of \"helm test\" has none of your labels. "+
+			"Make a Spark pod that your conditions select. If it has no annotation %s either, %s", strings.Join(values, " or "), annotations.Injected, cause)
 	}
 	return fmt.Errorf("the webhooks at %v answer this pod, with a certificate that the API server trusts, so %s", addresses, cause)
 }
@@ -221,7 +221,7 @@ func handshake(ctx context.Context, address, host string, ca []byte) error {
 	var untrusted *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &untrusted):
-		return fmt.Errorf("its certificate is not one that the API server trusts: %w; \"helm upgrade\" writes the caBundle anew", err)
+		return fmt.Errorf("its certificate is not one that the API server trusts: %w; \"helm upgrade\" writes the caBundle again", err)
 	case err != nil:
 		return err
 	}

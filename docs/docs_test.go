@@ -17,16 +17,6 @@ import (
 
 var update = flag.Bool("update", false, "write anew what is made from the code")
 
-// The examples stand in the text as they are run.
-func TestExamplesInText(t *testing.T) {
-	text := read(t, "annotations.md")
-	for language, file := range map[string]string{"go": "examples/forget/main.go", "python": "examples/forget.py"} {
-		if !strings.Contains(text, "```"+language+"\n"+read(t, file)+"```\n") {
-			t.Errorf("annotations.md does not hold %s as it stands", file)
-		}
-	}
-}
-
 // Links lead to files and headings that are there, and every page is reached
 // from the list of them.
 func TestLinks(t *testing.T) {
@@ -64,10 +54,8 @@ func TestLinks(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	name := regexp.MustCompile(`spark_vitals_[a-z_]*[a-z]`)
 	inCode, inPages := map[string]bool{}, map[string]bool{}
-	for _, file := range sources(t) {
-		for _, m := range regexp.MustCompile(`"(spark_vitals_[a-z_]+)"`).FindAllStringSubmatch(read(t, file), -1) {
-			inCode[m[1]] = true
-		}
+	for _, m := range metrics(t) {
+		inCode[m] = true
 	}
 	for _, page := range allPages(t) {
 		for _, m := range name.FindAllString(page.Text, -1) {
@@ -82,6 +70,15 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no page names the metric %s", m)
 		}
 	}
+}
+
+// metrics of the code.
+func metrics(t *testing.T) (names []string) {
+	t.Helper()
+	for _, file := range sources(t) {
+		names = append(names, all(read(t, file), `"(spark_vitals_[a-z_]+)"`)...)
+	}
+	return names
 }
 
 // sources are the Go files of the program, without tests.

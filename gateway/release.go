@@ -60,7 +60,7 @@ var ErrNotRegistered = errors.New("the engine is not registered")
 
 // ErrForeign says that what was found is no registration of the engine by the
 // gateway's configuration of now: it has to be proven again.
-var ErrForeign = errors.New("the registration is none of the engine's here; the configuration may have changed")
+var ErrForeign = errors.New("the registration does not belong to the engine; the configuration may have changed")
 
 // Bounds on the registrations of one engine, which registers once, under a name
 // of some 600 bytes.
@@ -94,7 +94,7 @@ func (r *Release) Next(ctx context.Context, g Gateway) (err error) {
 		case len(r.Found) == 0:
 			err = ErrNotRegistered
 		case !Bounded(r.Found):
-			err = &Refusal{Reason: NotProven, Err: fmt.Errorf("%d registrations carry the driver's keys", len(r.Found)), Remedy: "An engine registers once; these are forged, and have to expire."}
+			err = &Refusal{Reason: NotProven, Err: fmt.Errorf("%d registrations carry the driver's keys", len(r.Found)), Remedy: "An engine registers only once, so some of these are forged. They must expire."}
 			r.Found = nil
 		default:
 			r.Lived = nil // there is better proof

@@ -126,10 +126,10 @@ func (a *adviser) sentences() string {
 	}
 	switch a.Cause {
 	case OOMKilled:
-		return a.oomKilled(a.who() + " was killed by the kernel because it ran out of memory" + a.atLimit("its own") + ".")
+		return a.oomKilled(join(a.who()+" was killed by the kernel because it ran out of memory.", a.atLimit("it")))
 	case ChildOOMKilled:
-		return a.oomKilled(fmt.Sprintf("The kernel killed a child process of %s%s because of memory%s. The container itself ran on and ended with exit code %d.",
-			lower(a.who()), a.mostOften(), a.atLimit("the container's"), *a.ExitCode))
+		return a.oomKilled(join(fmt.Sprintf("The kernel killed a child process of %s%s because of a lack of memory.", a, a.mostOften()), a.atLimit("the container"),
+			fmt.Sprintf("The container itself kept running, and ended with exit code %d.", *a.ExitCode)))
 	case HeapOOM:
 		return a.heapOOM()
 	case JavaOOM:
@@ -151,11 +151,10 @@ func (a *adviser) sentences() string {
 	}
 }
 
+// who begins a sentence.
 func (a *adviser) who() string {
-	if a.Role == spark.Driver {
-		return "Driver"
-	}
-	return "E" + a.String()[1:]
+	who := a.String()
+	return strings.ToUpper(who[:1]) + who[1:]
 }
 
 func lower(s string) string { return strings.ToLower(s[:1]) + s[1:] }
@@ -167,14 +166,14 @@ func (a *adviser) quote() string {
 	return " (" + strings.TrimRight(a.Said, ". ") + ")"
 }
 
-// atLimit is ", most likely at its own limit of 5734 MiB (heap 4096, ...)". The
-// status does not say whether it was the container's limit, the pod's or the node's
-// memory that was used up.
-func (a *adviser) atLimit(whose string) string {
+// atLimit returns "Most likely it reached its limit of 5734 MiB (heap 4096, ...).".
+// The status does not say which limit was reached: the container's, the pod's, or the
+// node's memory.
+func (a *adviser) atLimit(who string) string {
 	if a.LimitMiB == 0 {
 		return ""
 	}
-	return ", most likely at " + whose + " limit of " + a.limit()
+	return "Most likely " + who + " reached its limit of " + a.limit() + "."
 }
 
 // limit is "5734 MiB (heap 4096, the rest 1638 for ...)".
@@ -203,11 +202,11 @@ func (a *adviser) mostOften() string {
 	case spark.JVM:
 		return ""
 	case spark.Unknown:
-		return ", most often a Python worker if there are any,"
+		return " (most often a Python worker, if there are any)"
 	case spark.R:
-		return ", most often an R worker,"
+		return " (most often an R worker)"
 	default:
-		return ", most often a " + string(a.language) + " worker,"
+		return " (most often a " + string(a.language) + " worker)"
 	}
 }
 
@@ -222,25 +221,25 @@ func (a *adviser) oomKilled(fact string) string {
 func (a *adviser) inference() string {
 	const needed = "how much memory it needed."
 	if a.heapFillsLimit() {
-		return "A JVM needs memory beside its heap, so the limit is too small for this heap. The status does not show " + needed
+		return "A JVM needs more memory than its heap, so the limit is too small for this heap. The status does not show " + needed
 	}
 	cannot := "The heap cannot exceed its own limit"
 	if a.HeapMiB > 0 && !a.Estimated {
 		cannot = fmt.Sprintf("The heap cannot exceed %d MiB", a.HeapMiB)
 	}
-	users, which := "off-heap buffers, thread stacks or native libraries", "which process it was, or "
+	users, which := "off-heap buffers, thread stacks or native libraries use it up", "which process it was, or "
 	switch a.language {
 	case spark.JVM:
 		which = ""
 	case spark.Unknown:
-		users = "Python's processes, or without these off-heap buffers, thread stacks or native libraries"
+		users = "Python processes use it up or, if there are none, off-heap buffers, thread stacks or native libraries"
 	default:
-		users = string(a.language) + " workers"
+		users = string(a.language) + " workers use it up"
 		if a.Role == spark.Driver {
-			users = string(a.language) + "'s own process"
+			users = string(a.language) + "'s own process uses it up"
 		}
 	}
-	return cannot + ", so the rest was too small. Most often " + users + " used it. The status does not show " + which + needed
+	return cannot + ", so the rest was too small. Most often " + users + ". The status does not show " + which + needed
 }
 
 // lessInMemory is about local files that count as memory, before what else helps.
@@ -248,7 +247,7 @@ func (a *adviser) lessInMemory(remedy string) string {
 	if !a.LocalDirsInMemory {
 		return remedy
 	}
-	return fmt.Sprintf("Spark keeps its local files (shuffle, spill) in memory here, and they count toward the limit: put them on disk (%s, or remove medium: Memory from the volume). If they must stay in memory, ", a.option("spark.kubernetes.local.dirs.tmpfs", "false")) + lower(remedy)
+	return fmt.Sprintf("Put Spark's local files (shuffle, spill) on disk: set %s, or remove medium: Memory from the volume. They are in memory here, and count toward the limit. If they must stay in memory, ", a.option("spark.kubernetes.local.dirs.tmpfs", "false")) + lower(remedy)
 }
 
 // moreBesideHeap advises a larger limit for the same heap. It never names a value
@@ -257,12 +256,13 @@ func (a *adviser) moreBesideHeap() string {
 	name := a.name("memoryOverhead")
 	switch {
 	case a.limitIsOthers():
-		return a.raiseLimit(roundUp(a.LimitMiB+max(a.LimitMiB/4, minOverhead), 128)) + a.fewerCores() + "."
+		text, by := a.raiseLimit(roundUp(a.LimitMiB+max(a.LimitMiB/4, minOverhead), 128))
+		return text + a.fewerCores() + "." + by
 	case a.rest() < 0: // Spark's own limit is never below the heap
-		return fmt.Sprintf("Spark did not set this limit: raise the container's memory limit from %d to %d MiB where it is set.", a.LimitMiB, a.HeapMiB+a.defaultOverhead(a.HeapMiB))
+		return fmt.Sprintf("Raise the container's memory limit from %d to %d MiB. Spark did not set this limit, so change it where it is set.", a.LimitMiB, a.HeapMiB+a.defaultOverhead(a.HeapMiB))
 	case a.heapFillsLimit():
 		over := a.defaultOverhead(a.HeapMiB)
-		return a.set(Change{Setting: name, Now: "0m", Next: memory(over)}) + fmt.Sprintf("; if another system sets the container's limit, raise that limit to %d MiB instead", a.HeapMiB+over) + a.fewerCores() + "." + a.fits(over)
+		return a.set(Change{Setting: name, Now: "0m", Next: memory(over)}) + a.fewerCores() + fmt.Sprintf(". If another system sets the container's limit, raise that limit to %d MiB instead.", a.HeapMiB+over) + a.fits(over)
 	case a.HeapMiB == 0:
 		return a.raise(name, roundUp(max(a.LimitMiB/4, minOverhead), 128)) + "."
 	case a.Estimated:
@@ -272,23 +272,25 @@ func (a *adviser) moreBesideHeap() string {
 		// limit, and Spark keeps the use of both within their sizes.
 		by, text := roundUp(max(a.smaller()/4, minOverhead), 128), ""
 		if a.rest() > a.defaultOverhead(a.HeapMiB) {
-			text = fmt.Sprintf(" (if it comes from spark.kubernetes.memoryOverheadFactor now, set %s)", memory(roundUp(a.rest()+by, 100)))
+			text = fmt.Sprintf(" If its value comes from spark.kubernetes.memoryOverheadFactor now, set it to %s.", memory(roundUp(a.rest()+by, 100)))
 		}
-		return a.raise(name, by) + text + a.fewerCores() + "." + a.fits(by)
+		return a.raise(name, by) + a.fewerCores() + "." + text + a.fits(by)
 	}
 	next := moreOverhead(a.rest())
 	return a.set(Change{Setting: name, Now: memory(a.rest()), Next: memory(next)}) + a.fewerCores() + "." + a.fits(next-a.rest())
 }
 
-// raiseLimit advises another limit where Spark did not set it.
-func (a *adviser) raiseLimit(next int64) string {
+// raiseLimit advises another limit if Spark did not set it. by is a sentence that
+// says so.
+func (a *adviser) raiseLimit(next int64) (text, by string) {
 	if a.submitter == spark.Kubeflow {
-		return a.set(Change{Setting: a.name("memoryLimit"), Now: memory(a.LimitMiB), Next: memory(next)})
+		return a.set(Change{Setting: a.name("memoryLimit"), Now: memory(a.LimitMiB), Next: memory(next)}), ""
 	}
+	text = fmt.Sprintf("Raise the container's memory limit from %d to %d MiB", a.LimitMiB, next)
 	if a.RequestMiB == 0 {
-		return fmt.Sprintf("Spark did not set this limit: raise the container's memory limit from %d to %d MiB where it is set", a.LimitMiB, next)
+		return text, " Spark did not set this limit, so change it where it is set."
 	}
-	return fmt.Sprintf("Spark asked for %d MiB and did not set this limit: raise the container's memory limit from %d to %d MiB where it is set", a.RequestMiB, a.LimitMiB, next)
+	return text, fmt.Sprintf(" Spark asked for %d MiB and did not set this limit, so change it where it is set.", a.RequestMiB)
 }
 
 func (a *adviser) fewerCores() string {
@@ -311,12 +313,12 @@ func (a *adviser) heapOOM() string {
 	}
 	fact := fmt.Sprintf("%s ran out of Java heap (%s).", a.who(), size)
 	if a.Said == "" {
-		return join(fmt.Sprintf("%s exited with %d, Spark's code for a JVM OutOfMemoryError.", a.who(), exitHeap), a.howMany,
-			fmt.Sprintf("Most often the heap was full (%s), but the code does not say: the last lines of its log do. If it was the heap:", size),
+		return join(fmt.Sprintf("%s exited with code %d, Spark's code for a JVM OutOfMemoryError.", a.who(), exitHeap), a.howMany,
+			fmt.Sprintf("Most often the heap was full (%s), but only the last lines of its log show it. If the heap was full,", size),
 			lower(a.moreHeap()),
-			"If the log says \"unable to create native thread\": run fewer tasks at a time; more heap does not help then.")
+			"If the log says \"unable to create native thread\", run fewer tasks at a time. More heap does not help then.")
 	}
-	limit := "The container's limit was not reached: more memoryOverhead does not help."
+	limit := "The container did not reach its limit, so more memoryOverhead does not help."
 	if a.LimitReached {
 		limit = "The kernel has also killed a process at the container's limit, so memoryOverhead may be too small as well."
 	}
@@ -325,7 +327,11 @@ func (a *adviser) heapOOM() string {
 
 // moreHeap advises a larger heap, and what else helps.
 func (a *adviser) moreHeap() string {
-	return a.largerHeap() + a.lessInHeap() + "." + a.fits(a.heapGrowth())
+	text := a.largerHeap() + a.lessInHeap() + "."
+	if a.nextHeap() == 0 && a.LimitByOthers {
+		text += " Spark does not set that limit here."
+	}
+	return text + a.fits(a.heapGrowth())
 }
 
 // largerHeap is a setting, or an amount; and a larger limit where Spark does not
@@ -334,7 +340,7 @@ func (a *adviser) largerHeap() string {
 	heap := a.nextHeap()
 	switch {
 	case heap == 0 && a.LimitByOthers:
-		return "Raise " + a.name("memory") + ", and by as much the container's memory limit, which Spark does not set here"
+		return "Raise " + a.name("memory") + ", and the container's memory limit by the same amount"
 	case heap == 0:
 		return "Raise " + a.name("memory")
 	}
@@ -371,7 +377,7 @@ const broadcastThreshold = "spark.sql.autoBroadcastJoinThreshold"
 func (a *adviser) javaOOM() string {
 	remedy, found := javaLimitOf(a.Said)
 	if !found {
-		remedy = "Its log says of what"
+		remedy = "Its log says what it ran out of"
 	}
 	for placeholder, setting := range map[string]string{"%[1]s": "extraJavaOptions", "%[2]s": "memoryOverhead"} {
 		if strings.Contains(remedy, placeholder) {
@@ -383,19 +389,19 @@ func (a *adviser) javaOOM() string {
 
 func (a *adviser) killed() string {
 	signal := *a.ExitCode - exitSignals
-	fact := fmt.Sprintf("%s was ended by signal %d (exit code %d). Nobody deleted its pod, and the kubelet gives no reason.", a.who(), signal, *a.ExitCode)
+	fact := fmt.Sprintf("%s was ended by signal %d (exit code %d). No one deleted its pod, and the kubelet gives no reason.", a.who(), signal, *a.ExitCode)
 	if !a.Suspected() {
 		return join(fact, a.howMany, "It is not known what sent the signal.")
 	}
-	suspects := "the kernel because of memory, which container runtimes sometimes fail to notice, or a program in the container"
+	suspects := "the kernel because of memory (container runtimes sometimes do not notice it), or a program in the container"
 	if a.Probed {
-		suspects += ", or a failed liveness or startup probe of its own"
+		suspects += ", or the kubelet because of a failed liveness or startup probe"
 	}
-	fact = join(fact, a.howMany, "Suspected: "+suspects+".")
+	fact = join(fact, a.howMany, "These may have sent it: "+suspects+".")
 	if a.LimitMiB == 0 {
 		return fact
 	}
-	return join(fact, "Its limit is "+a.limit()+". If that was too little:", lower(a.lessInMemory(a.moreBesideHeap())))
+	return join(fact, "Its limit is "+a.limit()+". If that was too little,", lower(a.lessInMemory(a.moreBesideHeap())))
 }
 
 // exitCodes that Spark and the JVM use for one purpose.
@@ -403,28 +409,28 @@ var exitCodes = map[int32]string{
 	11: "Spark gave up because too many executors failed",
 	10: "an uncaught error in a thread",
 	50: "an uncaught error",
-	52: "Spark's code for OutOfMemoryError, which the program may also use",
+	52: "Spark's code for OutOfMemoryError, which a program may also use",
 	3:  "the JVM's code for -XX:+ExitOnOutOfMemoryError, which Spark and programs use too",
 }
 
 func (a *adviser) failed() string {
 	if a.ExitCode == nil {
-		return "Driver never ran: its pod failed before" + a.quote() + "."
+		return a.who() + " never ran: its pod failed before" + a.quote() + "."
 	}
-	fact := fmt.Sprintf("Driver ended by itself with exit code %d", *a.ExitCode)
+	fact := fmt.Sprintf("%s ended by itself with exit code %d", a.who(), *a.ExitCode)
 	if meaning, ok := exitCodes[*a.ExitCode]; ok {
 		fact += " (" + meaning + ")"
 	}
 	if strings.HasPrefix(a.Said, notStarted) {
-		return "Driver " + a.Said[:len(notStarted)] + strings.TrimRight(a.Said[len(notStarted):], ". ") + ". Nothing ran, so there is no log of it."
+		return a.who() + " " + a.Said[:len(notStarted)] + strings.TrimRight(a.Said[len(notStarted):], ". ") + ". Nothing ran, so there is no log of it."
 	}
 	limit := "It reached no limit of its container."
 	if *a.ExitCode == exitHeap || *a.ExitCode == exitOnOutOfMemory {
-		limit = "Whether it ran out of heap is not known."
+		limit = "It is not known if it ran out of heap."
 	}
 	remedy := "Its log says why."
 	if atLeast(a.driver.Version(), '4', '1') && a.driver.Annotations[ExitException] == "" {
-		remedy += " Set " + a.option("spark.kubernetes.driver.annotateExitException", "true") + " to have the exception on the pod as well."
+		remedy += " Set " + a.option("spark.kubernetes.driver.annotateExitException", "true") + " to also see the exception on the pod."
 	}
 	return join(fact+".", limit, remedy)
 }
@@ -448,11 +454,11 @@ func (a *adviser) evicted() string {
 func (a *adviser) afterEviction() string {
 	switch a.Cause {
 	case EvictedMemory:
-		return "The node ran out of memory, not the container. With a larger " + a.name("memoryOverhead") + " the pod asks for more, so that it is placed on a node that has more."
+		return "The node ran out of memory, not the container. With a larger " + a.name("memoryOverhead") + " the pod asks for more memory, so Kubernetes places it on a node that has more."
 	case EvictedStorage, EvictedInodes:
 		return a.onVolume()
 	case EvictedPIDs:
-		return "The node ran out of process ids. It is not known what used them. Run fewer tasks at a time on a node."
+		return "The node ran out of process IDs. It is not known what used them. Run fewer tasks at a time on a node."
 	case EvictedEmptyDir:
 		return a.raiseStorage("the sizeLimit of that volume", a.conf("spark.kubernetes."+string(a.role)+".volumes.emptyDir.NAME.options.sizeLimit"))
 	case EvictedPodStorage, EvictedContainerStorage:
@@ -474,7 +480,7 @@ func (a *adviser) raiseStorage(what, where string) string {
 	text := "Raise " + what + to + where + "."
 	switch {
 	case a.Cause == EvictedEmptyDir && a.LocalDirsInMemory:
-		return text + " If the volume is in memory (medium: Memory), what it holds counts toward the container's memory limit: put it on disk instead, or raise that limit by as much."
+		return text + " If the volume is in memory (medium: Memory), its files count toward the container's memory limit. Then put it on disk instead, or raise that limit by the same amount."
 	case a.Cause == EvictedEmptyDir && !strings.Contains(a.Said, "'spark-local-dir-"):
 		return text
 	case a.LocalDirsOnClaim:
@@ -483,7 +489,7 @@ func (a *adviser) raiseStorage(what, where string) string {
 	return text + " Or " + lower(a.onVolume())
 }
 
-const onClaim = "Spark's local files already lie on a volume of their own, so something else wrote here: its logs, or the program's own files."
+const onClaim = "Spark's local files already have their own volume, so other files filled the disk: its logs, or files of the program."
 
 // onVolume needs all four settings: without a class and a size Spark makes no
 // claim, and the pod waits for one for ever (MountVolumesFeatureStep.scala).
@@ -492,7 +498,7 @@ func (a *adviser) onVolume() string {
 		return onClaim
 	}
 	size := max(2*storageLimit(a.Said), defaultVolume)
-	return fmt.Sprintf("Put Spark's local files on a volume of their own. Four settings are needed, all of which begin with %s: options.claimName=OnDemand, options.storageClass=CLASS (kubectl get storageclass), options.sizeLimit=%s and mount.path=/spark-local-dir-1. %s must be allowed to create persistentvolumeclaims.",
+	return fmt.Sprintf("Put Spark's local files on their own volume. This needs four settings that begin with %s: options.claimName=OnDemand, options.storageClass=CLASS (kubectl get storageclass), options.sizeLimit=%s and mount.path=/spark-local-dir-1. %s needs the right to create persistentvolumeclaims.",
 		a.confPrefix("spark.kubernetes."+string(a.role)+".volumes.persistentVolumeClaim.spark-local-dir-1"), gibibytes(size), a.claimant())
 }
 
@@ -500,17 +506,16 @@ func (a *adviser) onVolume() string {
 // its executors.
 func (a *adviser) claimant() string {
 	if a.Role == spark.Driver {
-		return "Whoever submits the application"
+		return "The user who submits the application"
 	}
 	return "The driver's service account"
 }
 
 func (a *adviser) sidecar() string {
-	who := "C" + a.String()[1:]
 	if a.Cause == ChildOOMKilled {
-		return join("The kernel killed a child process of "+lower(who)+" because of memory, most likely at that container's limit.", a.howMany, "It is not Spark's container: raise the memory limit of that container.")
+		return join("The kernel killed a child process of "+a.String()+" because of a lack of memory. Most likely the container reached its limit.", a.howMany, "This is not Spark's container. Raise its memory limit.")
 	}
-	return join(who+" was killed by the kernel because it ran out of memory, most likely at its own limit.", a.howMany, "It is not Spark's container: raise the memory limit of that container.")
+	return join(a.who()+" was killed by the kernel because it ran out of memory. Most likely it reached its limit.", a.howMany, "This is not Spark's container. Raise its memory limit.")
 }
 
 func join(sentences ...string) string { return strings.Join(sentences, " ") }

@@ -17,7 +17,7 @@ func (a *adviser) crashed() string {
 		what = "its JVM or its " + string(a.language) + " program crashed"
 	}
 	fact := fmt.Sprintf("%s ended with exit code %d%s: %s%s.", a.who(), *a.ExitCode, signalOf(*a.ExitCode), what, a.quote())
-	remedy := "No limit of its container was reached. Most often a native library is the cause: the JVM's report, hs_err_pidN.log in its working directory, names the frame."
+	remedy := "It reached no limit of its container. Most often a native library is the cause. The JVM's report, hs_err_pidN.log in its working directory, names the code that crashed."
 	return join(fact, a.howMany, remedy)
 }
 
@@ -36,12 +36,12 @@ func (a *adviser) suspectsHeap() bool {
 }
 
 func (a *adviser) suspectedHeap() string {
-	fact := fmt.Sprintf("%s ended with exit code %d. Its JVM ends itself with that code if it runs out of memory (%s).", a.who(), *a.ExitCode, a.OnOutOfMemory)
-	suspicion := "Suspected: its heap was full"
+	fact := fmt.Sprintf("%s ended with exit code %d. Its JVM ends itself with this code when it runs out of memory (%s).", a.who(), *a.ExitCode, a.OnOutOfMemory)
+	heap := "Its heap"
 	if a.HeapMiB > 0 {
-		suspicion = fmt.Sprintf("Suspected: its heap of %d MiB was full", a.HeapMiB)
+		heap = fmt.Sprintf("Its heap of %d MiB", a.HeapMiB)
 	}
-	return join(fact, a.howMany, suspicion+", and its log says so. If it does,", lower(a.moreHeap()), "More memoryOverhead does not help then.")
+	return join(fact, a.howMany, heap+" may have been full. Its log shows if it was. If so,", lower(a.moreHeap()), "More memoryOverhead does not help then.")
 }
 
 // limitOfSpark names the limit of Spark's own that ended a driver's program, if
@@ -50,7 +50,7 @@ func (a *adviser) limitOfSpark() string {
 	if a.ExitCode == nil || !strings.Contains(a.Said, "spark.driver.maxResultSize") {
 		return ""
 	}
-	return "Spark says: " + strings.TrimRight(a.Said, ". ") + ". Raise " + a.name("maxResultSize") + " only if the driver has the memory for it, or write the result instead of collecting it."
+	return "Spark says: " + strings.TrimRight(a.Said, ". ") + ". Raise " + a.name("maxResultSize") + " only if the driver has enough memory for it, or write the result instead of collecting it."
 }
 
 // maxEnds are how many ways to end are named.
@@ -131,7 +131,7 @@ func howEnded(all []end, executors int64) string {
 		}
 	}
 	if len(all) > maxEnds {
-		list = append(list, "others otherwise")
+		list = append(list, "the rest in other ways")
 	}
 	who := fmt.Sprintf("%d of %d executors ended", total, max(executors, int64(total)))
 	if total == 1 {

@@ -68,7 +68,7 @@ var (
 // once, after the cases it is said in. The first case of each dimension is the
 // one from which the others are varied.
 func TestAdvice(t *testing.T) {
-	for _, cause := range everyCause() {
+	for _, cause := range oom.EveryCause() {
 		var got sentences
 		for _, role := range []spark.Role{spark.Driver, spark.Executor} {
 			if role == spark.Executor && (cause == oom.Disrupted || cause == oom.Failed) {

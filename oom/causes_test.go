@@ -52,19 +52,10 @@ func TestCauses(t *testing.T) {
 			check(t, path, file, got)
 		})
 	}
-	for _, cause := range everyCause() {
+	for _, cause := range oom.EveryCause() {
 		if !seen[strings.ToLower(string(cause))] {
 			t.Errorf("the cause %s has no golden file", cause)
 		}
-	}
-}
-
-// everyCause, held against the schema, so that none is forgotten.
-func everyCause() (all []oom.Cause) {
-	return []oom.Cause{
-		oom.Rejected, oom.EvictedMemory, oom.EvictedStorage, oom.EvictedInodes, oom.EvictedPIDs, oom.EvictedEmptyDir,
-		oom.EvictedPodStorage, oom.EvictedContainerStorage, oom.Evicted, oom.OOMKilled, oom.HeapOOM, oom.JavaOOM,
-		oom.ChildOOMKilled, oom.Crashed, oom.Hung, oom.Killed, oom.Disrupted, oom.Failed,
 	}
 }
 

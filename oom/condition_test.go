@@ -48,7 +48,7 @@ func TestCondition(t *testing.T) {
 	if with < 20 || without == 0 {
 		t.Errorf("%d drivers with a state and %d without", with, without)
 	}
-	for _, cause := range everyCause() {
+	for _, cause := range oom.EveryCause() {
 		if got := "Driver" + string(cause); !reason.MatchString(got) {
 			t.Errorf("%s is no reason of a condition", got)
 		}

@@ -1,5 +1,17 @@
 package oom
 
+import "slices"
+
+// EveryCause is each cause of the table.
+func EveryCause() (all []Cause) {
+	for _, row := range causes {
+		if row.cause != none && !slices.Contains(all, row.cause) {
+			all = append(all, row.cause)
+		}
+	}
+	return all
+}
+
 // CauseEnded is that of the terminations of [Ended].
 const CauseEnded = ended
 

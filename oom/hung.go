@@ -69,4 +69,4 @@ func (a *adviser) hung() string {
 	return join(fact, a.howMany, notKnown, remedy)
 }
 
-const notKnown = "It is not known why it did not answer; its last log lines may say."
+const notKnown = "It is not known why it did not answer. Its last log lines may show it."

@@ -99,13 +99,13 @@ func (s *settings) podTemplate() string {
 func (s *settings) where() string {
 	switch {
 	case s.program:
-		return "That is in resource profile " + s.profile + ", which the program builds (ResourceProfileBuilder)."
+		return "Set this in resource profile " + s.profile + ", which the program builds (ResourceProfileBuilder)."
 	case len(s.keys) == 0:
 		return ""
 	case s.engine:
-		return "Write it at the end of the JDBC URL: " + s.url() + ". The connection that starts the next engine decides, for all who share it; one that runs stays as it is."
+		return "Write it at the end of the JDBC URL: " + s.url() + ". The connection that starts the next engine sets it for all users of that engine. A running engine does not change."
 	case s.submitter == spark.Kyuubi:
-		return "Write it in conf of the batch (with kyuubi-ctl in request.configs)."
+		return "Write it in conf of the batch (with kyuubi-ctl: in request.configs)."
 	case s.submitter == spark.Livy:
 		return "Write it in conf of the request that starts the session or batch."
 	}
@@ -130,7 +130,7 @@ func (s *settings) url() string {
 	return "jdbc:kyuubi://HOST:10009/default" + mark + strings.Join(all, ";")
 }
 
-const tooLong = "One object would have needed more than 2 GiB, and no heap is large enough for it: split the data into more partitions, or broadcast and collect less"
+const tooLong = "One object needed more than 2 GiB, and no heap is large enough for that. Split the data into more partitions, or broadcast and collect less"
 
 // javaLimits are OutOfMemoryErrors that are not about the heap, in HotSpot's
 // words, and what helps.
@@ -141,14 +141,14 @@ var javaLimits = []struct{ words, remedy string }{
 	{"UTF16 String size", tooLong},
 	{"Overflow: String length", tooLong},
 	{"hugeCapacity", tooLong},
-	{"Map failed", "The node ran out of memory or of memory maps (vm.max_map_count): map fewer files at a time, or run fewer tasks at a time"},
-	{"Out of swap space", "The node ran out of memory: give the pod a node with more, or run fewer tasks at a time"},
-	{"Native memory allocation", "The node or the container ran out of memory: raise %[2]s, or run fewer tasks at a time"},
+	{"Map failed", "The node ran out of memory or of memory maps (vm.max_map_count). Map fewer files at a time, or run fewer tasks at a time"},
+	{"Out of swap space", "The node ran out of memory. Give the pod a node with more, or run fewer tasks at a time"},
+	{"Native memory allocation", "The node or the container ran out of memory. Raise %[2]s, or run fewer tasks at a time"},
 	{"Metaspace", "Raise -XX:MaxMetaspaceSize in %[1]s"},
 	{"Compressed class space", "Raise -XX:CompressedClassSpaceSize in %[1]s"},
-	{"Direct buffer memory", "Raise -XX:MaxDirectMemorySize in %[1]s, and %[2]s by as much. If it is not set, it is as large as the heap"},
-	{"direct buffer", "Raise -XX:MaxDirectMemorySize in %[1]s, and %[2]s by as much. If it is not set, it is as large as the heap"},                                                                                   // "Cannot reserve N bytes of direct buffer memory", since Java 17
-	{"unable to create", "Either there were too many threads for the limit of process ids of the pod or the node, or no memory was left beside the heap for their stacks: run fewer tasks at a time, or raise %[2]s"}, // "unable to create (new) native thread"
+	{"Direct buffer memory", "Raise -XX:MaxDirectMemorySize in %[1]s, and raise %[2]s by the same amount. If MaxDirectMemorySize is not set, it is as large as the heap"},
+	{"direct buffer", "Raise -XX:MaxDirectMemorySize in %[1]s, and raise %[2]s by the same amount. If MaxDirectMemorySize is not set, it is as large as the heap"},                                              // "Cannot reserve N bytes of direct buffer memory", since Java 17
+	{"unable to create", "Either the pod or the node reached its limit of process IDs, or too little memory outside of the heap was left for the stacks of threads. Run fewer tasks at a time, or raise %[2]s"}, // "unable to create (new) native thread"
 }
 
 // javaLimitOf a line of the JVM.

@@ -51,7 +51,7 @@ func (a *adviser) raiseEstimated(name string, by int64) string {
 	next := memory(roundUp(a.rest()+by, 100))
 	a.note(Change{Setting: name, By: memory(by), Unset: unset})
 	a.example(name, next)
-	return fmt.Sprintf("Raise %s by %s (if neither it nor spark.kubernetes.memoryOverheadFactor is set, it is %s now: set %s)", name, memory(by), unset, next)
+	return fmt.Sprintf("Raise %s by %s. If neither it nor spark.kubernetes.memoryOverheadFactor is set, it is %s now: set it to %s", name, memory(by), unset, next)
 }
 
 // note a change, unless the program itself holds the setting.
@@ -134,7 +134,7 @@ func (a *adviser) heapGrowth() int64 {
 // fits hints that a pod that asks for so many MiB more may find no node.
 func (a *adviser) fits(more int64) string {
 	if total := a.LimitMiB + more; a.LimitMiB > 0 && total > largeRequest {
-		return fmt.Sprintf(" The pod then asks for about %d GiB: check that a node has that much allocatable memory.", roundUp(total, 1024)/1024)
+		return fmt.Sprintf(" The pod then asks for about %d GiB. Check that a node has that much allocatable memory.", roundUp(total, 1024)/1024)
 	}
 	return ""
 }

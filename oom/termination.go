@@ -313,14 +313,15 @@ func (t *Termination) SetHeap(heap int64) {
 	}
 }
 
-// String names the termination: "executor 7", "container proxy of driver".
+// String names what ended: "executor 7", "container proxy of the driver".
 func (t *Termination) String() string {
-	who := string(t.Role)
-	if t.Role == spark.Executor {
-		who += " " + t.Pod
-		if t.isNumbered() {
-			who = fmt.Sprintf("executor %d", t.Number)
-		}
+	who := "the driver"
+	switch {
+	case t.Role != spark.Executor:
+	case t.isNumbered():
+		who = fmt.Sprintf("executor %d", t.Number)
+	default:
+		who = "executor " + t.Pod
 	}
 	if t.Container != "" {
 		who = "container " + t.Container + " of " + who

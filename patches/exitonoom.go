@@ -59,7 +59,7 @@ func exitOnOutOfMemoryError(p *Pod, c policy.Choice) {
 	if p.IsShared() {
 		p.warn(policy.Warning{
 			Kind: policy.EndsSessions, Field: "metadata.annotations[" + annotations.Prefix + field + "]",
-			Text: `one user's OutOfMemoryError ends this engine for everybody on it, and they see a closed socket; without it the statement fails with "java.lang.OutOfMemoryError: Java heap space" and the engine lives on; set it to "false", or leave it out of the rule for engines`,
+			Text: `one user's OutOfMemoryError ends this engine for all its users, who then see a closed socket. Without this setting only the statement fails, with "java.lang.OutOfMemoryError: Java heap space", and the engine lives on. Set it to "false", or leave it out of the rule for engines`,
 		})
 	}
 }

@@ -23,7 +23,7 @@ import (
 // server to say: TestGeneratedPods in e2e/apiserver.)
 func FuzzPatch(f *testing.F) {
 	var policies []*policy.Policy
-	for _, source := range []string{"", "ruleSet: gentle", "ruleSet: strict", "ruleSet: ui", generate.Everything} {
+	for _, source := range generate.EachPolicy() {
 		p, err := policy.Parse([]byte(source))
 		if err != nil {
 			f.Fatal(err)

@@ -50,7 +50,7 @@ func (p *Pod) warnOfMemory(m spark.Memory) {
 	if m.HeapFillsLimit() {
 		p.warn(policy.Warning{
 			Kind: policy.MemoryRisk, Field: fmt.Sprintf("spec.containers[%s].resources.limits.memory", p.Container().Name),
-			Text: fmt.Sprintf("the heap may grow to %d MiB and the limit is %d MiB, so nothing is left for memory outside the heap, and the kernel may end the %s before its heap is full; raise the limit to %d MiB or more (%sOverhead), or lower %s",
+			Text: fmt.Sprintf("the heap may grow to %d MiB and the limit is %d MiB, so nothing is left for memory outside the heap. The kernel may end the %s before its heap is full. Raise the limit to %d MiB or more (%sOverhead), or lower %s",
 				m.Heap>>20, m.Limit>>20, p.Role, m.Heap>>20+leastOverhead, setting, setting),
 		})
 	}
@@ -60,7 +60,7 @@ func (p *Pod) warnOfMemory(m spark.Memory) {
 	}
 	p.warn(policy.Warning{
 		Kind: policy.MemoryRisk, Field: fmt.Sprintf("spec.containers[%s].volumeMounts", p.Container().Name),
-		Text: fmt.Sprintf("Spark writes shuffle and spill files to %s, in memory, and they count as memory of the container; set spark.kubernetes.local.dirs.tmpfs=false, or raise %sOverhead by what the files need and limit the volume to that (sizeLimit)",
+		Text: fmt.Sprintf("Spark writes shuffle and spill files to %s, in memory, and they count as memory of the container. Set spark.kubernetes.local.dirs.tmpfs=false, or raise %sOverhead by what the files need and limit the volume to that (sizeLimit)",
 			strings.Join(dirs, ", "), setting),
 	})
 }

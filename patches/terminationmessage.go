@@ -22,11 +22,11 @@ func fallbackToLogsOnError(p *Pod, c policy.Choice) {
 		return
 	}
 	if path := p.Container().TerminationMessagePath; path != "" && path != corev1.TerminationMessagePathDefault {
-		p.leave(field, "the user has a terminationMessagePath of his own")
+		p.leave(field, "the user set a terminationMessagePath")
 		return
 	}
 	if p.Container().TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError {
 		p.setTerminationMessagePolicy(corev1.TerminationMessageFallbackToLogsOnError)
 	}
-	p.did(field, "the last lines of a failed container's log stand in the pod's status")
+	p.did(field, "a failed container's last log lines are in the pod's status")
 }

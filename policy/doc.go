@@ -1,12 +1,12 @@
-// Package policy holds the rules: how driver and executor pods are to be run.
+// Package policy holds the rules: which pods get which probes and settings.
 //
-// A policy is YAML, parsed once by [Parse] and never changed afterwards:
+// A policy is YAML. [Parse] reads it once, and nothing changes it afterwards:
 //
 //	ruleSet: default            # a ready-made set: default, gentle, strict or ui
-//	rules:                      # rules of your own, tried before those of the set
+//	rules:                      # your own rules, tried before those of the set
 //	- name: streaming
 //	  match:
-//	    role: driver            # driver or executor; the only field that must be there
+//	    role: driver            # driver or executor; the only required field
 //	    labels:                 # a label selector on the pod's labels
 //	      matchLabels: {team: streaming}
 //	    mainClass: com.acme.*   # of a driver; * and ? as in a shell
@@ -14,7 +14,7 @@
 //	  probes:                   # Kubernetes' own Probe, to the letter
 //	    startup: {tcpSocket: {port: driver-rpc-port}, periodSeconds: 2, failureThreshold: 2147483647}
 //	    readiness: ...
-//	    liveness: ...           # in exec.command $(port:NAME) stands for a declared port
+//	    liveness: ...           # in exec.command $(port:NAME) is replaced by a declared port
 //	  why:                      # a reason for each probe, shown by "spark-vitals preview"
 //	    startup: Ready when the driver's RPC port is open
 //	  memoryAnnotations: true           # stamp how the memory is divided
@@ -26,9 +26,9 @@
 //	  acceptUnreadyDriver: true         # drivers: allow probes that cost it its DNS name
 //	  acceptEarlyEnd: true              # allow probes that end what may be healthy
 //
-// What a rule does not name is not done. The first rule that matches a pod is
-// the pod's rule. A policy with neither ruleSet nor rules is the set "default".
-// Whatever Parse accepts, the API server accepts on any pod.
+// A rule does only what it names. The first rule that matches a pod applies to it. A
+// policy with neither ruleSet nor rules is the set "default". If Parse accepts a rule,
+// the API server accepts its result on any pod.
 //
-// A pod changes its own rule by annotations; see [Policy.For].
+// Annotations of a pod change its rule; see [Policy.For].
 package policy

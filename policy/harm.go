@@ -111,7 +111,7 @@ func endsExecutor(s suspect) verdict {
 	if s.role != spark.Executor || s.asks != spark.BlockManagerPort || !s.ends() || s.seconds() >= patience {
 		return verdict{}
 	}
-	return ends(true, "this probe ends an executor that has not registered within %d s, which Spark counts as a failure of the application; remove the probe, because Spark itself replaces executors that end or no longer answer, or "+allow, s.seconds(), patience)
+	return ends(true, "this probe ends an executor that has not registered within %d s, which Spark counts as a failure of the application. Remove the probe, because Spark itself replaces executors that end or no longer answer, or "+allow, s.seconds(), patience)
 }
 
 // endsStarting: no port is there while user code works before it makes its
@@ -147,7 +147,7 @@ func endsRunning(s suspect) verdict {
 	}
 	// Most programs end soon after it; whether this one does, its owner knows. A rule
 	// meets drivers of all kinds.
-	return ends(s.ours || s.seconds() < shortestPause, "this probe ends a driver that goes on working for %d s after spark.stop()%s; "+allow, s.seconds(), pause, patience)
+	return ends(s.ours || s.seconds() < shortestPause, "this probe ends a driver that still works %d s after spark.stop()%s; "+allow, s.seconds(), pause, patience)
 }
 
 // endsPausing: the user's own exec cannot be judged; ours asks a driver that may
@@ -165,7 +165,7 @@ func tooLateForOperator(s suspect) verdict {
 	if !s.operated || s.name == Liveness || soonest < operatorPatience {
 		return verdict{}
 	}
-	return verdict{text: fmt.Sprintf("the driver is Ready no sooner than %d s after its start, and apache/spark-kubernetes-operator ends an application whose driver is not Ready within %d s; set initialDelaySeconds: 0, or raise driverReadyTimeoutMillis",
+	return verdict{text: fmt.Sprintf("the driver is Ready no sooner than %d s after its start, and apache/spark-kubernetes-operator ends an application whose driver is not Ready within %d s. Set initialDelaySeconds: 0, or raise driverReadyTimeoutMillis",
 		soonest, operatorPatience)}
 }
 

@@ -87,7 +87,7 @@ func (f *file) parse(prefix string) (rules []*Rule, errs []error) {
 		rules = append(rules, rule)
 	}
 	if f.RuleSet == "" && len(f.Rules) == 0 {
-		f.RuleSet = RuleSets[0]
+		f.RuleSet = defaultRuleSet
 	}
 	switch {
 	case f.RuleSet == "":

@@ -10,8 +10,25 @@ import (
 //go:embed rulesets/*.yaml
 var ruleSetFiles embed.FS
 
-// RuleSets are the names of the ready-made rule sets, the default one first.
-var RuleSets = []string{"default", "gentle", "strict", "ui"}
+const defaultRuleSet = "default"
+
+// RuleSets are the names of the ready-made rule sets, the files of the folder
+// rulesets, the default one first.
+var RuleSets = ruleSetNames()
+
+func ruleSetNames() []string {
+	files, err := ruleSetFiles.ReadDir("rulesets")
+	if err != nil {
+		panic(err)
+	}
+	names := []string{defaultRuleSet}
+	for _, file := range files {
+		if name := strings.TrimSuffix(file.Name(), ".yaml"); name != defaultRuleSet {
+			names = append(names, name)
+		}
+	}
+	return names
+}
 
 // RuleSetYAML is the source of a ready-made rule set, with its reasons as comments.
 func RuleSetYAML(name string) ([]byte, error) {

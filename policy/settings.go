@@ -107,6 +107,21 @@ var toggles = []toggle{
 	},
 }
 
+// Settings are the names of all settings, as they stand behind the prefix of an
+// annotation: "liveness", "liveness.periodSeconds", "logStall".
+func Settings() (all []string) {
+	for _, probe := range ProbeNames {
+		all = append(all, string(probe))
+		for _, number := range numericFields {
+			all = append(all, string(probe)+"."+number.name)
+		}
+	}
+	for _, t := range toggles {
+		all = append(all, t.name)
+	}
+	return append(all, "logStall.after")
+}
+
 // apply changes the rule by the settings among the annotations of an object. A
 // setting is ignored, and told, when it cannot be read, when it means nothing
 // here, and when it would make a probe that the rules of a policy may not have;

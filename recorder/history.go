@@ -55,7 +55,7 @@ const atLeast = time.Second
 // new list may find the way out of.
 const maxBarren = 5
 
-var errBarren = errors.New("the watch ended at once and told nothing")
+var errBarren = errors.New("the watch ended at once, without events")
 
 // ended is told of each watch's end, and says whether to list anew.
 func (r *recorder) ended(by *namespaced, barren bool) *apierrors.StatusError {

@@ -19,29 +19,29 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	m := &metrics{
 		deaths: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_deaths_total",
-			Help: "Deaths of Spark's pods by namespace, role and cause. A death whose cause was corrected later is counted under both.",
+			Help: "Deaths of Spark's pods, by namespace, role and cause. A death whose cause is corrected later counts under both causes.",
 		}, []string{"namespace", "role", "cause"}),
 		withoutDriver: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_deaths_without_driver_total",
-			Help: "Deaths that stand on no driver, because it is gone or is no pod of Spark's; they are also in spark_vitals_deaths_total.",
+			Help: "Deaths that no driver has a record of, because the driver is gone or is not a Spark pod. spark_vitals_deaths_total includes them.",
 		}, []string{"namespace"}),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "spark_vitals_record_lag_seconds",
-			Help:    "Time from the end of a container, which the kubelet tells in whole seconds, to its record on the driver.",
+			Help:    "Time from the end of a container to its record on the driver. The kubelet reports the end in whole seconds.",
 			Buckets: []float64{.5, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800},
 		}),
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_record_writes_total",
-			Help: "Attempts to write a record on a driver, by outcome: written, conflict, full, gone, refused (forbidden or found invalid), error.",
+			Help: "Attempts to write a record on a driver, by outcome: written, conflict, full, gone, refused (forbidden or invalid), error.",
 		}, []string{"outcome"}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_recorder_errors_total",
-			Help: "Calls of the API server that failed, by what was called: record, driver, event, killing, configmap, watch; or panic, for a mistake of the recorder's own.",
+			Help: "Failed calls to the API server, by what was called: record, driver, event, killing, configmap, watch; or panic, for a bug in the recorder.",
 		}, []string{"call"}),
 	}
 	m.unseen = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "spark_vitals_ends_unseen_total",
-		Help: "Spark's pods that were gone when a watch that had broken off went on, and whose end was not seen.",
+		Help: "Spark's pods that were gone when a broken watch continued, and whose end the recorder did not see.",
 	})
 	// Begun at zero: a counter whose first value is 1 has not increased as far as
 	// Prometheus can tell.
@@ -63,7 +63,7 @@ type missed struct {
 
 func newMissed(byNamespace func() map[string]int) *missed {
 	return &missed{
-		prometheus.NewDesc("spark_vitals_missed_injections", "Spark's pods that run in a namespace where the webhook injects, and that it did not see.", []string{"namespace"}, nil),
+		prometheus.NewDesc("spark_vitals_missed_injections", "Running Spark pods in namespaces where the webhook injects, that the webhook did not see.", []string{"namespace"}, nil),
 		byNamespace,
 	}
 }

@@ -106,7 +106,7 @@ func (n *namespaces) ask(ctx context.Context) {
 		}
 		if err != nil && !n.forbidden {
 			n.forbidden = true
-			n.recorder.Log.Warn("whether a namespace opted in cannot be asked, so missed injections are not counted there", "namespace", name, "error", err)
+			n.recorder.Log.Warn("cannot read if a namespace opted in, so missed injections there are not counted", "namespace", name, "error", err)
 		}
 	}
 	n.mutex.Lock()

@@ -116,11 +116,11 @@ func (r *recorder) follow(namespace string) {
 		r.again(namespace)
 		return
 	case n >= maxWatches:
-		r.Log.Info("so many namespaces are opted in that one watch sees the pods of all", "namespaces", n)
+		r.Log.Info("so many namespaces opted in that one watch covers the pods of all", "namespaces", n)
 		namespace = metav1.NamespaceAll
 	}
 	if err := r.watch(namespace); err != nil { // an informer refuses what comes too late, and this does not
-		r.Log.Error("pods cannot be watched", "namespace", namespace, "error", err)
+		r.Log.Error("cannot watch pods", "namespace", namespace, "error", err)
 	}
 }
 

@@ -77,7 +77,7 @@ func TestPreviousDriver(t *testing.T) {
 			if err != nil || (end != nil) != test.want || p.Annotations[annotations.State] != "" {
 				t.Fatalf("%+v, %v, state %q", end, err, p.Annotations[annotations.State])
 			}
-			if test.want && (end.UID != "u-1" || end.State != oom.StateKilled || !strings.HasPrefix(end.Message, "Driver was ")) {
+			if test.want && (end.UID != "u-1" || end.State != oom.StateKilled || !strings.HasPrefix(end.Message, "The driver was ")) {
 				t.Errorf("%+v", end)
 			}
 		})

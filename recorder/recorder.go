@@ -113,7 +113,7 @@ func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
 	r.instance = fmt.Sprintf("%.100s-%d", r.instance, os.Getpid())
 	r.pods.of = map[string]*namespaced{}
 	registry.MustRegister(newMissed(r.missedInjections), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "spark_vitals_deaths_waiting", Help: "Deaths that are to be written now and are not written yet, and Events that are not told yet.",
+		Name: "spark_vitals_deaths_waiting", Help: "Deaths that are due and not yet written, and Events that are not yet created.",
 	}, func() float64 { return float64(r.facts.due(r.now())) + float64(r.untold.Load()) }))
 	errs := []error{r.knowNamespaces()}
 	watched := c.Namespaces
@@ -150,7 +150,7 @@ func (r *recorder) gone(object any) {
 		object = last.Obj
 		if p, ok := object.(*corev1.Pod); ok && len(factsOf(p, r.now())) == 0 && p.DeletionTimestamp == nil && (p.Status.Phase == corev1.PodRunning || p.Status.Phase == corev1.PodPending) {
 			r.metrics.unseen.Inc()
-			r.Log.Warn("a pod is gone whose end was not seen", "namespace", p.Namespace, "pod", p.Name)
+			r.Log.Warn("a pod is gone, and its end was not seen", "namespace", p.Namespace, "pod", p.Name)
 		}
 	}
 	r.saw(object)
@@ -247,7 +247,7 @@ func (r *recorder) attempt(ctx context.Context, app application) (err error) {
 	defer func() {
 		if mistake := recover(); mistake != nil { // ours; no other application suffers
 			r.metrics.errors.WithLabelValues("panic").Inc()
-			log.Error("deaths are lost by a mistake of spark-vitals", "panic", mistake, "stack", string(debug.Stack()))
+			log.Error("deaths are lost because of a bug in spark-vitals", "panic", mistake, "stack", string(debug.Stack()))
 			err = nil
 		}
 	}()

@@ -98,7 +98,7 @@ func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t te
 	r.told.Add(name, struct{}{})
 	if t.deaths > 0 {
 		name = manyName(about, &f.Termination)
-		note = fmt.Sprintf("%d deaths of this application so far. After %d there is one Event in %s. One of the last: %s", t.deaths, ownEvents, eventsPause, note)
+		note = fmt.Sprintf("%d deaths of this application so far. After the first %d there is one Event in %s. One of the last: %s", t.deaths, ownEvents, eventsPause, note)
 	}
 	related := reference(f.pod)
 	t.termination, t.pod = &f.Termination, f.pod
@@ -315,5 +315,5 @@ func (f fact) provenBy(e corev1.Event) bool {
 
 func (r *recorder) failed(call string, err error, attributes ...any) {
 	r.metrics.errors.WithLabelValues(call).Inc()
-	r.Log.Warn("a call of the API server failed", append(attributes, "call", call, "error", err)...)
+	r.Log.Warn("a call to the API server failed", append(attributes, "call", call, "error", err)...)
 }

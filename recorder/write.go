@@ -34,7 +34,7 @@ var (
 	// errUnlisted: the pods of its namespace are not listed yet.
 	errUnlisted = errors.New("the namespace's pods are not listed yet")
 	// errBacklog: the deaths are old ones, and others are being written.
-	errBacklog = errors.New("old deaths wait for each other")
+	errBacklog = errors.New("old deaths wait, to limit the rate of writes")
 )
 
 // write facts on the driver of their application, or tell of them without it.
@@ -172,7 +172,7 @@ func (r *recorder) read(driver spark.Pod) oom.Record {
 	}
 	record, err := oom.Read(driver.Annotations)
 	if err != nil {
-		r.Log.Warn("the record cannot be read and begins anew", "namespace", driver.Namespace, "driver", driver.Name, "error", err)
+		r.Log.Warn("the record cannot be read, and is started again", "namespace", driver.Namespace, "driver", driver.Name, "error", err)
 	}
 	return record
 }
@@ -290,7 +290,7 @@ func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Reco
 		}
 	}
 	if _, ok := all[annotations.OOM]; !ok {
-		r.Log.Warn("the user's annotations leave no room for the record", "namespace", driver.Namespace, "driver", driver.Name)
+		r.Log.Warn("the user's annotations leave no space for the record", "namespace", driver.Namespace, "driver", driver.Name)
 	}
 	patch := map[string]any{"metadata": map[string]any{
 		"uid": driver.UID, "resourceVersion": driver.ResourceVersion, "annotations": change,

@@ -73,10 +73,10 @@ func (m *Mark) describe() string {
 	}
 	add(needed(e.Thread), "Its thread %s died%s, and Spark runs no job without it.", e.Thread, cause)
 	add(e.Thread != "" && !needed(e.Thread), "Its thread %s died%s.", e.Thread, cause)
-	add(e.Stopped, "Its SparkContext has stopped and the JVM goes on: the program is at work without Spark, or a thread that is no daemon keeps it.")
+	add(e.Stopped, "Its SparkContext has stopped, but the JVM still runs: the program works without Spark, or a non-daemon thread keeps the JVM alive.")
 	add(e.UI == Answers, "Its UI answers.")
 	add(e.UI == Refuses, "Its UI is off or has stopped.")
-	add(e.UI == IsSilent, "Its UI accepts a connection and says nothing.")
+	add(e.UI == IsSilent, "Its UI accepts a connection and does not answer.")
 	if e.Executors != nil {
 		add(true, "%d executors run.", *e.Executors)
 	}
@@ -89,7 +89,7 @@ func (m *Mark) describe() string {
 	case Likely:
 		add(true, "It is likely that it hangs.")
 	default:
-		add(true, `Whether it hangs cannot be told: a healthy driver whose log level is WARN, that waits for a long task or has nothing to do is as silent. A thread dump tells (jstack, or the UI's page Executors). If it is fine, set spark.kubernetes.driver.annotation.spark-vitals.io/logStall.after higher, or logStall to "false".`)
+		add(true, `It may not hang: a healthy driver is equally silent when it logs at WARN, waits for a long task or is idle. Take a thread dump to find out (jstack, or the UI's page Executors). If the driver is fine, raise spark.kubernetes.driver.annotation.spark-vitals.io/logStall.after, or set logStall to "false".`)
 	}
 	return strings.Join(say, " ")
 }

@@ -57,12 +57,12 @@ func TestJudge(t *testing.T) {
 		want stall.Confidence
 		says string
 	}{
-		"nothing but silence":      {stall.Evidence{}, stall.Unsure, "whose log level is WARN"},
+		"nothing but silence":      {stall.Evidence{}, stall.Unsure, "when it logs at WARN"},
 		"healthy as far as we see": {stall.Evidence{UI: stall.Answers, Executors: &three, CPU: &idle}, stall.Unsure, "Its UI answers. 3 executors run. It uses 2 millicores."},
 		"its scheduler died":       {stall.Evidence{Thread: "dag-scheduler-event-loop", Error: "java.lang.OutOfMemoryError", UI: stall.Answers}, stall.Sure, "dag-scheduler-event-loop died of java.lang.OutOfMemoryError, and Spark runs no job without it"},
 		"another thread died":      {stall.Evidence{Thread: "Thread-9"}, stall.Likely, "Its thread Thread-9 died."},
-		"a UI that is silent":      {stall.Evidence{UI: stall.IsSilent}, stall.Likely, "accepts a connection and says nothing"},
-		"stopped, and goes on":     {stall.Evidence{Stopped: true, UI: stall.Refuses}, stall.Likely, "a thread that is no daemon"},
+		"a UI that is silent":      {stall.Evidence{UI: stall.IsSilent}, stall.Likely, "accepts a connection and does not answer"},
+		"stopped, and goes on":     {stall.Evidence{Stopped: true, UI: stall.Refuses}, stall.Likely, "a non-daemon thread keeps the JVM alive"},
 		"all signs but the one":    {stall.Evidence{Thread: "main", Stopped: true, UI: stall.IsSilent}, stall.Likely, "It is likely that it hangs."},
 	} {
 		mark := stall.NewMark(noon, noon.Add(time.Hour), c.e)

@@ -26,15 +26,15 @@ func newConnections(registry prometheus.Registerer) *connections {
 	c := &connections{
 		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "spark_vitals_connections",
-			Help: "Open connections, by what is served on them: reviews, metrics, health.",
+			Help: "Open connections, by endpoint: reviews, metrics, health.",
 		}, []string{"endpoint"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_connections_refused_total",
-			Help: "Connections that were closed, the longest unused first, because too many were open.",
+			Help: "Connections closed because too many were open, the longest unused first.",
 		}, []string{"endpoint"}),
 		begun: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_requests_begun_total",
-			Help: "Requests of which anything came. Those above the answers that are counted were no HTTP, or broke off before the end of their headers.",
+			Help: "Requests started. Those without a counted answer were not HTTP or were cut off before their headers ended.",
 		}, []string{"endpoint"}),
 	}
 	registry.MustRegister(c.open, c.refused, c.begun)

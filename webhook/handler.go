@@ -132,7 +132,7 @@ func (h *Handler) fail(path string, req *admission.Request, outcome Outcome, err
 	h.Log.Error("admitted unchanged, because of a failure of spark-vitals", append(logged(path, req), append(more, "error", cut(err.Error()))...)...)
 	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{
 		Allowed:  true,
-		Warnings: []string{"spark-vitals failed and left this object as it is; its log says why"},
+		Warnings: []string{"spark-vitals failed and left this object unchanged; its log says why"},
 	}}
 }
 

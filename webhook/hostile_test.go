@@ -316,10 +316,10 @@ func TestIdlers(t *testing.T) {
 func checkConnections(t *testing.T, s *memorySite, open, refused int) {
 	t.Helper()
 	want := fmt.Sprintf(`
-# HELP spark_vitals_connections Open connections, by what is served on them: reviews, metrics, health.
+# HELP spark_vitals_connections Open connections, by endpoint: reviews, metrics, health.
 # TYPE spark_vitals_connections gauge
 spark_vitals_connections{endpoint="reviews"} %d
-# HELP spark_vitals_connections_refused_total Connections that were closed, the longest unused first, because too many were open.
+# HELP spark_vitals_connections_refused_total Connections closed because too many were open, the longest unused first.
 # TYPE spark_vitals_connections_refused_total counter
 spark_vitals_connections_refused_total{endpoint="reviews"} %d
 `, open, refused)

@@ -26,7 +26,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_admission_requests_total",
-			Help: "Admission requests by path, resource, Spark role, rule and outcome. An outcome of error, panic or too_large admitted the object as it was.",
+			Help: "Admission requests by path, resource, Spark role, rule and outcome. With an outcome of error, panic or too_large the object was admitted unchanged.",
 		}, []string{"path", "resource", "role", "rule", "outcome"}),
 		warnings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_admission_warnings_total",
@@ -34,17 +34,17 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}, []string{"path", "kind"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "spark_vitals_admission_duration_seconds",
-			Help: "Time from the request's headers to the answer, by path and HTTP status.",
+			Help: "Time from a request's headers to its answer, by path and HTTP status.",
 			// Fine where a review belongs, so that a p99 below 5 ms can be told from one above.
 			Buckets: []float64{.0001, .00025, .0005, .00075, .001, .0015, .002, .003, .004, .005, .0075, .01, .025, .05, .1, .25, .5, 1, 3},
 		}, []string{"path", "code"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "spark_vitals_admission_requests_in_flight",
-			Help: "Admission requests that are being answered.",
+			Help: "Admission requests in progress.",
 		}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "spark_vitals_admission_answers_lost_total",
-			Help: "Answers for which the caller had not waited, or that could not be written, at least: one who leaves while the answer is on its way is not seen. They count as answered, too.",
+			Help: "Answers that could not be delivered (lower bound: the webhook does not see a client that leaves during the answer). They also count as answered.",
 		}),
 	}
 	registry.MustRegister(m.requests, m.warnings, m.seconds, m.inFlight, m.lost)

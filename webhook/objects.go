@@ -130,7 +130,7 @@ func decode(req *admission.Request, into any) error {
 // maxQuantity is how many bytes a quantity may have; an int64 has 20.
 const maxQuantity = 64
 
-var errQuantity = errors.New("its exponent or its length is beyond all that is asked for")
+var errQuantity = errors.New("its exponent or its length is above any realistic quantity")
 
 // quantities are read where that is cheap: "1e-100000000" takes the parser of
 // apimachinery a minute. The API server sends them in a shorter form, anybody

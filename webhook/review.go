@@ -49,7 +49,7 @@ func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	err = json.MarshalWrite(w, admissionv1.AdmissionReview{TypeMeta: reviewType, Response: response})
 	if err = errors.Join(err, r.Context().Err()); err != nil {
 		s.metrics.lost.Inc()
-		s.log.Warn("the caller has not waited for the answer", "path", s.path, "uid", response.UID, "error", err)
+		s.log.Warn("the client did not wait for the answer", "path", s.path, "uid", response.UID, "error", err)
 	}
 }
 
@@ -110,7 +110,7 @@ func (s reviews) leaveAlone(body []byte, elements int) (*admissionv1.AdmissionRe
 	return &admissionv1.AdmissionResponse{
 		UID:      req.UID,
 		Allowed:  true,
-		Warnings: []string{fmt.Sprintf("spark-vitals left this object as it is: it has some %d values, and at most %d are read", elements, maxElements)},
+		Warnings: []string{fmt.Sprintf("spark-vitals left this object unchanged: it has some %d values, and at most %d are read", elements, maxElements)},
 	}, 0, nil
 }
 
@@ -175,7 +175,7 @@ func generateName(object []byte) string {
 // unreadable says where a JSON is wrong, without a value of the user's.
 func unreadable(what string, err error) error {
 	if wrong := (*json.SemanticError)(nil); errors.As(err, &wrong) {
-		return fmt.Errorf("decoding the %s: %q is no %v", what, cut(string(wrong.JSONPointer)), wrong.GoType)
+		return fmt.Errorf("decoding the %s: %q is not a %v", what, cut(string(wrong.JSONPointer)), wrong.GoType)
 	}
 	if wrong := (*jsontext.SyntacticError)(nil); errors.As(err, &wrong) {
 		return fmt.Errorf("decoding the %s: no JSON at byte %d, after %q", what, wrong.ByteOffset, cut(string(wrong.JSONPointer)))

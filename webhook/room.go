@@ -86,7 +86,7 @@ func (p *places) take(ctx context.Context, place chan struct{}) error {
 		select {
 		case place <- struct{}{}:
 		case <-ctx.Done():
-			return fmt.Errorf("no room within %s: %w", p.wait, ctx.Err())
+			return fmt.Errorf("no free memory within %s: %w", p.wait, ctx.Err())
 		}
 	}
 	p.taken = append(p.taken, place)

@@ -25,7 +25,7 @@ import (
 type Config struct {
 	Policy *policy.Policy
 	Deny   bool // see [Handler]
-	// CertDir holds tls.crt and tls.key; both are read anew when they change.
+	// CertDir holds tls.crt and tls.key; read again when they change.
 	CertDir string
 	// Addresses to listen on, "host:port".
 	BindAddress, MetricsBindAddress, HealthProbeBindAddress string

@@ -30,7 +30,7 @@ const readEvery = 5 * time.Second
 func readCertificates(dir string, registry prometheus.Registerer, log *slog.Logger) (*certificates, error) {
 	c := &certificates{dir: dir, log: log, errors: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "spark_vitals_certificate_read_errors_total",
-		Help: "Certificates that could not be read from disk; the one before is served on.",
+		Help: "Failed reads of the certificate from disk; the webhook continues with the previous one.",
 	})}
 	registry.MustRegister(c.errors, c.expiry())
 	return c, c.read()
@@ -61,7 +61,7 @@ func (c *certificates) keepReading(ctx context.Context) error {
 		c.errors.Inc()
 		if err.Error() != told || time.Since(when) >= time.Minute {
 			told, when = err.Error(), time.Now()
-			c.log.Error("the certificate before is served on", "error", err)
+			c.log.Error("serving the previous certificate", "error", err)
 		}
 	}, readEvery)
 	return nil
@@ -92,7 +92,7 @@ const (
 func newHandshakeErrors(registry prometheus.Registerer) *prometheus.CounterVec {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "spark_vitals_tls_handshake_errors_total",
-		Help: "TLS handshakes that failed: by the caller, who refuses the certificate, or for another reason, such as a connection without a word. When the first rise and no requests come, the API server does not trust the certificate: look at caBundle.",
+		Help: "Failed TLS handshakes: by the caller, which refuses the certificate, or for another reason, such as a connection without data. If the first rise and no requests come, the API server does not trust the certificate: check caBundle.",
 	}, []string{"by"})
 	registry.MustRegister(c)
 	for _, by := range []string{byCaller, byOther} {

@@ -18,7 +18,7 @@ import (
 func certsCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "certs",
-		Short: "Keep the webhook's certificate, where cert-manager does not",
+		Short: "Keep the webhook's certificate, without cert-manager",
 	}
 	command.AddCommand(certsKeepCommand(), certsTrustCommand())
 	return command
@@ -33,7 +33,7 @@ func certsKeepCommand() *cobra.Command {
 	)
 	command := &cobra.Command{
 		Use:   "keep",
-		Short: "Keep a CA and a certificate in a Secret, and the CA's certificate in a ConfigMap; both must be there",
+		Short: "Keep a CA and a certificate in a Secret, and the CA's certificate in a ConfigMap; both objects must exist",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
 			if k.Namespace, k.Secret, err = namespaced("secret", secret); err != nil {
@@ -58,11 +58,11 @@ func certsKeepCommand() *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&secret, "secret", "", "NAMESPACE/NAME of the Secret; needed")
-	flags.StringVar(&configMap, "configmap", "", "NAMESPACE/NAME of the ConfigMap for the CA's certificate; needed")
-	flags.StringSliceVar(&k.Serving.Hosts, "host", nil, "name or address in the certificate, such as webhook.spark-vitals.svc; may be given several times; needed")
-	flags.DurationVar(&k.Serving.Duration, "duration", 90*24*time.Hour, "how long a certificate is good, at most 4000h")
-	flags.DurationVar(&k.Serving.RenewBefore, "renew-before", 30*24*time.Hour, "how long before its end it is made anew")
+	flags.StringVar(&secret, "secret", "", "NAMESPACE/NAME of the Secret; required")
+	flags.StringVar(&configMap, "configmap", "", "NAMESPACE/NAME of the ConfigMap for the CA's certificate; required")
+	flags.StringSliceVar(&k.Serving.Hosts, "host", nil, "name or address in the certificate, such as webhook.spark-vitals.svc; can be repeated; required")
+	flags.DurationVar(&k.Serving.Duration, "duration", 90*24*time.Hour, "how long a certificate is valid, at most 4000h")
+	flags.DurationVar(&k.Serving.RenewBefore, "renew-before", 30*24*time.Hour, "how long before its expiry it is renewed")
 	api.AddKubeconfig(flags)
 	job.AddServers(flags, &metricsBind, &healthBind)
 	api.AddLogLevel(flags)
@@ -77,7 +77,7 @@ func certsTrustCommand() *cobra.Command {
 	)
 	command := &cobra.Command{
 		Use:   "trust",
-		Short: "Have the webhook configurations trust the CA of the ConfigMap",
+		Short: "Make the webhook configurations trust the CA of the ConfigMap",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			namespace, name, err := namespaced("configmap", configMap)
@@ -97,8 +97,8 @@ func certsTrustCommand() *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&configMap, "configmap", "", "NAMESPACE/NAME of the ConfigMap with the CA's certificate; needed")
-	flags.StringVar(&configuration, "webhook-configuration", "", "name of the mutating and of the validating webhook configuration; needed")
+	flags.StringVar(&configMap, "configmap", "", "NAMESPACE/NAME of the ConfigMap with the CA's certificate; required")
+	flags.StringVar(&configuration, "webhook-configuration", "", "name of the mutating and of the validating webhook configuration; required")
 	api.AddKubeconfig(flags)
 	flags.DurationVar(&timeout, "timeout", 2*time.Minute, "how long to wait for the CA")
 	return command

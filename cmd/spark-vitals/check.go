@@ -17,9 +17,9 @@ import (
 func checkCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "check",
-		Short: "Tell whether spark-vitals works on this cluster, and if not, why",
-		Long: `Tell whether spark-vitals works on this cluster, and if not, which of the usual
-causes it is. Nothing is made: the API server is asked by dry runs.`,
+		Short: "Check whether spark-vitals works on this cluster, and if not, why",
+		Long: `Check whether spark-vitals works on this cluster, and if not, which of the usual
+causes it is. It only uses dry runs, so it creates nothing.`,
 	}
 	command.AddCommand(checkInjectionCommand(), checkRecordCommand())
 	return command
@@ -34,7 +34,7 @@ func checkInjectionCommand() *cobra.Command {
 	)
 	command := &cobra.Command{
 		Use:   "injection",
-		Short: "Ask for a Spark pod in a namespace that is opted in",
+		Short: "Check that a Spark pod is injected in an opted-in namespace",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := api.Client(agent)
@@ -61,13 +61,13 @@ func checkRecordCommand() *cobra.Command {
 	var api job.Flags
 	command := &cobra.Command{
 		Use:   "record",
-		Short: "Ask whether a record may be written, on this very pod",
-		Long:  `Ask whether a record may be written, on the pod that POD_NAMESPACE and POD_NAME name.`,
+		Short: "Check that a record can be written, on this pod",
+		Long:  `Check that a record can be written, on the pod that POD_NAMESPACE and POD_NAME name.`,
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			namespace, pod := os.Getenv("POD_NAMESPACE"), os.Getenv("POD_NAME")
 			if namespace == "" || pod == "" {
-				return errors.New("POD_NAMESPACE and POD_NAME are missing: the pod to ask about")
+				return errors.New("POD_NAMESPACE and POD_NAME are missing: set them to the pod to check")
 			}
 			client, err := api.Client(agent)
 			if err != nil {

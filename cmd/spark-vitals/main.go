@@ -48,7 +48,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "spark-vitals",
-		Short:         "Probes, deaths and their remedies for Apache Spark on Kubernetes",
+		Short:         "Probes, deaths and advice for Apache Spark on Kubernetes",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

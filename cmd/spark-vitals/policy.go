@@ -10,8 +10,8 @@ func policyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "policy FILE",
 		Short: "Check a policy, and print its rules in the order in which they are tried",
-		Long: `Check a policy as the webhook does when it starts: an error names each field that
-is wrong, and what to write instead.`,
+		Long: `Check a policy as the webhook does when it starts. Errors name each wrong field and
+what to write instead.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			p, err := readPolicy(args[0])

@@ -25,15 +25,15 @@ func previewCommand() *cobra.Command {
 		Short: "Show offline what would be injected into a pod, and why",
 		Long: `Show offline what the webhook would do to pods and driver Services, and why.
 
-It reads Pods, Services, PodTemplates, Lists and AdmissionReviews as YAML or
-JSON, from files, folders or, with "-f -", from standard input, and the pod
-templates in SparkApplications, SparkConnects, Deployments, Jobs and others of
-their kind, and ConfigMaps. It names each object that it passes over. A file that
-spark.kubernetes.driver.podTemplateFile names is read with --role driver.
+preview reads YAML or JSON from files, folders or, with "-f -", standard input. It reads
+Pods, Services, PodTemplates, Lists and AdmissionReviews. It also reads the pod templates
+in SparkApplications, SparkConnects, Deployments, Jobs and the like, and ConfigMaps. It
+names each object that it skips. Read a file that
+spark.kubernetes.driver.podTemplateFile names with --role driver.
 
-Exit status: 0 when all is well; 2 when the user has something to mend, that is
-settings that are ignored, probes that will harm Spark, fields that Kubernetes
-does not know; 1 when something could not be read.`,
+Exit status: 0 if all is well; 1 if something could not be read; 2 if you should fix
+something. That is an ignored setting, a probe that harms Spark, or a field that
+Kubernetes does not know.`,
 		Example: `  kubectl get pod -o yaml | spark-vitals preview -f -
   spark-vitals preview -f driver-template.yaml --role driver --policy policy.yaml`,
 		Args: cobra.NoArgs,
@@ -64,12 +64,12 @@ does not know; 1 when something could not be read.`,
 		},
 	}
 	flags := command.Flags()
-	flags.StringArrayVarP(&files, "filename", "f", nil, "file or folder to read, - for standard input; may be given several times")
+	flags.StringArrayVarP(&files, "filename", "f", nil, "file or folder to read, - for standard input; can be repeated")
 	flags.StringVarP(&output, "output", "o", "diff", "diff (readable, with reasons), yaml, json (the object as it would be) or patch (RFC 6902)")
-	flags.StringVar(&policyFile, "policy", "", "policy file; without it the ready-made rule set \"default\" is used")
+	flags.StringVar(&policyFile, "policy", "", "policy file; by default the rule set \"default\"")
 	flags.StringVar(&role, "role", "", "read pods without the label spark-role as pod templates of a driver or executor")
 	flags.StringVar(&in.template.Container, "container", "", "of pod templates: spark.kubernetes.<role>.podTemplateContainerName")
-	flags.StringVar(&in.template.Version, "spark-version", "", "of pod templates: the version of Spark; without it an old one is assumed")
+	flags.StringVar(&in.template.Version, "spark-version", "", "of pod templates: the version of Spark; by default an old one")
 	flags.StringVar(&in.template.MainClass, "class", "", "of pod templates of a driver: the main class")
 	return command
 }

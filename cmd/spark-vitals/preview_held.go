@@ -207,7 +207,7 @@ func fillMemory(c *corev1.Container, role spark.Role, application map[string]any
 	}
 	heap := bytesIn(memory)
 	if heap == 0 {
-		return fmt.Errorf("%s: memory: %q is no size such as 4g", role, memory)
+		return fmt.Errorf("%s: memory: %q is not a size such as 4g", role, memory)
 	}
 	if role == spark.Executor {
 		c.Env = append(c.Env, corev1.EnvVar{Name: "SPARK_EXECUTOR_MEMORY", Value: memory})
@@ -228,7 +228,7 @@ func fillMemory(c *corev1.Container, role spark.Role, application map[string]any
 		} else if parsed, err := resource.ParseQuantity(limit); err == nil {
 			most = parsed
 		} else {
-			return fmt.Errorf("memoryLimit: %q is no quantity such as 4Gi: %w", limit, err)
+			return fmt.Errorf("memoryLimit: %q is not a quantity such as 4Gi: %w", limit, err)
 		}
 	}
 	setMemory(&c.Resources.Requests, *request)

@@ -70,7 +70,7 @@ func (in *input) readObjects(files []string, stdin io.Reader) error {
 		}
 	}
 	if len(in.objects) == 0 && len(in.passed) == 0 && !in.empty {
-		return fmt.Errorf("no object of Kubernetes in %q: there is nothing, or there are only comments", files)
+		return fmt.Errorf("no Kubernetes object in %q: it is empty, or has only comments", files)
 	}
 	if in.template.Container != "" && len(in.objects) > 0 && !slices.ContainsFunc(in.objects, func(o object) bool { return o.template }) {
 		return errors.New("--container is about pod templates, and none was read; --role reads pods without the label spark-role as templates")
@@ -116,7 +116,7 @@ func (in *input) readDocuments(source string, data []byte, walked bool) error {
 	documents := splitYAML(data)
 	switch text := bytes.TrimSpace(data); {
 	case bytes.HasPrefix(text, []byte("//")), bytes.HasPrefix(text, []byte("/*")):
-		return fmt.Errorf("%s: it begins with a comment; JSON has no comments, so remove them", source)
+		return fmt.Errorf("%s: it begins with a comment; JSON has no comments; remove them", source)
 	case bytes.Contains(text, []byte("\n---")): // of YAML, among which there may be JSON
 	case bytes.HasPrefix(text, []byte("{")), bytes.HasPrefix(text, []byte("[")):
 		documents = splitJSON(data)
@@ -131,7 +131,7 @@ func (in *input) readDocuments(source string, data []byte, walked bool) error {
 			err = in.read(where, document)
 		}
 		if walked && errors.Is(err, errNoKind) {
-			in.pass(where, "object", "without a kind", "it is no object of Kubernetes")
+			in.pass(where, "object", "without a kind", "it is not a Kubernetes object")
 			continue
 		}
 		if err != nil {
@@ -169,7 +169,7 @@ func splitJSON(data []byte) func() (json.RawMessage, error) {
 	}
 }
 
-var errNoKind = errors.New("kind: the object has none, so it cannot be told what it is")
+var errNoKind = errors.New("kind: the object has none; add its kind")
 
 func (in *input) read(source string, data []byte) error {
 	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")) {
@@ -235,7 +235,7 @@ func (in *input) read(source string, data []byte) error {
 	if right := spelled(meta.Kind); right != "" {
 		return fmt.Errorf("kind: %q must be spelled %q", meta.Kind, right)
 	}
-	in.pass(source, meta.Kind, name, "it is no pod, holds none, and is not read")
+	in.pass(source, meta.Kind, name, "it is not a pod and holds none")
 	return nil
 }
 

@@ -135,7 +135,7 @@ func printPassed(out io.Writer, all []passed) {
 		if n := len(names[k]) - maxListed; n > 0 {
 			more = fmt.Sprintf(" and %d more", n)
 		}
-		fmt.Fprintf(out, "passed over: %s %s%s: %s\n", k.kind, strings.Join(names[k][:min(len(names[k]), maxListed)], ", "), more, k.why)
+		fmt.Fprintf(out, "skipped: %s %s%s: %s\n", k.kind, strings.Join(names[k][:min(len(names[k]), maxListed)], ", "), more, k.why)
 	}
 }
 
@@ -207,7 +207,7 @@ func (p *previewed) summary() string {
 	case p.why != "":
 		return "nothing is done: " + p.why
 	case p.Mode == policy.Disabled:
-		return "nothing is done: the annotation spark-vitals.io/inject says disabled"
+		return "nothing is done: the annotation spark-vitals.io/inject is disabled"
 	case p.Rule == "":
 		return "no rule matches"
 	case p.Mode == policy.Audit:

@@ -18,7 +18,7 @@ func decoded(data []byte) ([]byte, error) {
 	case bytes.HasPrefix(data, []byte{0xff, 0xfe}), bytes.HasPrefix(data, []byte{0xfe, 0xff}):
 		return text, err
 	case bytes.IndexByte(data, 0) >= 0:
-		return nil, errors.New("this is no text in UTF-8: it has zero bytes, as UTF-16 has; convert it, for example with: iconv -f UTF-16LE -t UTF-8")
+		return nil, errors.New("this is not UTF-8 text: it has zero bytes, as UTF-16 has; convert it, for example with: iconv -f UTF-16LE -t UTF-8")
 	case utf8.Valid(data):
 		return bytes.TrimPrefix(data, []byte("\ufeff")), nil
 	}
@@ -52,7 +52,7 @@ func jsonError(data []byte, start int, err error) error {
 	hint := ""
 	switch c := data[at]; {
 	case c == '/' || c == '#':
-		hint = "; JSON has no comments, so remove them"
+		hint = "; JSON has no comments; remove them"
 	case (c == '}' || c == ']') && bytes.HasSuffix(before, []byte(",")):
 		hint = "; JSON allows no comma before a closing bracket, so remove it"
 	}

@@ -24,10 +24,10 @@ func recorderCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "recorder",
 		Short: "Record on each driver how it and its executors died",
-		Long: `Record on each Spark driver's pod how it and its executors died, why, and what
-to do about it: as annotations, and as an Event, a metric and a line of the log.
+		Long: `Record on each Spark driver's pod how it and its executors died, why, and what to do.
+The record is annotations; there is also an Event, a metric and a log line.
 
-Two replicas lose nothing when one of them is away, and write nothing twice.`,
+Two replicas lose nothing if one of them is away, and write nothing twice.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			if c.Reconcile < time.Minute {
@@ -50,8 +50,8 @@ Two replicas lose nothing when one of them is away, and write nothing twice.`,
 	}
 	flags := command.Flags()
 	flags.BoolVar(&c.Everywhere, "everywhere", false, "record in all namespaces, not only where the label spark-vitals.io/inject is enabled or audit")
-	flags.StringSliceVar(&c.Namespaces, "namespaces", nil, "see and record the pods of these namespaces only, whatever their labels")
-	flags.BoolVar(&c.ReadConfigMaps, "read-configmaps", false, "read spark.driver.memory of a dead driver from its ConfigMap, instead of estimating it")
+	flags.StringSliceVar(&c.Namespaces, "namespaces", nil, "watch and record only the pods of these namespaces, regardless of labels")
+	flags.BoolVar(&c.ReadConfigMaps, "read-configmaps", false, "read spark.driver.memory of a dead driver from its ConfigMap instead of estimating it")
 	flags.DurationVar(&c.Reconcile, "reconcile", 10*time.Minute, "how often all pods are looked at again")
 	api.AddKubeconfig(flags)
 	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)

@@ -22,14 +22,14 @@ func releaserCommand() *cobra.Command {
 		file        string
 		check       bool
 		api         job.Flags
-		description = `Watch the drivers that Apache Kyuubi launched, and have it forget those that died:
-their registration is removed, so that whoever reconnects gets a new one, and
-their sessions are closed when clients have had the time to read the error. The
-configuration is read once; files that it names are read anew for each release.`
+		description = `Watch the drivers that Apache Kyuubi launched, and make it forget those that died. It
+removes their registration, so a client that reconnects gets a new driver. It closes
+their sessions when clients have had the time to read the error. The releaser reads the
+configuration once, and the files that it names again for each release.`
 	)
 	command := &cobra.Command{
 		Use:   "releaser",
-		Short: "Have Apache Kyuubi forget dead drivers",
+		Short: "Make Apache Kyuubi forget dead drivers",
 		Long:  description,
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
@@ -48,9 +48,9 @@ configuration is read once; files that it names are read anew for each release.`
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&file, "config", "", "Kyuubi's configuration, a YAML file; needed")
+	flags.StringVar(&file, "config", "", "Kyuubi's configuration, a YAML file; required")
 	flags.BoolVar(&check, "check", false, "only check the configuration, offline")
-	api.AddNamespace(flags, "the lease and the journal are kept")
+	api.AddNamespace(flags, "the lease and the journal")
 	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)
 	api.AddKubeconfig(flags)
 	api.AddLogLevel(flags)
@@ -81,7 +81,7 @@ func configureGateway(c *releaser.Config, file string) error {
 func warnOfStrangers(log *slog.Logger, c *kyuubi.Config) {
 	s := c.Servers
 	if s.Service != nil && s.TLS == nil && (s.Basic != nil || s.Bearer != nil) && slices.Contains(c.Namespaces, s.Service.Namespace) {
-		log.Warn("whoever may create pods beside Kyuubi can pose as one of its servers and be sent the credentials; set servers.tls, or launch engines in another namespace",
+		log.Warn("anyone who may create pods in Kyuubi's namespace can pose as one of its servers and receive the credentials; set servers.tls, or launch engines in another namespace",
 			"namespace", s.Service.Namespace)
 	}
 }

@@ -39,23 +39,20 @@ func reportCommand() *cobra.Command {
 	)
 	command := &cobra.Command{
 		Use:   "report",
-		Short: "List what died, of what, how often, and what to do; and what is stalled",
-		Long: `List the Spark drivers of which something died, they themselves or their
-executors: of what, how often, and what to do about it; and those whose log is
-silent for too long. It reads what the recorder and the stall watch have written
-on the drivers, from the cluster or from files.
+		Short: "List what died, why, how often, and what to do; and what is stalled",
+		Long: `List the Spark drivers that died or whose executors died: why, how often, and what to
+do. Also list those whose log is silent for too long. report reads what the recorder
+and the stall watch wrote on the drivers, from the cluster or from files.
 
-Where the recorder has written nothing on a driver, the deaths are worked out from
-the statuses of the pods that are there, and the output says so. On a cluster the
-recorder's Events say what died of pods that are gone, as far as the Events are
-still kept (one hour by default) and may be listed.
+If a driver has no record, report works the deaths out from the statuses of the
+existing pods, and says so. On a cluster it also reads the recorder's Events, which
+describe deaths of pods that are gone. Events are kept for one hour by default.
 
-As a kubectl plugin it is "kubectl spark-vitals report", when the program is also
-installed under the name kubectl-spark_vitals.
+If the program is also installed as kubectl-spark_vitals, run it as
+"kubectl spark-vitals report".
 
-Exit status: 0 when nothing died or is stalled; 2 when something did or is; 1
-when it could not be found out. That a driver was silent before it ended is no
-finding.`,
+Exit status: 0 if nothing died or is stalled; 2 if something did or is; 1 if report
+could not find out. A driver that was silent before it ended is not a finding.`,
 		Example: `  spark-vitals report -n spark
   spark-vitals report -A -o json
   kubectl get pods -o yaml | spark-vitals report -f -`,
@@ -100,10 +97,10 @@ finding.`,
 		},
 	}
 	flags := command.Flags()
-	flags.StringArrayVarP(&files, "filename", "f", nil, "read pods from a file or folder, or - for standard input, instead of the cluster; may be given several times")
+	flags.StringArrayVarP(&files, "filename", "f", nil, "read pods from a file or folder, or - for standard input, instead of the cluster; can be repeated")
 	flags.StringVarP(&output, "output", "o", "table", "table, json or yaml")
 	flags.BoolVarP(&all, "all-namespaces", "A", false, "all namespaces")
-	flags.BoolVarP(&follow, "watch", "w", false, "go on, and print each record that changes")
+	flags.BoolVarP(&follow, "watch", "w", false, "continue, and print each record that changes")
 	flags.StringVar(&rules.ExplicitPath, "kubeconfig", "", "file that says how to reach the API server")
 	onlyNamespace.ShortName = "n"
 	clientcmd.BindOverrideFlags(&overrides, flags, contextFlags)

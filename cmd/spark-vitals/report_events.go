@@ -53,7 +53,7 @@ func (f *findings) askForEvents(ctx context.Context, client kubernetes.Interface
 	events, err := deathEvents(ctx, client, namespace)
 	switch {
 	case apierrors.IsForbidden(err):
-		fmt.Fprintf(stderr, "Events may not be listed, so what died of pods that are gone is not known: %v\n", err)
+		fmt.Fprintf(stderr, "Events cannot be listed, so deaths of pods that are gone are not known: %v\n", err)
 		return nil
 	case err != nil:
 		return fmt.Errorf("listing Events: %w", err)

@@ -55,7 +55,7 @@ func printReport(out io.Writer, found *findings) error {
 func (f *findings) nothing() string {
 	gone := ""
 	if f.Events {
-		gone = ", and no Event of the recorder tells of others"
+		gone = ", and the recorder's Events show no other deaths"
 	}
 	if f.Drivers+f.Executors == 0 {
 		return "No Spark pod was found: no pod has the label " + spark.RoleLabel + gone + "."
@@ -78,7 +78,7 @@ func (r reported) origin() string {
 	case r.Source == fromStatuses && r.Absent:
 		return "worked out from the pods' statuses; the driver's pod was not found"
 	case r.Source == fromStatuses:
-		return "worked out from the pods' statuses; no record stands on this driver"
+		return "worked out from the pods' statuses; this driver has no record"
 	}
 	return ""
 }

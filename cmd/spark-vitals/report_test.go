@@ -70,7 +70,7 @@ func TestReportWithoutEvents(t *testing.T) {
 	if err := found.askForEvents(t.Context(), client, "spark", nil, &told); err != nil || found.Events {
 		t.Errorf("Events were read: %t, %v", found.Events, err)
 	}
-	if !strings.HasPrefix(told.String(), "Events may not be listed, so what died of pods that are gone is not known: ") {
+	if !strings.HasPrefix(told.String(), "Events cannot be listed, so deaths of pods that are gone are not known: ") {
 		t.Error(told.String())
 	}
 }

@@ -17,13 +17,12 @@ func stallwatchCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "stallwatch",
 		Short: "Report drivers whose log is silent for too long",
-		Long: `Report running drivers whose log is silent for longer than their rule says
-(logStall): on the driver, as an Event and as a metric, with what else is seen of
-it and how sure that is. Nothing is ended. A driver that writes again is no longer
-reported.
+		Long: `Report running drivers whose log is silent for longer than their rule allows (logStall).
+The report is on the driver, an Event and a metric, with the evidence and how sure it is.
+The stall watch ends nothing. It stops reporting a driver that logs again.
 
-The webhook stamps on each driver how long its log may be silent; without the
-webhook nothing is watched. Of several replicas one works.`,
+The webhook stamps on each driver how long its log may be silent; without the webhook
+nothing is watched. Of several replicas one works.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
 			if c.CallsPerSecond < 1 {
@@ -41,9 +40,9 @@ webhook nothing is watched. Of several replicas one works.`,
 		},
 	}
 	flags := command.Flags()
-	flags.StringSliceVar(&c.Namespaces, "namespaces", nil, "watch drivers of these namespaces only")
-	api.AddNamespace(flags, "the lease is kept")
-	flags.Float32Var(&c.CallsPerSecond, "calls-per-second", 10, "of the API server, at most")
+	flags.StringSliceVar(&c.Namespaces, "namespaces", nil, "watch only drivers of these namespaces")
+	api.AddNamespace(flags, "the lease")
+	flags.Float32Var(&c.CallsPerSecond, "calls-per-second", 10, "maximum calls to the API server per second")
 	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)
 	api.AddKubeconfig(flags)
 	api.AddLogLevel(flags)

@@ -13,7 +13,7 @@ var version = "development"
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version, and the commit where it is known",
+		Short: "Print the version, and the commit if it is known",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(c.OutOrStdout(), "spark-vitals", version, commit())

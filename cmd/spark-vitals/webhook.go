@@ -37,12 +37,12 @@ func webhookCommand() *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&c.CertDir, "cert-dir", "/etc/spark-vitals/certs", "folder of tls.crt and tls.key; both are read anew when they change")
-	flags.StringVar(&policyFile, "policy", "", "policy file; without it the ready-made rule set \"default\" is used")
-	flags.StringVar(&validation, "validation", "warn", "what /validate does about settings that cannot be read and harmful probes: warn, or deny (drivers only)")
+	flags.StringVar(&c.CertDir, "cert-dir", "/etc/spark-vitals/certs", "folder of tls.crt and tls.key; read again when they change")
+	flags.StringVar(&policyFile, "policy", "", "policy file; by default the rule set \"default\"")
+	flags.StringVar(&validation, "validation", "warn", "what /validate does about unreadable settings and harmful probes: warn, or deny (drivers only)")
 	flags.StringVar(&c.BindAddress, "bind-address", ":9443", "address to serve reviews on")
 	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)
-	flags.DurationVar(&c.ShutdownDelay, "shutdown-delay", 10*time.Second, "how long to go on serving after a signal to stop")
+	flags.DurationVar(&c.ShutdownDelay, "shutdown-delay", 10*time.Second, "how long to serve after SIGTERM")
 	api.AddLogLevel(flags)
 	return command
 }

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,8 +53,9 @@ func TestMain(m *testing.M) {
 		if err := c.Namespace(ctx, unlabelled, nil); err != nil {
 			return err
 		}
-		for _, policy := range [][2]string{{"default", ""}, {"gentle", "ruleSet: gentle"}, {"strict", "ruleSet: strict"}, {"ui", "ruleSet: ui"}, {"everything", generate.Everything}} {
-			w, err := startSite(ctx, policy[0], policy[1])
+		sources := generate.EachPolicy()
+		for i, name := range append(slices.Clone(policy.RuleSets), "everything") {
+			w, err := startSite(ctx, name, sources[i])
 			if err != nil {
 				return err
 			}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
+	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	"sigs.k8s.io/yaml"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
@@ -53,6 +55,24 @@ func TestRender(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// "helm lint" has no complaint, with the values of any golden file.
+func TestLint(t *testing.T) {
+	root, err := cluster.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range goldens(t) {
+		if g.part("error") != nil {
+			continue
+		}
+		for _, message := range lint.RunAll(filepath.Join(root, "charts", "spark-vitals"), g.values, "spark-vitals").Messages {
+			if message.Severity > support.InfoSev {
+				t.Errorf("%s: %v", g.name, message)
+			}
+		}
 	}
 }
 

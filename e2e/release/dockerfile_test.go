@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,7 +16,7 @@ import (
 )
 
 // The Dockerfile describes the image that "make image" builds: one file on
-// nothing, the same user, entry point and labels.
+// nothing, the same user, entry point and labels, built by the same Go.
 func TestDockerfile(t *testing.T) {
 	root, err := cluster.Root()
 	if err != nil {
@@ -32,6 +33,13 @@ func TestDockerfile(t *testing.T) {
 	stages, _, err := instructions.Parse(parsed.AST, nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	toolchain, err := toolchainOf(filepath.Join(root, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if builder := stages[0].BaseName; "go"+strings.TrimPrefix(builder, "golang:") != toolchain {
+		t.Errorf("the image is built by %s, and go.mod says %s", builder, toolchain)
 	}
 	last := stages[len(stages)-1]
 	if last.BaseName != "scratch" {

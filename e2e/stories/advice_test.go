@@ -33,7 +33,7 @@ func TestAdvice(t *testing.T) {
 			"spark.driver.memory", "spark.executor.memory", "spark.driver.memoryOverhead", "spark.executor.memoryOverhead", "spark.executor.cores",
 			"spark.kubernetes.driver.annotation.spark-vitals.io/liveness.failureThreshold", "spark.kubernetes.driver.volumes.persistentVolumeClaim.spark-local-dir-1.options.claimName",
 			"spark.kubernetes.executor.volumes.persistentVolumeClaim.spark-local-dir-1.options.sizeLimit",
-			"spark.kubernetes.local.dirs.tmpfs", "spark.sql.autoBroadcastJoinThreshold",
+			"spark.kubernetes.local.dirs.tmpfs", "spark.sql.autoBroadcastJoinThreshold", "spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions",
 		} {
 			if _, ok := settings[least]; !ok {
 				t.Errorf("nothing advises %s: %v", least, settings)
@@ -110,9 +110,9 @@ func advised(t *testing.T, version, class string) map[string]string {
 var (
 	setting  = regexp.MustCompile(`(spark\.[A-Za-z0-9./_-]+)=(\S+?)[,.;)]*(?:\s|$)`)
 	fewer    = regexp.MustCompile(`lower (\S+) from \d+ to (\d+)`)
-	volume   = regexp.MustCompile(`all of which begin with (\S+\.):`)
+	volume   = regexp.MustCompile(`four settings that begin with (\S+\.):`)
 	ofVolume = regexp.MustCompile(`(options\.\w+|mount\.path)=(\S+?)[,.]?(?:\s|$)`)
-	direct   = regexp.MustCompile(`Raise (-XX:MaxDirectMemorySize) in (\S+?);`)
+	direct   = regexp.MustCompile(`Raise (-XX:MaxDirectMemorySize) in (\S+?),`)
 )
 
 // sentences adds what a reader would set.

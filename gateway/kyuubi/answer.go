@@ -19,7 +19,7 @@ import (
 var (
 	errNoSession = errors.New("no such session on this server")
 	// errUnsure: the call may have done what it was to do; asking again tells.
-	errUnsure = errors.New("asked, and no clear answer")
+	errUnsure = errors.New("the server gave no clear answer")
 	// errUnreachable: nobody was asked.
 	errUnreachable = errors.New("cannot be reached")
 )
@@ -57,7 +57,7 @@ func status(code int) func(answer) bool {
 	return func(a answer) bool { return a.status == code }
 }
 
-const wrongCredentials = "The user, password or token is wrong: correct the Secret that servers.basic or servers.bearer names. It is tried again in ten minutes, or when it changes."
+const wrongCredentials = "The user, password or token is wrong. Correct the Secret that servers.basic or servers.bearer names. The releaser tries again in ten minutes, or when the Secret changes."
 
 // answers, the most specific first. What is in no row (other 500, 502 to 504) is
 // a server or its ZooKeeper in trouble: another try may help.
@@ -82,13 +82,13 @@ var answers = []row{
 			return a.status == http.StatusInternalServerError && a.says("Invalid UUID string")
 		},
 		reason: gateway.RequestRefused,
-		remedy: "This is a mistake in spark-vitals, or this Kyuubi is of a version that it does not know; please report it.",
+		remedy: "This is a bug in spark-vitals, or spark-vitals does not know this version of Kyuubi. Report it.",
 	},
 	{
 		name:   "no scheme",
 		is:     status(http.StatusUnauthorized),
 		reason: gateway.CredentialsRefused,
-		remedy: "Set the one of servers.basic and servers.bearer that Kyuubi's kyuubi.authentication takes; a Kyuubi that takes Kerberos alone cannot be served.",
+		remedy: "Set servers.basic or servers.bearer, as Kyuubi's kyuubi.authentication requires. The releaser does not work with a Kyuubi that accepts only Kerberos.",
 		said:   "no matching scheme",
 	},
 	{
@@ -114,7 +114,7 @@ var answers = []row{
 		name:   "redirect",
 		is:     func(a answer) bool { return a.status >= 300 && a.status < 400 },
 		reason: gateway.WrongPath,
-		remedy: "Something in front of Kyuubi sends us elsewhere: name each server itself in servers, by http or https as it is served.",
+		remedy: "A proxy in front of Kyuubi redirects the request. Name each server itself in servers, with http or https as it is served.",
 	},
 	{
 		name:   "a page",

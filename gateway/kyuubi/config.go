@@ -150,15 +150,15 @@ func (c *Config) check() (errs field.ErrorList) {
 		errs = append(errs, checkName(namespaces.Index(i), n)...)
 	}
 	if c.Way != "" && c.Way != "exact" {
-		errs = append(errs, field.Invalid(field.NewPath("way"), c.Way, "leave it out, and write zookeeper: engines are deregistered there alone, because Kyuubi's REST API would remove healthy ones too"))
+		errs = append(errs, field.Invalid(field.NewPath("way"), c.Way, "remove it, and set zookeeper: engines are deregistered only there, because Kyuubi's REST API would also remove healthy ones"))
 	}
 	if at := field.NewPath("zookeeper"); c.ZooKeeper == nil {
-		errs = append(errs, field.Required(at, "the engine's node is deleted there; write the servers of kyuubi.ha.addresses. A Kyuubi on etcd cannot be served"))
+		errs = append(errs, field.Required(at, "write the servers of kyuubi.ha.addresses; engines are deregistered there. The releaser does not work with a Kyuubi on etcd"))
 	} else {
 		errs = append(errs, c.ZooKeeper.check(at)...)
 	}
 	if keep := *c.KeepSessionsSeconds; keep < 0 || keep > 3600 {
-		errs = append(errs, field.Invalid(field.NewPath("keepSessionsSeconds"), keep, "must be 0 to 3600; 0 closes sessions at once, before a client that polls has read the error"))
+		errs = append(errs, field.Invalid(field.NewPath("keepSessionsSeconds"), keep, "must be 0 to 3600; 0 closes sessions at once, before a client that polls can read the error"))
 	}
 	return append(errs, c.Servers.check(field.NewPath("servers"))...)
 }
@@ -177,11 +177,11 @@ func (z *ZooKeeper) check(at *field.Path) (errs field.ErrorList) {
 	for i, s := range z.Servers {
 		host, port, err := net.SplitHostPort(s)
 		if _, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil || host == "" {
-			errs = append(errs, field.Invalid(at.Child("servers").Index(i), s, `must be "host:port"; a path behind it goes to zookeeper.root`))
+			errs = append(errs, field.Invalid(at.Child("servers").Index(i), s, `must be "host:port"; write a path after it to zookeeper.root`))
 		}
 	}
 	if strings.Contains(z.Namespace, "/") {
-		errs = append(errs, field.Invalid(at.Child("namespace"), z.Namespace, "must be one name; what is above it goes to zookeeper.root"))
+		errs = append(errs, field.Invalid(at.Child("namespace"), z.Namespace, "must be one name; write the path above it to zookeeper.root"))
 	}
 	errs = append(errs, checkFile(at.Child("digestFile"), z.DigestFile, true)...)
 	if z.TLS != nil {
@@ -192,7 +192,7 @@ func (z *ZooKeeper) check(at *field.Path) (errs field.ErrorList) {
 
 func (s *Servers) check(at *field.Path) (errs field.ErrorList) {
 	if (s.Service == nil) == (len(s.URLs) == 0) {
-		errs = append(errs, field.Required(at, "either service, a headless Service of Kyuubi's REST port, or urls, one for each server"))
+		errs = append(errs, field.Required(at, "set either service, a headless Service of Kyuubi's REST port, or urls, one for each server"))
 	}
 	if service := s.Service; service != nil {
 		errs = append(errs, checkName(at.Child("service", "namespace"), service.Namespace)...)
@@ -202,7 +202,7 @@ func (s *Servers) check(at *field.Path) (errs field.ErrorList) {
 		}
 	}
 	if s.Service != nil && s.TLS == nil && (s.Basic != nil || s.Bearer != nil) && !s.Insecure {
-		errs = append(errs, field.Required(at.Child("tls"), "whoever makes a pod that the Service selects is sent the credentials; set tls, or insecure: true where nobody else may make pods there"))
+		errs = append(errs, field.Required(at.Child("tls"), "the releaser sends the credentials to every pod that the Service selects. Set tls, or insecure: true if no one else may create pods there"))
 	}
 	for i, text := range s.URLs {
 		if problem := s.urlProblem(text); problem != "" { // the text may hold a password
@@ -218,7 +218,7 @@ func (s *Servers) check(at *field.Path) (errs field.ErrorList) {
 func (t *TLS) check(at *field.Path, byIP bool) (errs field.ErrorList) {
 	errs = append(errs, checkFile(at.Child("caFile"), t.CAFile, true)...)
 	if byIP && t.ServerName == "" {
-		errs = append(errs, field.Required(at.Child("serverName"), "servers are called by their IP; write the name that stands in their certificate"))
+		errs = append(errs, field.Required(at.Child("serverName"), "write the name in the servers' certificate, because the releaser calls them by their IP"))
 	}
 	errs = append(errs, checkFile(at.Child("certFile"), t.CertFile, t.KeyFile == "")...)
 	return append(errs, checkFile(at.Child("keyFile"), t.KeyFile, t.CertFile == "")...)
@@ -226,7 +226,7 @@ func (t *TLS) check(at *field.Path, byIP bool) (errs field.ErrorList) {
 
 func (s *Servers) checkAuthentication(at *field.Path) (errs field.ErrorList) {
 	if s.Basic != nil && s.Bearer != nil {
-		errs = append(errs, field.Forbidden(at.Child("bearer"), "not beside basic"))
+		errs = append(errs, field.Forbidden(at.Child("bearer"), "must be empty if basic is set"))
 	}
 	if s.Basic != nil {
 		errs = append(errs, checkFile(at.Child("basic", "userFile"), s.Basic.UserFile, false)...)
@@ -244,7 +244,7 @@ func (s *Servers) urlProblem(text string) string {
 	case err != nil || u.Host == "" || !slices.Contains([]string{"http", "https"}, u.Scheme):
 		return "must be like http://kyuubi-0.kyuubi:10099"
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil:
-		return "must end after the port; /api/v1 is added, and passwords go to servers.basic"
+		return "must end after the port; the releaser adds /api/v1, and reads passwords from the files of servers.basic"
 	case u.Scheme == "http" && s.TLS != nil:
 		return "must begin with https, because servers.tls is set"
 	}
@@ -255,7 +255,7 @@ func checkFile(at *field.Path, file string, optional bool) field.ErrorList {
 	switch {
 	case file == "" && optional:
 	case file == "":
-		return field.ErrorList{field.Required(at, "the path of a mounted file; what stands in it is read anew for each release")}
+		return field.ErrorList{field.Required(at, "write the path of a mounted file; the releaser reads it again for each release")}
 	case !filepath.IsAbs(file):
 		return field.ErrorList{field.Invalid(at, file, "must be an absolute path")}
 	}

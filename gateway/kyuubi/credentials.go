@@ -28,7 +28,7 @@ type refused struct {
 
 const rest = 10 * time.Minute
 
-var errResting = errors.New("these credentials were refused, and rest")
+var errResting = errors.New("these credentials were refused before, and are not sent again yet")
 
 // before a call: whether it may be made.
 func (c *credentialsRefused) before(base, authorization string) error {
@@ -58,5 +58,5 @@ func (c *credentialsRefused) keep(base, authorization string, err error) error {
 		return err
 	}
 	c.refused[key] = refused{times: 1}
-	return fmt.Errorf("asked once more: %w", refusal.Err)
+	return fmt.Errorf("refused for the first time, so the releaser asks once more: %w", refusal.Err)
 }

@@ -111,7 +111,7 @@ func rivals(nodes []string, e gateway.Engine) error {
 		if a := attributesOf(path.Base(node)); a.hasApplication(e) && !a.registers(e) {
 			return &gateway.Refusal{
 				Reason: gateway.NotProven, Err: fmt.Errorf("%s has the same kyuubi.engine.id", node),
-				Remedy: "Another engine has the same application id, so their sessions cannot be told apart; leave spark.app.id to Spark.",
+				Remedy: "Another engine has the same application id, so nothing shows which of the two a session belongs to. Do not set spark.app.id.",
 			}
 		}
 	}
@@ -143,7 +143,7 @@ func (x *registry) deregister(ctx context.Context, r *gateway.Release) error {
 		for _, node := range r.Found {
 			err := t.Delete(string(node))
 			if errors.Is(err, zk.ErrNotEmpty) {
-				return &gateway.Refusal{Reason: gateway.NotProven, Err: fmt.Errorf("deleting %s: %w", node, err), Remedy: "No engine's node has others below it; look at it in ZooKeeper."}
+				return &gateway.Refusal{Reason: gateway.NotProven, Err: fmt.Errorf("deleting %s: %w", node, err), Remedy: "This node has children, and an engine's node never has any. Look at it in ZooKeeper."}
 			}
 			if err != nil && !errors.Is(err, zk.ErrNoNode) {
 				return fmt.Errorf("deleting %s: %w", node, err)
@@ -170,7 +170,7 @@ func (x *registry) read(ctx context.Context) ([]string, error) {
 			} else if x.overruns.Add(1) >= maxOverruns {
 				err = &gateway.Refusal{
 					Reason: gateway.NotProven, Err: fmt.Errorf("reading the engines took more than %s", seconds(x.config.TimeoutSeconds)),
-					Remedy: "The tree is too large, or ZooKeeper too slow: raise zookeeper.timeoutSeconds.",
+					Remedy: "The tree is too large, or ZooKeeper is too slow. Raise zookeeper.timeoutSeconds.",
 				}
 			}
 			return err
@@ -192,7 +192,7 @@ func (x *registry) engines(ctx context.Context, t tree, parallel int) (found []s
 	}
 	spaces := slices.DeleteFunc(slices.Clone(children), func(child string) bool { return !x.spaces.MatchString(child) })
 	if len(spaces) == 0 && !slices.Contains(children, x.config.Namespace) { // Kyuubi's servers register there
-		return nil, x.wrongPath(fmt.Errorf("below %s there is nothing of the namespace %s, but %.300q", x.config.Root, x.config.Namespace, children[:min(len(children), 10)]))
+		return nil, x.wrongPath(fmt.Errorf("%s has no node of the namespace %s; its nodes are %.300q", x.config.Root, x.config.Namespace, children[:min(len(children), 10)]))
 	}
 	for _, space := range spaces {
 		found = append(found, path.Join(x.config.Root, space))
@@ -208,7 +208,7 @@ func (x *registry) engines(ctx context.Context, t tree, parallel int) (found []s
 func (x *registry) wrongPath(err error) error {
 	return &gateway.Refusal{
 		Reason: gateway.WrongPath, Err: err,
-		Remedy: "Set zookeeper.root to the path behind the servers in Kyuubi's kyuubi.ha.addresses, and zookeeper.namespace to kyuubi.ha.namespace.",
+		Remedy: "Set zookeeper.root to the path after the servers in Kyuubi's kyuubi.ha.addresses, and zookeeper.namespace to kyuubi.ha.namespace.",
 	}
 }
 
@@ -259,7 +259,7 @@ func (x *registry) with(ctx context.Context, use func(context.Context, tree) err
 	case errors.Is(err, zk.ErrAuthFailed):
 		return &gateway.Refusal{
 			Reason: gateway.CredentialsRefused, Err: fmt.Errorf("ZooKeeper: %w", err),
-			Remedy: "ZooKeeper does not take digest authentication as it is configured; one that wants Kerberos cannot be served.",
+			Remedy: "ZooKeeper refuses this digest authentication. The releaser does not work with a ZooKeeper that requires Kerberos.",
 		}
 	case ctx.Err() != nil:
 		return fmt.Errorf("ZooKeeper did not answer within %s: %w", seconds(x.config.TimeoutSeconds), err)

@@ -65,7 +65,7 @@ func (s server) call(ctx context.Context, method, path string, read func(io.Read
 	switch {
 	case refusal == nil:
 	case s.unready && refusal.Reason == gateway.WrongPath:
-		err = fmt.Errorf("it may be starting: %w", refusal.Err)
+		err = fmt.Errorf("the server may be starting: %w", refusal.Err)
 	default:
 		refusal.Err = fmt.Errorf("%s %s: %w", method, s.base, refusal.Err)
 		return refusal
@@ -119,7 +119,7 @@ func decodeEach[T any](body io.Reader, secrets *strings.Replacer, use func(T)) e
 	decoder := json.NewDecoder(first)
 	err := func() error {
 		if t, err := decoder.Token(); err != nil || t != json.Delim('[') {
-			return errors.Join(errors.New("the answer is no JSON list"), err)
+			return errors.Join(errors.New("the answer is not a JSON list"), err)
 		}
 		for decoder.More() {
 			var element T

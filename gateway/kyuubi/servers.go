@@ -111,7 +111,7 @@ func (t *TLS) config(at string) (*tls.Config, error) {
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(authorities) {
-			return nil, fmt.Errorf("%s.caFile: %s holds no certificate in PEM", at, t.CAFile)
+			return nil, fmt.Errorf("%s.caFile: %s has no certificate in PEM", at, t.CAFile)
 		}
 	}
 	if t.CertFile != "" {

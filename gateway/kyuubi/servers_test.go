@@ -76,7 +76,7 @@ func TestTLS(t *testing.T) {
 	}{
 		"right":             {[]*x509.Certificate{served.Certificate()}, "example.com", ""},
 		"another name":      {[]*x509.Certificate{served.Certificate()}, "kyuubi", "not kyuubi"},
-		"another authority": {nil, "example.com", "holds no certificate"},
+		"another authority": {nil, "example.com", "has no certificate"},
 	} {
 		var text []byte
 		for _, a := range c.authorities {

@@ -35,7 +35,7 @@ func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
 func (l *loop) gone(pod *corev1.Pod, unknown bool, q queue) {
 	if driver, _, ours := l.engine(pod); ours && unknown && pod.DeletionTimestamp == nil && runs(driver) {
 		l.metrics.unseen.Inc()
-		l.log.Warn("an engine is gone whose end was not seen; if it died, its registration has to expire", "pod", client.ObjectKeyFromObject(pod), "uid", pod.UID)
+		l.log.Warn("an engine is gone, and its end was not seen; if it died, its registration must expire", "pod", client.ObjectKeyFromObject(pod), "uid", pod.UID)
 	}
 	l.see(pod, true, q)
 }
@@ -130,7 +130,7 @@ func (l *loop) retryWhenChanged(ctx context.Context, q queue) {
 			return
 		}
 		known = now
-		l.log.Info("the gateway's configuration has changed")
+		l.log.Info("the gateway's configuration changed")
 		l.lock.Lock()
 		defer l.lock.Unlock()
 		for k, d := range l.deaths {

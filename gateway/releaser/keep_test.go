@@ -39,7 +39,7 @@ func TestSessionsAreKept(t *testing.T) {
 			t.Error(w.gateway.order, w.mark(pod), w.journal())
 		}
 		until := w.gateway.removedAt.Add(kept).UTC().Format(time.TimeOnly)
-		if text := w.eventTexts(); !strings.Contains(text, "its registration is removed, the next connection starts a new one. Its old sessions are kept until "+until+" UTC") {
+		if text := w.eventTexts(); !strings.Contains(text, "its registration is removed, and the next connection starts a new engine. Its old sessions are kept until "+until+" UTC") {
 			t.Errorf("%s, want %s", text, until)
 		}
 		if n := testutil.CollectAndCount(w.loop.metrics.seconds); n != 1 {
@@ -204,7 +204,7 @@ func TestAnotherPodWhileSessionsAreKept(t *testing.T) {
 			if closed := slices.Contains(w.gateway.order, "sessions"); closed != c.closed || !strings.Contains(w.mark(pod), `"deregistered"`) {
 				t.Errorf("%s: %v, %s", name, w.gateway.order, w.mark(pod))
 			}
-			if told := strings.Contains(w.eventTexts(), "keeps old sessions of this engine. Another driver carries the application's id"); told == c.closed {
+			if told := strings.Contains(w.eventTexts(), "keeps old sessions of this engine. Another driver has the application's id"); told == c.closed {
 				t.Errorf("%s: %s", name, w.eventTexts())
 			}
 		})

@@ -124,16 +124,16 @@ func (l *loop) watchLives(ctx context.Context) {
 		switch took := time.Since(begun); {
 		case ctx.Err() != nil:
 		case err != nil && !failed:
-			l.log.Warn("the registrations of engines that run cannot be read; what expires meanwhile leaves no proof", "error", err)
+			l.log.Warn("cannot read the registrations of running engines; a registration that expires meanwhile leaves no proof", "error", err)
 		case err == nil && failed:
-			l.log.Info("the registrations of engines that run can be read again", "took", took)
+			l.log.Info("can read the registrations of running engines again", "took", took)
 		}
 		if failed = err != nil; failed {
 			l.metrics.lookFailures.Inc()
 		}
 		pause = max(lookPause, lookShare*time.Since(begun))
 		if err := l.writeLives(ctx); err != nil && ctx.Err() == nil {
-			l.log.Warn("engines that run and are not registered any more are not written to the journal yet", "error", err)
+			l.log.Warn("running engines without a registration are not in the journal yet", "error", err)
 		}
 	}
 }
@@ -153,7 +153,7 @@ func (l *loop) lookAtLives(ctx context.Context) error {
 	if !l.looked {
 		l.looked = true
 		registered := slices.DeleteFunc(found, func(f []gateway.Registration) bool { return len(f) == 0 })
-		l.log.Info("engines that run are looked at from now on", "engines", len(keys), "registered", len(registered), "took", time.Since(begun))
+		l.log.Info("looked at the registrations of running engines for the first time", "engines", len(keys), "registered", len(registered), "took", time.Since(begun))
 	}
 	return nil
 }
@@ -248,7 +248,7 @@ func (l *loop) writeLives(ctx context.Context) error {
 		if err := l.journal.writeLife(ctx, k.UID, r); err != nil {
 			return err
 		}
-		l.log.Warn("an engine runs and is not registered any more: it is frozen, or about to end, or was told to take no new sessions", "pod", k.NamespacedName, "uid", k.UID)
+		l.log.Warn("an engine runs and is no longer registered: it is frozen, or about to end, or takes no new sessions", "pod", k.NamespacedName, "uid", k.UID)
 		l.lock.Lock()
 		if known := l.lives[k]; known != nil {
 			known.written = true
@@ -291,7 +291,7 @@ func (l *loop) vanished() map[key]*gateway.Release {
 		case !known.told:
 			known.told = true
 			l.metrics.unwritten.Inc()
-			l.log.Warn("an engine runs and is not registered any more, and the journal holds so many that it is not written there", "pod", k.NamespacedName, "uid", k.UID, "most", maxWritten)
+			l.log.Warn("an engine runs and is no longer registered, and the journal has no space for it", "pod", k.NamespacedName, "uid", k.UID, "most", maxWritten)
 		}
 	}
 	return write

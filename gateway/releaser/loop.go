@@ -106,7 +106,7 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		refusal = nil
 	}
 	if err != nil && time.Since(d.at) > forgotten {
-		l.log.Error("release given up, and that could not be written", "pod", k.NamespacedName, "error", errors.Join(err, l.journal.remove(ctx, k.UID)))
+		l.log.Error("release given up, and the mark could not be written", "pod", k.NamespacedName, "error", errors.Join(err, l.journal.remove(ctx, k.UID)))
 		l.forget(k)
 		return reconcile.Result{}, nil
 	}
@@ -130,7 +130,7 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	}
 	l.metrics.failed()
 	pause := d.pause.Step()
-	l.log.Warn("release failed, to be tried again", "pod", k.NamespacedName, "in", pause, "error", err)
+	l.log.Warn("release failed, trying again", "pod", k.NamespacedName, "in", pause, "error", err)
 	return reconcile.Result{RequeueAfter: pause}, nil
 }
 
@@ -269,7 +269,7 @@ func (l *loop) begin(ctx context.Context, k key, d *death) (due bool, err error)
 	if len(engine.Addresses) == 0 {
 		return true, &gateway.Refusal{
 			Reason: gateway.NotProven, Err: errors.New("the pod has no address of its own"),
-			Remedy: "The pod has no address of its own, and with hostNetwork an address shows nothing about whose the registration is; it has to expire.",
+			Remedy: "The pod has no address of its own, for example because of hostNetwork, so nothing proves which registration belongs to it. The registration must expire.",
 		}
 	}
 	return true, l.alone(ctx, k, d)
@@ -314,10 +314,10 @@ func (l *loop) look(ctx context.Context, k key, d *death) (pod *corev1.Pod, gone
 // found by the application's id alone; Kyuubi may have launched another engine under
 // the same tag by the time that they are closed.
 func (l *loop) alone(ctx context.Context, k key, d *death) error {
-	remedy := "Another pod carries the driver's labels, copied or forged; which of the two the gateway means cannot be told, so its registration has to expire."
+	remedy := "Another pod has the driver's labels, copied or forged, so nothing proves which of the two is the engine. The registration must expire."
 	claims := []client.MatchingLabels{{spark.RoleLabel: string(spark.Driver), spark.ApplicationLabel: d.release.Engine.Application}}
 	if d.release.Pending[0] == gateway.CloseSessions {
-		remedy = "Another driver carries the application's id, copied or forged; whose the sessions are cannot be told, so they stay until kyuubi.session.idle.timeout."
+		remedy = "Another driver has the application's id, copied or forged, so nothing proves which of the two the sessions belong to. They stay until kyuubi.session.idle.timeout."
 	} else {
 		claims = append(claims, client.MatchingLabels{gateway.Label: d.release.Engine.Reference})
 	}
@@ -330,7 +330,7 @@ func (l *loop) alone(ctx context.Context, k key, d *death) error {
 				if d.forbidden++; d.forbidden >= patience {
 					return &gateway.Refusal{
 						Reason: gateway.RightsMissing, Err: err,
-						Remedy: "The releaser may not list the pods of the namespace " + namespace + ": bind its role there, as for each of namespaces.",
+						Remedy: "The releaser may not list the pods of the namespace " + namespace + ". Bind its role there, as in each of the namespaces.",
 					}
 				}
 			}
@@ -340,7 +340,7 @@ func (l *loop) alone(ctx context.Context, k key, d *death) error {
 			for _, other := range others.Items {
 				if other.UID != k.UID {
 					return &gateway.Refusal{
-						Reason: gateway.NotProven, Err: fmt.Errorf("pod %s/%s carries the same labels %v", other.Namespace, other.Name, claim),
+						Reason: gateway.NotProven, Err: fmt.Errorf("pod %s/%s has the same labels %v", other.Namespace, other.Name, claim),
 						Remedy: remedy,
 					}
 				}

@@ -33,27 +33,27 @@ func newMetrics(pending func() (all, refused float64), unregistered func() float
 	m := &metrics{
 		releases: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_releases_total", ConstLabels: labels,
-			Help: "Dead engines that are done with, by what became of their registration: deregistered, expired, not-registered or unproven.",
+			Help: "Finished releases of dead engines, by what happened to the registration: deregistered, expired, not-registered or unproven.",
 		}, []string{"registration"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_release_refusals_total", ConstLabels: labels,
-			Help: "Releases that need somebody to change something, by reason.",
+			Help: "Releases that need a person to act, by reason.",
 		}, []string{"reason"}),
-		failures:     counter("spark_vitals_release_failures_total", "Tries to release that failed and are made again."),
-		sessions:     counter("spark_vitals_release_sessions_total", "Sessions of dead engines that were closed."),
-		unseen:       counter("spark_vitals_release_ends_unseen_total", "Engines that ran when the watch broke off and were gone when it began anew: if they died, their registrations have to expire."),
-		unwritten:    counter("spark_vitals_release_unwritten_total", "Releases, and engines that run unregistered, that the journal had no room for: if the process ends before it closes their sessions, these stay."),
-		lookFailures: counter("spark_vitals_release_look_failures_total", "Looks at the registrations of engines that run that failed. An engine whose registration expires meanwhile leaves no proof whose its sessions are."),
+		failures:     counter("spark_vitals_release_failures_total", "Failed tries to release an engine. Each is repeated."),
+		sessions:     counter("spark_vitals_release_sessions_total", "Closed sessions of dead engines."),
+		unseen:       counter("spark_vitals_release_ends_unseen_total", "Engines that ran when the watch broke, and were gone when it listed again. If they died, their registrations must expire."),
+		unwritten:    counter("spark_vitals_release_unwritten_total", "Releases, and running engines without a registration, that did not fit into the journal. If the process ends before it closes their sessions, the sessions stay."),
+		lookFailures: counter("spark_vitals_release_look_failures_total", "Failed looks at the registrations of running engines. An engine whose registration expires meanwhile leaves no proof of which sessions belong to it."),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "spark_vitals_release_seconds", ConstLabels: labels,
-			Help: "Time from a driver's death, in whole seconds as the kubelet reports it, to its deregistration: from then on a new connection starts a new engine.",
+			Help: "Time from a driver's death to its deregistration. After that a new connection starts a new engine. The kubelet reports the death in whole seconds.",
 			// Fine below the time that a registration lives without us.
 			Buckets: []float64{.5, 1, 1.5, 2, 3, 5, 10, 20, 40, 60, 120, 300, 1800},
 		}),
 		gauges: []prometheus.Collector{
-			gauge("spark_vitals_releases_pending", "Dead engines that are still to be released. Those whose sessions are kept for their clients are not counted.", func() float64 { all, _ := pending(); return all }),
-			gauge("spark_vitals_releases_refused", "Of these, those that need somebody to change something.", func() float64 { _, refused := pending(); return refused }),
-			gauge("spark_vitals_engines_unregistered", "Engines that run, and are not registered any more: frozen, about to end, or told to take no new sessions.", unregistered),
+			gauge("spark_vitals_releases_pending", "Dead engines that are not yet released. Those that only wait until their sessions are due are not counted.", func() float64 { all, _ := pending(); return all }),
+			gauge("spark_vitals_releases_refused", "Of these, engines that need a person to act.", func() float64 { _, refused := pending(); return refused }),
+			gauge("spark_vitals_engines_unregistered", "Engines that run and are no longer registered: frozen, about to end, or set to take no new sessions.", unregistered),
 		},
 	}
 	for _, outcome := range []gateway.Outcome{gateway.Deregistered, gateway.Expired, gateway.NotRegistered, gateway.Unproven} {

@@ -52,7 +52,7 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("starting the releaser: %w", err)
 	}
 	if slices.Contains(c.Namespaces, c.Namespace) {
-		return fmt.Errorf("the releaser runs in %s, where engines run too: whoever submits them there could write its journal; give it a namespace of its own", c.Namespace)
+		return fmt.Errorf("the releaser runs in %s, where engines run too, so a user who submits engines could write its journal; give the releaser its own namespace", c.Namespace)
 	}
 	l := newLoop(c, direct)
 	engines, err := selector(gateway.Label)

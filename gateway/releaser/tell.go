@@ -21,7 +21,7 @@ func (l *loop) tellRelease(ctx context.Context, k key, r *gateway.Release, keep 
 	if keep > 0 {
 		sessions = fmt.Sprintf("are kept until %s UTC, so that clients can read the error.", r.CloseAt.UTC().Format(time.TimeOnly))
 	}
-	text := fmt.Sprintf(gateway.Name+" has forgotten this engine: its registration %s, the next connection starts a new one. Its old sessions %s", became, sessions)
+	text := fmt.Sprintf(gateway.Name+" has forgotten this engine: its registration %s, and the next connection starts a new engine. Its old sessions %s", became, sessions)
 	l.log.Info("deregistered", "pod", k.NamespacedName, "uid", k.UID, "expired", r.Expired, "closeAt", r.CloseAt, "afterDeath", time.Since(r.Death.At))
 	l.tell(ctx, k, corev1.EventTypeNormal, "EngineReleased", text)
 }

@@ -21,9 +21,15 @@ import (
 // Pods draws pods.
 func Pods() *rapid.Generator[*corev1.Pod] { return rapid.Custom(pod) }
 
-// Policies draws one of the ready-made policies or one that does everything.
-func Policies() *rapid.Generator[string] {
-	return rapid.SampledFrom([]string{"", "ruleSet: gentle", "ruleSet: strict", "ruleSet: ui", Everything})
+// Policies draws one of [EachPolicy].
+func Policies() *rapid.Generator[string] { return rapid.SampledFrom(EachPolicy()) }
+
+// EachPolicy is each ready-made rule set as a policy, and one that does everything.
+func EachPolicy() (all []string) {
+	for _, name := range policy.RuleSets {
+		all = append(all, "ruleSet: "+name)
+	}
+	return append(all, Everything)
 }
 
 // Everything is a policy that does all that a policy can, and accepts all harm.
@@ -102,10 +108,7 @@ func settings(t *rapid.T) map[string]string {
 	if !sometimes(t, "annotations") {
 		return nil
 	}
-	keys := []string{
-		"inject", "rule", "startup", "readiness", "liveness", "blockManagerPort", "exitOnOutOfMemoryError", "fallbackToLogsOnError",
-		"liveness.periodSeconds", "readiness.successThreshold", "startup.initialDelaySeconds", "liveness.terminationGracePeriodSeconds", "logStall", "logStall.after", "typo",
-	}
+	keys := append(policy.Settings(), "inject", "rule", "typo")
 	for _, key := range append(append([]string{}, annotations.Stamps...), annotations.Record...) {
 		keys = append(keys, strings.TrimPrefix(key, annotations.Prefix))
 	}

@@ -23,7 +23,7 @@ type Flags struct {
 
 // AddKubeconfig adds --kubeconfig.
 func (f *Flags) AddKubeconfig(flags *pflag.FlagSet) {
-	flags.StringVar(&f.Kubeconfig, "kubeconfig", "", "file that says how to reach the API server; without it that of the variable KUBECONFIG, else the pod's service account, is used")
+	flags.StringVar(&f.Kubeconfig, "kubeconfig", "", "file that says how to reach the API server; by default the one that KUBECONFIG names, else the pod's service account")
 }
 
 // AddLogLevel adds --log-level.
@@ -33,7 +33,7 @@ func (f *Flags) AddLogLevel(flags *pflag.FlagSet) {
 
 // AddNamespace adds --namespace, for what is kept there.
 func (f *Flags) AddNamespace(flags *pflag.FlagSet, kept string) {
-	flags.StringVar(&f.Namespace, "namespace", "", "where "+kept+"; the pod's own namespace by default")
+	flags.StringVar(&f.Namespace, "namespace", "", "namespace of "+kept+"; by default the pod's own")
 }
 
 // AddServers adds the addresses of metrics and of health probes.

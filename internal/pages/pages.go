@@ -42,13 +42,17 @@ func Root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// All pages: README.md, docs, and the chart's.
+// All pages: those of the project's folder, of docs, and the chart's.
 func All() (all []Page, err error) {
-	paths, err := filepath.Glob(filepath.Join(Root(), "docs", "*.md"))
+	paths, err := filepath.Glob(filepath.Join(Root(), "*.md"))
 	if err != nil {
 		return nil, err
 	}
-	for _, path := range append(paths, filepath.Join(Root(), "README.md"), filepath.Join(Root(), "charts/spark-vitals/README.md")) {
+	more, err := filepath.Glob(filepath.Join(Root(), "docs", "*.md"))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range append(append(paths, more...), filepath.Join(Root(), "charts/spark-vitals/README.md")) {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err

@@ -131,7 +131,7 @@ func (l *loop) saw(k key, d *driver, t *stall.Track, tail stall.Tail, err error)
 	if err != nil {
 		t.Failed(now)
 		if !d.failed {
-			l.log.Warn("a driver's log cannot be read; whether it is silent is not known", "pod", k.NamespacedName, "error", err)
+			l.log.Warn("a driver's log cannot be read, so it is not known whether it is silent", "pod", k.NamespacedName, "error", err)
 		}
 		d.failed = true
 		l.metrics.looks.WithLabelValues(unknown).Inc()
@@ -161,7 +161,7 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 	held, report := l.judge(k, d, tail.IsSure())
 	if held && mark != nil {
 		l.mark(ctx, k, d, nil)
-		l.world.Tell(ctx, k, mark, normal, "StallWithdrawn", "Too many drivers fell silent at once: more likely the fault is outside of them.")
+		l.world.Tell(ctx, k, mark, normal, "StallWithdrawn", "Too many drivers fell silent together, so the fault is more likely outside of them.")
 	}
 	if !report {
 		return
@@ -197,7 +197,7 @@ func (l *loop) talks(ctx context.Context, k key, d *driver) {
 	l.room(k.Namespace).ReserveN(time.Now(), callsToUnmark)
 	l.mark(ctx, k, d, nil)
 	l.log.Info("talks again", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since)
-	l.world.Tell(ctx, k, mark, normal, "DriverTalksAgain", "The driver's log goes on: it is no longer reported as stalled.")
+	l.world.Tell(ctx, k, mark, normal, "DriverTalksAgain", "The driver logs again: it is no longer reported as stalled.")
 }
 
 // mark a driver, or unmark it with nil. What cannot be written is told all the
@@ -208,7 +208,7 @@ func (l *loop) mark(ctx context.Context, k key, d *driver, mark *stall.Mark) {
 	defer l.lock.Unlock()
 	d.mark, d.unwritten = mark, err != nil
 	if err != nil {
-		l.log.Warn("a driver's mark could not be written, to be tried again", "pod", k.NamespacedName, "error", err)
+		l.log.Warn("a driver's mark could not be written; the stall watch tries again", "pod", k.NamespacedName, "error", err)
 		d.track.AskAt(time.Now().Add(writeAgain))
 	}
 }
@@ -227,7 +227,7 @@ func (l *loop) judge(k key, d *driver, sure bool) (held, report bool) {
 	likely := !sure && l.crowd(k, d, leftOut)
 	d.held = likely && (d.mark == nil || l.crowd(k, d, talking))
 	if d.held && !told {
-		l.log.Error("too many drivers fell silent at once, so none of them is marked: their logs may not arrive, a service that they all need may be away, or they have nothing to do", "namespace", k.Namespace)
+		l.log.Error("too many drivers fell silent together, so none of them is marked. Their logs may not arrive, a service that they all need may be away, or they are idle", "namespace", k.Namespace)
 	}
 	return d.held, sure || !likely && !l.crowd(k, d, silent)
 }

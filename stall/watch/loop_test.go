@@ -752,7 +752,7 @@ func TestMetrics(t *testing.T) {
 			t.Error(problems, err)
 		}
 		if err := testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP spark_vitals_stalled_drivers Drivers that are reported as stalled.
+# HELP spark_vitals_stalled_drivers Drivers reported as stalled now.
 # TYPE spark_vitals_stalled_drivers gauge
 spark_vitals_stalled_drivers{confidence="likely",namespace="spark"} 0
 spark_vitals_stalled_drivers{confidence="sure",namespace="spark"} 0

@@ -35,22 +35,22 @@ func newMetrics(count func() counts) *metrics {
 	m := &metrics{
 		looks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_stall_looks_total",
-			Help: "Looks at the end of a driver's log, by what was seen: talks, silent, stalled, empty, unknown.",
+			Help: "Looks at the end of a driver's log, by outcome: talks, silent, stalled, empty, unknown.",
 		}, []string{"outcome"}),
 		stalls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_stalls_total",
-			Help: "Drivers that were reported as stalled, by namespace and by how sure it is: sure, likely, unsure.",
+			Help: "Drivers reported as stalled, by namespace and confidence: sure, likely, unsure.",
 		}, []string{"namespace", "confidence"}),
 		late: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "spark_vitals_stall_late_seconds",
-			Help:    "How long after it was due a log was asked for.",
+			Help:    "Delay of a look at a log after it was due.",
 			Buckets: []float64{.1, 1, 5, 15, 60, 300, 1800},
 		}),
-		watched:   gauge("spark_vitals_stall_watched", "Drivers that are watched for silence."),
-		unknown:   gauge("spark_vitals_stall_unknown", "Of these, those whose log could not be read the last time."),
-		unwritten: gauge("spark_vitals_stall_marks_unwritten", "Drivers whose annotation could not be written or removed, to be tried again."),
-		held:      gauge("spark_vitals_stalls_held", "Drivers that look stalled and are not reported, because too many do at once.", "namespace"),
-		stalled:   gauge("spark_vitals_stalled_drivers", "Drivers that are reported as stalled.", "namespace", "confidence"),
+		watched:   gauge("spark_vitals_stall_watched", "Drivers whose log is watched."),
+		unknown:   gauge("spark_vitals_stall_unknown", "Watched drivers whose log could not be read the last time."),
+		unwritten: gauge("spark_vitals_stall_marks_unwritten", "Drivers whose mark could not be written or removed yet."),
+		held:      gauge("spark_vitals_stalls_held", "Drivers that are stalled and not reported, because too many fell silent together.", "namespace"),
+		stalled:   gauge("spark_vitals_stalled_drivers", "Drivers reported as stalled now.", "namespace", "confidence"),
 		count:     count,
 	}
 	for _, outcome := range append(slices.Collect(maps.Values(outcomes)), unknown) {
