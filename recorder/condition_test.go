@@ -119,11 +119,9 @@ func TestConditionThatLacks(t *testing.T) {
 	}
 }
 
-// A driver that lives has no such condition, whatever its executors died of.
-func TestConditionIsOfTheDriver(t *testing.T) {
-	p := dead(t, "")
-	p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
-	s := recording(t, p)
+// executorDies: one of a driver's.
+func (s *site) executorDies(t *testing.T, p *corev1.Pod) {
+	t.Helper()
 	executor := died(t, "../oom/testdata/causes/oomkilled-statefulset-again.txtar")
 	executor.Namespace = p.Namespace
 	executor.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: p.Name, UID: p.UID, Controller: new(true)}}
@@ -132,6 +130,14 @@ func TestConditionIsOfTheDriver(t *testing.T) {
 	if err := s.work(t); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A driver that lives has no such condition, whatever its executors died of.
+func TestConditionIsOfTheDriver(t *testing.T) {
+	p := dead(t, "")
+	p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	s := recording(t, p)
+	s.executorDies(t, p)
 	if got := s.driver(t); got.Annotations[annotations.Reason] != "ExecutorOOMKilled" || deathCondition(got) != nil {
 		t.Errorf("%v, %+v", got.Annotations, deathCondition(got))
 	}
@@ -146,14 +152,7 @@ func TestConditionOfALivingDriver(t *testing.T) {
 	p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 	p.Status.Phase = corev1.PodRunning
 	s := recording(t, p)
-	executor := died(t, "../oom/testdata/causes/oomkilled-statefulset-again.txtar")
-	executor.Namespace = p.Namespace
-	executor.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: p.Name, UID: p.UID, Controller: new(true)}}
-	executor.Labels[spark.ApplicationLabel] = p.Labels[spark.ApplicationLabel]
-	s.see(t, executor)
-	if err := s.work(t); err != nil {
-		t.Fatal(err)
-	}
+	s.executorDies(t, p)
 	if got := s.driver(t); got.Annotations[annotations.State] != "" || got.Annotations[annotations.Reason] != "ExecutorOOMKilled" || deathCondition(got) != nil {
 		t.Errorf("%v, %+v", got.Annotations, deathCondition(got))
 	}

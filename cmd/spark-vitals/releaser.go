@@ -20,23 +20,23 @@ import (
 func releaserCommand() *cobra.Command {
 	var (
 		c           releaser.Config
-		kind, file  string
+		file        string
 		check       bool
 		api         apiFlags
-		description = `Watch the drivers that a gateway launched, and make it forget those that died. It
-removes their registration, so a client that reconnects gets a new driver. It closes
-their sessions when clients have had the time to read the error. The releaser reads the
+		description = `Watch the drivers that Apache Kyuubi launched, and make it forget those that died. The
+releaser removes their registration, so a client that reconnects gets a new driver. It
+closes their sessions when clients have had the time to read the error. It reads the
 configuration once, and the files that it names again for each release.`
 	)
 	command := &cobra.Command{
 		Use:   "releaser",
-		Short: "Make a gateway forget dead drivers",
+		Short: "Make Apache Kyuubi forget dead drivers",
 		Long:  description,
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
 			c.Log = logTo(logger(command.ErrOrStderr(), &api.level))
 			limitMemory(c.Log)
-			if err := configureGateway(&c, kind, file); err != nil || check {
+			if err := configureGateway(&c, file); err != nil || check {
 				return err
 			}
 			if c.Namespace, err = ownNamespace(c.Namespace); err != nil {
@@ -49,8 +49,7 @@ configuration once, and the files that it names again for each release.`
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&kind, "gateway", "kyuubi", "which gateway: kyuubi")
-	flags.StringVar(&file, "config", "", "the gateway's configuration, a YAML file; required")
+	flags.StringVar(&file, "config", "", "Kyuubi's configuration, a YAML file; required")
 	flags.BoolVar(&check, "check", false, "only check the configuration, offline")
 	flags.StringVar(&c.Namespace, "namespace", "", "namespace of the lease and the journal; by default the pod's own")
 	flags.StringVar(&c.MetricsBindAddress, "metrics-bind-address", ":8080", "address to serve /metrics on")
@@ -60,17 +59,14 @@ configuration once, and the files that it names again for each release.`
 	return command
 }
 
-// configureGateway reads the configuration of the gateway that was chosen.
-func configureGateway(c *releaser.Config, kind, file string) error {
+// configureGateway reads the configuration of Kyuubi.
+func configureGateway(c *releaser.Config, file string) error {
 	if file == "" {
-		return errors.New("--config is missing: name the gateway's configuration, a YAML file")
+		return errors.New("--config is missing: name Kyuubi's configuration, a YAML file")
 	}
 	source, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("reading --config: %w", err)
-	}
-	if kind != "kyuubi" {
-		return fmt.Errorf("--gateway is %q; it must be kyuubi", kind)
 	}
 	parsed, err := kyuubi.ParseConfig(source)
 	if err != nil {

@@ -244,7 +244,7 @@ func runChart(t *testing.T, name string) map[string]string {
 		}}},
 		"stallwatch": map[string]any{"enabled": true},
 		"releaser": map[string]any{"enabled": true, "config": map[string]any{
-			"namespaces": []any{team}, "way": "rest", "servers": map[string]any{"urls": []any{"http://127.0.0.1:1"}},
+			"namespaces": []any{team}, "zookeeper": map[string]any{"servers": []any{"127.0.0.1:1"}}, "servers": map[string]any{"urls": []any{"http://127.0.0.1:1"}},
 		}},
 	})
 	binary, err := cluster.Build(ctx, "cmd/spark-vitals", "spark-vitals", os.Stderr)

@@ -83,7 +83,7 @@ func TestFromManifests(t *testing.T) {
 	if left := ofReleaser(t, func(o metav1.ObjectMeta) bool { return o.Annotations["meta.helm.sh/release-name"] != "spark-vitals" }); len(left) > 0 {
 		t.Errorf("not the chart's: %v", left)
 	}
-	if all := ofReleaser(t, func(metav1.ObjectMeta) bool { return true }); len(all) != 12 {
+	if all := ofReleaser(t, func(metav1.ObjectMeta) bool { return true }); len(all) != 19 {
 		t.Errorf("%d objects: %v", len(all), all)
 	}
 	bindings := must(kubelet.RbacV1().RoleBindings("spark").List(t.Context(), metav1.ListOptions{}))(t)

@@ -16,11 +16,10 @@
 // # Lives
 //
 // An engine that freezes, or is asked to end, is not registered any more when it
-// has died. So the leader looks at the registrations of engines that run, and
+// has died. So each replica looks at the registrations of engines that run, and
 // remembers each one's; where there is none after the death, that is the proof.
-// It is in memory alone while the engine is registered, for a new leader's first
-// look finds it again. Where the registration has vanished and the engine runs
-// on, it is written to the journal.
+// It is in memory alone while the engine is registered. Where the registration has
+// vanished and the engine runs on, the leader writes it to the journal.
 //
 // # Sessions
 //
@@ -34,7 +33,7 @@
 // written to a [journal], and a new process goes on from there; without an entry
 // it begins anew from the pod. Each step may be done twice. What a process that
 // ends takes along is only this: a pod that died and was deleted before its
-// registration was found, and a registration that vanished at the last look.
+// registration was found. What was seen at looks is lost if all replicas end at once.
 //
 // # Failures
 //
