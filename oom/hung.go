@@ -16,22 +16,23 @@ import (
 
 // ProbeFailure is the probe whose failure ended a container.
 type ProbeFailure struct {
-	// Probe is "startup" or "liveness"; "" if the pod has both and it is not known
-	// which one failed. Nothing else is known then.
+	// Probe is "startup" or "liveness". It is "" if the pod has both, because it is not
+	// known which one failed; the other fields are then empty.
 	Probe string `json:"probe,omitempty"`
-	// Injected says that the webhook set the probe.
+	// Injected is true if the webhook set the probe.
 	Injected         bool  `json:"injected,omitempty"`
 	PeriodSeconds    int32 `json:"periodSeconds,omitempty"`
 	FailureThreshold int32 `json:"failureThreshold,omitempty"`
 }
 
-// probeFailure of Spark's container: by the only one of its probes that can end it.
+// probeFailure returns the probe of Spark's container that can end it, if there is only
+// one.
 func probeFailure(pod spark.Pod) *ProbeFailure {
 	c := pod.Container()
 	failure := &ProbeFailure{}
 	for name, probe := range map[string]*corev1.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe} {
 		switch {
-		case probe == nil, probe.FailureThreshold == math.MaxInt32: // which never gives up
+		case probe == nil, probe.FailureThreshold == math.MaxInt32: // it never gives up
 		case failure.Probe != "":
 			return &ProbeFailure{}
 		default:
@@ -41,8 +42,8 @@ func probeFailure(pod spark.Pod) *ProbeFailure {
 	return failure
 }
 
-// InjectedProbes are what [Injects] reads of a stamp, in a form that it reads
-// alike; "" if the webhook set no such probe.
+// InjectedProbes returns the part of a stamp that [Injects] reads, in a form that it
+// also reads. It returns "" if the webhook set no such probe.
 func InjectedProbes(stamp string) string {
 	var set []string
 	for _, probe := range []string{"startup", "liveness"} {
@@ -56,8 +57,8 @@ func InjectedProbes(stamp string) string {
 	return `{"set":[` + strings.Join(set, ",") + `]}`
 }
 
-// Injects tells whether the stamp annotations.Injected says that the webhook set
-// a probe, "startup" or "liveness".
+// Injects reports whether the stamp annotations.Injected says that the webhook set a
+// probe, "startup" or "liveness".
 func Injects(stamp, probe string) bool {
 	var injected struct{ Set []string }
 	return json.Unmarshal([]byte(stamp), &injected) == nil && slices.Contains(injected.Set, probe+"Probe")
