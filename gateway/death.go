@@ -9,31 +9,31 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Death of a driver.
+// Death is the death of a driver.
 type Death struct {
 	At time.Time `json:"at"` // whole seconds
-	// Estimated: the kubelet did not report when; At is the latest that the pod's
-	// conditions show.
+	// Estimated is true if the kubelet did not report the time. At is then the latest
+	// time in the pod's conditions.
 	Estimated bool `json:"estimated,omitempty"`
 }
 
-// clocks of the kubelet, of the API server and of a gateway differ by less.
+// clocks bounds how much the clocks of the kubelet, the API server and Kyuubi differ.
 const clocks = 2 * time.Second
 
-// DeathOf tells when a driver ended without success: Spark's container is
-// terminated in the pod's status with an exit code other than 0, or it never ran
-// and the phase is Failed (refused by the kubelet, or its node was removed). The
-// phase is else not needed: it turns one to two seconds later, and not at all
-// while a sidecar runs. dead is false
-//   - while the container runs, whatever the pod's phase or annotations say. A
-//     node that is lost reports nothing, and its driver may go on serving;
-//   - where the container may be started again, which Spark never asks for;
-//   - after a success, which removes its registration itself, though a sidecar
-//     may make the phase Failed;
-//   - where the pod is deleted and its container never ran.
+// DeathOf returns when a driver ended without success. dead is true if the pod's status
+// shows that Spark's container terminated with an exit code other than 0. It is also
+// true if the container never ran and the phase is Failed, because the kubelet refused
+// the pod or its node was removed. Otherwise the phase does not matter: it changes one
+// to two seconds later, and not while a sidecar runs. dead is false
+//   - while the container runs, whatever the pod's phase or annotations say. A lost
+//     node reports nothing, and its driver may still serve;
+//   - if the container may be started again, which Spark never asks for;
+//   - after a success. The engine then removes its registration itself, even if a
+//     sidecar makes the phase Failed;
+//   - if the pod is deleted and its container never ran.
 //
-// Whether somebody ended the driver on purpose, by deleting its pod, does not
-// matter: its sessions are dead all the same.
+// It does not matter if someone ended the driver on purpose by deleting its pod: its
+// sessions are dead too.
 func DeathOf(driver spark.Pod) (d Death, dead bool) {
 	if driver.Restarts() {
 		return d, false
@@ -54,30 +54,31 @@ func DeathOf(driver spark.Pod) (d Death, dead bool) {
 	return d, true
 }
 
-// lastChange of a pod's conditions, or its creation.
+// lastChange returns when one of a pod's conditions changed last, or else when the pod
+// was created.
 func lastChange(pod *corev1.Pod) time.Time {
 	at := pod.CreationTimestamp
 	for _, c := range pod.Status.Conditions {
-		if c.Type != annotations.DeathCondition && c.LastTransitionTime.After(at.Time) { // ours is about the death
+		if c.Type != annotations.DeathCondition && c.LastTransitionTime.After(at.Time) { // that one is about the death
 			at = c.LastTransitionTime
 		}
 	}
 	return at.Time
 }
 
-// Due tells whether a driver is to be released by an instance of Kyuubi, and when
-// it died. The hand-over is the record's state, which the recorder writes;
-// the proof is [DeathOf]. A pod that is deleted need not be given a record, and
-// one that is gone cannot, so there the status alone decides. What has its mark
-// is done; see [Mark.Settles].
+// Due reports whether an instance of Kyuubi must still release a driver, and when the
+// driver died. The recorder hands a driver over by writing the record's state;
+// [DeathOf] is the proof. If the pod is being deleted it may never get a record, and if
+// it is gone it cannot get one, so then the status alone decides. A driver whose mark
+// settles its death is not due; see [Mark.Settles].
 func Due(driver spark.Pod, gone bool, instance string) (d Death, due bool) {
 	d, dead := DeathOf(driver)
 	settled := MarkOf(driver.Pod).Settles(instance, d)
 	return d, dead && !settled && (gone || driver.DeletionTimestamp != nil || driver.Annotations[annotations.State] != "")
 }
 
-// Addresses are the pod's own, from its status; none where it shares its node's,
-// which would prove nothing.
+// Addresses returns the pod's own addresses, from its status. It returns none for a pod
+// that shares its node's address, because that proves nothing.
 func Addresses(pod *corev1.Pod) (own []string) {
 	if pod.Spec.HostNetwork {
 		return nil

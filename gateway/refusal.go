@@ -5,33 +5,33 @@ import (
 	"fmt"
 )
 
-// Refusal is an error that another try does not cure: somebody has to change the
-// configuration, of ours or of the gateway's.
+// Refusal is an error that another try does not cure: a person has to change the
+// configuration of the releaser or of Kyuubi.
 type Refusal struct { //nolint:errname // it is a refusal first, and reads so
 	Reason Reason
-	Remedy string // what to do, a sentence
-	Err    error  // what was answered, for the log alone; not nil
+	Remedy string // what to do, as a sentence
+	Err    error  // the answer, only for the log; not nil
 }
 
-// Reason of a refusal, one word, as Events have it.
+// Reason is the reason of a refusal, one word, as Events have it.
 type Reason string
 
 // The reasons.
 const (
 	CredentialsRefused Reason = "CredentialsRefused" // user, password or token
-	RightsMissing      Reason = "RightsMissing"      // known, and not allowed to
-	WrongPath          Reason = "WrongPath"          // what answers is no gateway of a version that can do it
-	RequestRefused     Reason = "RequestRefused"     // the gateway does not understand what we ask; a mistake of ours
-	NotProven          Reason = "NotProven"          // the pod cannot be shown to be the engine
+	RightsMissing      Reason = "RightsMissing"      // the user is known, but lacks the right
+	WrongPath          Reason = "WrongPath"          // no Kyuubi of a known version answers there
+	RequestRefused     Reason = "RequestRefused"     // Kyuubi does not understand the request; a bug in spark-vitals
+	NotProven          Reason = "NotProven"          // nothing proves that the pod is the engine
 )
 
 func (r *Refusal) Error() string { return fmt.Sprintf("%v. %s", r.Err, r.Remedy) }
 
-// Unwrap returns what was answered.
+// Unwrap returns the answer that led to the refusal.
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// RefusalOf an error: one that is a refusal through and through. What is joined
-// of a refusal and something else is worth another try.
+// RefusalOf returns the refusal in an error, or nil. If a refusal is joined with any
+// other error, another try may help, so it returns nil.
 func RefusalOf(err error) (refusal *Refusal) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {

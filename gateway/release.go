@@ -10,67 +10,65 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Release is a release under way: what is known and what is still to be done. It
-// is written down as JSON before anything is removed, because what is removed
-// was the proof.
+// Release is an unfinished release: what is known, and what must still be done. It is
+// written down as JSON before anything is removed, because what is removed was the
+// proof.
 type Release struct {
 	Driver types.NamespacedName `json:"driver"`
 	UID    types.UID            `json:"uid"`
 	Engine Engine               `json:"engine"`
 	Death  Death                `json:"death"`
-	// Lived are the registrations that carried its keys and its address while it
-	// ran.
+	// Lived are the registrations that had its keys and address while it ran.
 	Lived []Registration `json:"lived,omitempty"`
-	// Found are the registrations that prove it; none until they are found.
+	// Found are the registrations that prove it. Empty until they are found.
 	Found []Registration `json:"found,omitempty"`
-	// Expired: none was there any more after the death, and those of its life are
-	// the proof.
+	// Expired is true if no registration was left after the death. Those from its life
+	// are then the proof.
 	Expired bool `json:"expired,omitempty"`
-	// Pending steps, the next first.
+	// Pending are the steps that must still be done, the next one first.
 	Pending []Step `json:"pending"`
-	// CloseAt is when the sessions are due: until then their clients may read what
-	// became of them.
+	// CloseAt is when the sessions are due. Until then their clients can read the error.
 	CloseAt time.Time `json:"closeAt,omitzero"`
-	// Sessions closed so far.
+	// Sessions is how many were closed so far.
 	Sessions int `json:"sessions,omitempty"`
-	// Finished servers have no session of the engine any more, or were GivenUp.
+	// Finished are the servers without a session of the engine, or GivenUp.
 	Finished []string `json:"finished,omitempty"`
 	GivenUp  []string `json:"givenUp,omitempty"`
 
-	unreachable map[string]time.Time // servers, and since when
+	unreachable map[string]time.Time // since when, by server
 }
 
-// Step of a release.
+// Step is a step of a release.
 type Step string
 
-// The steps, in their order: were sessions closed first, their users would be
-// sent to the dead engine again.
+// The steps, in order. If sessions were closed first, Kyuubi would send their users to
+// the dead engine again.
 const (
 	Prove         Step = "prove"
 	Deregister    Step = "deregister"
 	CloseSessions Step = "close-sessions"
 )
 
-// Steps of a release that has only begun.
+// Steps are all steps, in order. A new release has all of them to do.
 var Steps = []Step{Prove, Deregister, CloseSessions}
 
-// ErrNotRegistered says that no registration carries the engine's keys and address, so
-// there is nothing to remove and no proof to close sessions by.
+// ErrNotRegistered means that no registration has the engine's keys and address. So
+// there is nothing to remove, and nothing proves which sessions to close.
 var ErrNotRegistered = errors.New("the engine is not registered")
 
-// ErrForeign says that what was found is no registration of the engine by the
-// gateway's configuration of now: it has to be proven again.
+// ErrForeign means that the registration that was found does not belong to the engine
+// under the current configuration. It must be proven again.
 var ErrForeign = errors.New("the registration does not belong to the engine; the configuration may have changed")
 
-// Bounds on the registrations of one engine, which registers once, under a name
-// of some 600 bytes.
+// Bounds on the registrations of one engine. It registers once, under a name of some
+// 600 bytes.
 const (
 	maxFound      = 16
 	maxFoundBytes = 4 << 10
 )
 
-// Bounded tells whether these may be the registrations of one engine, and not
-// what somebody wrote there to fill a memory.
+// Bounded reports whether these can be the registrations of one engine. Otherwise
+// someone may have written them to fill the memory.
 func Bounded(found []Registration) bool {
 	size := 0
 	for _, r := range found {
@@ -79,8 +77,8 @@ func Bounded(found []Registration) bool {
 	return len(found) <= maxFound && size <= maxFoundBytes
 }
 
-// Next does the next step; there must be one. After an error it is still to be
-// done, and what was achieved is counted.
+// Next does the next step; there must be one. After an error the step must still be
+// done, and what it achieved is counted.
 func (r *Release) Next(ctx context.Context, g Gateway) (err error) {
 	step := r.Pending[0]
 	switch step {
@@ -113,11 +111,11 @@ func (r *Release) Next(ctx context.Context, g Gateway) (err error) {
 	return nil
 }
 
-// patience with a server that cannot be reached. One that has gone has taken its
-// sessions along.
+// patience is how long a server may be unreachable. A server that is gone has no
+// sessions any more.
 const patience = 5 * time.Minute
 
-// closeSessions on the servers that are not finished.
+// closeSessions closes sessions on the servers that are not finished.
 func (r *Release) closeSessions(ctx context.Context, g Gateway) error {
 	servers, err := g.CloseSessions(ctx, r)
 	errs := []error{err}

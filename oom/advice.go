@@ -7,9 +7,9 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Message says what happened, in numbers, what can be concluded, and what to
-// change, with a value; and what is not known. Of a driver that ended by itself
-// it also says how its executors died.
+// Message says what happened, in numbers, what can be concluded, what is not known, and
+// what to change, with a value. For a driver that ended by itself it also says how its
+// executors died.
 func (r *Record) Message(driver spark.Pod) string {
 	var parts []string
 	together, where := &named{}, ""
@@ -25,8 +25,8 @@ func (r *Record) Message(driver spark.Pod) string {
 	return words(append(parts, where))
 }
 
-// Changes are what the message advises to change, for programs that offer to run
-// the application again with more; all of them together. It is empty if the
+// Changes returns the changes that the message advises, for programs that offer to run
+// the application again with more. Apply all of them together. It is empty if the
 // advice is not a setting that the submitter can pass.
 func (r *Record) Changes(driver spark.Pod) (changes []Change) {
 	for _, t := range r.advised() {
@@ -37,7 +37,7 @@ func (r *Record) Changes(driver spark.Pod) (changes []Change) {
 	return changes
 }
 
-// advised are the terminations that the message is about.
+// advised returns the terminations that the message is about.
 func (r *Record) advised() (all []*Termination) {
 	if r.Driver != nil {
 		all = append(all, r.Driver)
@@ -48,7 +48,7 @@ func (r *Record) advised() (all []*Termination) {
 	return all
 }
 
-// headline is the newest detail of the cause that was counted most.
+// headline returns the newest detail of the most frequent cause.
 func (r *Record) headline() *Termination {
 	var best *Termination
 	for i := range r.Details {
@@ -60,7 +60,7 @@ func (r *Record) headline() *Termination {
 	return best
 }
 
-// countLike is how many died as t did.
+// countLike returns how many died the same way as t.
 func (r *Record) countLike(t *Termination) int {
 	for _, d := range r.Deaths {
 		if d.Role == t.Role && d.Container == t.Container && d.Cause == t.Cause {
@@ -70,7 +70,7 @@ func (r *Record) countLike(t *Termination) int {
 	return 0
 }
 
-// Advice is a few sentences on a termination of the driver's application.
+// Advice returns a few sentences on a termination of the driver's application.
 func (r *Record) Advice(t *Termination, driver spark.Pod) string {
 	return r.adviser(t, driver).text()
 }
@@ -85,7 +85,8 @@ func (r *Record) adviser(t *Termination, driver spark.Pod) *adviser {
 	}
 }
 
-// howMany is "3 of 20 executors died this way.", "" of a driver and of a first death.
+// howMany returns "3 of 20 executors died this way.", or "" for a driver and for a
+// first death.
 func (r *Record) howMany(t *Termination) string {
 	n := r.countLike(t)
 	switch {
@@ -97,8 +98,8 @@ func (r *Record) howMany(t *Termination) string {
 	return fmt.Sprintf("This happened %d times.", n)
 }
 
-// adviser writes the sentences on one termination, and notes the changes that
-// they advise.
+// adviser writes the sentences on one termination, and notes the changes that they
+// advise.
 type adviser struct {
 	*Termination
 	settings
@@ -112,7 +113,7 @@ func (a *adviser) text() string {
 	return words([]string{a.sentences(), a.where()})
 }
 
-// words of sentences, of which some may be empty.
+// words joins sentences, some of which may be empty.
 func words(sentences []string) string {
 	return strings.Join(strings.Fields(join(sentences...)), " ")
 }
@@ -146,12 +147,12 @@ func (a *adviser) sentences() string {
 		return join(a.failed(), a.limitOfSpark())
 	case Rejected, EvictedMemory, EvictedStorage, EvictedInodes, EvictedPIDs, EvictedEmptyDir, EvictedPodStorage, EvictedContainerStorage, Evicted:
 		return a.evicted()
-	default: // of a later version
+	default: // a cause of a later version
 		return join(a.who()+" ended: "+string(a.Cause)+a.quote()+".", a.howMany)
 	}
 }
 
-// who begins a sentence.
+// who returns the name of what ended, to begin a sentence with.
 func (a *adviser) who() string {
 	who := a.String()
 	return strings.ToUpper(who[:1]) + who[1:]
@@ -176,7 +177,7 @@ func (a *adviser) atLimit(who string) string {
 	return "Most likely " + who + " reached its limit of " + a.limit() + "."
 }
 
-// limit is "5734 MiB (heap 4096, the rest 1638 for ...)".
+// limit returns "5734 MiB (heap 4096, the rest 1638 for ...)".
 func (a *adviser) limit() string {
 	what := "native and off-heap memory"
 	switch a.language {
@@ -217,7 +218,7 @@ func (a *adviser) oomKilled(fact string) string {
 	return join(fact, a.howMany, a.inference(), a.lessInMemory(a.moreBesideHeap()))
 }
 
-// inference is which part of the memory was too small, and what is not known.
+// inference says which part of the memory was too small, and what is not known.
 func (a *adviser) inference() string {
 	const needed = "how much memory it needed."
 	if a.heapFillsLimit() {
@@ -242,7 +243,8 @@ func (a *adviser) inference() string {
 	return cannot + ", so the rest was too small. Most often " + users + ". The status does not show " + which + needed
 }
 
-// lessInMemory is about local files that count as memory, before what else helps.
+// lessInMemory puts advice about local files that count as memory before the other
+// advice.
 func (a *adviser) lessInMemory(remedy string) string {
 	if !a.LocalDirsInMemory {
 		return remedy
@@ -250,15 +252,15 @@ func (a *adviser) lessInMemory(remedy string) string {
 	return fmt.Sprintf("Put Spark's local files (shuffle, spill) on disk: set %s, or remove medium: Memory from the volume. They are in memory here, and count toward the limit. If they must stay in memory, ", a.option("spark.kubernetes.local.dirs.tmpfs", "false")) + lower(remedy)
 }
 
-// moreBesideHeap advises a larger limit for the same heap. It never names a value
-// below the one in force: if that is not known, it names an amount.
+// moreBesideHeap advises a larger limit for the same heap. It never advises a value
+// below the current one: if that is not known, it advises an amount.
 func (a *adviser) moreBesideHeap() string {
 	name := a.name("memoryOverhead")
 	switch {
 	case a.limitIsOthers():
 		text, by := a.raiseLimit(roundUp(a.LimitMiB+max(a.LimitMiB/4, minOverhead), 128))
 		return text + a.fewerCores() + "." + by
-	case a.rest() < 0: // Spark's own limit is never below the heap
+	case a.rest() < 0: // Spark never sets a limit below the heap
 		return fmt.Sprintf("Raise the container's memory limit from %d to %d MiB. Spark did not set this limit, so change it where it is set.", a.LimitMiB, a.HeapMiB+a.defaultOverhead(a.HeapMiB))
 	case a.heapFillsLimit():
 		over := a.defaultOverhead(a.HeapMiB)
@@ -269,7 +271,7 @@ func (a *adviser) moreBesideHeap() string {
 		return a.raiseEstimated(name, roundUp(max(a.smaller()/2, minOverhead), 128)) + "."
 	case a.Role == spark.Executor && !a.isDefaultOverhead():
 		// spark.memory.offHeap.size and spark.executor.pyspark.memory are part of the
-		// limit, and Spark keeps the use of both within their sizes.
+		// limit, and Spark limits the use of both.
 		by, text := roundUp(max(a.smaller()/4, minOverhead), 128), ""
 		if a.rest() > a.defaultOverhead(a.HeapMiB) {
 			text = fmt.Sprintf(" If its value comes from spark.kubernetes.memoryOverheadFactor now, set it to %s.", memory(roundUp(a.rest()+by, 100)))
@@ -280,8 +282,8 @@ func (a *adviser) moreBesideHeap() string {
 	return a.set(Change{Setting: name, Now: memory(a.rest()), Next: memory(next)}) + a.fewerCores() + "." + a.fits(next-a.rest())
 }
 
-// raiseLimit advises another limit if Spark did not set it. by is a sentence that
-// says so.
+// raiseLimit advises another limit if Spark did not set it. by is a sentence that says
+// so.
 func (a *adviser) raiseLimit(next int64) (text, by string) {
 	if a.submitter == spark.Kubeflow {
 		return a.set(Change{Setting: a.name("memoryLimit"), Now: memory(a.LimitMiB), Next: memory(next)}), ""
@@ -334,8 +336,8 @@ func (a *adviser) moreHeap() string {
 	return text + a.fits(a.heapGrowth())
 }
 
-// largerHeap is a setting, or an amount; and a larger limit where Spark does not
-// set it and it would be below what Spark then asks for.
+// largerHeap advises a setting or an amount. If Spark does not set the limit, and it
+// would be below what Spark then asks for, it also advises a larger limit.
 func (a *adviser) largerHeap() string {
 	heap := a.nextHeap()
 	switch {
@@ -359,7 +361,7 @@ func (a *adviser) largerHeap() string {
 	return text
 }
 
-// lessInHeap is what helps besides a larger heap.
+// lessInHeap advises what else helps against a full heap.
 func (a *adviser) lessInHeap() string {
 	switch {
 	case a.Role == spark.Executor:
@@ -404,7 +406,7 @@ func (a *adviser) killed() string {
 	return join(fact, "Its limit is "+a.limit()+". If that was too little,", lower(a.lessInMemory(a.moreBesideHeap())))
 }
 
-// exitCodes that Spark and the JVM use for one purpose.
+// exitCodes are those that Spark and the JVM use for one purpose.
 var exitCodes = map[int32]string{
 	11: "Spark gave up because too many executors failed",
 	10: "an uncaught error in a thread",
@@ -468,7 +470,7 @@ func (a *adviser) afterEviction() string {
 	}
 }
 
-// raiseStorage advises twice of what the kubelet names as the limit, or a volume.
+// raiseStorage advises twice the limit that the kubelet names, or a volume.
 func (a *adviser) raiseStorage(what, where string) string {
 	to := ""
 	if limit := storageLimit(a.Said); limit > 0 {
@@ -491,8 +493,8 @@ func (a *adviser) raiseStorage(what, where string) string {
 
 const onClaim = "Spark's local files already have their own volume, so other files filled the disk: its logs, or files of the program."
 
-// onVolume needs all four settings: without a class and a size Spark makes no
-// claim, and the pod waits for one for ever (MountVolumesFeatureStep.scala).
+// onVolume advises all four settings of a volume. Without a class and a size Spark
+// makes no claim, and the pod waits for one forever (MountVolumesFeatureStep.scala).
 func (a *adviser) onVolume() string {
 	if a.LocalDirsOnClaim {
 		return onClaim
@@ -502,8 +504,8 @@ func (a *adviser) onVolume() string {
 		a.confPrefix("spark.kubernetes."+string(a.role)+".volumes.persistentVolumeClaim.spark-local-dir-1"), gibibytes(size), a.claimant())
 }
 
-// claimant makes the claims: spark-submit those of the driver, the driver those of
-// its executors.
+// claimant names who makes the claims: spark-submit makes those of the driver, and the
+// driver those of its executors.
 func (a *adviser) claimant() string {
 	if a.Role == spark.Driver {
 		return "The user who submits the application"

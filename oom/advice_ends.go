@@ -9,8 +9,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// crashed is said of a JVM that crashed. A driver also ends with the exit code of
-// the Python or R program that it runs.
+// crashed returns the sentences on a JVM that crashed. A driver also ends with the exit
+// code of the Python or R program that it runs.
 func (a *adviser) crashed() string {
 	what := "its JVM crashed"
 	if a.Role == spark.Driver && a.Said == "" && (a.language == spark.Python || a.language == spark.R) {
@@ -21,7 +21,8 @@ func (a *adviser) crashed() string {
 	return join(fact, a.howMany, remedy)
 }
 
-// signalOf is " (SIGABRT)" of an exit code 134, "" of what is no crash.
+// signalOf returns " (SIGABRT)" for exit code 134, and "" for a code that is not a
+// crash.
 func signalOf(code int32) string {
 	if name := crashes[code]; name != "" {
 		return " (" + name + ")"
@@ -29,8 +30,8 @@ func signalOf(code int32) string {
 	return ""
 }
 
-// suspectsHeap tells whether the JVM is set to end itself when it runs out of
-// memory, and ended so without a word.
+// suspectsHeap reports whether the JVM is set to end itself when it runs out of memory,
+// and ended that way without a message.
 func (a *adviser) suspectsHeap() bool {
 	return a.IsSparks() && a.OnOutOfMemory != "" && a.Said == "" && (a.Cause == Killed || a.Cause == HeapOOM)
 }
@@ -44,8 +45,7 @@ func (a *adviser) suspectedHeap() string {
 	return join(fact, a.howMany, heap+" may have been full. Its log shows if it was. If so,", lower(a.moreHeap()), "More memoryOverhead does not help then.")
 }
 
-// limitOfSpark names the limit of Spark's own that ended a driver's program, if
-// Spark did.
+// limitOfSpark names Spark's own limit, if that ended the driver's program.
 func (a *adviser) limitOfSpark() string {
 	if a.ExitCode == nil || !strings.Contains(a.Said, "spark.driver.maxResultSize") {
 		return ""
@@ -53,7 +53,7 @@ func (a *adviser) limitOfSpark() string {
 	return "Spark says: " + strings.TrimRight(a.Said, ". ") + ". Raise " + a.name("maxResultSize") + " only if the driver has enough memory for it, or write the result instead of collecting it."
 }
 
-// maxEnds are how many ways to end are named.
+// maxEnds is how many ways to end are named.
 const maxEnds = 4
 
 // end is one way in which executors ended.
@@ -62,8 +62,8 @@ type end struct {
 	how   string
 }
 
-// executorsEnds says how executors ended of a driver that ended by itself, unless
-// it is said besides: all of them died alike, and that is what the message is about.
+// executorsEnds says how the executors of a driver ended that ended by itself. It says
+// nothing if all of them died the same way, because the message is then about that.
 func (a *adviser) executorsEnds(r *Record) string {
 	if a.Role != spark.Driver || a.Cause != Failed || a.ExitCode == nil {
 		return ""
@@ -88,9 +88,9 @@ func (a *adviser) executorsEnds(r *Record) string {
 	return sentence
 }
 
-// ends of executors by themselves, which their driver gave up for. Of one that did
-// not, only crashes and those that could not begin: others may have ended with 1
-// because it was gone.
+// ends returns how executors ended by themselves. If their driver gave up because of
+// them, it returns all. Otherwise it returns only crashes and executors that could not
+// start: the others may have ended with 1 because the driver was gone.
 func (r *Record) ends(gaveUp bool) (all []end) {
 	for _, e := range r.Ends {
 		signal := crashes[e.ExitCode]
@@ -119,8 +119,7 @@ func (r *Record) ends(gaveUp bool) (all []end) {
 	return all
 }
 
-// howEnded is "7 of 9 executors ended: 5 with exit code 1, 2 OOMKilled.", of so many
-// executors in all.
+// howEnded returns "7 of 9 executors ended: 5 with exit code 1, 2 OOMKilled."
 func howEnded(all []end, executors int64) string {
 	slices.SortStableFunc(all, func(a, b end) int { return cmp.Compare(b.count, a.count) })
 	total := 0

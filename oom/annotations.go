@@ -12,17 +12,17 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// State of a driver that ended without success; "" while it runs or may be started
-// again, or where it succeeded.
+// State is the state of a driver that ended without success. It is "" while the driver
+// runs or may be started again, and after a success.
 type State string
 
 // The states.
 const (
-	StateKilled State = "KILLED" // by a resource's limit, a probe, a signal, the platform
+	StateKilled State = "KILLED" // by a limit, a probe, a signal or the platform
 	StateFailed State = "FAILED" // by itself, with an error or a crash
 )
 
-// State of the record's driver.
+// State returns the state of the record's driver.
 func (r *Record) State(driver spark.Pod) State {
 	switch {
 	case r.Driver == nil || r.Driver.Cause == ChildOOMKilled && *r.Driver.ExitCode == 0:
@@ -35,8 +35,9 @@ func (r *Record) State(driver spark.Pod) State {
 	return StateKilled
 }
 
-// Reason in one word, such as DriverOOMKilled; while the driver runs and has not
-// died before, of its executors and sidecars: ExecutorHeapOOM, SidecarOOMKilled.
+// Reason returns one word, such as DriverOOMKilled. While the driver runs and has not
+// died before, the word is about its executors and sidecars: ExecutorHeapOOM,
+// SidecarOOMKilled.
 func (r *Record) Reason() string {
 	if r.Driver != nil {
 		return "Driver" + string(r.Driver.Cause)
@@ -53,15 +54,15 @@ func (r *Record) Reason() string {
 
 const (
 	maxMessage = 1 << 10
-	minMessage = 64 // below it nothing useful can be told
-	// Plenty of room for all annotations of a record.
+	minMessage = 64 // a shorter one says nothing useful
+	// Plenty is enough for all annotations of a record, in bytes.
 	Plenty = 2 * MaxBytes
 )
 
-// Annotations of the record, for the driver's pod; they are a function of the
-// record, of what never changes in the pod, and, where it may be started again, of
-// whether it has failed. Room is how many bytes they may have, keys included;
-// [Plenty] of it gives all of them.
+// Annotations returns the record's annotations for the driver's pod. They depend only
+// on the record, on what never changes in the pod, and, if the driver may be started
+// again, on whether it has failed. room is how many bytes they may have, keys included.
+// [Plenty] is enough for all of them.
 func (r *Record) Annotations(driver spark.Pod, room int) map[string]string {
 	all := map[string]string{}
 	put := func(key, value string) {
@@ -79,8 +80,8 @@ func (r *Record) Annotations(driver spark.Pod, room int) map[string]string {
 	return all
 }
 
-// Condition of a driver that has a state: the reason and the message of the record
-// as a pod condition, nil where there is no state. Its time is that of the death.
+// Condition returns the record's reason and message as a pod condition, or nil if the
+// driver has no state. Its time is that of the death.
 func (r *Record) Condition(driver spark.Pod) *corev1.PodCondition {
 	if r.State(driver) == "" {
 		return nil
@@ -91,7 +92,7 @@ func (r *Record) Condition(driver spark.Pod) *corev1.PodCondition {
 	}
 }
 
-// advice is the changes that the message advises as JSON, "" if there are none.
+// advice returns the changes that the message advises as JSON, or "" if there are none.
 func (r *Record) advice(driver spark.Pod) string {
 	changes := r.Changes(driver)
 	if len(changes) == 0 {
@@ -99,14 +100,14 @@ func (r *Record) advice(driver spark.Pod) string {
 	}
 	text, err := json.Marshal(changes)
 	if err != nil {
-		return "" // not of strings
+		return "" // impossible with strings
 	}
 	return string(text)
 }
 
-// PreviousDriver is how the driver ended that a SparkApplication had before: the
-// value of the annotation [annotations.Previous]. It says nothing about the driver
-// on which it stands.
+// PreviousDriver says how a SparkApplication's previous driver ended. It is the value
+// of the annotation [annotations.Previous], and says nothing about the driver that has
+// the annotation.
 type PreviousDriver struct {
 	Driver  string      `json:"driver"`
 	UID     types.UID   `json:"uid"`
@@ -116,9 +117,10 @@ type PreviousDriver struct {
 	At      metav1.Time `json:"at"`
 }
 
-const maxPrevious = 8 << 10 // bytes, far above what is written
+const maxPrevious = 8 << 10 // bytes, far more than the recorder writes
 
-// ReadPrevious reads the annotation [annotations.Previous]; nil if there is none.
+// ReadPrevious reads the annotation [annotations.Previous]. It returns nil if there is
+// none.
 func ReadPrevious(from map[string]string) (*PreviousDriver, error) {
 	text, ok := from[annotations.Previous]
 	if !ok {

@@ -13,22 +13,23 @@ import (
 
 // ProbeFailure is the probe whose failure ended a container.
 type ProbeFailure struct {
-	// Probe is "startup" or "liveness"; "" if the pod has both and it is not known
-	// which one failed. Nothing else is known then.
+	// Probe is "startup" or "liveness". It is "" if the pod has both, because it is not
+	// known which one failed; the other fields are then empty.
 	Probe string `json:"probe,omitempty"`
-	// Injected says that the webhook set the probe.
+	// Injected is true if the webhook set the probe.
 	Injected         bool  `json:"injected,omitempty"`
 	PeriodSeconds    int32 `json:"periodSeconds,omitempty"`
 	FailureThreshold int32 `json:"failureThreshold,omitempty"`
 }
 
-// probeFailure of Spark's container: by the only one of its probes that can end it.
+// probeFailure returns the probe of Spark's container that can end it, if there is only
+// one.
 func probeFailure(pod spark.Pod) *ProbeFailure {
 	c := pod.Container()
 	failure := &ProbeFailure{}
 	for name, probe := range map[string]*corev1.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe} {
 		switch {
-		case probe == nil, probe.FailureThreshold == math.MaxInt32: // which never gives up
+		case probe == nil, probe.FailureThreshold == math.MaxInt32: // it never gives up
 		case failure.Probe != "":
 			return &ProbeFailure{}
 		default:
@@ -38,8 +39,8 @@ func probeFailure(pod spark.Pod) *ProbeFailure {
 	return failure
 }
 
-// InjectedProbes are what this package reads of a stamp, as a stamp; "" if the
-// webhook set no such probe.
+// InjectedProbes returns the part of a stamp that this package reads, as a stamp. It
+// returns "" if the webhook set no such probe.
 func InjectedProbes(stamp string) string {
 	var read annotations.Stamp
 	for _, field := range []string{"startupProbe", "livenessProbe"} {

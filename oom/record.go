@@ -16,60 +16,60 @@ import (
 
 // Limits of a record.
 const (
-	// MaxBytes of the annotation. All annotations of a pod together may have
+	// MaxBytes limits the annotation. All annotations of a pod together may have
 	// 256 KiB, and every watcher of the pod reads them.
 	MaxBytes = 8 << 10
-	// MaxDetails of the newest terminations; they fill half of that.
+	// MaxDetails is how many of the newest terminations are kept; they fill half of that.
 	MaxDetails = 16
-	// maxClaims of executors' numbers; they fill an eighth of that.
+	// maxClaims is how many executors' numbers have a claim; they fill an eighth of that.
 	maxClaims = 64
 )
 
-// Record is what is known of the deaths of one Spark application. It only grows:
-// adding a termination again, or in another order, leaves it as it is.
+// Record is what is known of the deaths of one Spark application. It only grows: adding
+// a termination again, or in another order, does not change it.
 type Record struct {
-	// Deaths are how often containers ended of which cause, sorted.
+	// Deaths says how many containers ended of which cause, sorted.
 	Deaths []Deaths `json:"deaths,omitempty"`
-	// Executors is the highest number of an executor that was seen, which is how
-	// many were ever started; 0 where executors have no numbers.
+	// Executors is the highest number of an executor that was seen, which is how many
+	// were ever started; 0 if executors have no numbers.
 	Executors int64 `json:"executors,omitempty"`
-	// Driver is how the driver's own container ended last.
+	// Driver says how the driver's own container ended last.
 	Driver *Termination `json:"driver,omitempty"`
 	// Details are the newest other terminations, the newest first.
 	Details []Termination `json:"details,omitempty"`
-	// Ends are how often executors ended by themselves with an error, which is no
+	// Ends says how many executors ended by themselves with an error, which is not a
 	// death, sorted by exit code. See [Ended].
 	Ends []Ends `json:"ends,omitempty"`
-	// Counted are the terminations that Deaths and Ends count: "executors" by
-	// their numbers, all others by how often the container had been restarted.
+	// Counted are the terminations that Deaths and Ends count. "executors" has their
+	// numbers; all other sets have how often the container had been restarted.
 	Counted map[string]Set `json:"counted,omitempty"`
-	// Claims say of the highest numbers of executors in Counted which pod has the
-	// number, by the beginning of its UID; "" if several pods claim it. These are
-	// counted by their pods.
+	// Claims says which pod has a number, for the highest numbers of executors in
+	// Counted, by the beginning of the pod's UID. It is "" if several pods claim the
+	// number; these are then counted by their pods.
 	Claims map[string]map[int64]string `json:"claims,omitempty"`
-	// Provisional are those of them whose cause may still be corrected.
+	// Provisional are those of Counted whose cause may still be corrected.
 	Provisional map[string]Set `json:"provisional,omitempty"`
 }
 
-// Deaths of one kind.
+// Deaths counts the deaths of one kind.
 type Deaths struct {
 	Role      spark.Role `json:"role"`
-	Container string     `json:"container,omitempty"` // "" is Spark's own
+	Container string     `json:"container,omitempty"` // "" for Spark's own
 	Cause     Cause      `json:"cause"`
 	Count     int        `json:"count"`
 }
 
-// Ends of executors with one exit code.
+// Ends counts the executors that ended by themselves with one exit code.
 type Ends struct {
 	ExitCode int32 `json:"exitCode"`
 	Count    int   `json:"count"`
-	// Quick are those of them that ended within 30 seconds of their start.
+	// Quick is how many of them ended within 30 seconds of their start.
 	Quick int `json:"quick,omitempty"`
 }
 
-// Read the record from a driver's annotations. Without one it is empty; an
-// annotation that is not as [Record.Annotations] writes it is an error, and a
-// stranger's doing. Fields and causes of a later version are none.
+// Read reads the record from a driver's annotations. Without one it is empty. An
+// annotation that [Record.Annotations] cannot have written is an error: something else
+// wrote it. Fields and causes of a later version are not an error.
 func Read(from map[string]string) (Record, error) {
 	text, ok := from[annotations.OOM]
 	if !ok {
@@ -120,7 +120,7 @@ func (r *Record) check() error {
 
 func (t *Termination) check() error {
 	if t.ExitCode == nil && t.Cause.exits() {
-		return fmt.Errorf("exitCode is missing, and there is none without it of cause %s", t.Cause)
+		return fmt.Errorf("exitCode is missing, and cause %s needs it", t.Cause)
 	}
 	return check(t.Role, t.Cause)
 }
@@ -137,11 +137,11 @@ func check(role spark.Role, c Cause) error {
 	return nil
 }
 
-// IsZero tells whether nothing died.
+// IsZero reports whether nothing died.
 func (r *Record) IsZero() bool { return len(r.Deaths) == 0 }
 
-// Count of deaths of these causes, of Spark's own containers in a role; without
-// causes of all.
+// Count returns the number of deaths of these causes, of Spark's own containers in a
+// role. Without causes it counts all.
 func (r *Record) Count(role spark.Role, causes ...Cause) int {
 	n := 0
 	for _, d := range r.Deaths {
@@ -152,8 +152,8 @@ func (r *Record) Count(role spark.Role, causes ...Cause) int {
 	return n
 }
 
-// Add terminations and return those that were news: not counted yet, or
-// corrected. It does not change what a copy of the record shares with it.
+// Add adds terminations and returns the new ones: not counted yet, or corrected. It
+// does not change the parts that a copy of the record shares with it.
 func (r *Record) Add(terminations ...Termination) (news []Termination) {
 	r.own()
 	for i := range terminations {
@@ -164,8 +164,8 @@ func (r *Record) Add(terminations ...Termination) (news []Termination) {
 	return news
 }
 
-// SawExecutor notes that an executor of this number exists, and tells whether
-// that was news.
+// SawExecutor notes that an executor of this number exists, and reports whether that
+// was new.
 func (r *Record) SawExecutor(id int64) bool {
 	news := id > r.Executors
 	r.Executors = max(r.Executors, id)
@@ -217,9 +217,9 @@ func (r *Record) add(seen *Termination) bool {
 	return true
 }
 
-// identified is the termination under the name that the record has for it: that
-// of its pod if another pod claims the same number. So a pod that somebody else
-// made with an executor's number does not hide what becomes of the executor.
+// identified returns the termination under the name that the record has for it. If
+// another pod claims the same number, that is the name of its pod. So a foreign pod
+// with an executor's number does not hide what happens to the executor.
 func (r *Record) identified(t *Termination) *Termination {
 	if claim, known := r.Claims[t.Set][t.Number]; known && t.isNumbered() && t.uid != "" && claim != t.uid {
 		own := *t
@@ -229,11 +229,12 @@ func (r *Record) identified(t *Termination) *Termination {
 	return t
 }
 
-// podSet is the set of a pod, instead of one of executors' numbers.
+// podSet returns the name of a pod's set, for use instead of that of executors'
+// numbers.
 func podSet(set, uid string) string { return "pod " + uid + strings.TrimPrefix(set, "executors") }
 
-// contest the number of a termination, if another pod has it: that one, too, is
-// then known by its pod, so that it does not matter which was seen first.
+// contest handles a number that two pods claim: the record then knows the first one by
+// its pod too, so it does not matter which was seen first.
 func (r *Record) contest(t *Termination) {
 	first := r.Claims[t.Set][t.Number]
 	if first == "" || !t.isNumbered() || t.uid == "" || first == t.uid {
@@ -257,7 +258,7 @@ func (r *Record) contest(t *Termination) {
 	}
 }
 
-// claim the number of an executor for its pod, unless the number is contested.
+// claim notes which pod has an executor's number, unless several pods claim it.
 func (r *Record) claim(t *Termination) {
 	if !t.isNumbered() || t.uid == "" {
 		return
@@ -271,7 +272,7 @@ func (r *Record) claim(t *Termination) {
 	r.forget(t.Set, maxClaims)
 }
 
-// forget which pods have the lowest numbers of a set, but for so many numbers.
+// forget drops the pods of a set's lowest numbers, and keeps at most so many.
 func (r *Record) forget(set string, most int) {
 	numbers := r.Claims[set]
 	if extra := len(numbers) - most; extra > 0 {
@@ -284,12 +285,13 @@ func (r *Record) forget(set string, most int) {
 	}
 }
 
-// others is the set that says that sets were given up to save room: since then
-// nothing is counted of a container that has no set, for it may have been.
+// others is a set that marks that sets were dropped to save space. From then on a
+// container without a set is no longer counted, because it may have been counted
+// before.
 const others = "others"
 
-// Unknowable tells whether, for want of room, the record no longer says whether
-// the termination is counted. Add then does not count it.
+// Unknowable reports whether the record no longer shows if the termination is counted,
+// because of a lack of space. Add then does not count it.
 func (r *Record) Unknowable(t *Termination) bool {
 	_, known := r.Counted[t.Set]
 	_, given := r.Counted[others]
@@ -298,8 +300,8 @@ func (r *Record) Unknowable(t *Termination) bool {
 
 func indispensable(set string) bool { return set == "driver" || set == "executors" || set == others }
 
-// Holds tells whether the termination stands in the record with this cause, as
-// far as its details still say.
+// Holds reports whether the record has the termination with this cause, as far as its
+// details still show.
 func (r *Record) Holds(t *Termination) bool {
 	t = r.identified(t)
 	for i := range r.Details {
@@ -340,7 +342,7 @@ func (r *Record) count(d Deaths) {
 	}
 }
 
-// tally a termination of a cause, or take it back by -1.
+// tally counts a termination of a cause, or removes it again with -1.
 func (r *Record) tally(t *Termination, c Cause, n int) {
 	if c != ended {
 		r.count(Deaths{t.Role, t.Container, c, n})
@@ -360,8 +362,8 @@ func (r *Record) tally(t *Termination, c Cause, n int) {
 	}
 }
 
-// uncount a provisional termination: what it was counted as, its own detail
-// says, or else its exit code, which does not change.
+// uncount removes a provisional termination from the count. Its own detail says as what
+// it was counted, or else its exit code, which does not change.
 func (r *Record) uncount(t *Termination) {
 	was := t.provisionalCause()
 	if t.Role == spark.Driver && r.Driver != nil && r.Driver.same(t) {
@@ -370,7 +372,7 @@ func (r *Record) uncount(t *Termination) {
 	r.tally(t, was, -1)
 }
 
-// provisionalCause is the one of a termination that may be corrected.
+// provisionalCause returns the cause that a termination has before it is corrected.
 func (t *Termination) provisionalCause() Cause {
 	signalled := t.ExitCode != nil && *t.ExitCode > exitSignals && *t.ExitCode < exitMax
 	switch {
@@ -390,7 +392,7 @@ func (t *Termination) same(other *Termination) bool {
 	return t.Set == other.Set && t.Number == other.Number
 }
 
-// keep the detail of a termination, in place of an earlier one of the same.
+// keep stores the detail of a termination, and replaces an earlier one of the same.
 func (r *Record) keep(t *Termination) {
 	if t.Role == spark.Driver && t.IsSparks() {
 		if r.Driver == nil || r.Driver.same(t) || t.compare(r.Driver) < 0 {
@@ -404,13 +406,15 @@ func (r *Record) keep(t *Termination) {
 	r.Details = r.Details[:min(len(r.Details), MaxDetails)]
 }
 
-// encode the record in at most so many bytes. What is given up is told least:
-// details, the oldest first; then which pods have the lowest numbers; then which
-// of the lowest numbers are provisional,
-// after which their cause stands; then the lowest gaps in the sets, after which
-// executors of these numbers are taken as counted; then the sets of containers
-// that are not Spark's, and of executors without a number, after which no more
-// of these are counted.
+// encode writes the record in at most so many bytes. If it is too long, encode drops
+// the least useful first:
+//   - details, the oldest first;
+//   - which pods have the lowest numbers;
+//   - which of the lowest numbers are provisional, so their cause is final;
+//   - the lowest gaps in the sets, so executors of these numbers are taken as
+//     counted;
+//   - the sets of sidecars and of executors without a number, so no more of these are
+//     counted.
 func (r Record) encode(limit int) string {
 	r.own()
 	for {
@@ -429,7 +433,7 @@ func (r Record) encode(limit int) string {
 			driver.Said = ""
 			r.Driver = &driver
 		default:
-			return "" // no room at all
+			return "" // nothing fits
 		}
 	}
 }
@@ -442,7 +446,7 @@ func (r Record) json() string {
 	return strings.TrimSpace(text.String())
 }
 
-// forgetSome of the claims, an eighth at a time, if there are any.
+// forgetSome drops an eighth of the claims, and reports whether there were any.
 func (r *Record) forgetSome() bool {
 	for set, numbers := range r.Claims {
 		r.forget(set, len(numbers)*7/8)
@@ -451,8 +455,8 @@ func (r *Record) forgetSome() bool {
 	return false
 }
 
-// shorten the sets by something, if there is something; an eighth at a time
-// comes to the same, sooner.
+// shorten drops something from the sets, and reports whether there was something. An
+// eighth at a time gives the same result, but faster.
 func (r *Record) shorten() bool {
 	if key, set := longest(r.Provisional); len(set.spans) > 1 {
 		set.spans = set.spans[max(1, len(set.spans)/8):]
@@ -485,7 +489,7 @@ func (r *Record) shorten() bool {
 	return false
 }
 
-// longest of sets; of equally long ones the first by name.
+// longest returns the longest of sets, or of equally long ones the first by name.
 func longest(sets map[string]Set) (key string, longest Set) {
 	for _, k := range slices.Sorted(maps.Keys(sets)) {
 		if len(sets[k].spans) > len(longest.spans) {

@@ -8,19 +8,19 @@ import (
 	"strings"
 )
 
-// Set is a set of numbers from 0 up, written as ranges: "1-20,25". The zero Set
-// is empty.
+// Set is a set of numbers from 0 up, written as ranges: "1-20,25". The zero Set is
+// empty.
 type Set struct{ spans []span }
 
 type span struct{ low, high int64 } // both included
 
-// Has tells whether the number is in the set.
+// Has reports whether the number is in the set.
 func (s *Set) Has(n int64) bool {
 	i := s.after(n)
 	return i > 0 && n <= s.spans[i-1].high
 }
 
-// after is the index of the first span that begins after n.
+// after returns the index of the first span that begins after n.
 func (s *Set) after(n int64) int {
 	i, found := slices.BinarySearchFunc(s.spans, n, func(x span, n int64) int { return int(max(-1, min(1, x.low-n))) })
 	if found {
@@ -29,7 +29,7 @@ func (s *Set) after(n int64) int {
 	return i
 }
 
-// Add a number.
+// Add adds a number.
 func (s *Set) Add(n int64) {
 	if s.Has(n) {
 		return
@@ -40,7 +40,7 @@ func (s *Set) Add(n int64) {
 	s.join(i - 1)
 }
 
-// join the span at i with the next one, if nothing is between them.
+// join joins the span at i with the next one, if nothing is between them.
 func (s *Set) join(i int) {
 	if i >= 0 && i+1 < len(s.spans) && s.spans[i].high+1 == s.spans[i+1].low {
 		s.spans[i].high = s.spans[i+1].high
@@ -48,7 +48,7 @@ func (s *Set) join(i int) {
 	}
 }
 
-// Remove a number.
+// Remove removes a number.
 func (s *Set) Remove(n int64) {
 	if !s.Has(n) {
 		return
@@ -65,14 +65,14 @@ func (s *Set) Remove(n int64) {
 	s.spans = slices.Replace(s.spans, i, i+1, rest...)
 }
 
-// closeGap takes the numbers between the two lowest ranges into the set, so that
-// it becomes shorter to write.
+// closeGap adds the numbers between the two lowest ranges to the set, so its text
+// becomes shorter.
 func (s *Set) closeGap() {
 	s.spans[1].low = s.spans[0].low
 	s.spans = s.spans[1:]
 }
 
-// IsZero tells whether the set is empty.
+// IsZero reports whether the set is empty.
 func (s Set) IsZero() bool { return len(s.spans) == 0 }
 
 // MarshalText writes the ranges.
@@ -90,7 +90,7 @@ func (s Set) MarshalText() ([]byte, error) {
 	return text, nil
 }
 
-// UnmarshalText reads what MarshalText has written, and refuses all else.
+// UnmarshalText reads what MarshalText wrote, and refuses everything else.
 func (s *Set) UnmarshalText(text []byte) error {
 	s.spans = nil
 	if len(text) == 0 {
@@ -100,7 +100,7 @@ func (s *Set) UnmarshalText(text []byte) error {
 		low, high, isRange := strings.Cut(part, "-")
 		x, err := parseSpan(low, high, isRange)
 		if err != nil {
-			return fmt.Errorf("%q is no range of numbers: %w", part, err)
+			return fmt.Errorf("%q is not a range of numbers: %w", part, err)
 		}
 		if last := len(s.spans) - 1; last >= 0 && x.low <= s.spans[last].high+1 {
 			return fmt.Errorf("%q does not come after %d", part, s.spans[last].high)

@@ -7,37 +7,38 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// settings say how the user of an application sets Spark's configuration.
+// settings names a setting as the user of an application sets it.
 type settings struct {
 	role      spark.Role
 	submitter spark.Submitter
-	profile   string // of executors that the program describes itself
-	engine    bool   // of Kyuubi's, and no batch
+	profile   string // resource profile of the executor, "" for Spark's default
+	engine    bool   // an engine of Kyuubi, not a batch
 
 	*named
 }
 
-// named are the settings that were advised, so that it must be said where they are
-// set.
+// named are the settings that were advised. It decides whether the message must say
+// where to set them.
 type named struct {
 	keys    []string // some with their value, "key=value"
-	values  []string // "key=value", of those whose value is worked out
-	program bool     // one of them is the resource profile's
+	values  []string // "key=value", if the value was worked out
+	program bool     // one of them is in the resource profile
 }
 
-// example is a value that was advised.
+// example notes a value that was advised.
 func (s *settings) example(setting, value string) {
 	if value != "" {
 		s.values = append(s.values, setting+"="+value)
 	}
 }
 
-// resourceSettings are what a resource profile can hold, and what kubeflow's
-// SparkApplication has fields of its own for, which override its sparkConf
-// (api/v1beta2, SparkPodSpec).
+// resourceSettings are those that a resource profile can hold. kubeflow's
+// SparkApplication has fields for them, which override its sparkConf (api/v1beta2,
+// SparkPodSpec).
 var resourceSettings = []string{"memory", "memoryOverhead", "memoryLimit", "cores"}
 
-// name of a setting of the role: "memoryOverhead" is spark.executor.memoryOverhead.
+// name returns the full name of a setting of the role: spark.executor.memoryOverhead
+// for "memoryOverhead".
 func (s *settings) name(setting string) string {
 	full := "spark." + string(s.role) + "." + setting
 	switch {
@@ -50,7 +51,7 @@ func (s *settings) name(setting string) string {
 	return s.conf(full)
 }
 
-// conf is where the user sets a key of Spark's configuration.
+// conf returns where the user sets a key of Spark's configuration.
 func (s *settings) conf(key string) string {
 	s.keys = append(s.keys, key)
 	if s.submitter == spark.Kubeflow || s.submitter == spark.ApacheOperator {
@@ -59,14 +60,14 @@ func (s *settings) conf(key string) string {
 	return key
 }
 
-// option is a key of Spark's configuration with the one value that helps.
+// option returns a key of Spark's configuration with the one value that helps.
 func (s *settings) option(key, value string) string {
 	where := s.conf(key)
 	s.keys[len(s.keys)-1] += "=" + value
 	return where + "=" + value
 }
 
-// confPrefix says with what keys begin.
+// confPrefix returns how a group of keys begins.
 func (s *settings) confPrefix(prefix string) string {
 	s.keys = append(s.keys, "KEY", "KEY")
 	if s.submitter == spark.Kubeflow || s.submitter == spark.ApacheOperator {
@@ -75,7 +76,7 @@ func (s *settings) confPrefix(prefix string) string {
 	return prefix + "."
 }
 
-// annotation is where the user sets an annotation of the role's pods.
+// annotation returns where the user sets an annotation of the role's pods.
 func (s *settings) annotation(key string) string {
 	if s.submitter == spark.Kubeflow {
 		return "spec." + string(s.role) + ".annotations[" + key + "]"
@@ -83,7 +84,7 @@ func (s *settings) annotation(key string) string {
 	return s.conf("spark.kubernetes." + string(s.role) + ".annotation." + key)
 }
 
-// podTemplate is where the user describes the role's pods.
+// podTemplate returns where the user describes the role's pods.
 func (s *settings) podTemplate() string {
 	switch s.submitter {
 	case spark.Kubeflow:
@@ -95,7 +96,7 @@ func (s *settings) podTemplate() string {
 	return "the pod template (spark.kubernetes." + string(s.role) + ".podTemplateFile)"
 }
 
-// where says where what was named is set, "" where nothing needs to be said.
+// where says where to set the settings that were named, or "" if that is clear.
 func (s *settings) where() string {
 	switch {
 	case s.program:
@@ -112,8 +113,9 @@ func (s *settings) where() string {
 	return ""
 }
 
-// url of Kyuubi with what was advised. Behind # its JDBC driver takes the last = of
-// a setting for the only one, so options of a JVM go behind ? (Utils.java).
+// url returns Kyuubi's URL with the settings that were advised. After "#" its JDBC
+// driver splits a setting at its last "=", so options of a JVM go after "?"
+// (Utils.java).
 func (s *settings) url() string {
 	mark, all := ";#", s.values
 	if len(all) == 0 {
@@ -132,8 +134,8 @@ func (s *settings) url() string {
 
 const tooLong = "One object needed more than 2 GiB, and no heap is large enough for that. Split the data into more partitions, or broadcast and collect less"
 
-// javaLimits are OutOfMemoryErrors that are not about the heap, in HotSpot's
-// words, and what helps.
+// javaLimits are OutOfMemoryErrors that are not about the heap, in HotSpot's words, and
+// what helps.
 var javaLimits = []struct{ words, remedy string }{
 	{"Requested array size exceeds VM limit", tooLong},
 	{"Required array length", tooLong},                  // jdk.internal.util.ArraysSupport
@@ -151,7 +153,7 @@ var javaLimits = []struct{ words, remedy string }{
 	{"unable to create", "Either the pod or the node reached its limit of process IDs, or too little memory outside of the heap was left for the stacks of threads. Run fewer tasks at a time, or raise %[2]s"}, // "unable to create (new) native thread"
 }
 
-// javaLimitOf a line of the JVM.
+// javaLimitOf returns what helps against the OutOfMemoryError in a line of the JVM.
 func javaLimitOf(line string) (remedy string, found bool) {
 	for _, l := range javaLimits {
 		if strings.Contains(line, l.words) {

@@ -10,18 +10,18 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Change is a setting to change, for programs that offer to run an application
-// again with more.
+// Change is a setting to change, for programs that offer to run an application again
+// with more.
 type Change struct {
 	// Setting is a key of Spark's configuration, such as
-	// spark.executor.memoryOverhead; of kubeflow's and Apache's operator a field of
-	// the SparkApplication, such as spec.executor.memoryOverhead.
+	// spark.executor.memoryOverhead. For kubeflow's and Apache's operator it is a field
+	// of the SparkApplication, such as spec.executor.memoryOverhead.
 	Setting string `json:"setting"`
-	Now     string `json:"now,omitempty"`  // the value in force; "" if the pod does not show it
+	Now     string `json:"now,omitempty"`  // the current value; "" if the pod does not show it
 	Next    string `json:"next,omitempty"` // the value to set
-	By      string `json:"by,omitempty"`   // what to add to the value in force, if there is no Next
-	// Unset is the value in force if neither the setting nor a factor for it is set,
-	// beside By.
+	By      string `json:"by,omitempty"`   // what to add to the current value, if there is no Next
+	// Unset comes with By. It is the current value if neither the setting nor a factor
+	// for it is set.
 	Unset string `json:"unset,omitempty"`
 }
 
@@ -41,8 +41,8 @@ func (a *adviser) raise(name string, by int64) string {
 	return fmt.Sprintf("Raise %s by %s", name, memory(by))
 }
 
-// raiseEstimated advises an amount, and the value that this makes if Spark's default
-// is in force.
+// raiseEstimated advises an amount, and the resulting value if Spark's default is the
+// current one.
 func (a *adviser) raiseEstimated(name string, by int64) string {
 	if a.rest() != a.defaultOverhead(a.HeapMiB) {
 		return a.raise(name, by)
@@ -54,7 +54,7 @@ func (a *adviser) raiseEstimated(name string, by int64) string {
 	return fmt.Sprintf("Raise %s by %s. If neither it nor spark.kubernetes.memoryOverheadFactor is set, it is %s now: set it to %s", name, memory(by), unset, next)
 }
 
-// note a change, unless the program itself holds the setting.
+// note notes a change, unless the program itself has the setting.
 func (a *adviser) note(c Change) {
 	if a.profile == "" {
 		a.changes = append(a.changes, c)
@@ -66,22 +66,22 @@ func (a *adviser) note(c Change) {
 const (
 	minOverhead  = 384 // MEMORY_OVERHEAD_MIN_MIB, since Spark 4.0 spark.executor.minMemoryOverhead
 	largeRequest = 32 << 10
-	// defaultVolume is a volume's size where nothing says how much was needed.
+	// defaultVolume is a volume's size if nothing says how much is needed.
 	defaultVolume = 20 << 10
 )
 
 func (a *adviser) rest() int64 { return a.LimitMiB - a.HeapMiB }
 
-// smaller of heap and rest: what is missing is in proportion to it.
+// smaller returns the smaller of heap and rest. What is missing is in proportion to it.
 func (a *adviser) smaller() int64 { return min(a.HeapMiB, a.rest()) }
 
-// heapFillsLimit tells whether the heap leaves nothing of the limit.
+// heapFillsLimit reports whether the heap leaves nothing of the limit.
 func (a *adviser) heapFillsLimit() bool {
 	return a.LimitMiB > 0 && !a.Estimated && a.HeapMiB >= a.LimitMiB
 }
 
-// limitIsOthers tells whether another system has set the limit. Spark makes it
-// equal to the request, but since 4.2 an executor's may be larger by its own choice
+// limitIsOthers reports whether another system set the limit. Spark sets it equal to
+// the request. But since 4.2 Spark itself may set an executor's higher
 // (spark.executor.memoryOverheadBursty.enabled, SPARK-54596).
 func (a *adviser) limitIsOthers() bool {
 	if a.LimitByOthers {
@@ -93,8 +93,8 @@ func (a *adviser) limitIsOthers() bool {
 	return a.RequestMiB > 0 && a.RequestMiB < a.LimitMiB
 }
 
-// defaultOverhead of a heap, by Spark's default factors: 0.1, for programs in
-// Python and R 0.4 (KubernetesConf.scala, BasicExecutorFeatureStep.scala).
+// defaultOverhead returns what Spark adds to a heap by its default factors: 0.1, or 0.4
+// for programs in Python and R (KubernetesConf.scala, BasicExecutorFeatureStep.scala).
 func (a *adviser) defaultOverhead(heap int64) int64 {
 	tenths := int64(1)
 	if a.language == spark.Python || a.language == spark.R {
@@ -103,18 +103,18 @@ func (a *adviser) defaultOverhead(heap int64) int64 {
 	return max(heap*tenths/10, minOverhead)
 }
 
-// isDefaultOverhead tells whether the rest is just what Spark adds to the heap by
-// itself, so that nothing else is part of it.
+// isDefaultOverhead reports whether the rest is exactly what Spark adds to the heap by
+// itself, so it contains nothing else.
 func (a *adviser) isDefaultOverhead() bool {
 	return a.rest() == max(a.HeapMiB/10, minOverhead) || a.rest() == max(a.HeapMiB*4/10, minOverhead)
 }
 
-// nextHeap is more than the heap can be now; 0 if nothing is known of it.
+// nextHeap returns more than the heap can be now, or 0 if nothing is known of it.
 func (a *adviser) nextHeap() int64 {
 	if a.HeapMiB > 0 && !a.Estimated {
 		return moreHeap(a.HeapMiB)
 	}
-	most := a.LimitMiB // what Spark asked for at most
+	most := a.LimitMiB // Spark asked for no more
 	if a.limitIsOthers() {
 		most = a.RequestMiB
 	}
@@ -131,7 +131,7 @@ func (a *adviser) heapGrowth() int64 {
 	return 0
 }
 
-// fits hints that a pod that asks for so many MiB more may find no node.
+// fits warns that a pod that asks for so many MiB more may find no node.
 func (a *adviser) fits(more int64) string {
 	if total := a.LimitMiB + more; a.LimitMiB > 0 && total > largeRequest {
 		return fmt.Sprintf(" The pod then asks for about %d GiB. Check that a node has that much allocatable memory.", roundUp(total, 1024)/1024)
@@ -139,7 +139,7 @@ func (a *adviser) fits(more int64) string {
 	return ""
 }
 
-// memory writes MiB as Spark's settings take them: "2500m", "2g".
+// memory writes MiB in the form of Spark's settings: "2500m", "2g".
 func memory(mib int64) string {
 	if mib > 0 && mib%1024 == 0 {
 		return fmt.Sprintf("%dg", mib/1024)
@@ -147,10 +147,10 @@ func memory(mib int64) string {
 	return fmt.Sprintf("%dm", mib)
 }
 
-// moreOverhead is half as much again, in whole hundreds of MiB.
+// moreOverhead returns half as much again, in whole hundreds of MiB.
 func moreOverhead(mib int64) int64 { return roundUp(max(mib+mib/2, minOverhead), 100) }
 
-// moreHeap is twice as much, and from 8 GiB on half as much again, in whole GiB.
+// moreHeap returns twice as much, or from 8 GiB half as much again, in whole GiB.
 func moreHeap(mib int64) int64 {
 	if mib < 8<<10 {
 		return roundUp(2*mib, 1024)
@@ -160,11 +160,11 @@ func moreHeap(mib int64) int64 {
 
 func roundUp(n, to int64) int64 { return (n + to - 1) / to * to }
 
-// storageWords are the kubelet's, where it names the limit that was exceeded
-// (kubernetes/pkg/kubelet/eviction/helpers.go). Quotes have been made single.
+// storageWords finds the limit that the kubelet says was exceeded
+// (kubernetes/pkg/kubelet/eviction/helpers.go). Double quotes are single ones by now.
 var storageWords = regexp.MustCompile(`limit(?: of containers)? '?([0-9][0-9.]*[A-Za-z]*)`)
 
-// storageLimit in MiB as the kubelet names it, 0 if it does not.
+// storageLimit returns the limit that the kubelet names, in MiB, or 0.
 func storageLimit(said string) int64 {
 	match := storageWords.FindStringSubmatch(said)
 	if match == nil || len(match[1]) > 16 || strings.ContainsAny(match[1], "eE") {

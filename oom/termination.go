@@ -14,82 +14,77 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Termination is one end of one container: who, when, of which cause.
+// Termination is one end of one container: which, when, and of which cause.
 type Termination struct {
-	// Set and Number say which termination this is, for ever: it is the one
-	// that [Record.Counted] holds as Number in Set. For the executors of an
-	// application the number is Spark's, for containers that are restarted how
-	// often they had been.
+	// Set and Number identify the termination: [Record.Counted] has it as Number in Set.
+	// For the executors of an application the number is Spark's. For a container that
+	// is restarted it is how often it had been restarted.
 	Set    string `json:"set"`
 	Number int64  `json:"number"`
 
 	Role spark.Role `json:"role"`
-	// Container is "" for Spark's own, else the name of a sidecar or init
-	// container.
+	// Container is "" for Spark's own, or else the name of a sidecar or init container.
 	Container string      `json:"container,omitempty"`
 	Pod       string      `json:"pod"`
 	Cause     Cause       `json:"cause"`
-	ExitCode  *int32      `json:"exitCode,omitempty"` // nil for what never ran
-	At        metav1.Time `json:"at"`                 // as the kubelet says it
-	// Said is what the kubelet, the JVM or the pod's condition says, on one
-	// line and shortened. A stranger may have written it.
+	ExitCode  *int32      `json:"exitCode,omitempty"` // nil if it never ran
+	At        metav1.Time `json:"at"`                 // from the kubelet
+	// Said is what the kubelet, the JVM or the pod's condition says, on one line and
+	// shortened. Anyone may have written it.
 	Said string `json:"said,omitempty"`
-	// LimitReached says that the kernel has killed a process of the container
-	// besides.
+	// LimitReached is true if the kernel has also killed a process of the container.
 	LimitReached bool `json:"limitReached,omitempty"`
-	// OnOutOfMemory is the option of the JVM, as far as the pod shows it, by which
-	// the JVM ends itself with ExitCode when it runs out of memory. Without words
-	// of the JVM (Said) that is a suspicion: of Killed then rather the heap than
-	// the kernel.
+	// OnOutOfMemory is the option, as far as the pod shows it, by which the JVM ends
+	// itself with ExitCode when it runs out of memory. Without words of the JVM (Said)
+	// it is only a suspicion: with Killed, the heap is then more likely than the kernel.
 	OnOutOfMemory string `json:"onOutOfMemory,omitempty"`
 
-	// Memory of Spark's container in MiB; 0 is not known. Estimated is about
+	// The memory of Spark's container in MiB; 0 if it is not known. Estimated is about
 	// the heap, see [spark.Memory].
 	LimitMiB   int64  `json:"limitMiB,omitempty"`
-	RequestMiB int64  `json:"requestMiB,omitempty"` // only where it is not the limit
+	RequestMiB int64  `json:"requestMiB,omitempty"` // only if it differs from the limit
 	HeapMiB    int64  `json:"heapMiB,omitempty"`
 	Estimated  bool   `json:"heapEstimated,omitempty"`
 	Cores      int    `json:"cores,omitempty"`   // of an executor
-	Profile    string `json:"profile,omitempty"` // resource profile of an executor, where it is not Spark's default
-	// LocalDirsInMemory says that Spark keeps its local files (shuffle, spill,
-	// cached blocks) in memory, so that they count toward LimitMiB beside the
-	// heap: spark.kubernetes.local.dirs.tmpfs=true, or a volume
-	// spark-local-dir-N whose medium is Memory. What helps is to put them on disk.
+	Profile    string `json:"profile,omitempty"` // resource profile of an executor, if it is not Spark's default
+	// LocalDirsInMemory is true if Spark keeps its local files (shuffle, spill, cached
+	// blocks) in memory, so they count toward LimitMiB in addition to the heap. That is
+	// so with spark.kubernetes.local.dirs.tmpfs=true, or a volume spark-local-dir-N
+	// whose medium is Memory. Putting them on disk helps.
 	LocalDirsInMemory bool `json:"localDirsInMemory,omitempty"`
-	// Probed says that the container has a probe that could have ended it, if its
+	// Probed is true if the container has a probe that could have ended it, and its
 	// cause is [Killed].
 	Probed bool `json:"probed,omitempty"`
-	// LimitByOthers says that Spark did not make the pod, so its settings do not
-	// decide the container's limit.
+	// LimitByOthers is true if Spark did not make the pod, so its settings do not decide
+	// the container's limit.
 	LimitByOthers bool `json:"limitByOthers,omitempty"`
-	// LocalDirsOnClaim says that Spark's local files already lie on a volume that was
-	// claimed for them.
+	// LocalDirsOnClaim is true if Spark's local files already have a claimed volume.
 	LocalDirsOnClaim bool `json:"localDirsOnClaim,omitempty"`
-	// ProbeFailure says which probe ended the container, if its cause is [Hung].
+	// ProbeFailure is the probe that ended the container, if its cause is [Hung].
 	ProbeFailure *ProbeFailure `json:"probeFailure,omitempty"`
 
-	uid   string // of the pod, its beginning: two pods may claim one executor's number
+	uid   string // beginning of the pod's UID, because two pods may claim one executor's number
 	quick bool   // it ended soon after its start
 }
 
-// Evidence of how a pod's containers ended.
+// Evidence is what is known about how a pod's containers ended.
 type Evidence struct {
 	*corev1.Pod
-	// Killing says that the kubelet told of stopping Spark's container (an Event
-	// with the reason Killing) while nobody had deleted the pod.
+	// Killing is true if the kubelet reported that it stopped Spark's container (an Event
+	// with the reason Killing) although the pod was not deleted.
 	Killing bool
 }
 
-// Terminations of a pod that are deaths, in the order of its containers. It
-// looks at the last run of each and at the one before, which is all that
-// Kubernetes keeps.
+// Terminations returns the deaths of a pod, in the order of its containers. It looks at
+// the last run of each container and at the one before, which is all that Kubernetes
+// keeps.
 func Terminations(evidence Evidence) []Termination {
 	return endings(evidence, func(e *ending) Cause { return e.cause() })
 }
 
-// Ended are those ends of an executor that are no deaths and no healthy ends
-// either: it ended by itself with an error. A record counts them by exit code, so
-// that it can be said what a driver gave up for.
+// Ended returns the ends of an executor that are neither deaths nor healthy: it ended
+// by itself with an error. A record counts them by exit code, so that a message can say
+// why a driver gave up.
 func Ended(evidence Evidence) []Termination {
 	return endings(evidence, func(e *ending) Cause {
 		healthy := e.code() <= 0 || e.code() == exitSIGTERM || e.lost() || e.stopped() || e.disrupted() || e.deleted()
@@ -100,7 +95,7 @@ func Ended(evidence Evidence) []Termination {
 	})
 }
 
-// IsDeath tells whether the termination is a death, and not only counted: see
+// IsDeath reports whether the termination is a death, and not only counted: see
 // [Ended].
 func (t *Termination) IsDeath() bool { return t.Cause != ended }
 
@@ -137,9 +132,9 @@ func endings(evidence Evidence, cause func(*ending) Cause) []Termination {
 	return all
 }
 
-// lastRun is the number of the run that lastState is about: the one before, or
-// the newest itself while that waits to be restarted (CrashLoopBackOff), when
-// the kubelet has copied state to lastState and counted nothing yet.
+// lastRun returns the number of the run that lastState is about. That is the run
+// before. But while the newest run waits to be restarted (CrashLoopBackOff), it is the
+// newest, because the kubelet has copied state to lastState and not counted it yet.
 func lastRun(s *corev1.ContainerStatus) int32 {
 	if last := s.LastTerminationState.Terminated; last.ContainerID != "" && last.ContainerID == s.ContainerID {
 		return s.RestartCount
@@ -171,9 +166,9 @@ func (e *ending) termination(cause Cause, restarts int32) Termination {
 	return t
 }
 
-// identity of a termination. Spark never uses an executor's number twice; only
-// the executors that it starts itself know theirs for sure, and run once. Others
-// may claim a number, too: see [Record.Claims].
+// identity returns the set and number of a termination. Spark never uses an executor's
+// number twice. But only executors that it starts itself know their number for sure,
+// and run once. Other pods may claim a number too: see [Record.Claims].
 func (e *ending) identity(restarts int32) (set string, number int64) {
 	id, ok := e.ExecutorID()
 	_, direct := e.Driver()
@@ -213,7 +208,7 @@ func (e *ending) describeMemory(t *Termination) {
 	}
 }
 
-// at is when it ended. A pod that never ran has only its conditions.
+// at returns when it ended. A pod that never ran has only its conditions.
 func (e *ending) at() metav1.Time {
 	if e.terminated != nil && !e.terminated.FinishedAt.IsZero() {
 		return e.terminated.FinishedAt
@@ -227,13 +222,13 @@ func (e *ending) at() metav1.Time {
 	return at
 }
 
-// soon after its start an executor ends that cannot begin at all: its JVM refuses
-// an option, or it does not find its driver's name.
+// soon is how soon after its start an executor ends that cannot start at all: its JVM
+// refuses an option, or it does not find its driver's name.
 const soon = 30 * time.Second
 
 const notStarted = "could not be started"
 
-const maxSaid = 200 // bytes of what others say
+const maxSaid = 200 // bytes of a quote
 
 func (e *ending) said(cause Cause) string {
 	said := ""
@@ -278,8 +273,8 @@ func (e *ending) initFailed() string {
 	return ""
 }
 
-// oneLine makes a stranger's text fit to be quoted: printable, on one line, not
-// longer than so many bytes; it ends with a whole word.
+// oneLine makes foreign text fit to be quoted: printable, on one line, and not longer
+// than so many bytes. It ends with a whole word.
 func oneLine(text string, length int) string {
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' }), " ")
 	text = strings.ToValidUTF8(strings.NewReplacer(`"`, "'", `\`, "/").Replace(text), "")
@@ -288,25 +283,25 @@ func oneLine(text string, length int) string {
 	}
 	const more = "\u2026" // no dots, which end a sentence
 	cut := strings.ToValidUTF8(text[:length-len(more)], "")
-	if i := strings.LastIndexByte(text[:len(cut)+1], ' '); i >= length/2 { // else it is one long word
+	if i := strings.LastIndexByte(text[:len(cut)+1], ' '); i >= length/2 { // otherwise it is one long word
 		cut = strings.TrimRight(text[:i], " ,;:")
 	}
 	return cut + more
 }
 
-// IsSparks tells whether Spark's own container ended.
+// IsSparks reports whether Spark's own container ended.
 func (t *Termination) IsSparks() bool { return t.Container == "" }
 
-// isNumbered tells whether Number is an executor's.
+// isNumbered reports whether Number is an executor's.
 func (t *Termination) isNumbered() bool { return strings.HasPrefix(t.Set, "executors") }
 
-// Suspected tells whether memory may have been the cause, without proof.
+// Suspected reports whether memory may have been the cause, without proof.
 func (t *Termination) Suspected() bool {
 	return t.Cause == Killed && (t.OnOutOfMemory != "" || t.ExitCode != nil && *t.ExitCode == exitSIGKILL)
 }
 
-// SetHeap replaces the estimate of a driver's heap, in bytes, by what its
-// configuration says; one that contradicts the limit is ignored.
+// SetHeap replaces the estimate of a driver's heap, in bytes, by the value from its
+// configuration. It ignores a value that contradicts the limit.
 func (t *Termination) SetHeap(heap int64) {
 	if mib := heap >> 20; mib > 0 && (t.LimitMiB == 0 || mib <= t.LimitMiB) {
 		t.HeapMiB, t.Estimated = mib, false
@@ -329,12 +324,12 @@ func (t *Termination) String() string {
 	return who
 }
 
-// compare puts what ended later first, and breaks ties for good: by what does not
-// change when another pod claims the same number.
+// compare sorts what ended later first. It breaks ties by what does not change when
+// another pod claims the same number.
 func (t *Termination) compare(other *Termination) int {
 	return cmp.Or(
 		other.At.Truncate(time.Second).Compare(t.At.Truncate(time.Second)),
-		cmp.Compare(len(other.Pod), len(t.Pod)), // of one second the highest number: exec-10 before exec-9
+		cmp.Compare(len(other.Pod), len(t.Pod)), // within a second the highest number first: exec-10 before exec-9
 		strings.Compare(other.Pod, t.Pod),
 		strings.Compare(t.Container, other.Container),
 		cmp.Compare(other.Number, t.Number),

@@ -9,30 +9,29 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Words are what the end of a container's log says about why it ended, as far as
-// this package understands it. Nothing of them is certain but the lines that the
-// JVM writes when it ends itself.
+// Words is what the end of a container's log says about why it ended, as far as this
+// package understands it. Only the lines that the JVM writes when it ends itself are
+// certain.
 type Words struct {
-	// OutOfMemory is the line in which the JVM of the pod itself says what it ran
-	// out of.
+	// OutOfMemory is the line in which the pod's own JVM says what it ran out of.
 	OutOfMemory string
-	// Ended says that the JVM ended itself with that line.
+	// Ended is true if the JVM ended itself with that line.
 	Ended bool
-	// Command is what the JVM ran with that line, by -XX:OnOutOfMemoryError.
+	// Command is the command that the JVM ran then, by -XX:OnOutOfMemoryError.
 	Command string
-	// Crash is what the JVM says about its own crash: the signal, the frame and
-	// where the report is.
+	// Crash is what the JVM says about its own crash: the signal, the frame and where
+	// the report is.
 	Crash string
-	// Done says that an executor ended because its driver asked it to.
+	// Done is true if an executor ended because its driver asked it to.
 	Done bool
-	// Limit is the line in which Spark names a limit of its own.
+	// Limit is the line in which Spark names its own limit.
 	Limit string
 }
 
 const (
 	// outOfMemoryError is how the JVM names every lack of memory.
 	outOfMemoryError = "java.lang.OutOfMemoryError"
-	maxLine          = 230                           // more than a quote, so that it is the quote that ends with a word
+	maxLine          = 230                           // more than a quote, so the quote can end with a whole word
 	commanded        = "Driver commanded a shutdown" // CoarseGrainedExecutorBackend.scala
 )
 
@@ -51,19 +50,20 @@ var (
 	resultSize  = regexp.MustCompile(`Total size of serialized results .* is bigger than spark\.driver\.maxResultSize[^\n]*`)
 )
 
-// executors speak where a driver says how they failed: "Job aborted due to
-// stage failure: ... Lost task 0.3 in stage 0.0 (TID 3) (10.0.0.7 executor 4): ".
-// The driver speaks of itself where it could not serialize the task.
+// A driver's log may be about itself or about its executors.
 var (
+	// executors finds words about executors: "Job aborted due to stage failure: ... Lost
+	// task 0.3 in stage 0.0 (TID 3) (10.0.0.7 executor 4): ".
 	executors = regexp.MustCompile(`Lost task|stage failure|Job aborted|Driver stacktrace|executor [^\s)]*[0-9]\):|executor\.Executor\$TaskRunner`)
-	itself    = regexp.MustCompile(`Task (?:serialization|creation) failed`)
+	// itself finds words about the driver: it could not serialize the task.
+	itself = regexp.MustCompile(`Task (?:serialization|creation) failed`)
 	// In local mode the driver is its own executor.
 	local = regexp.MustCompile(`executor driver\):`)
-	// What a thread of the driver's own JVM says that ends of it.
+	// What the driver's own JVM writes when a thread ends because of it.
 	ownThread = regexp.MustCompile(`(?:Exception in thread "[^"\n]*" |Uncaught exception in thread [^\n]*\n)$`)
 )
 
-// WordsOf a text, the end of the log of a pod of this role.
+// WordsOf reads a text, the end of the log of a pod of this role.
 func WordsOf(role spark.Role, text string) Words {
 	w := Words{Done: role == spark.Executor && strings.Contains(text, commanded), Crash: crashOf(text), Limit: clip(resultSize.FindString(text))}
 	if found := last(endedBy, text); found != nil {
@@ -93,8 +93,8 @@ func clip(line string) string {
 	return strings.Clone(strings.TrimSpace(strings.ToValidUTF8(line[:min(len(line), maxLine)], "")))
 }
 
-// thrown is the line of the last OutOfMemoryError in a text, "" if an executor
-// threw it and a driver says so.
+// thrown returns the line of the last OutOfMemoryError in a text, or "" if an executor
+// threw it and a driver reports it.
 func thrown(role spark.Role, text string) string {
 	i := strings.LastIndex(text, outOfMemoryError)
 	if i < 0 {
@@ -105,7 +105,7 @@ func thrown(role spark.Role, text string) string {
 		return ""
 	}
 	line, rest, _ := strings.Cut(text[i:], "\n")
-	if line = strings.TrimSpace(line); line == outOfMemoryError { // without words: where it was thrown says more
+	if line = strings.TrimSpace(line); line == outOfMemoryError { // without words, where it was thrown says more
 		if frame, _, _ := strings.Cut(strings.TrimSpace(rest), "\n"); strings.HasPrefix(frame, "at ") {
 			line += " " + frame
 		}
@@ -113,13 +113,13 @@ func thrown(role spark.Role, text string) string {
 	return line
 }
 
-// executorsSpeak tells whether what follows a text is about executors.
+// executorsSpeak reports whether the words after a text are about executors.
 func executorsSpeak(before string) bool {
 	theirs, own := executors.FindAllStringIndex(before, -1), itself.FindAllStringIndex(before, -1)
 	return len(theirs) > 0 && (len(own) == 0 || own[len(own)-1][0] < theirs[len(theirs)-1][0])
 }
 
-// crashOf is "SIGBUS (0x7), frame V [libjvm.so+0x5a0f4e], report
+// crashOf returns "SIGBUS (0x7), frame V [libjvm.so+0x5a0f4e], report
 // /opt/spark/work-dir/hs_err_pid15.log", as far as the text has it.
 func crashOf(text string) string {
 	if found := last(crashKept, text); found != nil {
@@ -138,7 +138,7 @@ func crashOf(text string) string {
 	return clip(strings.Join(parts, ", "))
 }
 
-// String is a short text that has the same words.
+// String returns a short text with the same words.
 func (w Words) String() string {
 	var lines []string
 	switch {
@@ -164,8 +164,8 @@ func (w Words) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// heapWords are those of an OutOfMemoryError that more heap cures: HotSpot's and
-// Spark's (BroadcastExchangeExec). All others are about something else: the length
+// heapWords are those of an OutOfMemoryError against which more heap helps: HotSpot's
+// and Spark's (BroadcastExchangeExec). All others are about something else: the length
 // of an array or a string, direct buffers, threads, or what a library says.
 var heapWords = []string{"Java heap space", "GC overhead limit exceeded", "Not enough memory to build and broadcast"}
 
@@ -183,8 +183,8 @@ const (
 
 var hookCommand = regexp.MustCompile(hookOption + `=(?:"([^"]*)"|'([^']*)'|(.*))`)
 
-// EndsItself returns those of a JVM's options by which it ends itself when it runs
-// out of memory, in a form that is read alike. The others may hold secrets.
+// EndsItself returns the options by which a JVM ends itself when it runs out of memory,
+// in a form that it also reads. Other options may have secrets.
 func EndsItself(options string) string {
 	var kept []string
 	for _, option := range []string{exitOption, crashOption} {
@@ -200,8 +200,8 @@ func EndsItself(options string) string {
 	return strings.Join(kept, " ")
 }
 
-// endsWith is the one of these options that ends the JVM with an exit code, "" if
-// none does.
+// endsWith returns the one of these options that ends the JVM with an exit code, or ""
+// if none does.
 func endsWith(options string, code int32) string {
 	options = EndsItself(options)
 	switch {
@@ -218,13 +218,13 @@ func endsWith(options string, code int32) string {
 	return ""
 }
 
-// signals that end a JVM, by the names that commands give them.
+// signals are those that end a JVM, by the names that commands use.
 var signals = map[string]int32{"HUP": 1, "INT": 2, "ABRT": 6, "KILL": 9, "TERM": 15}
 
 var numbers = map[string]string{"1": "HUP", "2": "INT", "6": "ABRT", "9": "KILL", "15": "TERM"}
 
-// killedWith is the signal that a command sends to end a process, "" if it does
-// not: a thread dump (kill -3) does not.
+// killedWith returns the signal that a command sends to end a process. It returns "" if
+// the command does not end it: a thread dump (kill -3) does not.
 func killedWith(command string) (signal string) {
 	words := strings.FieldsFunc(command, func(r rune) bool { return strings.ContainsRune(" \t;&|\"'`()", r) })
 	for i, word := range words {

@@ -22,9 +22,9 @@ func releaserCommand() *cobra.Command {
 		file        string
 		check       bool
 		api         job.Flags
-		description = `Watch the drivers that Apache Kyuubi launched, and make it forget those that died. It
-removes their registration, so a client that reconnects gets a new driver. It closes
-their sessions when clients have had the time to read the error. The releaser reads the
+		description = `Watch the drivers that Apache Kyuubi launched, and make it forget those that died. The
+releaser removes their registration, so a client that reconnects gets a new driver. It
+closes their sessions when clients have had the time to read the error. It reads the
 configuration once, and the files that it names again for each release.`
 	)
 	command := &cobra.Command{

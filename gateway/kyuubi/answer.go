@@ -15,16 +15,16 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// What a call may come to without having failed.
+// Results of a call that are not failures.
 var (
 	errNoSession = errors.New("no such session on this server")
-	// errUnsure: the call may have done what it was to do; asking again tells.
+	// errUnsure means that the call may have succeeded; the next call shows it.
 	errUnsure = errors.New("the server gave no clear answer")
-	// errUnreachable: nobody was asked.
+	// errUnreachable means that the call reached no server.
 	errUnreachable = errors.New("cannot be reached")
 )
 
-// answer is what a Kyuubi server said, other than 200.
+// answer is the answer of a Kyuubi server, other than 200.
 type answer struct {
 	status  int
 	body    []byte // the beginning
@@ -39,17 +39,17 @@ func (a answer) says(texts ...string) bool {
 	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(a.message, text) })
 }
 
-// A row of the table of answers: how one looks, and what it means. Seen on
-// Kyuubi 1.12.0; older servers answer 500 where 1.12 says 404 to an unknown
-// session. The Content-Type is not to be trusted.
+// row is a row of the table of answers: what an answer looks like, and what it means.
+// They were seen on Kyuubi 1.12.0. For an unknown session older servers answer 500 and
+// not 404. Do not trust the Content-Type.
 type row struct {
 	name   string
 	is     func(answer) bool
-	err    error // of these, or else a refusal
+	err    error // one of the errors above; if nil, the answer is a refusal
 	reason gateway.Reason
 	remedy string
-	// said stands for the body, which may repeat the credentials: an unmatched
-	// scheme is answered with the whole header.
+	// said replaces the body, which may repeat the credentials: the answer to an
+	// unmatched scheme has the whole header.
 	said string
 }
 
@@ -59,8 +59,8 @@ func status(code int) func(answer) bool {
 
 const wrongCredentials = "The user, password or token is wrong. Correct the Secret that servers.basic or servers.bearer names. The releaser tries again in ten minutes, or when the Secret changes."
 
-// answers, the most specific first. What is in no row (other 500, 502 to 504) is
-// a server or its ZooKeeper in trouble: another try may help.
+// answers has the most specific row first. An answer in no row (other 500, 502 to 504)
+// comes from a server or ZooKeeper in trouble: another try may help.
 var answers = []row{
 	{
 		name: "unknown session",
@@ -69,7 +69,7 @@ var answers = []row{
 		},
 		err: errNoSession,
 	},
-	{ // how a session of a dead engine is closed: it is gone, only its goodbye failed
+	{ // closing a session of a dead engine: the session is gone, only the call to the engine failed
 		name: "dead engine",
 		is: func(a answer) bool {
 			return a.status == http.StatusInternalServerError && a.says("Error while cleaning up the engine resources")
@@ -110,7 +110,7 @@ var answers = []row{
 		reason: gateway.WrongPath,
 		remedy: "Kyuubi's REST API is not at this address, or this Kyuubi is older than 1.8.",
 	},
-	{ // never followed: credentials are sent to nobody but the configured servers
+	{ // never followed: only the configured servers get the credentials
 		name:   "redirect",
 		is:     func(a answer) bool { return a.status >= 300 && a.status < 400 },
 		reason: gateway.WrongPath,
@@ -125,7 +125,7 @@ var answers = []row{
 	},
 }
 
-// meaning of an answer that is not what was asked for, without the secrets.
+// meaning returns what an unwanted answer means, without the secrets.
 func (a answer) meaning(secrets *strings.Replacer) error {
 	for _, r := range answers {
 		if !r.is(a) {
@@ -140,8 +140,8 @@ func (a answer) meaning(secrets *strings.Replacer) error {
 	return fmt.Errorf("%d %s", a.status, a.summary(secrets))
 }
 
-// secretsOf an Authorization, in every form that an answer may repeat, to be
-// replaced by stars.
+// secretsOf returns a replacer that stars out an Authorization, in every form that an
+// answer may repeat.
 func secretsOf(authorization string) *strings.Replacer {
 	var forms []string
 	_, token, _ := strings.Cut(authorization, " ")
@@ -155,7 +155,7 @@ func secretsOf(authorization string) *strings.Replacer {
 	return strings.NewReplacer(forms...)
 }
 
-// summary is the message, or the title of a page.
+// summary returns the message, or the title of a page.
 func (a answer) summary(secrets *strings.Replacer) string {
 	text := a.message
 	if text == "" {

@@ -17,88 +17,91 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/strict"
 )
 
-// Config says where Kyuubi is and how to speak to it. It comes from
-// [ParseConfig]. Files that it names are read anew for each release.
+// Config says where Kyuubi is and how to call it. Use [ParseConfig] to make one. The
+// files that it names are read again for each release.
 type Config struct {
-	// Namespaces where Kyuubi launches engines. A pod elsewhere is never looked at.
+	// Namespaces are those where Kyuubi launches engines. Pods elsewhere are ignored.
 	Namespaces []string `json:"namespaces"`
-	// Way is of version 0.1.0, when there were two; "exact" is the one that is left.
+	// Way is from version 0.1.0, which had two ways. Only "exact" is left.
 	Way       string     `json:"way"`
 	ZooKeeper *ZooKeeper `json:"zookeeper"`
 	Servers   Servers    `json:"servers"`
 	// KeepSessionsSeconds is how long sessions of a dead engine are kept after its
-	// registration is removed, so that their clients can read the error; 120 by
-	// default, 0 closes them at once.
+	// registration is removed, so that their clients can read the error. The default is
+	// 120; 0 closes them at once.
 	KeepSessionsSeconds *int32 `json:"keepSessionsSeconds"`
 }
 
-// KeepSessions so long.
+// KeepSessions returns KeepSessionsSeconds as a duration.
 func (c *Config) KeepSessions() time.Duration { return seconds(*c.KeepSessionsSeconds) }
 
 // ZooKeeper is where engines are registered.
 type ZooKeeper struct {
 	Servers []string `json:"servers"` // "host:port"
-	// Root is the chroot that stands behind the servers in Kyuubi's
-	// kyuubi.ha.addresses; "/" by default.
+	// Root is the chroot after the servers in Kyuubi's kyuubi.ha.addresses; "/" by
+	// default.
 	Root string `json:"root"`
 	// Namespace is Kyuubi's kyuubi.ha.namespace; "kyuubi" by default.
 	Namespace string `json:"namespace"`
-	// DigestFile holds "user:password", as Kyuubi's
-	// kyuubi.ha.zookeeper.auth.digest; without it there is no authentication.
+	// DigestFile has "user:password", as in Kyuubi's kyuubi.ha.zookeeper.auth.digest.
+	// Without it there is no authentication.
 	DigestFile string `json:"digestFile"`
-	// TLS to its secureClientPort.
+	// TLS is for ZooKeeper's secureClientPort.
 	TLS *TLS `json:"tls"`
-	// TimeoutSeconds for all of a deregistration; 5 by default.
+	// TimeoutSeconds limits a whole deregistration; 5 by default.
 	TimeoutSeconds int32 `json:"timeoutSeconds"`
 }
 
-// Servers are Kyuubi's REST front-ends: each, not one address for all of them.
+// Servers are Kyuubi's REST front-ends. Each is named, because one address for all is
+// not enough.
 type Servers struct {
-	// Service that is headless, whose EndpointSlices name each server; or URLs.
+	// Service is a headless Service, whose EndpointSlices name each server. The
+	// alternative is URLs.
 	Service *Service `json:"service"`
 	URLs    []string `json:"urls"`
 	TLS     *TLS     `json:"tls"`
 	Basic   *Basic   `json:"basic"`
 	Bearer  *Bearer  `json:"bearer"`
-	// Insecure allows credentials without TLS to the servers of a Service: to
-	// whatever pod has the labels that it selects.
+	// Insecure allows credentials without TLS for the servers of a Service, which are
+	// all pods with the labels that it selects.
 	Insecure bool `json:"insecure"`
-	// TimeoutSeconds for each call; 5 by default.
+	// TimeoutSeconds limits each call; 5 by default.
 	TimeoutSeconds int32 `json:"timeoutSeconds"`
 }
 
-// Service in Kubernetes.
+// Service is a Service in Kubernetes.
 type Service struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Port      int32  `json:"port"` // of kyuubi.frontend.rest.bind.port; 10099 by default
 }
 
-// TLS is how servers are known.
+// TLS says how servers are verified.
 type TLS struct {
-	CAFile string `json:"caFile"` // PEM; the system's authorities where it is empty
-	// ServerName in the servers' certificate. Servers of a Service and those of
-	// ZooKeeper are called by their IP, which is in no certificate.
+	CAFile string `json:"caFile"` // PEM; empty for the system's authorities
+	// ServerName is the name in the servers' certificate. Servers of a Service and
+	// those of ZooKeeper are called by their IP, which is in no certificate.
 	ServerName string `json:"serverName"`
-	// CertFile and KeyFile of our own, PEM, where the servers ask for one, as
-	// ZooKeeper does by default.
+	// CertFile and KeyFile are the releaser's own, PEM, for servers that ask for a
+	// certificate, as ZooKeeper does by default.
 	CertFile string `json:"certFile"`
 	KeyFile  string `json:"keyFile"`
 }
 
-// Basic authentication. The user must be in kyuubi.server.administrators.
+// Basic is Basic authentication. The user must be in kyuubi.server.administrators.
 type Basic struct {
 	UserFile     string `json:"userFile"`
 	PasswordFile string `json:"passwordFile"`
 }
 
-// Bearer authentication. The token's user must be in kyuubi.server.administrators.
+// Bearer is Bearer authentication. The token's user must be in
+// kyuubi.server.administrators.
 type Bearer struct {
 	TokenFile string `json:"tokenFile"`
 }
 
-// ParseConfig reads a configuration from YAML or JSON. The error names every
-// field that is wrong and what to write instead.
+// ParseConfig reads a configuration from YAML or JSON. The error names each wrong field
+// and what to write instead.
 func ParseConfig(source []byte) (*Config, error) {
 	data, err := yaml.YAMLToJSONStrict(source)
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// credentialsRefused remembers what each server refused. A server whose directory
-// is away refuses too, so the first time in a row is a failure like others. After
-// the second the credentials rest there for a while, because a directory may lock
-// the account after a few wrong passwords.
+// credentialsRefused remembers which credentials each server refused. A server whose
+// directory is away refuses too, so the first refusal in a row counts as a failure like
+// others. After the second the credentials are not sent to that server for a while,
+// because a directory may lock the account after a few wrong passwords.
 type credentialsRefused struct {
 	now     func() time.Time
 	lock    sync.Mutex
@@ -26,11 +26,12 @@ type refused struct {
 	until time.Time
 }
 
+// rest is for how long refused credentials are not sent.
 const rest = 10 * time.Minute
 
 var errResting = errors.New("these credentials were refused before, and are not sent again yet")
 
-// before a call: whether it may be made.
+// before returns an error if a call may not be made now.
 func (c *credentialsRefused) before(base, authorization string) error {
 	c.lock.Lock()
 	defer c.lock.Unlock()
@@ -40,7 +41,7 @@ func (c *credentialsRefused) before(base, authorization string) error {
 	return &gateway.Refusal{Reason: gateway.CredentialsRefused, Err: errResting, Remedy: wrongCredentials}
 }
 
-// keep in mind what a call came to, and return it.
+// keep remembers the result of a call, and returns it.
 func (c *credentialsRefused) keep(base, authorization string, err error) error {
 	c.lock.Lock()
 	defer c.lock.Unlock()

@@ -11,11 +11,12 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// engineType is the only one whose engines are Spark drivers.
+// engineType is the only type whose engines are Spark drivers.
 const engineType = "SPARK_SQL"
 
-// engineOf a driver; batches are none, because Kyuubi watches them itself. Labels can be changed after its death; the id in its
-// environment cannot, so they must agree.
+// engineOf returns the engine that a driver is. A batch is none, because Kyuubi watches
+// batches itself. Labels can change after its death, but the id in its environment
+// cannot, so the two must agree.
 func engineOf(driver spark.Pod) (e gateway.Engine, ok bool) {
 	e = gateway.Engine{
 		Reference:   driver.Labels[gateway.Label],
@@ -27,11 +28,11 @@ func engineOf(driver spark.Pod) (e gateway.Engine, ok bool) {
 	return e, e.Reference != "" && e.Application != "" && e.Application == given && driver.MainClass() == spark.KyuubiEngineClass
 }
 
-// attributes are what an engine is registered with, by name, in the name of its
-// node.
+// attributes are the names and values in the name of an engine's node.
 type attributes map[string]string
 
-// attributesOf a node's name: "serverUri=10.244.0.110:44057;version=1.12.0;refId=...".
+// attributesOf reads a node's name:
+// "serverUri=10.244.0.110:44057;version=1.12.0;refId=...".
 func attributesOf(node string) attributes {
 	a := attributes{}
 	for pair := range strings.SplitSeq(node, ";") {
@@ -42,8 +43,8 @@ func attributesOf(node string) attributes {
 	return a
 }
 
-// registers tells whether they are those of the engine: both keys, the address,
-// and the namespace where it is given. An empty key matches nothing.
+// registers reports whether the attributes belong to the engine: both keys match, the
+// address, and the namespace if there is one. An empty key matches nothing.
 func (a attributes) registers(e gateway.Engine) bool {
 	return e.Reference != "" && a["refId"] == e.Reference && a.hasApplication(e) && a.mayRunIn(e.Namespace) &&
 		slices.ContainsFunc(e.Addresses, func(own string) bool { return sameAddress(a["serverUri"], own) })
@@ -53,8 +54,9 @@ func (a attributes) hasApplication(e gateway.Engine) bool {
 	return e.Application != "" && a["kyuubi.engine.id"] == e.Application
 }
 
-// mayRunIn a namespace: addresses are given to other pods again, also in
-// namespaces that we do not watch. Kyuubi before 1.8 does not say where.
+// mayRunIn reports whether the engine may run in a namespace. It matters because
+// Kubernetes gives an address to other pods later, also in namespaces that the releaser
+// does not watch. Kyuubi before 1.8 names no namespace.
 func (a attributes) mayRunIn(namespace string) bool {
 	said, given := a["kyuubi.engine.appMgrInfo"]
 	if !given {

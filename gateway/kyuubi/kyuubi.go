@@ -19,15 +19,16 @@ type Kyuubi struct {
 	registry *registry
 	slices   client.Reader
 	log      *slog.Logger
-	// transport to the servers, new for each release; its second result closes it.
+	// transport makes the connections to the servers, new for each release. Its second
+	// result closes them.
 	transport func() (http.RoundTripper, func(), error)
 	refused   credentialsRefused
 }
 
 var _ gateway.Gateway = (*Kyuubi)(nil)
 
-// New is the gateway of a configuration. The reader is asked for EndpointSlices;
-// it may be nil where the servers are listed.
+// New returns the gateway of a configuration. The reader is for EndpointSlices; it may
+// be nil if the configuration lists the servers.
 func New(c *Config, slices client.Reader, log *slog.Logger) *Kyuubi {
 	return &Kyuubi{
 		config: c, registry: newRegistry(*c.ZooKeeper), slices: slices, log: log,
@@ -35,31 +36,32 @@ func New(c *Config, slices client.Reader, log *slog.Logger) *Kyuubi {
 	}
 }
 
-// Instance is where its engines register: "/kyuubi".
+// Instance returns where its engines register: "/kyuubi".
 func (k *Kyuubi) Instance() string {
 	return path.Join(k.config.ZooKeeper.Root, k.config.ZooKeeper.Namespace)
 }
 
-// Engine of a driver. Batches and drivers that Kyuubi did not launch are none.
+// Engine returns the engine that a driver is. A batch is not an engine, nor is a driver
+// that Kyuubi did not launch.
 func (k *Kyuubi) Engine(driver spark.Pod) (gateway.Engine, bool) { return engineOf(driver) }
 
-// Registrations of an engine: its nodes in ZooKeeper.
+// Registrations returns an engine's nodes in ZooKeeper.
 func (k *Kyuubi) Registrations(ctx context.Context, e gateway.Engine) ([]gateway.Registration, error) {
 	return k.registry.registrations(ctx, e)
 }
 
-// Look at the registrations of engines that run.
+// Look returns the registrations of running engines.
 func (k *Kyuubi) Look(ctx context.Context, engines []gateway.Engine) ([][]gateway.Registration, error) {
 	return k.registry.look(ctx, engines)
 }
 
-// Deregister an engine.
+// Deregister removes the registrations of an engine.
 func (k *Kyuubi) Deregister(ctx context.Context, r *gateway.Release) error {
 	return k.registry.deregister(ctx, r)
 }
 
-// CloseSessions of an engine on every server, unless another engine has its
-// application id.
+// CloseSessions closes an engine's sessions on every server, unless another engine has
+// its application id.
 func (k *Kyuubi) CloseSessions(ctx context.Context, r *gateway.Release) ([]gateway.Closed, error) {
 	if err := k.registry.noRivals(ctx, r.Engine); err != nil {
 		return nil, err
@@ -67,8 +69,8 @@ func (k *Kyuubi) CloseSessions(ctx context.Context, r *gateway.Release) ([]gatew
 	return k.closeSessions(ctx, r)
 }
 
-// owner of the engine's sessions, where its spaces are one user's; "" for a
-// group's or the server's.
+// owner returns the user of the engine's sessions, if its spaces belong to one user. It
+// returns "" for the space of a group or of the server.
 func (k *Kyuubi) owner(r *gateway.Release) (owner string) {
 	for i, found := range r.Found {
 		level, user, _ := k.registry.place(found, r.Engine)

@@ -23,21 +23,21 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// A tree is what is needed of ZooKeeper. Both methods give [zk.ErrNoNode] where
-// there is none.
+// tree is the part of ZooKeeper that is used. Both methods return [zk.ErrNoNode] if
+// there is no such node.
 type tree interface {
 	Children(path string) ([]string, error)
 	Delete(path string) error
 	Close()
 }
 
-// registry is where engines are registered, in ZooKeeper.
+// registry is the part of ZooKeeper where engines are registered.
 type registry struct {
 	config ZooKeeper
 	spaces *regexp.Regexp
 	dial   func(context.Context) (tree, error)
 	lookup func(ctx context.Context, host string) (addresses []string, err error)
-	// reads of the whole tree, one at a time: whoever waits shares it.
+	// reads makes one read of the whole tree at a time. All that wait share it.
 	reads    singleflight.Group
 	overruns atomic.Int32 // reads in a row that took too long
 }
@@ -49,9 +49,9 @@ func newRegistry(c ZooKeeper) *registry {
 	return x
 }
 
-// registrations of an engine. The whole tree is read: neither what a pod says of
-// its user nor its ConfigMap is believed, and who else claims its application
-// must be known.
+// registrations returns those of an engine. It reads the whole tree, for two reasons:
+// it believes neither what a pod says of its user nor the pod's ConfigMap, and it must
+// know if another engine has the same application.
 func (x *registry) registrations(ctx context.Context, e gateway.Engine) (found []gateway.Registration, err error) {
 	nodes, err := x.read(ctx)
 	for _, node := range nodes {
@@ -66,8 +66,8 @@ func (x *registry) registrations(ctx context.Context, e gateway.Engine) (found [
 	return found, rivals(nodes, e)
 }
 
-// look at the registrations of many engines. A read of its own: a death waits for
-// no look, and a look that takes too long refuses no death.
+// look returns the registrations of many engines. It reads by itself, so a death does
+// not wait for a look, and a look that takes too long refuses no death.
 func (x *registry) look(ctx context.Context, engines []gateway.Engine) (found [][]gateway.Registration, err error) {
 	var nodes []string
 	err = x.with(ctx, func(ctx context.Context, t tree) (err error) {
@@ -96,8 +96,8 @@ func (x *registry) look(ctx context.Context, engines []gateway.Engine) (found []
 	return found, nil
 }
 
-// noRivals says that no other engine claims the application: sessions name their
-// engine by it alone, and whoever submits a driver can choose it.
+// noRivals returns a refusal if another engine has the application's id. Sessions name
+// their engine only by this id, and the user who submits a driver can choose it.
 func (x *registry) noRivals(ctx context.Context, e gateway.Engine) error {
 	nodes, err := x.read(ctx)
 	if err != nil {
@@ -118,8 +118,8 @@ func rivals(nodes []string, e gateway.Engine) error {
 	return nil
 }
 
-// place of a registration: the level and user of its space. ok is false for what
-// is none of the engine's below our root.
+// place returns the level and user of a registration's space. ok is false if it is not
+// a registration of the engine below the root.
 func (x *registry) place(r gateway.Registration, e gateway.Engine) (level, user string, ok bool) {
 	below, ok := strings.CutPrefix(string(r), strings.TrimSuffix(x.config.Root, "/")+"/")
 	steps := strings.Split(below, "/")
@@ -155,11 +155,11 @@ func (x *registry) deregister(ctx context.Context, r *gateway.Release) error {
 
 const (
 	parallelReads = 16
-	lookingReads  = 4 // of a look, which nobody waits for
+	lookingReads  = 4 // for a look, which no one waits for
 	maxOverruns   = 3
 )
 
-// read the paths of all engines.
+// read returns the paths of all engines.
 func (x *registry) read(ctx context.Context) ([]string, error) {
 	nodes, err, _ := x.reads.Do("", func() (any, error) {
 		var nodes []string
@@ -180,8 +180,8 @@ func (x *registry) read(ctx context.Context) ([]string, error) {
 	return nodes.([]string), err
 }
 
-// engines of all spaces. They come and go while it reads: what is not there any
-// more holds no engine.
+// engines returns the engines of all spaces. They come and go while it reads: a node
+// that is gone has no engine.
 func (x *registry) engines(ctx context.Context, t tree, parallel int) (found []string, err error) {
 	children, err := t.Children(x.config.Root)
 	if errors.Is(err, zk.ErrNoNode) {
@@ -212,7 +212,7 @@ func (x *registry) wrongPath(err error) error {
 	}
 }
 
-// childrenOf all parents, those that are there.
+// childrenOf returns the children of those parents that exist.
 func childrenOf(ctx context.Context, t tree, parents []string, parallel int) (found []string, err error) {
 	var lock sync.Mutex
 	reads, reading := errgroup.WithContext(ctx)
@@ -238,8 +238,8 @@ func childrenOf(ctx context.Context, t tree, parents []string, parallel int) (fo
 	return found, err
 }
 
-// with a connection of its own, which ends with the time limit: deaths are rare,
-// and a connection that is kept may be the one that hangs.
+// with calls use with a connection of its own, which ends with the time limit. Deaths
+// are rare, and a connection that is kept may be the one that hangs.
 func (x *registry) with(ctx context.Context, use func(context.Context, tree) error) error {
 	ctx, cancel := context.WithTimeout(ctx, seconds(x.config.TimeoutSeconds))
 	defer cancel()
@@ -285,7 +285,7 @@ func (x *registry) connect(ctx context.Context) (tree, error) {
 			return nil, err
 		}
 	}
-	var failed atomic.Pointer[error] // of the last dial; the client keeps it to itself
+	var failed atomic.Pointer[error] // of the last dial; the client does not return it
 	dial := func(network, address string, limit time.Duration) (net.Conn, error) {
 		connection, err := dialZooKeeper(ctx, network, address, limit, encrypted)
 		if err != nil && ctx.Err() == nil {
@@ -293,7 +293,7 @@ func (x *registry) connect(ctx context.Context) (tree, error) {
 		}
 		return connection, err
 	}
-	// Ephemeral nodes of ours there are none, so the session's length only bounds how soon a dead server is noticed.
+	// The releaser has no ephemeral nodes, so the session's length only limits how soon it notices a dead server.
 	conn, _, err := zk.Connect(servers, seconds(x.config.TimeoutSeconds),
 		zk.WithDialer(dial), zk.WithLogger(log.New(io.Discard, "", 0)), zk.WithLogInfo(false), zk.WithMaxBufferSize(maxNames))
 	if err != nil {
@@ -304,7 +304,7 @@ func (x *registry) connect(ctx context.Context) (tree, error) {
 	if digest != "" {
 		err = conn.AddAuth("digest", []byte(digest))
 	}
-	if err == nil { // so that a server that lags behind has caught up
+	if err == nil { // a server that lags behind catches up
 		_, err = conn.Sync(x.config.Root)
 	}
 	if err != nil && !errors.Is(err, zk.ErrNoNode) {
@@ -317,8 +317,8 @@ func (x *registry) connect(ctx context.Context) (tree, error) {
 	return t, nil
 }
 
-// dialZooKeeper for as long as the context lasts: the client has no time limit on
-// an answer.
+// dialZooKeeper connects until the context ends, because the client has no time limit
+// for an answer.
 func dialZooKeeper(ctx context.Context, network, address string, limit time.Duration, encrypted *tls.Config) (net.Conn, error) {
 	connection, err := (&net.Dialer{Timeout: limit}).DialContext(ctx, network, address)
 	if err != nil {
@@ -336,8 +336,9 @@ func dialZooKeeper(ctx context.Context, network, address string, limit time.Dura
 	return shaken, nil
 }
 
-// addresses of the servers whose names are known now. The client itself fails at
-// the first name that is not, such as that of a server that is being replaced.
+// addresses returns those of the servers whose names resolve now. The client itself
+// fails at the first name that does not, for example of a server that is being
+// replaced.
 func (x *registry) addresses(ctx context.Context) (known []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, seconds(x.config.TimeoutSeconds)/2)
 	defer cancel()

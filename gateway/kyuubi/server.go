@@ -14,7 +14,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// server is one Kyuubi server's REST API, for the time of one release.
+// server is the REST API of one Kyuubi server, for one release.
 type server struct {
 	name          string // of its pod, or else its base
 	unready       bool   // it may be starting
@@ -32,7 +32,7 @@ const (
 	maxList    = 64 << 20
 )
 
-// session of which a server tells more; this is what is needed.
+// session is the part of a session that is used.
 type session struct {
 	Identifier  string `json:"identifier"`
 	User        string `json:"user"`
@@ -41,11 +41,11 @@ type session struct {
 	CreateTime  int64  `json:"createTime"`  // milliseconds since 1970
 }
 
-// eachSession of the server's own, of one user or, with "", of all, calls use;
-// sessionType is case-sensitive.
+// eachSession calls use for each of the server's own sessions of one user, or with ""
+// of all users. sessionType is case-sensitive.
 func (s server) eachSession(ctx context.Context, user string, use func(session)) error {
 	query := url.Values{"sessionType": {"INTERACTIVE"}}
-	if user != "" && !strings.Contains(user, ",") { // of which Kyuubi makes a list
+	if user != "" && !strings.Contains(user, ",") { // Kyuubi splits it at commas
 		query.Set("users", user)
 	}
 	return s.call(ctx, http.MethodGet, "/admin/sessions?"+query.Encode(), func(body io.Reader) error {
@@ -57,7 +57,7 @@ func (s server) closeSession(ctx context.Context, identifier string) error {
 	return s.call(ctx, http.MethodDelete, "/admin/sessions/"+url.PathEscape(identifier), func(io.Reader) error { return nil })
 }
 
-// call a server. read is given the body of an answer 200.
+// call calls a server. read gets the body of an answer 200.
 func (s server) call(ctx context.Context, method, path string, read func(io.Reader) error) error {
 	err := s.exchange(ctx, method, s.base+"/api/v1"+path, read)
 	refusal := (*gateway.Refusal)(nil)
@@ -91,19 +91,19 @@ func (s server) exchange(ctx context.Context, method, address string, read func(
 	if dialled := (*net.OpError)(nil); errors.As(err, &dialled) && dialled.Op == "dial" {
 		return fmt.Errorf("%w: %w", errUnreachable, dialled)
 	}
-	if err != nil { // it may have arrived
+	if err != nil { // the request may have arrived
 		return fmt.Errorf("%w: %s", errUnsure, s.secrets.Replace(withoutURL(err).Error()))
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		body, _ := io.ReadAll(io.LimitReader(response.Body, maxMessage)) // what came of it will do
+		body, _ := io.ReadAll(io.LimitReader(response.Body, maxMessage)) // the part that was read is enough
 		return s.refused.keep(s.base, s.authorization, newAnswer(response.StatusCode, body).meaning(s.secrets))
 	}
 	_ = s.refused.keep(s.base, s.authorization, nil)
 	return read(response.Body)
 }
 
-// withoutURL leaves out what url.Error repeats of the request.
+// withoutURL removes the request that url.Error repeats.
 func withoutURL(err error) error {
 	if u := (*url.Error)(nil); errors.As(err, &u) {
 		return u.Err
@@ -111,8 +111,8 @@ func withoutURL(err error) error {
 	return err
 }
 
-// decodeEach element of a JSON list, one after the other, so that the memory
-// needed is one element's.
+// decodeEach decodes the elements of a JSON list one by one, so it needs the memory of
+// one element.
 func decodeEach[T any](body io.Reader, secrets *strings.Replacer, use func(T)) error {
 	limited := &io.LimitedReader{R: body, N: maxList}
 	first := &firstBytes{from: limited}
@@ -142,7 +142,7 @@ func decodeEach[T any](body io.Reader, secrets *strings.Replacer, use func(T)) e
 	return fmt.Errorf("reading the answer: %w", err)
 }
 
-// firstBytes keeps the beginning of what is read, to tell what it was.
+// firstBytes keeps the beginning of what is read, to see what it was.
 type firstBytes struct {
 	from io.Reader
 	kept []byte

@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// servers as they are now, with the credentials as they are now; done closes the
+// servers returns the current servers, with the current credentials. done closes the
 // connections. Nothing is kept between releases.
 func (k *Kyuubi) servers(ctx context.Context) (servers []server, done func(), err error) {
 	servers, err = k.bases(ctx)
@@ -47,11 +47,13 @@ func (k *Kyuubi) servers(ctx context.Context) (servers []server, done func(), er
 	return servers, done, nil
 }
 
-// managed by Kubernetes' own controller; anybody else's slice may name any address.
+// managed is the label value of Kubernetes' own controller. A slice of anyone else may
+// name any address.
 const managed = "endpointslice-controller.k8s.io"
 
-// bases of the servers: names and addresses alone. Endpoints that are not ready
-// are servers too: they have sessions. What ends and does not serve is none.
+// bases returns the servers with only their names and addresses. An endpoint that is
+// not ready is a server too, because it has sessions. An endpoint that is ending and
+// does not serve is left out.
 func (k *Kyuubi) bases(ctx context.Context) (servers []server, err error) {
 	service := k.config.Servers.Service
 	if service == nil {
@@ -76,7 +78,7 @@ func (k *Kyuubi) bases(ctx context.Context) (servers []server, err error) {
 			if slice.AddressType == discoveryv1.AddressTypeFQDN || pod == nil || pod.Kind != "Pod" || pod.Namespace != service.Namespace || ended || len(endpoint.Addresses) == 0 {
 				continue
 			}
-			servers = append(servers, server{ // the first address; the others mean the same
+			servers = append(servers, server{ // the first address; the others lead to the same pod
 				name:    pod.Name + " " + string(pod.UID),
 				base:    scheme + net.JoinHostPort(endpoint.Addresses[0], strconv.Itoa(int(service.Port))),
 				unready: is.Ready != nil && !*is.Ready,
@@ -89,7 +91,7 @@ func (k *Kyuubi) bases(ctx context.Context) (servers []server, err error) {
 
 func (s Servers) transport() (http.RoundTripper, func(), error) {
 	t := &http.Transport{ // no proxy: credentials go to the servers alone
-		DialContext:            (&net.Dialer{Timeout: seconds(s.TimeoutSeconds) / 2}).DialContext, // within that of the call, so that it shows
+		DialContext:            (&net.Dialer{Timeout: seconds(s.TimeoutSeconds) / 2}).DialContext, // less than the call's, so the error is that of the dial
 		TLSHandshakeTimeout:    seconds(s.TimeoutSeconds),
 		MaxResponseHeaderBytes: 64 << 10,
 	}
@@ -101,7 +103,7 @@ func (s Servers) transport() (http.RoundTripper, func(), error) {
 	return t, t.CloseIdleConnections, err
 }
 
-// config of a client, from the files as they are now.
+// config returns the configuration of a client, from the current files.
 func (t *TLS) config(at string) (*tls.Config, error) {
 	c := &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
 	if t.CAFile != "" {
@@ -124,7 +126,7 @@ func (t *TLS) config(at string) (*tls.Config, error) {
 	return c, nil
 }
 
-// authorization is the header's value; "" for none.
+// authorization returns the header's value, or "" for none.
 func (s Servers) authorization() (string, error) {
 	switch {
 	case s.Basic != nil:
@@ -147,7 +149,8 @@ func (s Servers) authorization() (string, error) {
 	return "", nil
 }
 
-// readSecret reads a file without the end of its last line; "" where no file is named.
+// readSecret reads a file without its last line break. It returns "" if no file is
+// named.
 func readSecret(file string) (string, error) {
 	if file == "" {
 		return "", nil
@@ -156,7 +159,7 @@ func readSecret(file string) (string, error) {
 	return strings.TrimRight(string(data), "\r\n"), err
 }
 
-// Configuration is a digest of all files that are read anew.
+// Configuration returns a digest of all files that are read again for each release.
 func (k *Kyuubi) Configuration() string {
 	sum := sha256.New()
 	for _, file := range k.config.files() {

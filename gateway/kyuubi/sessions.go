@@ -15,15 +15,16 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// parallelCloses on one server. A session of a dead engine takes it 10 to 220 ms.
+// parallelCloses is for one server, which needs 10 to 220 ms to close a session of a
+// dead engine.
 const parallelCloses = 4
 
-// slack of clocks between a server and the node of the engine, and of death's
-// time, which is in whole seconds.
+// slack bounds the difference between the clocks of a server and the engine's node, and
+// the rounding of the death's time to whole seconds.
 const slack = 2 * time.Second
 
-// closeSessions on every server at once, so that one that hangs keeps nobody
-// waiting. A server that has gone has taken its sessions along.
+// closeSessions closes sessions on all servers in parallel, so one that hangs delays no
+// other. A server that is gone has no sessions any more.
 func (k *Kyuubi) closeSessions(ctx context.Context, r *gateway.Release) ([]gateway.Closed, error) {
 	servers, done, err := k.servers(ctx)
 	if err != nil {
@@ -51,8 +52,8 @@ func (s server) closeSessions(ctx context.Context, r *gateway.Release, owner str
 	return gateway.Closed{Server: s.name, Sessions: int(closed.Load()), Unreachable: errors.Is(err, errUnreachable), Err: err}
 }
 
-// closeAll sessions of the engine: interactive, of its application, of its owner
-// where it has one, and begun before it died. A fresh engine may have the same
+// closeAll closes the engine's sessions: interactive ones of its application, of its
+// owner if there is one, that began before it died. A new engine may have the same
 // application id.
 func (s server) closeAll(ctx context.Context, r *gateway.Release, owner string, closed *atomic.Int64) error {
 	var own []string
@@ -81,9 +82,9 @@ func (s server) closeAll(ctx context.Context, r *gateway.Release, owner string, 
 	return closing.Wait()
 }
 
-// closeForSure asks until the server says that the session is not there: it
-// answers 500 for the sessions of a dead engine, or not at all while it waits for
-// one that hangs, and has closed them all the same.
+// closeForSure repeats the call until the server says that there is no such session.
+// For a session of a dead engine a server answers 500, or does not answer while it
+// waits for an engine that hangs; it closes the session in both cases.
 func (s server) closeForSure(ctx context.Context, identifier string) error {
 	var err error
 	for range 2 {

@@ -17,21 +17,23 @@ import (
 
 type queue = job.Queue
 
-// longAgo no registration is left to find. Without this bound a first start
-// would look for one for every failed driver that was ever kept.
+// longAgo is after how long no registration is left to find. Without this limit, a
+// first start would look for the registration of every failed driver that still exists.
 const longAgo = 24 * time.Hour
 
-// forgotten is what so long after its death could not even be read or marked.
+// forgotten is after how long a driver is given up that could not even be read or
+// marked.
 const forgotten = longAgo + time.Hour
 
-// watch keeps what is due from the object in hand: a moment later it may be gone.
+// watch keeps what is due from the object that it gets, because the object may be gone
+// a moment later.
 func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
 	return job.Watch(func(pod *corev1.Pod, q queue) { l.see(pod, false, q) }, l.gone)
 }
 
-// gone is a pod that was deleted. Where a broken watch began anew with a list,
-// this is its last known state: an engine that ran in it may have died, and
-// nothing proves that any more.
+// gone handles a deleted pod. If a broken watch started again with a list, the pod is
+// in its last known state: an engine that ran in it may have died, and nothing can
+// prove that any more.
 func (l *loop) gone(pod *corev1.Pod, unknown bool, q queue) {
 	if driver, _, ours := l.engine(pod); ours && unknown && pod.DeletionTimestamp == nil && runs(driver) {
 		l.metrics.unseen.Inc()
@@ -40,7 +42,7 @@ func (l *loop) gone(pod *corev1.Pod, unknown bool, q queue) {
 	l.see(pod, true, q)
 }
 
-// runs tells whether Spark's container does, by the pod's status.
+// runs reports whether Spark's container runs, by the pod's status.
 func runs(driver spark.Pod) bool {
 	if driver.Pod == nil {
 		return false
@@ -68,8 +70,8 @@ func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
 	}
 }
 
-// judge a pod: when it died, and whether its release is due; and note what a look
-// at those that live needs to know of it. It is called with the lock.
+// judge returns when a pod died, and whether its release is due. It also notes what a
+// look at living engines must know of the pod. The caller holds the lock.
 func (l *loop) judge(pod *corev1.Pod, gone bool) (died gateway.Death, due bool) {
 	k := job.KeyOf(pod)
 	driver, e, ours := l.engine(pod)
@@ -93,8 +95,8 @@ func newDeath(at time.Time) *death {
 	return &death{at: at, pause: wait.Backoff{Duration: firstPause, Factor: 2, Jitter: 0.3, Steps: 100, Cap: longestPause}}
 }
 
-// resume what an earlier process has begun, and look at the configuration and at
-// the engines that live.
+// resume continues the releases that an earlier process began, and starts to watch the
+// configuration.
 func (l *loop) resume(ctx context.Context, q queue) error {
 	begun, lives, err := l.journal.read(ctx, l.namespaces, l.log)
 	if err != nil {
@@ -121,7 +123,7 @@ func (l *loop) resume(ctx context.Context, q queue) error {
 	return nil
 }
 
-// retryWhenChanged tries again what was refused when the configuration changes.
+// retryWhenChanged tries refused releases again when the configuration changes.
 func (l *loop) retryWhenChanged(ctx context.Context, q queue) {
 	known := l.gateway.Configuration()
 	wait.UntilWithContext(ctx, func(context.Context) {
@@ -160,7 +162,7 @@ func (l *loop) forget(k key) {
 	delete(l.deaths, k)
 }
 
-// settle notes what is done, as long as it could be due again.
+// settle notes that a release is done, for as long as it could be due again.
 func (l *loop) settle(k key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
@@ -175,14 +177,14 @@ func (l *loop) endLife(k key) {
 	l.end(k)
 }
 
-// keeps notes whether a release only waits until sessions are due.
+// keeps notes whether a release only waits until its sessions are due.
 func (l *loop) keeps(d *death, keeps bool) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	d.keeps = keeps
 }
 
-// refuse notes a refusal, and says whether it is news.
+// refuse notes a refusal, and reports whether it is new.
 func (l *loop) refuse(d *death, reason gateway.Reason) (news bool) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
@@ -191,8 +193,9 @@ func (l *loop) refuse(d *death, reason gateway.Reason) (news bool) {
 	return news
 }
 
-// pending releases, and of these the refused. One that only waits until sessions
-// are due is none.
+// pending returns the number of releases that are not done, and of these the number
+// that are refused. It does not count a release that only waits until its sessions are
+// due.
 func (l *loop) pending() (all, refused float64) {
 	l.lock.Lock()
 	defer l.lock.Unlock()

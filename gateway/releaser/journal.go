@@ -20,18 +20,18 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// A journal holds the releases that are proven and not finished: one entry, some
-// 1,000 bytes, for each pod's UID. It is not on the pod, which somebody else may
-// write to or delete. Beside them it holds the lives of engines that run and are
-// not registered any more, each under a key of its own, so that neither overwrites
-// the other.
+// journal holds the releases that are proven and not finished: for each pod's UID one
+// entry of some 1,000 bytes. It is not on the pod, because others may write to the pod
+// or delete it. It also holds the lives of engines that run and are no longer
+// registered, each under its own key, so that neither overwrites the other.
 //
-// It is several ConfigMaps beside the releaser, for each write of an entry writes
-// the whole object: of one, 500 engines that die in a minute would write 390 MB.
+// It is several ConfigMaps next to the releaser, because each write of an entry writes
+// the whole object. With one ConfigMap, 500 engines that die in a minute would write
+// 390 MB.
 type journal struct {
 	api  client.Client
 	name types.NamespacedName
-	// kept says where entries were read; releases before had one ConfigMap.
+	// kept has the ConfigMap of each entry that was read. Version 0.1.0 had only one.
 	kept *sync.Map
 }
 
@@ -39,24 +39,24 @@ func newJournal(api client.Client, name types.NamespacedName) journal {
 	return journal{api, name, &sync.Map{}}
 }
 
-// shards are the ConfigMaps. The first has the name of the one of 0.1.0.
+// shards is the number of ConfigMaps. The first has the same name as that of 0.1.0.
 const shards = 8
 
-// maxEntry leaves room for others in the 1 MiB of a ConfigMap.
+// maxEntry limits an entry, so that others also fit into the 1 MiB of a ConfigMap.
 const maxEntry = 8 << 10
 
-// ofLife ends the key of a life.
+// ofLife is the end of a life's key.
 const ofLife = ".life"
 
-// errFull says that the ConfigMap has no room.
+// errFull means that the ConfigMap has no space left.
 var errFull = errors.New("the journal is full")
 
-// write down a release, before its first change.
+// write writes a release down, before its first change.
 func (j journal) write(ctx context.Context, uid types.UID, r *gateway.Release) error {
 	return j.put(ctx, string(uid), r)
 }
 
-// writeLife of an engine that is not registered any more.
+// writeLife writes down an engine that runs and is no longer registered.
 func (j journal) writeLife(ctx context.Context, uid types.UID, r *gateway.Release) error {
 	return j.put(ctx, string(uid)+ofLife, r)
 }
@@ -87,7 +87,7 @@ func (j journal) put(ctx context.Context, key string, r *gateway.Release) error 
 	return nil
 }
 
-// remove a release, and what was written of its life; there may be none.
+// remove removes a release and its life, if they are there.
 func (j journal) remove(ctx context.Context, uid types.UID) error {
 	return j.drop(ctx, string(uid), string(uid)+ofLife)
 }
@@ -96,7 +96,7 @@ func (j journal) removeLife(ctx context.Context, uid types.UID) error {
 	return j.drop(ctx, string(uid)+ofLife)
 }
 
-// drop those of the keys that were written.
+// drop removes those of the keys that were written.
 func (j journal) drop(ctx context.Context, keys ...string) error {
 	gone := map[int]map[string]any{}
 	for _, key := range keys {
@@ -119,7 +119,8 @@ func (j journal) drop(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// read what is written down. An entry that is none of ours is told and left.
+// read returns what is written down. It logs an entry that it cannot use, and leaves it
+// there.
 func (j journal) read(ctx context.Context, namespaces []string, log *slog.Logger) (begun, lives []*gateway.Release, err error) {
 	for shard := range shards {
 		kept := j.object(shard)
@@ -149,26 +150,27 @@ func (j journal) read(ctx context.Context, namespaces []string, log *slog.Logger
 	return begun, lives, nil
 }
 
-// ours tells whether a release is of a driver where engines live, with its keys.
+// ours reports whether a release is of a driver in the namespaces of engines, with all
+// keys.
 func ours(r *gateway.Release, namespaces []string) bool {
 	e := r.Engine
 	return slices.Contains(namespaces, r.Driver.Namespace) && e.Reference != "" && e.Application != "" && len(e.Addresses) > 0 &&
 		gateway.Bounded(r.Found) && gateway.Bounded(r.Lived)
 }
 
-// proven tells whether a release has its proof, and is in the middle.
+// proven reports whether a release has its proof, and is unfinished.
 func proven(r *gateway.Release) bool {
 	n := len(r.Pending)
 	return len(r.Found) > 0 && n < len(gateway.Steps) && slices.Equal(r.Pending, gateway.Steps[len(gateway.Steps)-n:])
 }
 
-// lived tells whether it is one that has not begun, of an engine that was
+// lived reports whether a release has not begun, and is of an engine that was
 // registered while it ran.
 func lived(r *gateway.Release) bool {
 	return len(r.Found) == 0 && len(r.Lived) > 0 && slices.Equal(r.Pending, gateway.Steps)
 }
 
-// of is the ConfigMap of an entry: where it is, or where it is to be.
+// of returns the ConfigMap of an entry: the one where it is, or else where it belongs.
 func (j journal) of(key string) (shard int) {
 	if shard, ok := j.kept.Load(key); ok {
 		return shard.(int)

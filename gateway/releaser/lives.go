@@ -14,17 +14,17 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// life of an engine: what was seen of it while it ran, which is the proof where
-// nothing is left after its death.
+// life is what was seen of an engine while it ran. If no registration is left after its
+// death, this is the proof.
 type life struct {
 	engine  gateway.Engine
-	runs    bool                   // by the pod's status, as it was seen last
-	seen    bool                   // by this process's watch; else only the journal knows it
+	runs    bool                   // by the last status of the pod
+	seen    bool                   // by this process's watch; false if only the journal has it
 	found   []gateway.Registration // at the last look that found any
 	missed  int                    // looks since then
 	written bool                   // to the journal
-	told    bool                   // that there was no room for it
-	over    bool                   // what is written is to be removed
+	told    bool                   // logged that it did not fit into the journal
+	over    bool                   // the journal's entry must be removed
 }
 
 // Pauses between two looks at the lives. A look takes a small share of the time,
@@ -35,22 +35,22 @@ const (
 	lookShare = 10
 )
 
-// vanished is after how many looks in a row without its registration an engine
-// that runs is written down. One is missed by each that is about to end.
+// vanished is after how many looks without its registration a running engine is written
+// down. An engine that is about to end misses one look.
 const vanished = 2
 
-// maxWritten lives leave room in the journal for releases, also when ZooKeeper
-// loses the registrations of all engines at once.
+// maxWritten limits the lives in the journal, so that releases still fit, even if
+// ZooKeeper loses the registrations of all engines at once.
 const maxWritten = 400
 
-// note what a look needs to know of a pod. It is called with the lock.
+// note keeps what a look must know of a pod. The caller holds the lock.
 func (l *loop) note(k key, driver spark.Pod, e gateway.Engine, over bool) {
 	known := l.lives[k]
 	switch {
 	case over:
 		l.end(k)
 	case runs(driver) && len(e.Addresses) > 0:
-		if known == nil || !sameEngine(known.engine, e) { // proof is of these keys and this address
+		if known == nil || !sameEngine(known.engine, e) { // the proof is for these keys and this address
 			known = &life{engine: e, written: known != nil && known.written}
 			l.lives[k] = known
 		}
@@ -60,7 +60,7 @@ func (l *loop) note(k key, driver spark.Pod, e gateway.Engine, over bool) {
 	}
 }
 
-// end a life: nobody asks for it any more. It is called with the lock.
+// end removes a life that is no longer needed. The caller holds the lock.
 func (l *loop) end(k key) {
 	switch known := l.lives[k]; {
 	case known == nil:
@@ -75,7 +75,7 @@ func sameEngine(a, b gateway.Engine) bool {
 	return a.Reference == b.Reference && a.Application == b.Application && a.Namespace == b.Namespace && slices.Equal(a.Addresses, b.Addresses)
 }
 
-// lived is what was seen of an engine while it ran.
+// lived returns the registrations that were seen while an engine ran.
 func (l *loop) lived(k key, e gateway.Engine) []gateway.Registration {
 	l.lock.Lock()
 	defer l.lock.Unlock()
@@ -85,9 +85,9 @@ func (l *loop) lived(k key, e gateway.Engine) []gateway.Registration {
 	return nil
 }
 
-// standBy looks at the engines that live, in every replica, so that what was seen
-// outlives the one that works: a node that is drained takes the leader along, and
-// engines whose registrations are gone when the next one leads.
+// standBy looks at living engines in every replica, so that what was seen outlives the
+// leader. A drained node takes the leader with it, and also engines, whose
+// registrations are gone when the next replica leads.
 func (l *loop) standBy(ctx context.Context, pods cache.Informer) error {
 	note := func(object any, gone bool) {
 		if last, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
@@ -138,7 +138,7 @@ func (l *loop) watchLives(ctx context.Context) {
 	}
 }
 
-// lookAtLives reads the registrations of all engines that run, if any does.
+// lookAtLives reads the registrations of all running engines, if there are any.
 func (l *loop) lookAtLives(ctx context.Context) error {
 	keys, engines := l.running()
 	if len(keys) == 0 {
@@ -184,7 +184,7 @@ func (l *loop) saw(keys []key, engines []gateway.Engine, found [][]gateway.Regis
 	}
 }
 
-// unseen lives are those that only the journal knows.
+// unseen returns the lives that are only in the journal.
 func (l *loop) unseen() (keys []key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
@@ -196,8 +196,8 @@ func (l *loop) unseen() (keys []key) {
 	return keys
 }
 
-// askFor a pod that the watch has not shown, or whose end it may have missed. One
-// that is gone has no life, and how it ended cannot be shown any more.
+// askFor reads a pod that the watch has not shown, or whose end it may have missed. If
+// the pod is gone, its life ends, because nothing can prove how it ended.
 func (l *loop) askFor(ctx context.Context, k key) (there bool, err error) {
 	pod := &corev1.Pod{}
 	err = l.api.Get(ctx, k.NamespacedName, pod)
@@ -212,10 +212,10 @@ func (l *loop) askFor(ctx context.Context, k key) (there bool, err error) {
 	return err == nil, err
 }
 
-// writeLives keeps the journal, where this replica leads: a life is written there
-// when its registration is gone and its engine still runs, for then its death may
-// come much later; it is removed when it is over or registered again. Removals make
-// room, so they go first.
+// writeLives keeps the journal, in the replica that leads. It writes a life when its
+// registration is gone and its engine still runs, because the death may come much
+// later. It removes a life that is over or registered again. It removes first, to make
+// space.
 func (l *loop) writeLives(ctx context.Context) error {
 	if !l.leads.Load() {
 		return nil
@@ -260,7 +260,7 @@ func (l *loop) writeLives(ctx context.Context) error {
 	return nil
 }
 
-// over are lives that the journal need not hold any more.
+// over returns the lives that the journal need not hold any more.
 func (l *loop) over() (keys []key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
@@ -272,7 +272,7 @@ func (l *loop) over() (keys []key) {
 	return keys
 }
 
-// vanished are lives that the journal is to hold, as many as have room.
+// vanished returns the lives that the journal must hold, as many as fit.
 func (l *loop) vanished() map[key]*gateway.Release {
 	l.lock.Lock()
 	defer l.lock.Unlock()
@@ -297,12 +297,12 @@ func (l *loop) vanished() map[key]*gateway.Release {
 	return write
 }
 
-// vanished tells whether an engine runs and is not registered any more.
+// vanished reports whether an engine runs and is no longer registered.
 func (known *life) vanished() bool {
 	return known.runs && len(known.found) > 0 && known.missed >= vanished
 }
 
-// unregistered are engines that run and are not registered any more.
+// unregistered returns how many engines run and are no longer registered.
 func (l *loop) unregistered() (n float64) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
@@ -314,7 +314,8 @@ func (l *loop) unregistered() (n float64) {
 	return n
 }
 
-// restore a life that an earlier process has written down. It is called with the lock.
+// restore takes over a life that an earlier process wrote down. The caller holds the
+// lock.
 func (l *loop) restore(r *gateway.Release) {
 	k := key{NamespacedName: r.Driver, UID: r.UID}
 	if known := l.lives[k]; known != nil {

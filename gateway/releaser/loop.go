@@ -24,25 +24,25 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// key of a release: the driver's.
+// key identifies a release by its driver.
 type key = job.Key
 
-// death is a driver whose release is due or under way.
+// death is a driver whose release is due or in progress.
 type death struct {
-	pod       *corev1.Pod      // as it was seen last; nil for one that only the journal knows
+	pod       *corev1.Pod      // as it was seen last; nil if only the journal has it
 	at        time.Time        // of the death
 	release   *gateway.Release // nil until it has begun
 	pause     wait.Backoff
-	looked    bool           // once for a registration, in vain
+	looked    bool           // once for a registration, and found none
 	tried     bool           // and not done
-	written   bool           // the release, to the journal
+	written   bool           // to the journal
 	resumed   bool           // from the journal
 	keeps     bool           // its sessions, until they are due
-	refused   gateway.Reason // as it was told; "" when it is not refused
+	refused   gateway.Reason // as reported; "" if it is not refused
 	forbidden int            // lists of pods, in a row
 }
 
-// unproven tells whether there is no proof yet, or none any more.
+// unproven reports whether there is no proof yet, or none any more.
 func (d *death) unproven() bool {
 	return d.release == nil || len(d.release.Found) == 0
 }
@@ -51,19 +51,19 @@ type loop struct {
 	gateway    gateway.Gateway
 	namespaces []string
 	keep       time.Duration // sessions
-	api        client.Client // not cached: what it reads is the proof
+	api        client.Client // not cached, because it reads the proof
 	journal    journal
 	metrics    *metrics
 	log        *slog.Logger
 
-	leads   atomic.Bool   // and is not just standing by
-	retries chan struct{} // a place for each that may be under way
+	leads   atomic.Bool   // false while it stands by
+	retries chan struct{} // limits how many run at once
 
 	lock   sync.Mutex
 	deaths map[key]*death
 	lives  map[key]*life
 	looked bool              // at lives, once
-	done   map[key]time.Time // by this process, so that a mark that is taken away starts nothing
+	done   map[key]time.Time // by this process, so that removing a mark starts nothing
 }
 
 func newLoop(c Config, api client.Client) *loop {
@@ -77,13 +77,13 @@ func newLoop(c Config, api client.Client) *loop {
 	return l
 }
 
-// Reconcile takes a release as far as it comes. Only one worker at a time has a key.
+// Reconcile advances a release as far as possible. Only one worker at a time has a key.
 func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	d := l.death(k)
 	if d == nil {
 		return reconcile.Result{}, nil
 	}
-	if d.tried { // deaths that are new go before
+	if d.tried { // new deaths go first
 		select {
 		case l.retries <- struct{}{}:
 			defer func() { <-l.retries }()
@@ -121,7 +121,7 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		return reconcile.Result{}, nil
 	case errors.Is(err, errEarly): // no worker waits for it
 		return reconcile.Result{RequeueAfter: max(time.Until(d.release.CloseAt), time.Millisecond)}, nil
-	case errors.Is(err, gateway.ErrNotRegistered): // it may be on its way, or a server could not see it
+	case errors.Is(err, gateway.ErrNotRegistered): // it may be about to register, or ZooKeeper's server lags behind
 		d.looked = true
 		return reconcile.Result{RequeueAfter: secondLook}, nil
 	case refusal != nil:
@@ -134,8 +134,8 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	return reconcile.Result{RequeueAfter: pause}, nil
 }
 
-// over tells whether a release is to end without success, and its driver to be
-// marked so: what cannot be proven has expired by now, and nothing is tried for ever.
+// over reports whether a release must end without success, with a mark that says so. A
+// registration that cannot be proven has expired by now, and nothing is tried forever.
 func over(r *gateway.Release, refusal *gateway.Refusal) bool {
 	since := r.Death.At
 	if r.CloseAt.After(since) {
@@ -145,7 +145,8 @@ func over(r *gateway.Release, refusal *gateway.Refusal) bool {
 	return age > longAgo || refusal != nil && refusal.Reason == gateway.NotProven && age > expired
 }
 
-// advance does all that is left; without an error it is done, or need not be.
+// advance does all steps that are left. Without an error the release is done, or not
+// needed.
 func (l *loop) advance(ctx context.Context, k key, d *death) error {
 	if d.release == nil {
 		if due, err := l.begin(ctx, k, d); !due || err != nil {
@@ -163,13 +164,13 @@ func (l *loop) advance(ctx context.Context, k key, d *death) error {
 			return l.finish(ctx, k, d, gateway.NotRegistered)
 		case errors.Is(err, gateway.ErrForeign):
 			l.endLife(k)
-		case err != nil && step == gateway.Deregister: // the time that sessions are kept counts from when it succeeds
+		case err != nil && step == gateway.Deregister: // sessions are kept from when it succeeds
 			r.CloseAt, d.written = time.Time{}, false
 		}
 		if err != nil {
 			return err
 		}
-		if step == gateway.Deregister { // what is written need not say so: it may be done again
+		if step == gateway.Deregister { // not written down, because it may be done again
 			if !d.resumed {
 				l.metrics.deregistered(r)
 			}
@@ -186,11 +187,11 @@ func outcomeOf(r *gateway.Release) gateway.Outcome {
 	return gateway.Deregistered
 }
 
-// errEarly says that the engine is deregistered and its sessions are not due.
+// errEarly means that the engine is deregistered and its sessions are not due yet.
 var errEarly = errors.New("old sessions are kept for their clients")
 
-// ready tells whether a step may be done now. Nothing is removed without a trace,
-// nor without proof that is read anew.
+// ready reports whether a step may be done now. Nothing is removed before it is written
+// down, and before the proof is read again.
 func (l *loop) ready(ctx context.Context, k key, d *death, step gateway.Step) (bool, error) {
 	r := d.release
 	if step == gateway.Prove {
@@ -218,8 +219,8 @@ func (l *loop) ready(ctx context.Context, k key, d *death, step gateway.Step) (b
 	return true, nil
 }
 
-// write the release down. A journal that is full must keep nobody from
-// reconnecting: then only this process knows that sessions are to be closed.
+// write writes the release down. A full journal must not delay a client's reconnect:
+// then only this process knows that it must close sessions.
 func (l *loop) write(ctx context.Context, k key, d *death) error {
 	if d.written {
 		return nil
@@ -227,7 +228,7 @@ func (l *loop) write(ctx context.Context, k key, d *death) error {
 	err := l.journal.write(ctx, k.UID, d.release)
 	if errors.Is(err, errFull) {
 		err = nil
-		if d.release.Pending[0] == gateway.Deregister { // it is tried once more then
+		if d.release.Pending[0] == gateway.Deregister { // a later step tries again
 			l.metrics.unwritten.Inc()
 			l.log.Warn("the journal is full: if this process ends before the sessions of the engine are closed, they stay", "pod", k.NamespacedName, "closeAt", d.release.CloseAt)
 		}
@@ -236,8 +237,8 @@ func (l *loop) write(ctx context.Context, k key, d *death) error {
 	return err
 }
 
-// still tells whether the proof holds right before something is removed: the
-// driver is dead, or gone, and alone with its keys.
+// still reports whether the proof holds right before something is removed: the driver
+// is dead or gone, and no other pod has its keys.
 func (l *loop) still(ctx context.Context, k key, d *death) (dead bool, err error) {
 	pod, gone, err := l.look(ctx, k, d)
 	if err != nil {
@@ -246,7 +247,7 @@ func (l *loop) still(ctx context.Context, k key, d *death) (dead bool, err error
 	if !gone {
 		driver, err := spark.PodOf(pod)
 		if err != nil {
-			return false, nil //nolint:nilerr // it is no driver any more
+			return false, nil //nolint:nilerr // it is no longer a driver
 		}
 		if _, dead := gateway.DeathOf(driver); !dead {
 			return false, nil
@@ -255,7 +256,7 @@ func (l *loop) still(ctx context.Context, k key, d *death) (dead bool, err error
 	return true, l.alone(ctx, k, d)
 }
 
-// begin reads the pod anew and starts its release; it may not be due any more.
+// begin reads the pod again and starts its release, if it is still due.
 func (l *loop) begin(ctx context.Context, k key, d *death) (due bool, err error) {
 	pod, gone, err := l.look(ctx, k, d)
 	if err != nil {
@@ -275,7 +276,7 @@ func (l *loop) begin(ctx context.Context, k key, d *death) (due bool, err error)
 	return true, l.alone(ctx, k, d)
 }
 
-// due tells whether a pod is a dead engine of the gateway that is to be released.
+// due reports whether a pod is a dead engine of the gateway that must be released.
 func (l *loop) due(pod *corev1.Pod, gone bool) (e gateway.Engine, d gateway.Death, due bool) {
 	driver, e, ours := l.engine(pod)
 	if !ours {
@@ -285,7 +286,8 @@ func (l *loop) due(pod *corev1.Pod, gone bool) (e gateway.Engine, d gateway.Deat
 	return e, d, due
 }
 
-// engine of the gateway that a pod is, if it is one where engines run.
+// engine returns the gateway's engine that a pod is, if it is one in the namespaces of
+// engines.
 func (l *loop) engine(pod *corev1.Pod) (driver spark.Pod, e gateway.Engine, ours bool) {
 	driver, err := spark.PodOf(pod)
 	if err != nil || driver.Role != spark.Driver || !slices.Contains(l.namespaces, pod.Namespace) {
@@ -295,7 +297,7 @@ func (l *loop) engine(pod *corev1.Pod) (driver spark.Pod, e gateway.Engine, ours
 	return driver, e, ours
 }
 
-// look at the pod as it is now, or as it was seen last where it is gone.
+// look returns the current pod, or the last known one if it is gone.
 func (l *loop) look(ctx context.Context, k key, d *death) (pod *corev1.Pod, gone bool, err error) {
 	pod = &corev1.Pod{}
 	err = l.api.Get(ctx, k.NamespacedName, pod)
@@ -308,11 +310,11 @@ func (l *loop) look(ctx context.Context, k key, d *death) (pod *corev1.Pod, gone
 	return pod, false, err
 }
 
-// alone says that no other pod carries one of the engine's keys. Labels can be
-// changed, and an address is given to another pod when its owner has ended: only
-// a pod that is alone with its keys is the one that the gateway means. Sessions are
-// found by the application's id alone; Kyuubi may have launched another engine under
-// the same tag by the time that they are closed.
+// alone returns a refusal if another pod has one of the engine's keys. Labels can
+// change, and an address is given to another pod when its owner has ended. So only a
+// pod that has its keys alone is the pod that the gateway means. Before sessions are
+// closed only the application's id counts, because sessions are found by it alone. By
+// then Kyuubi may have launched another engine under the same tag.
 func (l *loop) alone(ctx context.Context, k key, d *death) error {
 	remedy := "Another pod has the driver's labels, copied or forged, so nothing proves which of the two is the engine. The registration must expire."
 	claims := []client.MatchingLabels{{spark.RoleLabel: string(spark.Driver), spark.ApplicationLabel: d.release.Engine.Application}}
@@ -351,15 +353,15 @@ func (l *loop) alone(ctx context.Context, k key, d *death) error {
 	return nil
 }
 
-// finish marks the driver, so that it is not done again.
-// The journal's entry goes last: until then a new process finishes in its place.
+// finish marks the driver, so that it is not released again. It removes the journal's
+// entry last: until then a new process can finish in its place.
 func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outcome) error {
 	r := d.release
 	mark := gateway.Mark{
 		Gateway: gateway.Name, At: time.Now(), Registration: outcome, Sessions: r.Sessions,
 		GivenUp: r.GivenUp, Instances: []string{l.gateway.Instance()},
 	}
-	if pod := l.seen(d); pod != nil { // what other instances looked for, too
+	if pod := l.seen(d); pod != nil { // other instances that looked
 		mark.Instances = append(mark.Instances, gateway.MarkOf(pod).Instances...)
 		slices.Sort(mark.Instances)
 		mark.Instances = slices.Compact(mark.Instances)
@@ -378,7 +380,7 @@ func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outc
 	return nil
 }
 
-// mark the driver. That it is gone is no error.
+// mark writes the mark on the driver. It is not an error if the driver is gone.
 func (l *loop) mark(ctx context.Context, k key, m gateway.Mark) error {
 	if err := job.Annotate(ctx, l.api, k, annotations.Released, m.String()); err != nil {
 		return fmt.Errorf("marking the driver: %w", err)

@@ -8,14 +8,14 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// metrics of the releaser. Labels take only values of ours.
+// metrics are the releaser's. Labels only have values that this program defines.
 type metrics struct {
 	releases *prometheus.CounterVec
 	refusals *prometheus.CounterVec
 	failures prometheus.Counter
 	sessions prometheus.Counter
 	unseen   prometheus.Counter
-	// unwritten releases and lives, for the journal was full
+	// unwritten counts releases and lives that did not fit into the journal
 	unwritten    prometheus.Counter
 	lookFailures prometheus.Counter
 	seconds      prometheus.Histogram
@@ -47,7 +47,7 @@ func newMetrics(pending func() (all, refused float64), unregistered func() float
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "spark_vitals_release_seconds", ConstLabels: labels,
 			Help: "Time from a driver's death to its deregistration. After that a new connection starts a new engine. The kubelet reports the death in whole seconds.",
-			// Fine below the time that a registration lives without us.
+			// Fine below the time that a registration lives without the releaser.
 			Buckets: []float64{.5, 1, 1.5, 2, 3, 5, 10, 20, 40, 60, 120, 300, 1800},
 		}),
 		gauges: []prometheus.Collector{

@@ -22,30 +22,31 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Config of a releaser.
+// Config is the configuration of a releaser.
 type Config struct {
 	API *rest.Config
-	// Gateway whose engines are released, made with a reader that is not cached.
+	// Gateway makes the gateway whose engines are released, from a reader without a
+	// cache.
 	Gateway func(client.Reader) gateway.Gateway
-	// Namespaces where its engines run. Pods elsewhere are not seen.
+	// Namespaces are those where its engines run. Pods elsewhere are not seen.
 	Namespaces []string
-	// KeepSessions of a dead engine so long after it was deregistered.
+	// KeepSessions is how long sessions are kept after an engine is deregistered.
 	KeepSessions time.Duration
-	// Namespace of the releaser itself: of its lease and its journal.
+	// Namespace is that of the releaser itself, with its lease and its journal.
 	Namespace string
-	// Addresses to listen on, "host:port", or "0" for none.
+	// MetricsBindAddress and HealthProbeBindAddress are "host:port", or "0" for none.
 	MetricsBindAddress, HealthProbeBindAddress string
 	Log                                        *slog.Logger
 }
 
-// name of the lease, of the journal and of the source of Events.
+// name is the name of the lease, of the journal and of the source of Events.
 const name = "spark-vitals-releaser"
 
-// Releases at once. Each waits for the gateway most of its time, and one that
-// hangs must keep no other waiting.
+// workers is how many releases run at once. Each waits for the gateway most of its
+// time, and one that hangs must not delay others.
 const workers = 32
 
-// Run releases until the context ends.
+// Run releases dead engines until the context ends.
 func Run(ctx context.Context, c Config) error {
 	direct, err := client.New(c.API, client.Options{Scheme: clientgoscheme.Scheme})
 	if err != nil {
@@ -72,7 +73,7 @@ var reading = bounded.Reading{Annotation: func(_ spark.Role, key, value string) 
 	switch key {
 	case annotations.State:
 		return bounded.Text(value), true
-	case annotations.Released: // a longer one is none of ours
+	case annotations.Released: // the releaser writes none that is longer
 		return bounded.Cut(value, maxMark), true
 	}
 	return "", false
@@ -81,7 +82,7 @@ var reading = bounded.Reading{Annotation: func(_ spark.Role, key, value string) 
 // maxMark is the longest mark of a release that is read, in bytes.
 const maxMark = 16 << 10
 
-// selector of drivers that Kyuubi launched.
+// selector returns a selector of the drivers that Kyuubi launched.
 func selector(label string) (labels.Selector, error) {
 	s := labels.SelectorFromSet(labels.Set{spark.RoleLabel: string(spark.Driver)})
 	for _, key := range []string{label, spark.ApplicationLabel} {
@@ -94,9 +95,9 @@ func selector(label string) (labels.Selector, error) {
 	return s, nil
 }
 
-// patience is how many times in a row the list of pods is forbidden until that is
-// believed: an API server that has just started forbids what it will allow once
-// it knows all roles. With the pauses below that takes half a minute.
+// patience is how many times in a row a list of pods may be forbidden before the
+// releaser believes it. An API server that has just started forbids calls until it
+// knows all roles. With the pauses below that takes half a minute.
 const patience = 8
 
 // Pauses between two tries.
@@ -104,7 +105,7 @@ const (
 	firstPause   = 250 * time.Millisecond
 	longestPause = 10 * time.Second
 	refusedPause = 10 * time.Minute
-	expired      = 10 * time.Minute // by when a dead engine's registration has
-	secondLook   = time.Second      // for a registration that was not there
+	expired      = 10 * time.Minute // after which a dead engine has no registration
+	secondLook   = time.Second      // for a registration that was not found
 	filesPause   = 10 * time.Second // between two looks at the configuration
 )

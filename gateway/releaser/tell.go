@@ -11,8 +11,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/job"
 )
 
-// tellRelease when the registration is gone; what becomes of the sessions then is
-// in the mark.
+// tellRelease writes an Event when the registration is gone. The mark later says what
+// happened to the sessions.
 func (l *loop) tellRelease(ctx context.Context, k key, r *gateway.Release, keep time.Duration) {
 	became, sessions := "is removed", "are closed now."
 	if r.Expired {
@@ -26,8 +26,8 @@ func (l *loop) tellRelease(ctx context.Context, k key, r *gateway.Release, keep 
 	l.tell(ctx, k, corev1.EventTypeNormal, "EngineReleased", text)
 }
 
-// tellRefusal once. What was answered is for the operator, who reads the log; the
-// Event is for whoever may read the namespace.
+// tellRefusal reports a refusal once. The log has the answer, for the operator. The
+// Event is for anyone who may read the namespace, so it does not.
 func (l *loop) tellRefusal(ctx context.Context, k key, d *death, refusal *gateway.Refusal) {
 	if !l.refuse(d, refusal.Reason) {
 		return
@@ -38,7 +38,7 @@ func (l *loop) tellRefusal(ctx context.Context, k key, d *death, refusal *gatewa
 	l.tell(ctx, k, corev1.EventTypeWarning, string(refusal.Reason), fmt.Sprintf("%s %s. %s", gateway.Name, kept, refusal.Remedy))
 }
 
-// keptBy the gateway: what is true of a release that does not go on.
+// keptBy says what an unfinished release leaves at the gateway.
 func keptBy(r *gateway.Release) string {
 	switch {
 	case r == nil || len(r.Found) == 0:
@@ -49,7 +49,7 @@ func keptBy(r *gateway.Release) string {
 	return "keeps this dead engine"
 }
 
-// tell by an Event on the driver, once for each reason.
+// tell writes an Event on the driver, one for each reason.
 func (l *loop) tell(ctx context.Context, k key, kind, reason, text string) {
 	job.Events{Job: name, API: l.api, Log: l.log}.Tell(ctx, k, reason, kind, reason, text)
 }
