@@ -68,10 +68,10 @@ func newMissed(byNamespace func() map[string]int) *missed {
 	}
 }
 
-// Describe is prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (m *missed) Describe(to chan<- *prometheus.Desc) { to <- m.description }
 
-// Collect is prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (m *missed) Collect(to chan<- prometheus.Metric) {
 	for namespace, n := range m.byNamespace() {
 		to <- prometheus.MustNewConstMetric(m.description, prometheus.GaugeValue, float64(n), namespace)
