@@ -14,8 +14,7 @@ import (
 // later are pages that a long run writes. If they break a rule of level error, that is
 // only logged: fix the program, and the next run writes the page again.
 var later = []string{
-	"docs/performance.md", // written by "make bench"
-	"docs/stories.md",     // written by "make e2e-all"
+	"docs/stories.md", // written by "make e2e-all"
 }
 
 // What people read keeps to the style. "go test ./docs -run Prose -v" also prints

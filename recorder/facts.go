@@ -13,11 +13,12 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// application is whose deaths are written together: its pods in one namespace.
+// application identifies the deaths that are written together: those of an
+// application's pods in one namespace.
 type application struct {
 	namespace, id string
-	// driver is the driver's UID, as far as the pod that died knows it: the
-	// executors that a StatefulSet made do not.
+	// driver is the driver's UID, if the pod that died knows it. Executors of a
+	// StatefulSet do not.
 	driver types.UID
 }
 
@@ -35,14 +36,13 @@ func applicationOf(pod spark.Pod) application {
 type fact struct {
 	oom.Termination
 	pod *corev1.Pod
-	// doubtful facts hold if the kubelet told of stopping the container, which
-	// its Events say.
+	// doubtful facts hold only if the kubelet's Events say that it stopped the container.
 	doubtful bool
-	// due to be written; until then it is another replica's turn.
+	// due is when to write it; until then it is another replica's turn.
 	due time.Time
 }
 
-// termination that facts are about: of one the cause may be corrected.
+// termination identifies what facts are about. A later fact may correct the cause.
 type termination struct {
 	pod    types.UID
 	set    string
@@ -51,8 +51,8 @@ type termination struct {
 
 func (f *fact) about() termination { return termination{f.pod.UID, f.Set, f.Number} }
 
-// factsOf a pod. Doubtful ones that are older than the Events that would prove
-// them are none.
+// factsOf returns the facts about a pod. It leaves out a doubtful fact that is older
+// than the Events that would prove it.
 func factsOf(pod *corev1.Pod, now time.Time) (facts []fact) {
 	for _, t := range slices.Concat(oom.Terminations(oom.Evidence{Pod: pod}), oom.Ended(oom.Evidence{Pod: pod})) {
 		facts = append(facts, fact{Termination: t, pod: pod})
@@ -76,7 +76,7 @@ func split(facts []fact) (certain, doubtful []fact) {
 	return certain, doubtful
 }
 
-// latest of facts: of one termination the last that is known.
+// latest returns the last known fact about each termination.
 func latest(facts []fact) (all []fact) {
 	last := map[termination]int{}
 	for i := range facts {
@@ -90,7 +90,7 @@ func latest(facts []fact) (all []fact) {
 	return all
 }
 
-// facts that wait to be written, by application. A fact stays until it is
+// facts are those that wait to be written, by application. A fact stays until it is
 // written or its driver is gone.
 type facts struct {
 	mutex   sync.Mutex
@@ -98,7 +98,7 @@ type facts struct {
 	taken   int // and not done yet
 }
 
-// line of facts that wait, each once, in the order in which they became known.
+// line is a queue of facts, each once, in the order in which they became known.
 type line struct {
 	facts []fact
 	known map[known]bool
@@ -118,15 +118,15 @@ func (l *line) add(more ...fact) {
 	}
 }
 
-// add facts, unless they already wait.
+// add adds facts, unless they already wait.
 func (f *facts) add(to application, more []fact) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	f.line(to).add(more...)
 }
 
-// again: facts that could not be written wait anew, before those that came
-// meanwhile and may correct them.
+// again puts back facts that could not be written. They go before facts that came in
+// the meantime, which may correct them.
 func (f *facts) again(to application, failed []fact) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -147,8 +147,8 @@ func (f *facts) line(of application) *line {
 	return l
 }
 
-// take the facts of an application that are due, and say when they are done, and
-// when more are due.
+// take returns the facts of an application that are due, and when more are due. The
+// caller calls done when they are done.
 func (f *facts) take(of application, now time.Time) (all []fact, next time.Time, done func()) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -172,7 +172,7 @@ func (f *facts) take(of application, now time.Time) (all []fact, next time.Time,
 	}
 }
 
-// hurry: all that waits is due.
+// hurry makes all facts due.
 func (f *facts) hurry() {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -183,14 +183,14 @@ func (f *facts) hurry() {
 	}
 }
 
-// applications that facts wait for.
+// applications returns the applications that have facts.
 func (f *facts) applications() []application {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	return slices.Collect(maps.Keys(f.waiting))
 }
 
-// due are those that are to be written now, and are not done.
+// due returns how many facts are due and not done.
 func (f *facts) due(now time.Time) int {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()

@@ -15,12 +15,12 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// podsWatched are Spark's pods of a namespace, by a watch that goes on where it was. A
-// reflector goes on by itself where a watch ends in good order, or where the next
-// one is refused with 429. After any other trouble it lists all anew, and a list
-// does not tell who died and was deleted meanwhile. The API server's history
-// does, whichever server is asked. So all trouble is told as one of the two,
-// unless that history is gone.
+// podsWatched lists and watches Spark's pods of a namespace, by a watch that resumes
+// where it was. A reflector only resumes by itself if a watch ends without an error, or
+// if the next one is refused with 429. After any other error it lists again, and a list
+// does not show which pods died and were deleted in the meantime. The API server's
+// history does, on any server. So every error is turned into one of the two, unless
+// that history is gone.
 func (r *recorder) podsWatched(namespace string, by *namespaced) *cache.ListWatch {
 	pods := r.Client.CoreV1().Pods(namespace)
 	ended := func(barren bool) *apierrors.StatusError { return r.ended(by, barren) }
@@ -48,16 +48,16 @@ func (r *recorder) podsWatched(namespace string, by *namespaced) *cache.ListWatc
 
 func historyGone(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
 
-// atLeast is how long a watch must last for a reflector to go on with another.
+// atLeast is how long a watch must last for a reflector to resume with another.
 const atLeast = time.Second
 
-// maxBarren watches in a row that end at once and told nothing are trouble that a
-// new list may find the way out of.
+// maxBarren is after how many watches that ended at once, without events, the recorder
+// lists again. A new list may help.
 const maxBarren = 5
 
 var errBarren = errors.New("the watch ended at once, without events")
 
-// ended is told of each watch's end, and says whether to list anew.
+// ended handles the end of a watch. An error means that the reflector must list again.
 func (r *recorder) ended(by *namespaced, barren bool) *apierrors.StatusError {
 	if !barren {
 		by.barren.Store(0)
@@ -71,9 +71,9 @@ func (r *recorder) ended(by *namespaced, barren bool) *apierrors.StatusError {
 	return nil
 }
 
-// goingOn is a watch whose errors are ends, and which ends no sooner than after
-// a second; while it begins with a list, its errors are the reflector's, and the
-// second begins with the list's end.
+// goingOn returns a watch that resumes: its errors become ends, and it ends no sooner
+// than after a second. If the watch begins with a list, errors during the list stay
+// errors, and the second begins after the list.
 func goingOn(w watch.Interface, list bool, ended func(barren bool) *apierrors.StatusError) watch.Interface {
 	events := make(chan watch.Event)
 	going := watch.NewProxyWatcher(events)

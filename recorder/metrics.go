@@ -4,8 +4,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics of the recorder. Of two replicas the one whose Event of a death stands
-// counts it, so that their sum is right; where no Event can stand each does.
+// metrics are the recorder's. The replica that creates the Event of a death counts it,
+// so the sum of two replicas is right. If no Event can be created, each replica counts.
 type metrics struct {
 	deaths        *prometheus.CounterVec
 	withoutDriver *prometheus.CounterVec
@@ -43,8 +43,8 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		Name: "spark_vitals_ends_unseen_total",
 		Help: "Spark's pods that were gone when a broken watch continued, and whose end the recorder did not see.",
 	})
-	// Begun at zero: a counter whose first value is 1 has not increased as far as
-	// Prometheus can tell.
+	// They start at zero: for Prometheus a counter whose first value is 1 has not
+	// increased.
 	for _, outcome := range []string{"written", "conflict", "full", "gone", "refused", "error"} {
 		m.writes.WithLabelValues(outcome)
 	}
@@ -55,7 +55,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	return m
 }
 
-// missed injections, counted when they are asked for.
+// missed counts missed injections when it is scraped.
 type missed struct {
 	description *prometheus.Desc
 	byNamespace func() map[string]int
@@ -68,10 +68,10 @@ func newMissed(byNamespace func() map[string]int) *missed {
 	}
 }
 
-// Describe is prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (m *missed) Describe(to chan<- *prometheus.Desc) { to <- m.description }
 
-// Collect is prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (m *missed) Collect(to chan<- prometheus.Metric) {
 	for namespace, n := range m.byNamespace() {
 		to <- prometheus.MustNewConstMetric(m.description, prometheus.GaugeValue, float64(n), namespace)

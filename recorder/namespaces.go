@@ -18,19 +18,19 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/paged"
 )
 
-// namespaces that opted in to the webhook. They are watched; or, where the
-// recorder is confined to some and has no right to watch all, these are asked for
-// every minute.
+// namespaces are those that opted in to the webhook. They are watched. If the recorder
+// is limited to some namespaces and has no right to watch all, it reads these every
+// minute.
 type namespaces struct {
-	watched   cache.SharedIndexInformer // nil where they are asked for
-	followed  cache.InformerSynced      // all that were there at the beginning
+	watched   cache.SharedIndexInformer // nil if they are read
+	followed  cache.InformerSynced      // whether all that existed at the start are followed
 	recorder  *recorder
 	mutex     sync.Mutex
-	asked     []string // of those that are asked for
-	forbidden bool     // and told
+	asked     []string // those that are read and opted in
+	forbidden bool     // and logged
 }
 
-// askAgain is how often namespaces are asked for that are not watched.
+// askAgain is how often namespaces are read that are not watched.
 const askAgain = time.Minute
 
 func (r *recorder) knowNamespaces() error {
@@ -67,8 +67,8 @@ func (r *recorder) optsOut(object any) {
 	if err != nil {
 		return
 	}
-	// A label may be back in seconds, where a tool replaces the namespace. Until then
-	// its pods are seen, and nothing is recorded.
+	// If a tool replaces the namespace, the label may be back in seconds. Until then the
+	// watch stays, and nothing is recorded.
 	time.AfterFunc(r.optOutWait, func() {
 		if !r.recordsIn(name.Name) {
 			r.unfollow(name.Name)
@@ -83,7 +83,7 @@ func stripNamespace(object any) (any, error) {
 	return object, nil
 }
 
-// run until the context ends; it returns once all are known, or false.
+// run runs until the context ends. It returns true once all are known.
 func (n *namespaces) run(ctx context.Context, tasks *errgroup.Group) bool {
 	if n.watched != nil {
 		tasks.Go(func() error { n.watched.RunWithContext(ctx); return nil })
@@ -93,8 +93,8 @@ func (n *namespaces) run(ctx context.Context, tasks *errgroup.Group) bool {
 	return true
 }
 
-// ask which of the namespaces opted in. Where that is forbidden, missed
-// injections are not counted.
+// ask reads which of the namespaces opted in. If that is forbidden, missed injections
+// are not counted.
 func (n *namespaces) ask(ctx context.Context) {
 	var asked []string
 	for _, name := range n.recorder.Namespaces {
@@ -114,7 +114,7 @@ func (n *namespaces) ask(ctx context.Context) {
 	n.asked = asked
 }
 
-// all that opted in.
+// all returns all that opted in.
 func (n *namespaces) all() []string {
 	if n.watched != nil {
 		return n.watched.GetIndexer().ListKeys()
@@ -124,7 +124,7 @@ func (n *namespaces) all() []string {
 	return slices.Clone(n.asked)
 }
 
-// recordsIn a namespace: it is one of those that are named or that opted in.
+// recordsIn reports whether a namespace is recorded, because it is named or opted in.
 func (r *recorder) recordsIn(namespace string) bool {
 	if r.Everywhere || len(r.Namespaces) > 0 {
 		return true

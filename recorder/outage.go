@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// outage of the watch. A reflector tells of failures only, and tries again at
-// least every minute: a failure long after the last one is the first of another
+// outage is one of the watch. A reflector reports only failures, and tries again at
+// least every minute. So a failure long after the last one is the first of another
 // outage.
 type outage struct {
 	mutex       sync.Mutex
@@ -24,7 +24,7 @@ func (o *outage) failed(now time.Time) {
 	o.last = now
 }
 
-// lasts tells whether it has been going on for maxBlind.
+// lasts reports whether the outage has lasted for maxBlind.
 func (o *outage) lasts(now time.Time) bool {
 	o.mutex.Lock()
 	defer o.mutex.Unlock()

@@ -17,8 +17,9 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// maxWatches of one namespace each. Where more opt in, one watch sees all pods:
-// an API server lets 100 calls be under way on a connection, and a watch is one.
+// maxWatches is how many namespaces have their own watch. If more opt in, one watch
+// sees all pods, because an API server allows 100 calls at a time on a connection, and
+// a watch is one.
 const maxWatches = 50
 
 // namespaced is a watch of the pods of a namespace, or with "" of all.
@@ -26,22 +27,22 @@ type namespaced struct {
 	cache.SharedIndexInformer
 	begun  atomic.Bool
 	stop   context.CancelFunc
-	barren atomic.Int32 // watches in a row that told nothing
+	barren atomic.Int32 // watches in a row without events
 	blind  outage
 }
 
-// listed tells whether the pods are known that were there at the beginning.
+// listed reports whether the pods are known that existed when it began.
 func (w *namespaced) listed() bool { return !w.begun.Load() || w.HasSynced() }
 
-// watches of pods, by namespace. A namespace has one of its own, or there is one
-// of all; while the one follows the other there are both.
+// watches are the watches of pods, by namespace. A namespace has its own, or there is
+// one of all. While the one replaces the other, both exist.
 type watches struct {
 	mutex sync.Mutex
 	of    map[string]*namespaced
 	run   func(namespace string, w *namespaced) // nil until the recorder runs
 }
 
-// at is the watch that sees a namespace's pods; nil where nobody watches them.
+// at returns the watch that sees a namespace's pods, or nil.
 func (w *watches) at(namespace string) *namespaced {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
@@ -51,14 +52,14 @@ func (w *watches) at(namespace string) *namespaced {
 	return w.of[metav1.NamespaceAll]
 }
 
-// all watches.
+// all returns all watches.
 func (w *watches) all() []*namespaced {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	return slices.Collect(maps.Values(w.of))
 }
 
-// watch a namespace, or with "" all.
+// watch starts to watch a namespace, or with "" all.
 func (r *recorder) watch(namespace string) error {
 	w := &namespaced{}
 	pods := cache.ToListWatcherWithWatchListSemantics(paged.ListWatch(r.podsWatched(namespace, w), transform), r.Client)
@@ -86,7 +87,7 @@ func (r *recorder) watch(namespace string) error {
 	return nil
 }
 
-// runWatches, those that are there and those that follow, until the context ends.
+// runWatches runs the current and later watches until the context ends.
 func (r *recorder) runWatches(ctx context.Context, tasks *errgroup.Group) {
 	r.pods.mutex.Lock()
 	defer r.pods.mutex.Unlock()
@@ -104,7 +105,7 @@ func (r *recorder) runWatches(ctx context.Context, tasks *errgroup.Group) {
 	}
 }
 
-// follow the namespaces that opt in, as long as they are few.
+// follow watches a namespace that opts in. If many do, it watches all.
 func (r *recorder) follow(namespace string) {
 	r.pods.mutex.Lock()
 	_, all := r.pods.of[metav1.NamespaceAll]
@@ -119,12 +120,12 @@ func (r *recorder) follow(namespace string) {
 		r.Log.Info("so many namespaces opted in that one watch covers the pods of all", "namespaces", n)
 		namespace = metav1.NamespaceAll
 	}
-	if err := r.watch(namespace); err != nil { // an informer refuses what comes too late, and this does not
+	if err := r.watch(namespace); err != nil { // only if the informer were running already
 		r.Log.Error("cannot watch pods", "namespace", namespace, "error", err)
 	}
 }
 
-// unfollow a namespace that no longer opts in.
+// unfollow stops to watch a namespace that no longer opts in.
 func (r *recorder) unfollow(namespace string) {
 	r.pods.mutex.Lock()
 	defer r.pods.mutex.Unlock()
@@ -136,7 +137,7 @@ func (r *recorder) unfollow(namespace string) {
 	}
 }
 
-// succeed the watches of single namespaces, once the one of all knows what they
+// succeed stops the watches of single namespaces, once the watch of all knows what they
 // knew.
 func (r *recorder) succeed(ctx context.Context, all *namespaced) {
 	if !cache.WaitForCacheSync(ctx.Done(), all.HasSynced) {
@@ -152,19 +153,19 @@ func (r *recorder) succeed(ctx context.Context, all *namespaced) {
 	}
 }
 
-// again: the pods of a namespace are looked at, which were seen before it opted in.
+// again looks at the pods of a namespace that were seen before it opted in.
 func (r *recorder) again(namespace string) {
 	for _, p := range r.podsIn(namespace) {
 		r.saw(p)
 	}
 }
 
-// podsIn a namespace that are known.
+// podsIn returns the known pods of a namespace.
 func (r *recorder) podsIn(namespace string) []*corev1.Pod {
 	return r.indexed(namespace, cache.NamespaceIndex, namespace)
 }
 
-// podsOf an application that are known.
+// podsOf returns the known pods of an application.
 func (r *recorder) podsOf(app application) []*corev1.Pod {
 	return r.indexed(app.namespace, byApplication, app.namespace+"/"+app.id)
 }
@@ -188,16 +189,16 @@ func applicationIndex(object any) ([]string, error) {
 	return []string{p.Namespace + "/" + p.Labels[spark.ApplicationLabel]}, nil
 }
 
-// listed tells whether a namespace's pods are known that were there when its watch
-// began: an executor's driver may be among those that are not yet.
+// listed reports whether the pods of a namespace are known that existed when its watch
+// began. If not, an executor's driver may still be missing.
 func (r *recorder) listed(namespace string) bool {
 	w := r.pods.at(namespace)
 	return w == nil || w.listed()
 }
 
-// sees tells whether the pods are known that were there at the beginning. Of
-// namespaces that are named those that can be listed are enough: one that is deleted,
-// or whose Role is, holds up no other.
+// sees reports whether the pods are known that existed at the start. If namespaces are
+// named, those that can be listed are enough: a namespace or Role that was deleted must
+// not delay the others.
 func (r *recorder) sees() bool {
 	unlisted := func(w *namespaced) bool { return !w.listed() }
 	all := r.pods.all()
@@ -207,8 +208,8 @@ func (r *recorder) sees() bool {
 	return !slices.ContainsFunc(all, unlisted)
 }
 
-// isBlind tells whether watching has failed for maxBlind everywhere. A single
-// namespace is told by the log and by spark_vitals_recorder_errors_total.
+// isBlind reports whether all watches have failed for maxBlind. The log and
+// spark_vitals_recorder_errors_total show failures of a single namespace.
 func (r *recorder) isBlind(now time.Time) bool {
 	all := r.pods.all()
 	return len(all) > 0 && !slices.ContainsFunc(all, func(w *namespaced) bool { return !w.blind.lasts(now) })

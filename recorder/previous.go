@@ -17,18 +17,17 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// previous remembers how drivers ended that a SparkApplication owns. An operator
-// that restarts an application deletes the dead driver and makes another one; the
-// recorder then writes on the new driver how the last one ended. What this replica
-// has not seen itself it does not know.
+// previous remembers how drivers ended that a SparkApplication owns. An operator that
+// restarts an application deletes the dead driver and makes another one. The recorder
+// then writes on the new driver how the last one ended, if this replica saw it.
 type previous struct{ ends *lru.Cache }
 
-// maxPrevious owners are remembered, some 2 kB each.
+// maxPrevious is how many owners are remembered, some 2 kB each.
 const maxPrevious = 1024
 
 func newPrevious() previous { return previous{lru.New(maxPrevious)} }
 
-// ownedBy is the SparkApplication that owns a driver.
+// ownedBy returns the SparkApplication that owns a driver.
 func ownedBy(driver *corev1.Pod) (owner types.NamespacedName, ok bool) {
 	for _, o := range sparkApplications(driver) {
 		return types.NamespacedName{Namespace: o.Namespace, Name: string(o.UID)}, true
@@ -36,7 +35,7 @@ func ownedBy(driver *corev1.Pod) (owner types.NamespacedName, ok bool) {
 	return owner, false
 }
 
-// remember how a driver ended, unless a later one is known.
+// remember remembers how a driver ended, unless a later end is known.
 func (p *previous) remember(driver *corev1.Pod, end oom.PreviousDriver) {
 	owner, ok := ownedBy(driver)
 	if !ok || end.State == "" {
@@ -49,7 +48,7 @@ func (p *previous) remember(driver *corev1.Pod, end oom.PreviousDriver) {
 	p.ends.Add(owner, end)
 }
 
-// before a driver that runs: how the last one of its owner ended.
+// before returns how the last driver of a running driver's owner ended.
 func (p *previous) before(driver *corev1.Pod) (end oom.PreviousDriver, ok bool) {
 	owner, owned := ownedBy(driver)
 	if !owned || driver.Annotations[annotations.State] != "" {
@@ -63,8 +62,8 @@ func (p *previous) before(driver *corev1.Pod) (end oom.PreviousDriver, ok bool) 
 	return end, end.UID != driver.UID && !driver.CreationTimestamp.Before(&end.At)
 }
 
-// sawDriver remembers a driver that has a record of its own end, and tells whether
-// one that runs lacks what is remembered.
+// sawDriver remembers a driver that has a record of its own end. For a running driver
+// it reports whether the annotation about the previous one is missing.
 func (r *recorder) sawDriver(driver spark.Pod) (lacks bool) {
 	a := driver.Annotations
 	if a[annotations.State] != "" {
@@ -78,7 +77,8 @@ func (r *recorder) sawDriver(driver spark.Pod) (lacks bool) {
 	return known && !has
 }
 
-// rememberEnds of drivers among deaths that were written or told.
+// rememberEnds remembers the ends of drivers among deaths that were written or
+// reported.
 func (r *recorder) rememberEnds(record oom.Record, facts []fact) {
 	for _, f := range facts {
 		pod, err := spark.PodOf(f.pod)
@@ -91,9 +91,9 @@ func (r *recorder) rememberEnds(record oom.Record, facts []fact) {
 	}
 }
 
-// carry on to the driver of an application how the last driver of its owner ended.
-// If there is no room, or somebody refuses it, it is left out: it is a help, and no
-// record of this driver.
+// carry writes on the driver of an application how the last driver of its owner ended.
+// If it does not fit, or is refused, it is left out, because it is not part of this
+// driver's record.
 func (r *recorder) carry(ctx context.Context, app application) error {
 	driver := app.among(r.podsOf(app))
 	if driver.Pod == nil || !r.recordsIn(app.namespace) || !r.records(driver) || !r.sawDriver(driver) {

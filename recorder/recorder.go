@@ -29,51 +29,51 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Config of a recorder.
+// Config is the configuration of a recorder.
 type Config struct {
 	Client kubernetes.Interface
-	// Namespaces whose pods are seen and recorded, whatever their labels. None
-	// means those that opted in to the webhook with the label
+	// Namespaces are those whose pods are seen and recorded, whatever their labels.
+	// None means those that opted in to the webhook with the label
 	// spark-vitals.io/inject.
 	Namespaces []string
-	// Everywhere records in all namespaces, and pods that opted out, too.
+	// Everywhere records in all namespaces, and also pods that opted out.
 	Everywhere bool
 	// ReadConfigMaps reads a dead driver's heap from its ConfigMap.
 	ReadConfigMaps bool
 	// Reconcile is how often all pods are looked at again.
 	Reconcile time.Duration
-	// Addresses to listen on, "host:port".
+	// The addresses to listen on are "host:port".
 	MetricsBindAddress, HealthProbeBindAddress string
 	Log                                        *slog.Logger
 }
 
 const (
 	workers = 16
-	// Executors often die together, so their facts wait for each other; and not
-	// equally long in each replica, so that the slower one finds them written.
+	// Executors often die together, so their facts wait for each other. They do not wait
+	// equally long in each replica, so the slower one finds them written.
 	waitAtLeast, waitAtMost = 100 * time.Millisecond, 300 * time.Millisecond
 	// A driver's death is urgent: a gateway's users wait for its release.
 	driverWaitAtMost = 50 * time.Millisecond
 	// Between attempts at a driver.
 	firstRetry, lastRetry = 100 * time.Millisecond, 10 * time.Second
-	// Failures after which a death is told though it is not written, and a
+	// Failures after which a death is reported although it is not written, and a
 	// refusal is believed.
 	patience = 8
-	// A write that is refused is then tried again after.
+	// A refused write is then tried again after.
 	refusedWait = 2 * time.Minute
-	// Old deaths, found at a first start or an opt-in, are written at this rate
-	// a second: each patch is news to all who watch drivers. The others look
-	// again within the wait.
+	// Old deaths, found at a first start or an opt-in, are written at this rate a second,
+	// because all watchers of drivers get each patch. The others try again within the
+	// wait.
 	backlogRate, backlogWait = 10, 20 * time.Second
 	// A namespace that opted in may be known a little later than its pods.
 	optInWait = 10 * time.Second
 	// For all calls of an attempt, and for one.
 	attemptTimeout, callTimeout = 30 * time.Second, 10 * time.Second
-	// For what is still to be written when the recorder ends.
+	// For what must still be written when the recorder ends.
 	finishTimeout = 10 * time.Second
 	// Watching that failed for so long makes the recorder unready.
 	maxBlind = 5 * time.Minute
-	// A condition that somebody removed is written again after.
+	// A condition that was removed is written again after.
 	conditionPause = 10 * time.Minute
 	// Deaths without a driver that are remembered.
 	maxTold = 8192
@@ -89,7 +89,7 @@ type recorder struct {
 	told       *lru.Cache
 	previous   previous
 	tellings   workqueue.TypedRateLimitingInterface[*telling]
-	untold     atomic.Int64 // tellings that are not done
+	untold     atomic.Int64 // tellings that are not done yet
 	backlog    *rate.Limiter
 	turns      turns
 	conditions *lru.Cache // of drivers' deaths that this replica wrote, and when
@@ -126,7 +126,7 @@ func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
 	return r, errors.Join(errs...)
 }
 
-// retries slow down for each item by itself, and for all together.
+// retries slows down each item by itself, and all together.
 func retries[T comparable]() workqueue.TypedRateLimiter[T] {
 	return workqueue.NewTypedMaxOfRateLimiter(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[T](firstRetry, lastRetry),
@@ -134,8 +134,8 @@ func retries[T comparable]() workqueue.TypedRateLimiter[T] {
 	)
 }
 
-// changed pods are others where a list found another one of the same name, and
-// then nothing else tells that the first is gone.
+// changed handles an update. If the UID changed, the old pod was deleted unseen: a list
+// found another pod of the same name.
 func (r *recorder) changed(before, now any) {
 	if was, ok := before.(*corev1.Pod); ok && was.UID != now.(*corev1.Pod).UID {
 		r.gone(cache.DeletedFinalStateUnknown{Obj: was})
@@ -143,8 +143,8 @@ func (r *recorder) changed(before, now any) {
 	r.saw(now)
 }
 
-// gone is a pod that was deleted. Where the watch broke off its end may not have
-// been seen, and never will.
+// gone handles a deleted pod. If the watch broke, its end may not have been seen, and
+// never is.
 func (r *recorder) gone(object any) {
 	if last, ok := object.(cache.DeletedFinalStateUnknown); ok {
 		object = last.Obj
@@ -156,7 +156,7 @@ func (r *recorder) gone(object any) {
 	r.saw(object)
 }
 
-// saw a pod: as it was added, changed or deleted, or as it still is.
+// saw handles a pod that was added, changed or deleted, or is looked at again.
 func (r *recorder) saw(object any) {
 	p, ok := object.(*corev1.Pod)
 	if !ok {
@@ -172,7 +172,7 @@ func (r *recorder) saw(object any) {
 		delay = waitAtLeast + rand.N(waitAtMost-waitAtLeast)
 	}
 	if !r.recordsIn(p.Namespace) {
-		delay = optInWait // what is older is found by again, if it is still there
+		delay = optInWait // again finds what is older, if it still exists
 		facts = slices.DeleteFunc(facts, func(f fact) bool { return r.now().Sub(f.At.Time) > time.Minute })
 	}
 	app, turn := applicationOf(pod), r.turns.wait()
@@ -189,8 +189,8 @@ func (r *recorder) saw(object any) {
 	r.queue.AddAfter(app, delay+turn)
 }
 
-// missedInjections are pods that run without the webhook's stamp where it
-// should have been, by namespace.
+// missedInjections returns how many pods run without the webhook's stamp although they
+// should have it, by namespace.
 func (r *recorder) missedInjections() map[string]int {
 	n := map[string]int{}
 	for _, namespace := range r.namespaces.all() {
@@ -205,7 +205,7 @@ func (r *recorder) missedInjections() map[string]int {
 	return n
 }
 
-// work until the queue is shut down.
+// work works until the queue is shut down.
 func (r *recorder) work(ctx context.Context) {
 	for {
 		app, shutdown := r.queue.Get()
@@ -245,7 +245,7 @@ func (r *recorder) attempt(ctx context.Context, app application) (err error) {
 	}
 	log := r.Log.With("namespace", app.namespace, "application", app.id, "deaths", len(facts))
 	defer func() {
-		if mistake := recover(); mistake != nil { // ours; no other application suffers
+		if mistake := recover(); mistake != nil { // it must not affect other applications
 			r.metrics.errors.WithLabelValues("panic").Inc()
 			log.Error("deaths are lost because of a bug in spark-vitals", "panic", mistake, "stack", string(debug.Stack()))
 			err = nil
@@ -264,8 +264,8 @@ func (r *recorder) attempt(ctx context.Context, app application) (err error) {
 	return err
 }
 
-// finish writes and tells what is left when the recorder is told to end, as far
-// as the context lets it.
+// finish writes and reports what is left when the recorder is asked to end, until the
+// context ends.
 func (r *recorder) finish(ctx context.Context) {
 	r.ending.Store(true)
 	r.facts.hurry()
@@ -310,14 +310,14 @@ func Run(ctx context.Context, c Config) error {
 
 func (r *recorder) run(ctx context.Context) error {
 	tasks := new(errgroup.Group)
-	// Only then the pods, so that it is known which of them to record.
+	// The pods come after the namespaces, so it is known which of them to record.
 	if !r.namespaces.run(ctx, tasks) {
 		return tasks.Wait()
 	}
 	r.runWatches(ctx, tasks)
 	tasks.Go(func() error {
-		// Of the watches as they are by then: one that was stopped before it had
-		// listed never has.
+		// It reads the watches each time: one that was stopped before it had listed never
+		// lists.
 		err := wait.PollUntilContextCancel(ctx, waitAtMost, true, func(context.Context) (bool, error) { return r.sees(), nil })
 		if err == nil {
 			r.ready.Store(true)
@@ -325,7 +325,7 @@ func (r *recorder) run(ctx context.Context) error {
 		}
 		return nil
 	})
-	// A patch under way is not taken back, for a while.
+	// A patch in progress gets some time to finish.
 	writing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	context.AfterFunc(ctx, func() { time.AfterFunc(finishTimeout, stop) })
@@ -342,7 +342,7 @@ func (r *recorder) run(ctx context.Context) error {
 	return errors.Join(err, telling.Wait())
 }
 
-// isReady is nil, or why the recorder sees no pods.
+// isReady returns nil, or why the recorder sees no pods.
 func (r *recorder) isReady() error {
 	switch {
 	case !r.ready.Load():

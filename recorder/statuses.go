@@ -16,9 +16,8 @@ type Application struct {
 	Executors []*corev1.Pod
 }
 
-// Applications sorts pods by application: each executor belongs to the driver on
-// which the recorder would write how it died. Pods that are not Spark's are left
-// out.
+// Applications sorts pods by application: each executor belongs to the driver on which
+// the recorder would write how it died. Pods that are not Spark's are left out.
 func Applications(pods []*corev1.Pod) (all []*Application) {
 	type name struct{ namespace, id string }
 	named := map[name][]*corev1.Pod{}
@@ -64,7 +63,7 @@ func Applications(pods []*corev1.Pod) (all []*Application) {
 	return all
 }
 
-// AddTo a record the deaths that the pods' statuses show, as the recorder does.
+// AddTo adds to a record the deaths that the pods' statuses show, as the recorder does.
 func (a *Application) AddTo(record *oom.Record) {
 	if a.Driver != nil {
 		record.Add(oom.Terminations(oom.Evidence{Pod: a.Driver})...)
@@ -81,8 +80,8 @@ func (a *Application) AddTo(record *oom.Record) {
 	sawExecutors(record, a.Executors)
 }
 
-// Pod that advice is worked out for: the driver's, or an executor's where the
-// driver's is not known. An Application has one of the two.
+// Pod returns the pod for which advice is worked out: the driver's, or an executor's if
+// the driver's is not known. An Application has one of the two.
 func (a *Application) Pod() spark.Pod {
 	p := a.Driver
 	if p == nil {
@@ -92,7 +91,7 @@ func (a *Application) Pod() spark.Pod {
 	return pod
 }
 
-// Key of the application: its driver's UID, or what its executors know of it.
+// Key identifies the application: its driver's UID, or what its executors know of it.
 func (a *Application) Key() string {
 	app := applicationOf(a.Pod())
 	return app.namespace + "/" + app.id + "/" + string(app.driver)

@@ -12,12 +12,12 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// reading is what the recorder keeps of a pod, so that a cluster's Spark pods fit
-// into memory.
+// reading is what the recorder keeps of a pod, so that a cluster's Spark pods fit into
+// memory.
 var reading = bounded.Reading{Annotation: readAnnotation, Message: readMessage}
 
-// strip takes everything from a pod that the recorder does not read. Its own
-// condition is kept beside the others, whichever of those are kept.
+// strip removes what the recorder does not read from a pod. It always keeps the
+// recorder's own condition, in addition to the others that are kept.
 func strip(p *corev1.Pod) *corev1.Pod {
 	own := deathCondition(p)
 	if own == nil {
@@ -33,7 +33,7 @@ func strip(p *corev1.Pod) *corev1.Pod {
 	return kept
 }
 
-// transform is a cache.TransformFunc that strips.
+// transform is a cache.TransformFunc that strips pods.
 func transform(object any) (any, error) {
 	if p, ok := object.(*corev1.Pod); ok {
 		return strip(p), nil
@@ -46,16 +46,16 @@ func readAnnotation(role spark.Role, key, value string) (kept string, ok bool) {
 	case key == annotations.OOM && role == spark.Driver && len(value) <= oom.MaxBytes:
 		return value, true
 	case slices.Contains(annotations.Death, key), key == annotations.Previous, key == annotations.Inject:
-		return bounded.Text(value), true // that it is there is read, too
+		return bounded.Text(value), true // its presence is read too
 	case key == annotations.Injected:
-		return oom.InjectedProbes(value), true // that it is there is read, too
+		return oom.InjectedProbes(value), true // its presence is read too
 	case key == oom.ExitException:
-		return cmp.Or(readMessage(spark.Driver, value), "not of memory"), true // that it is there is said, too
+		return cmp.Or(readMessage(spark.Driver, value), "not of memory"), true // the advice depends on its presence too
 	}
 	return "", false
 }
 
-// readMessage keeps of a long text what package oom understands.
+// readMessage keeps the part of a long text that package oom understands.
 func readMessage(role spark.Role, text string) string {
 	return bounded.Text(oom.WordsOf(role, text).String())
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Controller that the recorder's Events name as the one that reports.
+// Controller is the controller that the recorder's Events name as the one that reports.
 const Controller = "spark-vitals.io/recorder"
 
 const (
@@ -29,27 +29,27 @@ const (
 	oldest = time.Hour
 	// The API server's limit for an Event's note.
 	maxNote = 1024
-	// Deaths of an application that have an Event each, and how often there is one
-	// of all that follow: as many as a kubelet lets through for an object.
+	// The first deaths of an application have an Event each, and all others one Event per
+	// pause: as many as a kubelet allows for an object.
 	ownEvents, eventsPause = 25, 5 * time.Minute
-	// The replica that wrote a death creates its Event. The others look after so long
-	// whether it has, and create it if that one ended before.
+	// The replica that wrote a death creates its Event. After this time the others look
+	// whether the Event exists, and create it if that replica ended before.
 	followWait = 2 * time.Second
 )
 
-// telling is one Event that is to be told.
+// telling is one Event that must be created.
 type telling struct {
 	*eventsv1.Event
 	termination *oom.Termination
 	pod         *corev1.Pod // that died
 	driver      string      // "" without one
-	counts      bool        // whoever creates this Event counts the death
-	follows     bool        // another replica is to create it
-	deaths      int         // of the application, where they have no Event each
-	ambiguous   bool        // an attempt may have succeeded unknown to us
+	counts      bool        // the replica that creates this Event counts the death
+	follows     bool        // another replica creates this Event, unless it ended before
+	deaths      int         // of the application, if they have no Event each
+	ambiguous   bool        // an attempt may have succeeded without an answer
 }
 
-// tell of deaths that stand on their driver, or cannot.
+// tell reports deaths that are written on their driver, or cannot be.
 func (r *recorder) tell(driver spark.Pod, record *oom.Record, facts []fact, stand bool) {
 	deaths := 0
 	for _, d := range record.Deaths {
@@ -65,15 +65,15 @@ func (r *recorder) tell(driver spark.Pod, record *oom.Record, facts []fact, stan
 		for _, owner := range sparkApplications(driver.Pod) {
 			r.event(owner, f, text, t)
 		}
-		// Without an Event of its own a death is counted by who wrote it, and what
-		// cannot be written by each.
+		// A death without its own Event is counted by the replica that wrote it. A death
+		// that cannot be written is counted by each.
 		t.counts = t.deaths == 0 || !stand || record.Unknowable(&f.Termination) || r.turns.isMine(driver.UID, &f.Termination)
 		r.event(reference(driver.Pod), f, text, t)
 	}
 }
 
-// tellWithoutDriver of a death whose driver is gone, or is no pod of Spark's:
-// on the executor's owner.
+// tellWithoutDriver reports a death whose driver is gone or is not a Spark pod. The
+// Event is on the executor's owner.
 func (r *recorder) tellWithoutDriver(f fact) {
 	about := reference(f.pod)
 	if owner := metav1.GetControllerOf(f.pod); f.Role == spark.Executor && owner != nil {
@@ -88,8 +88,8 @@ func (r *recorder) tellWithoutDriver(f fact) {
 	r.event(about, f, record.Advice(&f.Termination, pod), telling{counts: true})
 }
 
-// event about an object, unless this replica told it or is about to. Its name
-// follows from what happened, so that of all replicas one tells it.
+// event queues an Event about an object, unless this replica created it or is about to.
+// Its name follows from what happened, so only one of all replicas creates it.
 func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t telling) {
 	name := eventName(about, f.pod, &f.Termination)
 	if _, told := r.told.Get(name); told {
@@ -132,8 +132,8 @@ func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t te
 	r.tellings.Add(&t)
 }
 
-// createEvents until the queue is shut down. They have a queue of their own, so
-// that no record waits for them.
+// createEvents works until the queue is shut down. Events have their own queue, so no
+// record waits for them.
 func (r *recorder) createEvents(ctx context.Context) {
 	for {
 		t, shutdown := r.tellings.Get()
@@ -151,8 +151,8 @@ func (r *recorder) createEvents(ctx context.Context) {
 	}
 }
 
-// create the Event of a death, and count the death if nobody has. An error means
-// that it may succeed later.
+// create creates the Event of a death, and counts the death if no replica has. An error
+// means that it may succeed later.
 func (r *recorder) create(ctx context.Context, t *telling) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -164,8 +164,8 @@ func (r *recorder) create(ctx context.Context, t *telling) error {
 	}
 	begun := r.now()
 	_, err := r.Client.EventsV1().Events(t.Namespace).Create(ctx, t.Event, metav1.CreateOptions{FieldManager: fieldManager})
-	// Where an error comes with Retry-After, in whole seconds, client-go calls
-	// again by itself.
+	// If an error comes with Retry-After, in whole seconds, client-go calls again by
+	// itself.
 	t.ambiguous = t.ambiguous || r.now().Sub(begun) >= time.Second
 	switch {
 	case err == nil:
@@ -182,7 +182,7 @@ func (r *recorder) create(ctx context.Context, t *telling) error {
 		return err
 	case mayBeStarting(err) && r.tellings.NumRequeues(t) < patience:
 		return err
-	default: // refused for good: the death is counted and logged all the same
+	default: // refused for good; the death is still counted and logged
 		r.failed("event", err, "namespace", t.Namespace, "about", t.Regarding.Name)
 	}
 	if !t.counts {
@@ -195,8 +195,8 @@ func (r *recorder) create(ctx context.Context, t *telling) error {
 	return nil
 }
 
-// isTold tells whether the Event is there. That it may not be read is no error: then
-// creating it tells.
+// isTold reports whether the Event exists. If it cannot be read, the attempt to create
+// it decides.
 func (r *recorder) isTold(ctx context.Context, t *telling) (bool, error) {
 	_, err := r.Client.EventsV1().Events(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
@@ -205,7 +205,7 @@ func (r *recorder) isTold(ctx context.Context, t *telling) (bool, error) {
 	return err == nil, err
 }
 
-// created tells whether it was this replica that created the Event.
+// created reports whether this replica created the Event.
 func (r *recorder) created(ctx context.Context, t *telling) (bool, error) {
 	list, err := r.Client.CoreV1().Events(t.Namespace).List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", t.Name).String()})
 	if err != nil {
@@ -214,7 +214,7 @@ func (r *recorder) created(ctx context.Context, t *telling) (bool, error) {
 	return len(list.Items) > 0 && list.Items[0].ReportingInstance == r.instance, nil
 }
 
-// count a death and write it as one line of the log.
+// count counts a death and writes it as one line of the log.
 func (r *recorder) count(told *telling) {
 	t, pod := told.termination, told.pod
 	r.metrics.deaths.WithLabelValues(pod.Namespace, string(t.Role), string(t.Cause)).Inc()
@@ -241,7 +241,7 @@ func eventName(about corev1.ObjectReference, pod *corev1.Pod, t *oom.Termination
 	return fmt.Sprintf("%.200s.%x", about.Name, sum[:8])
 }
 
-// manyName is the name of the one Event about an object in eventsPause.
+// manyName returns the name of the one Event about an object in eventsPause.
 func manyName(about corev1.ObjectReference, t *oom.Termination) string {
 	sum := sha256.Sum256(fmt.Append(nil, about.UID, "many", t.At.Truncate(eventsPause).Unix()))
 	return fmt.Sprintf("%.200s.%x", about.Name, sum[:8])
@@ -251,7 +251,7 @@ func reference(pod *corev1.Pod) corev1.ObjectReference {
 	return corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
 }
 
-// sparkApplications that own a driver, of whichever operator.
+// sparkApplications returns the SparkApplications that own a driver, of any operator.
 func sparkApplications(driver *corev1.Pod) (all []corev1.ObjectReference) {
 	for _, o := range driver.OwnerReferences {
 		if o.Kind == "SparkApplication" {
@@ -261,9 +261,9 @@ func sparkApplications(driver *corev1.Pod) (all []corev1.ObjectReference) {
 	return all
 }
 
-// killings are the Events by which a kubelet told of stopping containers: Normal
-// ones that have a budget of their own, so they come through. An error means that
-// the API server may tell them later.
+// killings returns the Events by which a kubelet reported that it stopped containers.
+// They are Normal Events with a rate limit of their own, so they arrive. An error means
+// that the API server may return them later.
 func (r *recorder) killings(ctx context.Context, doubtful []fact) (found []corev1.Event, err error) {
 	if len(doubtful) == 0 {
 		return nil, nil
@@ -295,11 +295,12 @@ func (r *recorder) killings(ctx context.Context, doubtful []fact) (found []corev
 	return found, nil
 }
 
-// maxKillings that are looked at. A kubelet tells of each container's end once.
+// maxKillings is how many are read. A kubelet reports each container's end once.
 const maxKillings = 10000
 
-// provenBy an Event: it is about Spark's container, and from just before its
-// end; of an earlier run of a container that restarts in place it would be older.
+// provenBy reports whether an Event proves the fact: it is about Spark's container, and
+// from just before its end. An Event about an earlier run of a container that restarts
+// in place is older.
 func (f fact) provenBy(e corev1.Event) bool {
 	pod, err := spark.PodOf(f.pod)
 	if err != nil || e.InvolvedObject.UID != pod.UID || e.InvolvedObject.FieldPath != "spec.containers{"+pod.Container().Name+"}" {

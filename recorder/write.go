@@ -20,32 +20,32 @@ import (
 )
 
 const (
-	// FieldManager of the record.
+	// The field manager of the record.
 	fieldManager = "spark-vitals-recorder"
-	// Attempts to write until the next ones wait: others change the pod, too.
+	// Attempts to write before the next ones wait, because others change the pod too.
 	attempts = 5
 )
 
 var (
-	// errGone: the driver is no longer there, or is another one of its name.
+	// errGone means that the driver is gone, or another one has its name.
 	errGone = errors.New("the driver is gone")
-	// errRefused: somebody does not allow the write, and hardly will soon.
+	// errRefused means that the write is not allowed, and that this may last.
 	errRefused = errors.New("the write is refused")
-	// errUnlisted: the pods of its namespace are not listed yet.
+	// errUnlisted means that the pods of its namespace are not listed yet.
 	errUnlisted = errors.New("the namespace's pods are not listed yet")
-	// errBacklog: the deaths are old ones, and others are being written.
+	// errBacklog means that the deaths are old, and others are written first.
 	errBacklog = errors.New("old deaths wait, to limit the rate of writes")
 )
 
-// write facts on the driver of their application, or tell of them without it.
-// An error means that they are to be written again. They are told of once they
-// stand there, or if that takes long; whoever tells first counts.
+// write writes facts on the driver of their application, or reports them without it. An
+// error means that they must be written again. Facts are reported once they are
+// written, or if writing takes long; the first replica to report counts them.
 func (r *recorder) write(ctx context.Context, app application, facts []fact) error {
 	if !r.recordsIn(app.namespace) {
 		return nil
 	}
-	// One watch tells of all pods in their order, so the cache knew the driver
-	// before its executors died.
+	// One watch returns all pods in order, so the cache knew the driver before its
+	// executors died.
 	driver := app.among(r.podsOf(app))
 	if driver.Pod != nil && !r.records(driver) {
 		return nil
@@ -64,7 +64,7 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 	if err == nil || errors.Is(err, errGone) {
 		proven, unknown := r.proven(ctx, record, doubtful)
 		if unknown != nil && r.patient(app) {
-			return unknown // nothing is told that may be corrected at once
+			return unknown // report nothing that may be corrected at once
 		}
 		if len(proven) > 0 {
 			certain = append(certain, proven...)
@@ -90,8 +90,8 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 	return err
 }
 
-// over tells whether the driver had ended when one of its executors did, which is
-// then how executors end without a driver.
+// over reports whether the driver had ended before one of its executors. An executor
+// without a driver always ends.
 func over(driver spark.Pod, t *oom.Termination) bool {
 	if driver.Pod == nil {
 		return true
@@ -100,12 +100,12 @@ func over(driver spark.Pod, t *oom.Termination) bool {
 	return status != nil && status.State.Terminated != nil && !t.At.Before(&status.State.Terminated.FinishedAt)
 }
 
-// patient with an application: what fails may succeed soon.
+// patient reports whether a failure for an application may soon succeed.
 func (r *recorder) patient(app application) bool {
 	return !r.ending.Load() && r.queue.NumRequeues(app) < patience
 }
 
-// news are the facts that do not stand in the record.
+// news returns the facts that the record does not have.
 func (r *recorder) news(record oom.Record, facts []fact) (news []fact) {
 	for _, f := range facts {
 		if after := record; len(after.Add(f.Termination)) > 0 {
@@ -115,11 +115,11 @@ func (r *recorder) news(record oom.Record, facts []fact) (news []fact) {
 	return news
 }
 
-// recent deaths are told. Events live an hour: of older deaths nothing would say
-// that they have been told.
+// recent reports whether a death is reported. Events live an hour, so nothing would
+// show that an older death was reported.
 func (r *recorder) recent(f fact) bool { return r.now().Sub(f.At.Time) < oldest }
 
-// measure what is only estimated, of facts that are news.
+// measure replaces estimates in new facts.
 func (r *recorder) measure(ctx context.Context, record oom.Record, facts []fact) {
 	for i := range facts {
 		if f := &facts[i]; r.ReadConfigMaps && f.Estimated && f.Role == spark.Driver && len(r.news(record, facts[i:i+1])) > 0 {
@@ -128,8 +128,8 @@ func (r *recorder) measure(ctx context.Context, record oom.Record, facts []fact)
 	}
 }
 
-// proven are the doubtful facts that hold: they stand in the record, or the
-// kubelet told of stopping the container. An error means that this is not known.
+// proven returns the doubtful facts that hold: the record has them, or the kubelet
+// reported that it stopped the container. An error means that this is not known.
 func (r *recorder) proven(ctx context.Context, record oom.Record, doubtful []fact) (all []fact, err error) {
 	for _, f := range doubtful {
 		if record.Holds(&f.Termination) {
@@ -150,8 +150,8 @@ func (r *recorder) records(driver spark.Pod) bool {
 	return r.Everywhere || driver.Annotations[annotations.Inject] != string(annotations.Disabled)
 }
 
-// among pods the application's driver; the oldest one, should a stranger have
-// made another.
+// among returns the application's driver among pods. It is the oldest one, in case
+// someone made another.
 func (a application) among(pods []*corev1.Pod) (driver spark.Pod) {
 	for _, p := range pods {
 		pod, err := spark.PodOf(p)
@@ -165,7 +165,8 @@ func (a application) among(pods []*corev1.Pod) (driver spark.Pod) {
 	return driver
 }
 
-// read the record of a driver. What a stranger wrote there is not kept.
+// read returns the record of a driver. It ignores a record that the recorder cannot
+// have written.
 func (r *recorder) read(driver spark.Pod) oom.Record {
 	if driver.Pod == nil {
 		return oom.Record{}
@@ -177,8 +178,8 @@ func (r *recorder) read(driver spark.Pod) oom.Record {
 	return record
 }
 
-// writeOn a driver all facts that do not stand there yet, in one patch. The
-// driver is then as it was written; the record is what stands there, or what
+// writeOn writes all facts on a driver that are not there yet, in one patch. Afterwards
+// driver is what was written. The record is the one on the driver, or the one that
 // could not be written.
 func (r *recorder) writeOn(ctx context.Context, driver *spark.Pod, facts []fact) (record oom.Record, err error) {
 	room, condition := oom.Plenty, true
@@ -186,10 +187,10 @@ func (r *recorder) writeOn(ctx context.Context, driver *spark.Pod, facts []fact)
 		record = r.read(*driver)
 		own := oom.Terminations(oom.Evidence{Pod: driver.Pod})
 		if !slices.ContainsFunc(own, func(t oom.Termination) bool { return t.Role == spark.Driver && t.IsSparks() }) {
-			record.Driver = nil // brought along, by a restored copy or a forged one: a driver that lives has not died
+			record.Driver = nil // from a restored or forged copy: a living driver has not died
 		}
 		news := record.Add(terminations(facts)...)
-		if driver.Annotations[annotations.State] != "" { // true, or a stranger's: the pod decides
+		if driver.Annotations[annotations.State] != "" { // true or forged: the pod decides
 			record.Add(own...)
 		}
 		if len(news) == 0 && driver.Annotations[annotations.State] == string(record.State(*driver)) && !r.lacksCondition(*driver, &record) {
@@ -245,10 +246,10 @@ func terminations(facts []fact) (all []oom.Termination) {
 	return all
 }
 
-// lacksCondition tells whether a driver has died and its condition does not say so
-// yet, or says something else than the annotations, which came in the same patch.
-// Old deaths are left as they are, because nobody waits for them. Whoever removes
-// the condition again and again has it back after a while, and no sooner.
+// lacksCondition reports whether a driver has died and its condition does not say so
+// yet, or differs from the annotations, which came in the same patch. Old deaths are
+// left as they are, because no one waits for them. If the condition is removed again
+// and again, it is written again only after a while.
 func (r *recorder) lacksCondition(driver spark.Pod, record *oom.Record) bool {
 	wanted, stands := record.Condition(driver), deathCondition(driver.Pod)
 	if wanted == nil || r.now().Sub(wanted.LastTransitionTime.Time) >= oldest {
@@ -261,12 +262,12 @@ func (r *recorder) lacksCondition(driver spark.Pod, record *oom.Record) bool {
 	return stands == nil || stands.Status != wanted.Status || stands.Reason != wanted.Reason || text != "" && stands.Message != text
 }
 
-// conditionKey is of a driver and of what it died of.
+// conditionKey identifies a driver and why it died.
 func conditionKey(driver spark.Pod, record *oom.Record) string {
 	return string(driver.UID) + " " + record.Reason()
 }
 
-// deathCondition of a pod, nil if it has none.
+// deathCondition returns the condition of a pod's death, or nil.
 func deathCondition(p *corev1.Pod) *corev1.PodCondition {
 	for i := range p.Status.Conditions {
 		if c := &p.Status.Conditions[i]; c.Type == annotations.DeathCondition {
@@ -276,10 +277,11 @@ func deathCondition(p *corev1.Pod) *corev1.PodCondition {
 	return nil
 }
 
-// patch the driver's annotations and its condition, by its status: that right does
-// not reach its spec. UID and resourceVersion make sure that it is the pod that was
-// read. An annotation that is no longer true, or has no room, is removed. It is a
-// strategic merge, as the kubelet's are: a JSON merge would replace all conditions.
+// patch patches the driver's annotations and its condition through its status, because
+// that right does not reach its spec. UID and resourceVersion make sure that it is the
+// pod that was read. An annotation that is no longer true, or does not fit, is removed.
+// It is a strategic merge patch, as the kubelet's are, because a JSON merge patch would
+// replace all conditions.
 func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Record, room int, condition bool) (spark.Pod, error) {
 	all, change := record.Annotations(driver, room), map[string]any{}
 	for _, key := range annotations.Death {
@@ -325,19 +327,18 @@ func outcomeOf(err error) string {
 	return "error"
 }
 
-// final errors are those that trying again soon does not cure.
+// final reports whether trying again soon does not help.
 func final(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsNotFound(err)
 }
 
-// mayBeStarting: an API server that has just started forbids what it will allow
-// once it knows all roles.
+// mayBeStarting reports whether the API server may have just started: it forbids calls
+// until it knows all roles.
 func mayBeStarting(err error) bool {
 	return apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
-// live is the driver as it is now, and the room that others' annotations leave
-// there.
+// live returns the current driver, and the space that other annotations leave.
 func (r *recorder) live(ctx context.Context, driver spark.Pod) (spark.Pod, int, error) {
 	p, err := r.Client.CoreV1().Pods(driver.Namespace).Get(ctx, driver.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && p.UID != driver.UID {
@@ -360,7 +361,7 @@ func (r *recorder) live(ctx context.Context, driver spark.Pod) (spark.Pod, int, 
 	return pod, min(room, oom.Plenty), nil
 }
 
-// heap of a driver as its ConfigMap says, 0 where that is not known.
+// heap returns the heap of a driver from its ConfigMap, or 0 if it is not known.
 func (r *recorder) heap(ctx context.Context, driver *corev1.Pod) int64 {
 	pod, err := spark.PodOf(driver)
 	if err != nil || pod.ConfigMap() == "" {

@@ -2,21 +2,25 @@ package stall
 
 import "iter"
 
-// fewest that are a crowd.
+// fewest is the smallest number of drivers, or namespaces, that makes a mass silence.
 const fewest = 5
 
-// Watched is a driver that is watched. It is a suspect when it is silent, and
-// fell so together with the one in question.
+// Watched is a driver that is watched. It is a suspect if it is silent, and fell silent
+// together with the driver in question.
 type Watched struct {
 	Namespace string
 	Suspect   bool
 }
 
-// Crowd tells whether so many in a namespace fell silent at once that the reason
-// is more likely outside of them, such as logs that do not arrive: more than half
-// of its drivers. They are five or more, or the same is so in five or more
-// namespaces that are more than half of all. Who makes pods in other namespaces
-// can so hide a driver only where more than half are silent with it.
+// Crowd reports whether it is a mass silence: so many drivers of a namespace fell
+// silent together that the reason is more likely outside of them, for example logs that
+// do not arrive. That is so if more than half of the namespace's drivers are suspects,
+// and one of these is also true:
+//   - They are five or more.
+//   - The same is so in five or more namespaces, and these are more than half of all.
+//
+// So pods in other namespaces can hide a stalled driver only if more than half of its
+// own namespace's drivers are silent too.
 func Crowd(all iter.Seq[Watched], namespace string) bool {
 	type tally struct{ suspects, all int }
 	by := map[string]tally{}

@@ -7,47 +7,47 @@ import (
 	"time"
 )
 
-// UI is how a driver's UI behaves when it is asked.
+// UI is how a driver's UI behaves when it is called.
 type UI string
 
-// What it does.
+// The behaviors.
 const (
 	Answers      UI = "answers"
-	Refuses      UI = "refuses" // it is off, or stopped: fine
-	IsSilent     UI = "silent"  // it accepts a connection and says nothing
-	NotReachable UI = ""        // or not asked: nothing is known
+	Refuses      UI = "refuses" // it is off, or stopped, which is healthy
+	IsSilent     UI = "silent"  // it accepts a connection and does not answer
+	NotReachable UI = ""        // or not called: nothing is known
 )
 
-// Evidence is what is seen of a silent driver besides its silence. What is not
-// known is absent.
+// Evidence is what is known of a silent driver besides its silence. What is not known
+// is absent.
 type Evidence struct {
 	LastLine  time.Time `json:"lastLine,omitzero"` // by the node's clock
-	Thread    string    `json:"thread,omitempty"`  // that died
-	Error     string    `json:"error,omitempty"`   // that it died of
-	Stopped   bool      `json:"stopped,omitempty"` // the SparkContext
+	Thread    string    `json:"thread,omitempty"`  // the one that died
+	Error     string    `json:"error,omitempty"`   // why it died
+	Stopped   bool      `json:"stopped,omitempty"` // the SparkContext has ended
 	UI        UI        `json:"ui,omitempty"`
-	Executors *int      `json:"executors,omitempty"` // that run
+	Executors *int      `json:"executors,omitempty"` // how many run
 	CPU       *int64    `json:"cpuMillicores,omitempty"`
 }
 
 // Confidence is how sure it is that a silent driver hangs.
 type Confidence string
 
-// From the most to the least.
+// The confidences, from the most to the least.
 const (
 	Sure   Confidence = "sure"
 	Likely Confidence = "likely"
 	Unsure Confidence = "unsure"
 )
 
-// Above tells whether it is more sure than another.
+// Above reports whether it is more sure than another.
 func (c Confidence) Above(other Confidence) bool {
 	from := []Confidence{Unsure, Likely, Sure}
 	return slices.Index(from, c) > slices.Index(from, other)
 }
 
-// Judge says how sure it is. Executors and CPU decide nothing: a driver that
-// waits has both or neither.
+// Judge says how sure it is. Executors and CPU decide nothing: a driver that waits may
+// have both or neither.
 func Judge(e Evidence) Confidence {
 	switch {
 	case needed(e.Thread):
@@ -58,7 +58,7 @@ func Judge(e Evidence) Confidence {
 	return Unsure
 }
 
-// describe for people, in one line of less than 1 KiB.
+// describe returns the message for people, in one line of less than 1 KiB.
 func (m *Mark) describe() string {
 	say := []string{fmt.Sprintf("The driver's log is silent since %s.", m.Since.Format(time.RFC3339))}
 	add := func(when bool, format string, args ...any) {

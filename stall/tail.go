@@ -9,21 +9,21 @@ import (
 
 // Tail is what the end of a log says.
 type Tail struct {
-	Last time.Time // of the last line, by the node's clock; zero: the log is empty
-	// Thread that died of an uncaught Error, a class, by the JVM's own words.
+	Last time.Time // time of the last line, by the node's clock; zero if the log is empty
+	// Thread is a thread that died of an uncaught Error, a class, in the JVM's words.
 	Thread, Error string
-	// Stopped says that the SparkContext has ended; the JVM goes on.
+	// Stopped is true if the SparkContext has ended and the JVM still runs.
 	Stopped bool
 }
 
-// ReadTail reads lines as the API server gives them with timestamps: each begins
-// with its time, in RFC 3339, and a space.
+// ReadTail reads lines as the API server returns them with timestamps: each begins with
+// its time, in RFC 3339, and a space.
 func ReadTail(log string) (t Tail, err error) {
 	for line := range strings.Lines(log) {
 		stamp, text, _ := strings.Cut(strings.TrimRight(line, "\r\n"), " ")
 		at, err := time.Parse(time.RFC3339Nano, stamp)
 		if err != nil {
-			text = line // goes on from the line before
+			text = line // continues the line before
 		} else {
 			t.Last = at
 		}
@@ -35,18 +35,17 @@ func ReadTail(log string) (t Tail, err error) {
 	return t, err
 }
 
-// What the JVM writes of a thread that dies; no driver has a handler of its own
-// for that. Spark's "Uncaught exception in thread" (Utils.tryLogNonFatalError) is
-// of one that was caught: the thread lives on. A name is quoted only as far as it
-// is plain.
+// What the JVM writes about a thread that dies; no driver has its own handler for that.
+// Spark's "Uncaught exception in thread" (Utils.tryLogNonFatalError) is about one that
+// was caught: the thread lives on. Only plain names match.
 var (
 	// ThreadGroup.uncaughtException
 	uncaught = regexp.MustCompile(`Exception in thread "([\w .:#/-]{1,80})" ([\w.$]{1,100})`)
-	// where memory was short for the former too
+	// if there was not even enough memory for the former
 	uncaughtTwice = regexp.MustCompile(`Exception: ([\w.$]{1,100}) thrown from the UncaughtExceptionHandler in thread "([\w .:#/-]{1,80})"`)
 )
 
-// IsSure tells whether it alone is proof that the driver hangs.
+// IsSure reports whether it alone proves that the driver hangs.
 func (t *Tail) IsSure() bool { return needed(t.Thread) }
 
 func (t *Tail) read(text string) {
@@ -63,16 +62,17 @@ func (t *Tail) read(text string) {
 	}
 }
 
-// died: of several threads, the one that Spark cannot do without is named. That
-// another died of an Exception, as one that sends metrics may, is no sign.
+// died notes a thread that died. Of several it keeps the one that Spark cannot do
+// without. A thread that died of an Exception, for example one that sends metrics, is
+// not a sign.
 func (t *Tail) died(thread, class string) {
 	if needed(thread) || !needed(t.Thread) && strings.HasSuffix(class, "Error") {
 		t.Thread, t.Error = thread, class
 	}
 }
 
-// needed threads are those of Spark's event loops, which end at an error that is
-// fatal and are never started again (EventLoop.scala).
+// needed reports whether a thread runs one of Spark's event loops. They end at a fatal
+// error and are never started again (EventLoop.scala).
 func needed(thread string) bool {
 	switch thread {
 	case "dag-scheduler-event-loop", "JobScheduler", "JobGenerator":

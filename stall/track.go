@@ -7,33 +7,34 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Verdict on a log after a look at its end.
+// Verdict is the result of a look at the end of a log.
 type Verdict int
 
 // The verdicts.
 const (
 	Unclear Verdict = iota // the first look, at an empty log: never written, or just rotated
 	Talks                  // the last line is young enough
-	Silent                 // for too long, and to be asked again before anything is said
-	Stalled                // for too long, and still so when it was asked again
+	Silent                 // for too long; read it again before it is reported
+	Stalled                // for too long, and still so at the second look
 )
 
-// Track is what is known of the log of a container, and when to ask for it. It
-// is asked for when the last line that is known would be too old, and not before.
+// Track is what is known of a container's log, and when to read it. It is read when the
+// last known line would be too old, and not before.
 type Track struct {
 	// After is how long the log may be silent.
 	After time.Duration
 
 	behind   time.Duration // the node's clock
 	seen     bool
-	line     time.Time // of the last line by the node's clock; zero: the log was empty
-	heard    time.Time // when the log was written last, by our clock
-	silent   time.Time // when it was first found silent for too long; zero: it is not
+	line     time.Time // of the last line, by the node's clock; zero if the log was empty
+	heard    time.Time // when the log was last written, by the stall watch's clock
+	silent   time.Time // when it was first found silent for too long; zero if it is not
 	due      time.Time
 	failures int
 }
 
-// NewTrack of a container that started, by its node's clock, which is behind.
+// NewTrack returns the track of a container. started is by its node's clock, which is
+// behind.
 func NewTrack(after, behind time.Duration, started, now time.Time) *Track {
 	t := &Track{After: after, behind: behind}
 	t.heard = t.written(started, now)
@@ -41,13 +42,13 @@ func NewTrack(after, behind time.Duration, started, now time.Time) *Track {
 	return t
 }
 
-// Due is when to ask.
+// Due returns when to read the log.
 func (t *Track) Due() time.Time { return t.due }
 
-// Resume from a report of a silence that began then, after that line: asked at
-// once, and as silent if the line is still the last. It has been dated, and is not
-// dated anew: by the node's clock it may be of the future. Zero is a log that was
-// empty; that of a container that began since may be so too.
+// Resume continues from a report of a silence that began at since, after the line. The
+// log is read at once, and is silent if the line is still the last. The time of the
+// line is final: by the node's clock it may be in the future. A zero line means that
+// the log was empty; the log of a container that began later may be empty too.
 func (t *Track) Resume(since, line, now time.Time) {
 	if !since.After(now) {
 		if line.IsZero() {
@@ -58,16 +59,17 @@ func (t *Track) Resume(since, line, now time.Time) {
 	t.seen, t.due = true, now
 }
 
-// AskAt another time than when it is due.
+// AskAt sets another time to read the log.
 func (t *Track) AskAt(at time.Time) { t.due = at }
 
-// Heard is when the log was written last, by our clock, as far as is known.
+// Heard returns when the log was last written, by the stall watch's clock, as far as is
+// known.
 func (t *Track) Heard() time.Time { return t.heard }
 
-// IsSilent tells whether it was silent for too long at the last look.
+// IsSilent reports whether it was silent for too long at the last look.
 func (t *Track) IsSilent() bool { return !t.silent.IsZero() }
 
-// Saw the time of the last line; zero where the log is empty.
+// Saw takes the time of the last line, or zero if the log is empty.
 func (t *Track) Saw(now, line time.Time) Verdict {
 	first := !t.seen
 	if first || !line.Equal(t.line) {
@@ -91,7 +93,7 @@ func (t *Track) Saw(now, line time.Time) Verdict {
 	return Silent
 }
 
-// Failed to ask: nothing is known that was not known before.
+// Failed notes that the log could not be read, so nothing new is known.
 func (t *Track) Failed(now time.Time) {
 	pause := min(firstRetry<<min(t.failures, 10), max(t.After/2, firstRetry))
 	t.failures++
@@ -100,9 +102,9 @@ func (t *Track) Failed(now time.Time) {
 
 const firstRetry = 30 * time.Second
 
-// written is when a line was, by our clock. One from the future was written at
-// the latest when it is first seen; an empty log was rotated, at the latest now,
-// because the kubelet rotates what is written to.
+// written returns when a line was written, by the stall watch's clock. A line from the
+// future was written at the latest when it is first seen. An empty log was rotated, at
+// the latest now, because the kubelet rotates logs that are written to.
 func (t *Track) written(line, now time.Time) time.Time {
 	if line = line.Add(t.behind); line.After(now) || line.Unix() <= 0 {
 		return now
@@ -110,18 +112,19 @@ func (t *Track) written(line, now time.Time) time.Time {
 	return line
 }
 
-// confirm is the pause before the second look. It is longer than spread, so that
-// what falls silent at once is seen together before any of it is told.
+// confirm returns the pause before the second look. It is longer than spread, so
+// drivers that fall silent at once are seen together before one is reported.
 func (t *Track) confirm() time.Duration { return max(t.After/10, 5*time.Second) }
 
-// again is the pause between looks at one that is stalled. The longer it is
-// silent, the longer: what may be silent for a minute only is not to be asked all
-// day every few seconds.
+// again returns the pause between looks at a stalled driver. It grows with the silence:
+// a driver that may be silent for only a minute must not be read every few seconds all
+// day.
 func (t *Track) again(now time.Time) time.Duration {
 	return min(max(now.Sub(t.heard)/6, time.Minute), 5*time.Minute)
 }
 
-// spread keeps drivers that started together from being asked together.
+// spread returns a random delay, so drivers that started together are not read
+// together.
 func (t *Track) spread() time.Duration { return rand.N(t.After / 20) }
 
 func latest(a, b time.Time) time.Time {
@@ -131,9 +134,9 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// Behind is how far the clock of a pod's node is behind that of the API server,
-// as the pod shows it: the kubelet cannot have taken the pod before the API
-// server gave it away. Both times are in whole seconds.
+// Behind returns how far the clock of a pod's node is behind that of the API server, as
+// the pod shows it: the kubelet cannot have started the pod before the API server
+// assigned it. Both times are in whole seconds.
 func Behind(pod *corev1.Pod) time.Duration {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue && pod.Status.StartTime != nil {

@@ -11,12 +11,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// maxConnections of one listener: an API server has at most 25 idle ones, and
-// one for each of the calls that it makes at a time (200 at most, unless
+// maxConnections is the limit of one listener. An API server has at most 25 idle
+// connections, and one for each call that it makes at a time (at most 200, unless
 // --max-mutating-requests-inflight says more).
 const maxConnections = 1000
 
-// connections are told of by their endpoint.
+// connections are the metrics of connections, by endpoint.
 type connections struct {
 	open           *prometheus.GaugeVec
 	refused, begun *prometheus.CounterVec
@@ -41,7 +41,7 @@ func newConnections(registry prometheus.Registerer) *connections {
 	return c
 }
 
-// of an endpoint.
+// of returns the limit of one endpoint.
 func (c *connections) of(endpoint string) *crowd {
 	return &crowd{
 		open: c.open.WithLabelValues(endpoint), refused: c.refused.WithLabelValues(endpoint), begun: c.begun.WithLabelValues(endpoint),
@@ -49,24 +49,24 @@ func (c *connections) of(endpoint string) *crowd {
 	}
 }
 
-// crowd bounds how many connections of an endpoint are open at a time. One too
-// many ends the one on which nothing has begun or ended for the longest time, so
-// that whoever comes is served, however many stay.
+// crowd limits the open connections of an endpoint. Above the limit it closes the one
+// on which nothing began or ended for the longest time. So a new client is always
+// served, even if many others stay.
 type crowd struct {
 	open           prometheus.Gauge
 	refused, begun prometheus.Counter
 
 	mu    sync.Mutex
-	order list.List // of guests, the longest unused first
+	order list.List // guests, the longest unused first
 	at    map[net.Conn]*list.Element
 }
 
 type guest struct {
 	connection net.Conn
-	leave      context.CancelFunc // ends what is done for him
+	leave      context.CancelFunc // ends the work for this connection
 }
 
-// enter is http.Server's ConnContext.
+// enter is for http.Server's ConnContext.
 func (c *crowd) enter(ctx context.Context, connection net.Conn) context.Context {
 	ctx, leave := context.WithCancel(ctx)
 	c.open.Inc()
@@ -81,7 +81,7 @@ func (c *crowd) enter(ctx context.Context, connection net.Conn) context.Context 
 	return ctx
 }
 
-// changed is http.Server's ConnState.
+// changed is for http.Server's ConnState.
 func (c *crowd) changed(connection net.Conn, state http.ConnState) {
 	if state == http.StateActive {
 		c.begun.Inc()
@@ -107,7 +107,8 @@ func (c *crowd) remove(element *list.Element) guest {
 	return g
 }
 
-// underTLS is what can be closed without a word to somebody who may not listen.
+// underTLS returns the connection below TLS, which closes without a message to a client
+// that may not read it.
 func underTLS(connection net.Conn) net.Conn {
 	if t, ok := connection.(*tls.Conn); ok {
 		return t.NetConn()

@@ -19,18 +19,18 @@ type Handler struct {
 	Policy  *policy.Policy
 	Metrics *Metrics
 	Log     *slog.Logger
-	// Deny lets /validate refuse a driver with settings that cannot be read or
-	// probes that will harm it. An executor is never refused: its driver would
-	// count it as failed and ask for another for ever.
+	// Deny lets /validate refuse a driver with settings that cannot be read, or probes
+	// that are certain to harm it. An executor is never refused: its driver would count
+	// it as failed and ask for another forever.
 	Deny bool
 }
 
-// A verdict is what became of one request.
+// verdict is the result of one request.
 type verdict struct {
 	outcome Outcome
 	role    string
 	result  patches.Result
-	refusal string // why the pod is refused, "" where it is not
+	refusal string // why the pod is refused; "" if it is not
 }
 
 // Outcome of an admission request, as a metric's label.
@@ -42,16 +42,16 @@ const (
 	Unchanged Outcome = "unchanged"
 	Audited   Outcome = "audited"
 	OptedOut  Outcome = "disabled"  // by the pod's own annotation
-	NotSpark  Outcome = "not_spark" // carries the label, and nothing of Spark in it
+	NotSpark  Outcome = "not_spark" // has the label, but nothing else of Spark
 	Denied    Outcome = "denied"    // only with Deny
-	Failed    Outcome = "error"     // ours; the object was admitted as it is
-	Panicked  Outcome = "panic"     // ours, likewise
-	TooLarge  Outcome = "too_large" // to be decoded; admitted as it is
+	Failed    Outcome = "error"     // an error in spark-vitals; admitted unchanged
+	Panicked  Outcome = "panic"     // a panic in spark-vitals; admitted unchanged
+	TooLarge  Outcome = "too_large" // to be decoded; admitted unchanged
 	Ignored   Outcome = "ignored"   // not a creation of a pod or a Service
 )
 
-// Mutate answers /mutate with policy.Enabled and /audit with policy.Audit, the
-// mode of the namespaces that the path is registered for.
+// Mutate answers /mutate with policy.Enabled and /audit with policy.Audit. That is the
+// mode of the namespaces for which the path is registered.
 func (h *Handler) Mutate(namespace policy.Mode) admission.Handler {
 	path := "mutate"
 	if namespace == policy.Audit {
@@ -69,7 +69,7 @@ func (h *Handler) Mutate(namespace policy.Mode) admission.Handler {
 	})
 }
 
-// Validate answers /validate: it tells, and with Deny refuses drivers.
+// Validate answers /validate: it returns warnings, and with Deny refuses drivers.
 func (h *Handler) Validate() admission.Handler {
 	return h.answering("validate", func(req *admission.Request) (verdict, error) {
 		if kindOf(req) != pods {
@@ -100,8 +100,7 @@ func kindOf(req *admission.Request) kind {
 	return other
 }
 
-// answering makes an answer of a verdict, and "allowed" of everything that goes
-// wrong on the way to one.
+// answering turns a verdict into an answer, and any error or panic into "allowed".
 func (h *Handler) answering(path string, judge func(*admission.Request) (verdict, error)) admission.Handler {
 	return admission.HandlerFunc(func(_ context.Context, req admission.Request) (response admission.Response) {
 		defer func() {
@@ -145,8 +144,8 @@ func (h *Handler) tell(path string, req *admission.Request, v verdict) {
 	h.Log.Info("reviewed", attributes...)
 }
 
-// logged identifies a request. Nothing else of the object is logged but the names
-// of fields: values may be secrets.
+// logged returns the log attributes that identify a request. Of the object, only names
+// of fields are logged, because values may be secrets.
 func logged(path string, req *admission.Request) []any {
 	name := req.Name
 	if name == "" {
@@ -155,7 +154,7 @@ func logged(path string, req *admission.Request) []any {
 	return []any{"path", path, "resource", cut(req.Resource.Resource), "namespace", cut(req.Namespace), "name", cut(name), "uid", cut(string(req.UID)), "dryRun", req.DryRun != nil && *req.DryRun}
 }
 
-// cut what is longer than any name.
+// cut shortens what is longer than any name.
 func cut(text string) string {
 	const most = 300
 	if len(text) <= most {

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -11,8 +12,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
-// Metrics of the webhook. Labels take only values of ours: paths, outcomes, and
-// the names of rules of the policy.
+// Metrics are the webhook's. Labels only have values that this program defines: paths,
+// outcomes, and the names of the policy's rules.
 type Metrics struct {
 	requests *prometheus.CounterVec
 	warnings *prometheus.CounterVec
@@ -30,12 +31,12 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}, []string{"path", "resource", "role", "rule", "outcome"}),
 		warnings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_admission_warnings_total",
-			Help: "Warnings given to users, by path and kind: setting-ignored, setting-unused, harmful-probe, doubtful-probe, probe-left-out, memory-risk.",
+			Help: fmt.Sprintf("Warnings given to users, by path and kind: %v.", policy.WarningKinds),
 		}, []string{"path", "kind"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "spark_vitals_admission_duration_seconds",
 			Help: "Time from a request's headers to its answer, by path and HTTP status.",
-			// Fine where a review belongs, so that a p99 below 5 ms can be told from one above.
+			// Fine around the time of a review, so that they show if its p99 is below 5 ms.
 			Buckets: []float64{.0001, .00025, .0005, .00075, .001, .0015, .002, .003, .004, .005, .0075, .01, .025, .05, .1, .25, .5, 1, 3},
 		}, []string{"path", "code"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -52,8 +53,8 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 	return m
 }
 
-// beginAtZero what alerts ask for: a counter whose first value is 1 has not
-// increased as far as Prometheus can tell, and one that is not there is not 0.
+// beginAtZero creates the series that alerts read. For Prometheus a counter whose first
+// value is 1 has not increased, and a missing counter is not 0.
 func (m *Metrics) beginAtZero() {
 	for _, path := range []string{"mutate", "audit", "validate"} {
 		for _, resource := range []string{"pods", "services"} {
@@ -78,7 +79,7 @@ func (m *Metrics) count(path string, req *admission.Request, v verdict) {
 	}
 }
 
-// timed measures a handler.
+// timed returns a handler that measures another.
 func (m *Metrics) timed(path string, next http.Handler) http.Handler {
 	seconds := m.seconds.MustCurryWith(prometheus.Labels{"path": path})
 	return promhttp.InstrumentHandlerInFlight(m.inFlight, promhttp.InstrumentHandlerDuration(seconds, next))

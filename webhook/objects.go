@@ -36,8 +36,8 @@ func (h *Handler) mutatePod(req *admission.Request, namespace policy.Mode) (verd
 	return verdict{outcome: outcomeOf(result), role: string(sparkPod.Role), result: result}, nil
 }
 
-// optedOut answers for a pod that says so itself, from its metadata alone: to
-// decode the rest takes longer than all else.
+// optedOut answers for a pod that opts out itself, from its metadata alone. Decoding
+// the rest takes longer than everything else.
 func optedOut(object []byte) (v verdict, ok bool) {
 	if !bytes.Contains(object, []byte(`"`+annotations.Inject+`"`)) {
 		return verdict{}, false
@@ -48,7 +48,7 @@ func optedOut(object []byte) (v verdict, ok bool) {
 			Annotations map[string]string `json:"annotations"`
 		} `json:"metadata"`
 	}
-	err := json.Unmarshal(object, &pod, jsontext.AllowDuplicateNames(true)) // the envelope's decoder has looked for them
+	err := json.Unmarshal(object, &pod, jsontext.AllowDuplicateNames(true)) // the envelope's decoder has checked that
 	meta := pod.Metadata
 	role := spark.Role(meta.Labels[spark.RoleLabel])
 	if err != nil || meta.Annotations[annotations.Inject] != string(policy.Disabled) || role != spark.Driver && role != spark.Executor {
@@ -70,8 +70,8 @@ func (h *Handler) mutateService(req *admission.Request, namespace policy.Mode) (
 	return verdict{outcome: outcomeOf(result), role: string(spark.Driver), result: result}, nil
 }
 
-// validatePod judges what the user wrote. The pod has been through /mutate, or
-// has not; applying the rule again finds the same either way.
+// validatePod judges what the user wrote. It does not matter if the pod has been
+// through /mutate: applying the rule again finds the same.
 func (h *Handler) validatePod(req *admission.Request) (verdict, error) {
 	pod := &corev1.Pod{}
 	if err := decode(req, pod); err != nil {
@@ -93,7 +93,7 @@ func (h *Handler) validatePod(req *admission.Request) (verdict, error) {
 	return v, nil
 }
 
-// refusal names what is the user's to mend; "" where there is nothing.
+// refusal names what the user must fix, or returns "" if there is nothing.
 func refusal(warnings []policy.Warning) string {
 	mend := slices.DeleteFunc(slices.Clone(warnings), func(w policy.Warning) bool { return !w.IsUsersFault() })
 	if len(mend) == 0 {
@@ -114,9 +114,9 @@ func outcomeOf(result patches.Result) Outcome {
 	return Unchanged
 }
 
-// decode reads field names as the API server does, with regard to case, and
-// refuses a name that is there twice. What Go's own decoder would take for
-// "annotations" need not be there for a patch.
+// decode reads field names as the API server does: with regard to case, and it refuses
+// a name that is there twice. Go's own decoder may read a field as "annotations" that a
+// patch then does not find.
 func decode(req *admission.Request, into any) error {
 	if len(req.Object.Raw) == 0 {
 		return errors.New("the review has no object")
@@ -132,9 +132,9 @@ const maxQuantity = 64
 
 var errQuantity = errors.New("its exponent or its length is above any realistic quantity")
 
-// quantities are read where that is cheap: "1e-100000000" takes the parser of
-// apimachinery a minute. The API server sends them in a shorter form, anybody
-// else need not.
+// quantities reads a quantity only if that is cheap: apimachinery's parser needs a
+// minute for "1e-100000000". The API server sends quantities in a shorter form; other
+// clients need not.
 var quantities = json.UnmarshalFromFunc(func(from *jsontext.Decoder, into *resource.Quantity) error {
 	text, err := from.ReadValue()
 	if err != nil {

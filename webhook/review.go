@@ -16,9 +16,9 @@ import (
 
 // Reviews serves admission handlers over HTTP, each at its path ("/mutate").
 //
-// An envelope that is no admission review gets an HTTP error, which is a failed
-// call to the API server and never a refusal; controller-runtime's own server
-// would answer it with allowed: false.
+// An envelope that is not an admission review gets an HTTP error. The API server treats
+// that as a failed call, and never as a refusal. controller-runtime's own server would
+// answer with allowed: false.
 func Reviews(handlers map[string]admission.Handler, metrics *Metrics, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	room := newRoom()
@@ -53,8 +53,8 @@ func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// refuse answers with an HTTP error. Who sends no reviews is not the API server,
-// and does not keep his connection.
+// refuse answers with an HTTP error. A client that sends no admission reviews is not
+// the API server, so its connection is closed.
 func refuse(w http.ResponseWriter, status int, err error) {
 	if status < http.StatusInternalServerError {
 		w.Header().Set("Connection", "close")
@@ -88,7 +88,7 @@ func (s reviews) answer(w http.ResponseWriter, r *http.Request) (response *admis
 	return &answer.AdmissionResponse, 0, nil
 }
 
-// failed is no answer. It is logged with the name of the object, as far as the
+// failed logs a review that cannot be answered, with the name of the object if the
 // review shows it.
 func (s reviews) failed(body []byte, status int, err error) (*admissionv1.AdmissionResponse, int, error) {
 	attributes := []any{"path", s.path}
@@ -128,7 +128,7 @@ func readReview(body []byte) (*admission.Request, error) {
 	return &admission.Request{AdmissionRequest: *review.Request}, nil
 }
 
-// identify reads of a review only what its object is called, in little memory.
+// identify decodes only what identifies the review's object, with little memory.
 func identify(body []byte) (*admission.Request, error) {
 	var review struct {
 		Request struct {
@@ -158,8 +158,7 @@ func identify(body []byte) (*admission.Request, error) {
 	return req, nil
 }
 
-// named is an object, of which nothing is read but the beginning of the name that
-// it has from its maker where the API server is to choose the rest.
+// named decodes only metadata.generateName.
 type named struct {
 	Metadata struct {
 		GenerateName string `json:"generateName"`
@@ -168,11 +167,11 @@ type named struct {
 
 func generateName(object []byte) string {
 	var n named
-	_ = json.Unmarshal(object, &n, jsontext.AllowDuplicateNames(true)) // what cannot be read has no name
+	_ = json.Unmarshal(object, &n, jsontext.AllowDuplicateNames(true)) // an object that cannot be read has no name
 	return n.Metadata.GenerateName
 }
 
-// unreadable says where a JSON is wrong, without a value of the user's.
+// unreadable says where a JSON is wrong, without a value from the user.
 func unreadable(what string, err error) error {
 	if wrong := (*json.SemanticError)(nil); errors.As(err, &wrong) {
 		return fmt.Errorf("decoding the %s: %q is not a %v", what, cut(string(wrong.JSONPointer)), wrong.GoType)

@@ -11,34 +11,33 @@ import (
 	"time"
 )
 
-// room bounds the memory of all reviews together: each takes a place before it
-// becomes more than a small body, and waits where there is none. Ordinary reviews
-// have places of their own, so that none waits behind what a stranger's odd pod
-// takes.
+// room limits the memory of all reviews together. A review takes a place before it
+// becomes more than a small body, and waits if there is none. Ordinary reviews have
+// their own places, so none of them waits for an unusual pod.
 type room struct {
 	large    chan struct{} // bodies above smallBytes, from before they are read
-	ordinary chan struct{} // small bodies of few elements, that are being answered
+	ordinary chan struct{} // small bodies of few elements, while they are answered
 	heavy    chan struct{} // all others
 }
 
 const (
-	// maxReviewBytes: an object of at most 3 MiB, the old one, and the rest of
-	// the review (controller-runtime allows the same, and says why).
+	// maxReviewBytes allows an object of at most 3 MiB, the old one, and the rest of the
+	// review (controller-runtime allows the same, and says why).
 	maxReviewBytes = 7 << 20
 	smallBytes     = 32 << 10 // three times a real review
 	fewElements    = 2000     // five times a real review
-	// maxElements of a review that is decoded. A pod of 200 containers with 50
-	// variables each has 50,000, most of them in managedFields.
+	// maxElements is the limit for decoding. A pod of 200 containers with 50 variables
+	// each has 50,000, most of them in managedFields.
 	maxElements = 60_000
 	maxLarge    = 4
 	maxOrdinary = 16
-	// maxWait for all places, however long a caller says that it waits.
+	// maxWait limits the wait for all places, even if the caller waits longer.
 	maxWait = 2 * time.Second
-	// callersWait is taken for a caller that does not say how long it waits: the
-	// chart's timeoutSeconds.
+	// callersWait is used if a caller does not say how long it waits: the chart's
+	// timeoutSeconds.
 	callersWait = time.Second
-	// largeTime for a large body to come. Others wait for its place, so it is less
-	// than a caller of callersWait waits.
+	// largeTime limits how long a large body may take. Others wait for its place, so it
+	// is less than callersWait.
 	largeTime = 400 * time.Millisecond
 )
 
@@ -46,12 +45,11 @@ func newRoom() *room {
 	return &room{make(chan struct{}, maxLarge), make(chan struct{}, maxOrdinary), make(chan struct{}, 1)}
 }
 
-// elements is how many values a JSON has, at most, beside the first of each list
-// and object: what it may become in memory grows with them, some 100 to 1,000
-// bytes each.
+// elements returns at most how many values a JSON has, not counting the first of each
+// list and object. Its size in memory grows with them, some 100 to 1,000 bytes each.
 func elements(object []byte) int { return bytes.Count(object, []byte(",")) }
 
-// toAnswer is the place that a review needs before it is decoded.
+// toAnswer returns the kind of place that a review needs before it is decoded.
 func (m *room) toAnswer(body []byte) chan struct{} {
 	if len(body) <= smallBytes && elements(body) <= fewElements {
 		return m.ordinary
@@ -59,15 +57,16 @@ func (m *room) toAnswer(body []byte) chan struct{} {
 	return m.heavy
 }
 
-// places are what one review has taken.
+// places are those that one review has taken.
 type places struct {
 	wait  time.Duration // for all places together
-	until time.Time     // its end
+	until time.Time     // the end of that wait
 	taken []chan struct{}
 }
 
-// placesFor a request. It waits for places for half of the time that the API
-// server gives it ("?timeout=1s"), so that the other half is left for the answer.
+// placesFor returns the places of a request. It waits for them for half of the time
+// that the API server gives it ("?timeout=1s"), so the other half is left for the
+// answer.
 func placesFor(r *http.Request) places {
 	timeout, err := time.ParseDuration(r.URL.Query().Get("timeout"))
 	if err != nil || timeout <= 0 {
@@ -99,7 +98,7 @@ func (p *places) leave() {
 	}
 }
 
-// read the body of a request.
+// read reads the body of a request.
 func (m *room) read(w http.ResponseWriter, r *http.Request, places *places) (body []byte, status int, err error) {
 	if status, err := checkHeader(r); err != nil {
 		return nil, status, err
@@ -128,7 +127,7 @@ func checkHeader(r *http.Request) (status int, err error) {
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return http.StatusUnsupportedMediaType, fmt.Errorf("Content-Encoding is %.40q; none is read", e)
 	}
-	if r.ContentLength < 0 { // the API server always says
+	if r.ContentLength < 0 { // the API server always has one
 		return http.StatusLengthRequired, errors.New("there is no Content-Length")
 	}
 	if r.ContentLength > maxReviewBytes {

@@ -21,30 +21,30 @@ import (
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
-// Config of a webhook server.
+// Config is the configuration of a webhook server.
 type Config struct {
 	Policy *policy.Policy
 	Deny   bool // see [Handler]
-	// CertDir holds tls.crt and tls.key; read again when they change.
+	// CertDir has tls.crt and tls.key. They are read again when they change.
 	CertDir string
-	// Addresses to listen on, "host:port".
+	// The addresses to listen on are "host:port".
 	BindAddress, MetricsBindAddress, HealthProbeBindAddress string
-	// ShutdownDelay is how long the server goes on serving after it was told to
-	// stop: a Service forgets the address of a pod only by and by.
+	// ShutdownDelay is how long the server continues to serve after it was asked to
+	// stop. A Service needs some time to forget the address of a pod.
 	ShutdownDelay time.Duration
 	Log           *slog.Logger
 
-	listen func(ctx context.Context, network, address string) (net.Listener, error) // nil: for real
+	listen func(ctx context.Context, network, address string) (net.Listener, error) // nil outside of tests
 }
 
-// client-go keeps an idle connection for 90 s. Were the server to close it
-// first, a review sent at that moment would be lost, because a POST is not sent
-// a second time; so the server waits longer.
+// client-go keeps an idle connection for 90 s. If the server closed it first, a review
+// sent at that moment would be lost, because a POST is not sent a second time. So the
+// server waits longer.
 const (
 	idleTimeout   = 150 * time.Second
-	readTimeout   = 10 * time.Second            // above the API server's timeoutSeconds for us
+	readTimeout   = 10 * time.Second            // more than the API server's timeoutSeconds
 	writeTimeout  = readTimeout + 5*time.Second // both begin with the header
-	finishTimeout = 10 * time.Second            // for answers still under way after ShutdownDelay
+	finishTimeout = 10 * time.Second            // for answers in progress after ShutdownDelay
 	maxHeader     = 64 << 10
 )
 
@@ -53,8 +53,8 @@ type server struct {
 	ready atomic.Bool // serving, and not about to stop
 }
 
-// Run serves until the context ends, and then for as long as it takes to stop
-// without losing a review.
+// Run serves until the context ends, and then until it can stop without losing a
+// review.
 func Run(ctx context.Context, c Config) error {
 	s := &server{Config: c}
 	registry := prometheus.NewRegistry()
@@ -95,9 +95,9 @@ func Run(ctx context.Context, c Config) error {
 
 var errStopped = errors.New("stopped as asked")
 
-// stopAfter the context ended and the Service has had time to notice. Until
-// then answers carry "Connection: close", so that the API server comes to
-// another replica with its next call.
+// stopAfter waits until the context ends and the Service has had time to notice. Until
+// then answers have "Connection: close", so the API server sends its next call to
+// another replica.
 func (s *server) stopAfter(ctx, serving context.Context) error {
 	select {
 	case <-serving.Done():
@@ -113,7 +113,7 @@ func (s *server) stopAfter(ctx, serving context.Context) error {
 	return errStopped
 }
 
-// An endpoint is one address and what is served there.
+// endpoint is one address and what is served there.
 type endpoint struct {
 	flag, address string
 	connections   *crowd
@@ -134,7 +134,7 @@ func (e *endpoint) listen(ctx context.Context, listen func(context.Context, stri
 
 func (e *endpoint) serve(ctx context.Context, errorLog *log.Logger) (err error) {
 	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true) // alone: over HTTP/2 a connection would be any number of requests
+	protocols.SetHTTP1(true) // only: with HTTP/2 a connection has any number of requests
 	server := &http.Server{
 		Handler:     e.handler,
 		TLSConfig:   e.tls,
@@ -160,8 +160,7 @@ func (e *endpoint) serve(ctx context.Context, errorLog *log.Logger) (err error) 
 	return err
 }
 
-// reviews are served over HTTP/1.1 alone: the API server speaks nothing else to
-// webhooks.
+// reviews serves only HTTP/1.1: the API server speaks nothing else to webhooks.
 func (s *server) reviews(h *Handler) http.Handler {
 	mux := Reviews(map[string]admission.Handler{
 		"/mutate":   h.Mutate(policy.Enabled),

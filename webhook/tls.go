@@ -15,8 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// certificates are what is served, and read anew again and again. They are not
-// watched: a node with many pods may have no inotify instance left.
+// certificates are those that are served. They are read again every few seconds, and
+// not watched: a node with many pods may have no inotify instance left.
 type certificates struct {
 	dir     string
 	current atomic.Pointer[tls.Certificate]
@@ -26,7 +26,7 @@ type certificates struct {
 
 const readEvery = 5 * time.Second
 
-// readCertificates for the first time.
+// readCertificates reads them for the first time.
 func readCertificates(dir string, registry prometheus.Registerer, log *slog.Logger) (*certificates, error) {
 	c := &certificates{dir: dir, log: log, errors: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "spark_vitals_certificate_read_errors_total",
@@ -47,8 +47,8 @@ func (c *certificates) read() error {
 	return nil
 }
 
-// keepReading until the context ends. An error is logged when it is another one,
-// and once a minute.
+// keepReading reads them again until the context ends. It logs an error if it is a new
+// one, and once a minute.
 func (c *certificates) keepReading(ctx context.Context) error {
 	var told string
 	var when time.Time
@@ -74,8 +74,8 @@ func (c *certificates) config() *tls.Config {
 	}
 }
 
-// expiry is exported because an expired certificate is silent: the API server
-// cannot call, and with failurePolicy Ignore goes on without.
+// expiry is a metric because an expired certificate fails silently: the API server
+// cannot call, and with failurePolicy Ignore it continues without the webhook.
 func (c *certificates) expiry() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "spark_vitals_certificate_expiry_timestamp_seconds",
@@ -83,7 +83,7 @@ func (c *certificates) expiry() prometheus.Collector {
 	}, func() float64 { return float64(c.current.Load().Leaf.NotAfter.Unix()) })
 }
 
-// Who ends a handshake: a caller who said why, or anything else.
+// What ends a handshake: a caller that gave a reason, or anything else.
 const (
 	byCaller = "caller"
 	byOther  = "other"
@@ -96,16 +96,15 @@ func newHandshakeErrors(registry prometheus.Registerer) *prometheus.CounterVec {
 	}, []string{"by"})
 	registry.MustRegister(c)
 	for _, by := range []string{byCaller, byOther} {
-		c.WithLabelValues(by) // from zero on: see beginAtZero
+		c.WithLabelValues(by) // starts at zero: see beginAtZero
 	}
 	return c
 }
 
-// serverErrors is where http.Server writes what goes wrong on connections. A
-// client that does not trust our certificate is the API server with a wrong
-// caBundle, more often than not, and nobody else would say so; it is logged once
-// a minute. Other handshakes that fail are port scans, and load balancers that look
-// whether the port is open.
+// serverErrors gets what http.Server logs about connections. A client that does not
+// trust the certificate is most often the API server with a wrong caBundle, and nothing
+// else would show it. So this is logged once a minute. Other failed handshakes come
+// from port scans and from load balancers that check the port.
 type serverErrors struct {
 	count *prometheus.CounterVec
 	log   *slog.Logger
@@ -117,7 +116,7 @@ func (e *serverErrors) Write(line []byte) (int, error) {
 	level := slog.LevelError
 	switch {
 	case bytes.Contains(line, []byte(net.ErrClosed.Error())):
-		level = slog.LevelDebug // refused by us; see connections
+		level = slog.LevelDebug // closed by the webhook itself; see connections
 	case bytes.Contains(line, []byte("TLS handshake error")):
 		level = slog.LevelDebug
 		if !bytes.Contains(line, []byte("remote error: tls")) {

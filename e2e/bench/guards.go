@@ -48,7 +48,7 @@ func benchGuardsOn(ctx context.Context, c *cluster.ControlPlane, d *document) er
 	if err != nil {
 		return err
 	}
-	d.say("\nPATCH of pods/status by an account that is not ours, %d rounds of %d writes of each pod, with the guards and without in turns. The figures are the CPU of the API server's process, the median of the rounds.", *guardRounds, *guardWrites)
+	d.say("\nPATCH of pods/status by another account, %d rounds of %d writes of each pod, with the guards and without in turns. The figures are the CPU of the API server's process, the median of the rounds.", *guardRounds, *guardWrites)
 	d.table("pod", "without, ms", "with, ms", "with, of without")
 	wanted := &aims{}
 	for _, pod := range pods {

@@ -75,7 +75,7 @@ func (d *document) heading() error {
 	if err != nil {
 		return err
 	}
-	d.say("Written by `make bench` on %s, %s, %d cores, which the load and what is measured share. The load average at its beginning was %s; above the number of cores, times in milliseconds are those of a busy machine, and only their ratios mean something. Times in microseconds are of the CPU.",
+	d.say("Written by `make bench` on %s, %s, %d cores, which the load and the measured programs share. The load average at the start was %s. If it is above the number of cores, times in milliseconds are from a busy machine, and only their ratios matter. Times in microseconds are CPU time.",
 		time.Now().Format("2006-01-02"), runtime.Version(), runtime.NumCPU(), strings.Fields(string(load))[0])
 	return nil
 }

@@ -64,7 +64,7 @@ func diff(p *policy.Policy) admission.Handler {
 
 // benchAlone measures the handlers without a network, on captured reviews.
 func benchAlone(_ context.Context, d *document, a *aims) error {
-	d.say("\n### The handler alone\nFrom the bytes of a captured review to those of the answer. *Opted out* is the same pod with `%s: disabled`, *already injected* the pod that spark-vitals has made of it, as in a second round. Median of %d rounds.", annotations.Inject, *rounds)
+	d.say("\n### The handler alone\nFrom the bytes of a captured review to those of the answer. *Opted out* is the same pod with `%s: disabled`, *already injected* is the pod after spark-vitals has changed it, as in a second round. Median of %d rounds.", annotations.Inject, *rounds)
 	d.table("review", "answered by", "µs", "of the diff", "allocations", "of the diff", "KiB")
 	for _, name := range []string{"spark-3.5.9/executor", "spark-3.5.9/driver"} {
 		review := captured.Named(name)

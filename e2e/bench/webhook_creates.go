@@ -53,7 +53,7 @@ func benchCreatesOn(ctx context.Context, c *cluster.ControlPlane, d *document, a
 	if err != nil {
 		return err
 	}
-	d.say("\n### Pods created through the API server\nKubernetes 1.36, %d pods in each namespace, interleaved; milliseconds a pod. All webhooks are served by one process, that of the measurement; *spark-vitals* has all registered that its chart registers; the constant patch is the one that spark-vitals makes.", *creates)
+	d.say("\n### Pods created through the API server\nKubernetes 1.36, %d pods in each namespace, interleaved; milliseconds a pod. One process, that of the measurement, serves all webhooks. *spark-vitals* registers everything that its chart registers. The constant patch is the one that spark-vitals makes.", *creates)
 	d.table("workers", "on the way", "p50", "p99", "added to p50", "of what the constant patch adds")
 	for _, workers := range []int{1, 8} {
 		if err := createAll(ctx, c.Client, pod, rivals, workers); err != nil {

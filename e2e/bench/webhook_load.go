@@ -35,7 +35,7 @@ func benchLoad(ctx context.Context, d *document, a *aims) error {
 		return err
 	}
 	c := &cluster.ControlPlane{Dir: dir, Authority: authority} // nothing of it runs but the webhook
-	d.say("\n### Load\nThe running `spark-vitals webhook`, captured executor reviews over TLS on 16 connections; none of the rules but the last matches. *Capacity* is reviews in a second of the webhook's CPU time. *Half load* sends half of what was answered in a second when as much was sent as could be, at random times, and counts from the time a review was due.")
+	d.say("\n### Load\nThe running `spark-vitals webhook`, captured executor reviews over TLS on 16 connections; none of the rules but the last matches. *Capacity* is reviews in a second of the webhook's CPU time. *Half load* sends half of the highest rate that was answered, at random times. It counts from the time when a review was due.")
 	d.table("rules", "capacity", "p50 at half load, ms", "p99, ms", "memory, MiB")
 	for _, rules := range []int{1, 10, 100} {
 		l, err := startLoad(ctx, c, rules)

@@ -29,14 +29,14 @@ import (
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
-// cluster is the world: the API server, and through it the kubelets.
+// cluster implements world: the API server, and through it the kubelets.
 type cluster struct {
 	api  client.Client
-	core kubernetes.Interface // the former knows no logs
+	core kubernetes.Interface // for logs, which api cannot read
 	log  *slog.Logger
 }
 
-// newCluster bounds the calls of both clients together.
+// newCluster limits the calls of both clients together.
 func newCluster(c Config) (*cluster, error) {
 	config := rest.CopyConfig(c.API)
 	config.QPS, config.Burst = c.CallsPerSecond, max(1, int(c.CallsPerSecond))
@@ -54,7 +54,7 @@ const (
 	maxTail       = 2 << 20 // bytes; a line of a container's log file has 16 KiB at most
 )
 
-// Tail is world's.
+// Tail implements world.
 func (c *cluster) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error) {
 	ctx, cancel := context.WithTimeout(ctx, answersWithin)
 	defer cancel()
@@ -75,7 +75,7 @@ func (c *cluster) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Ta
 	return stall.ReadTail(string(text))
 }
 
-// UI is world's.
+// UI implements world.
 func (c *cluster) UI(ctx context.Context, of spark.Pod) stall.UI {
 	address, ok := uiOf(of)
 	if !ok {
@@ -84,7 +84,7 @@ func (c *cluster) UI(ctx context.Context, of spark.Pod) stall.UI {
 	return askTwice(ctx, address, answersWithin)
 }
 
-// Use is world's.
+// Use implements world.
 func (c *cluster) Use(ctx context.Context, of spark.Pod) (executors *int, cpu *int64) {
 	ctx, cancel := context.WithTimeout(ctx, answersWithin)
 	defer cancel()
@@ -99,8 +99,8 @@ func (c *cluster) Use(ctx context.Context, of spark.Pod) (executors *int, cpu *i
 	return executors, cpu
 }
 
-// executors of the driver's application that run. They are asked for as a table,
-// because their metadata may be of any size.
+// executors returns how many executors of the driver's application run. It lists them
+// as a table, because their metadata may be of any size.
 func (c *cluster) executors(ctx context.Context, of spark.Pod) (int, error) {
 	application := of.Labels[spark.ApplicationLabel]
 	if application == "" {
@@ -126,7 +126,7 @@ func (c *cluster) executors(ctx context.Context, of spark.Pod) (int, error) {
 	return len(table.Rows), err
 }
 
-// millicores that Spark's container uses, where the metrics API is served.
+// millicores returns how much CPU Spark's container uses, if the metrics API is served.
 func (c *cluster) millicores(ctx context.Context, of spark.Pod) (int64, error) {
 	usage := &unstructured.Unstructured{}
 	usage.SetGroupVersionKind(schema.GroupVersionKind{Group: "metrics.k8s.io", Version: "v1beta1", Kind: "PodMetrics"})
@@ -145,7 +145,7 @@ func (c *cluster) millicores(ctx context.Context, of spark.Pod) (int64, error) {
 	return 0, errors.New("the container is not measured")
 }
 
-// Mark is world's.
+// Mark implements world.
 func (c *cluster) Mark(ctx context.Context, k key, mark *stall.Mark) error {
 	if mark == nil {
 		return job.Annotate(ctx, c.api, k, annotations.Stalled, "")
@@ -158,7 +158,7 @@ const (
 	warning = corev1.EventTypeWarning
 )
 
-// Tell is world's, by an Event.
+// Tell implements world. It creates an Event.
 func (c *cluster) Tell(ctx context.Context, about key, of *stall.Mark, kind, reason, text string) {
 	job.Events{Job: name, API: c.api, Log: c.log}.Tell(ctx, about, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
 }

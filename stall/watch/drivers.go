@@ -17,19 +17,19 @@ import (
 
 type key = job.Key
 
-// driver that is watched.
+// driver is a driver that is watched.
 type driver struct {
 	spark.Pod
-	started   time.Time // its container
+	started   time.Time // when its container started
 	track     *stall.Track
-	mark      *stall.Mark // as it was told
-	unwritten bool        // it does not stand so on the pod
+	mark      *stall.Mark // as it was reported
+	unwritten bool        // the pod does not have it yet
 	held      bool        // it looks stalled, and too many others do
-	failed    bool        // its log could not be read the last time
-	ended     bool        // it is looked at once more, for its last lines
+	failed    bool        // its log could not be read at the last look
+	ended     bool        // its log is read once more, for the last lines
 }
 
-// adder is what is needed of a queue.
+// adder is the part of a queue that is used.
 type adder interface{ Add(k key) }
 
 func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
@@ -39,7 +39,8 @@ func (l *loop) watch() handler.TypedEventHandler[*corev1.Pod, key] {
 	)
 }
 
-// see a pod. One that is watched already is only begun anew with its container.
+// see handles a pod. A driver that is watched already starts again only with a new
+// container.
 func (l *loop) see(p *corev1.Pod, q adder) {
 	k := job.KeyOf(p)
 	pod, after, started := l.wanted(p)
@@ -55,22 +56,22 @@ func (l *loop) see(p *corev1.Pod, q adder) {
 		l.drivers[k] = d
 		if text, ok := p.Annotations[annotations.Stalled]; ok {
 			if d.mark, _ = stall.ParseMark(text); d.mark == nil {
-				d.mark = &stall.Mark{} // not ours: goes like ours when the driver talks
+				d.mark = &stall.Mark{} // a foreign mark: it is removed when the driver logs
 			}
 		}
 	}
 	d.Pod, d.ended = pod, false
 	if !started.Equal(d.started) || d.track.After != after {
 		d.started, d.track = started, stall.NewTrack(after, stall.Behind(p), started, time.Now())
-		if d.mark != nil { // of a container before, perhaps
+		if d.mark != nil { // perhaps of an earlier container
 			d.track.Resume(d.mark.Since, d.mark.Evidence.LastLine, time.Now())
 		}
 		q.Add(k)
 	}
 }
 
-// ends: one that is marked may have talked before it ended. It is watched until
-// its log was read once more.
+// ends handles a pod that ended or is gone. A marked driver may have logged before it
+// ended, so it is watched until its log was read once more.
 func (l *loop) ends(k key, q adder) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
@@ -84,7 +85,7 @@ func (l *loop) ends(k key, q adder) {
 	q.Add(k)
 }
 
-// forget a driver, unless it began anew meanwhile.
+// forget removes a driver, unless it has started again.
 func (l *loop) forget(k key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
@@ -93,7 +94,8 @@ func (l *loop) forget(k key) {
 	}
 }
 
-// wanted drivers run, and bear the webhook's stamp. started is zero for others.
+// wanted returns a driver that runs and has the webhook's stamp. started is zero for
+// other pods.
 func (l *loop) wanted(p *corev1.Pod) (pod spark.Pod, after time.Duration, started time.Time) {
 	text, stamped := p.Annotations[annotations.LogStallAfter]
 	pod, err := spark.PodOf(p)
@@ -110,8 +112,8 @@ func (l *loop) wanted(p *corev1.Pod) (pod spark.Pod, after time.Duration, starte
 	return pod, after, started
 }
 
-// reading is what the stall watch keeps of a driver: all of it only where it is
-// watched.
+// reading is what the stall watch keeps of a driver. It keeps all of it only if the
+// driver is watched.
 var reading = bounded.Reading{
 	Wants: func(p *corev1.Pod) bool {
 		_, err := policy.ParseLogStall(p.Annotations[annotations.LogStallAfter])
@@ -128,5 +130,5 @@ var reading = bounded.Reading{
 	},
 }
 
-// longest value that is kept; ours are shorter.
+// longest is the longest annotation that is kept; those of spark-vitals are shorter.
 const longest = 4 << 10

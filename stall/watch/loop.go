@@ -15,19 +15,20 @@ import (
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
-// world is whom the loop asks and tells. An error says that nothing is known.
+// world is what the loop reads from and reports to. An error means that nothing is
+// known.
 type world interface {
-	// Tail is the last lines of a log.
+	// Tail returns the last lines of a log.
 	Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error)
-	// UI asked, twice where it says nothing.
+	// UI calls the UI, and again if it does not answer.
 	UI(context.Context, spark.Pod) stall.UI
-	// Use is the executors that run and the millicores; nil is not known.
+	// Use returns the number of running executors and the millicores; nil if not known.
 	Use(context.Context, spark.Pod) (executors *int, cpu *int64)
-	// Mark a driver, or take the mark away where it is nil. That the driver is
-	// gone is no error.
+	// Mark writes a driver's mark, or removes it if it is nil. It is not an error if the
+	// driver is gone.
 	Mark(context.Context, key, *stall.Mark) error
-	// Tell of a driver. Telling the same of the same silence and confidence again
-	// tells nothing.
+	// Tell reports a driver. It does not report the same silence with the same
+	// confidence again.
 	Tell(ctx context.Context, about key, of *stall.Mark, kind, reason, text string)
 }
 
@@ -36,30 +37,30 @@ type loop struct {
 	metrics *metrics
 	log     *slog.Logger
 
-	lock    sync.Mutex // held for no call
+	lock    sync.Mutex // not held during calls
 	drivers map[key]*driver
 	rooms   map[string]*rate.Limiter // of namespaces, in calls
 	calls   rate.Limit               // a second, for each
 }
 
-// newLoop leaves each namespace half of all calls, so that none can take them all.
+// newLoop gives each namespace at most half of all calls, so none can take them all.
 func newLoop(w world, callsPerSecond float32, log *slog.Logger) *loop {
 	l := &loop{world: w, log: log, drivers: map[key]*driver{}, rooms: map[string]*rate.Limiter{}, calls: rate.Limit(callsPerSecond / 2)}
 	l.metrics = newMetrics(l.count)
 	return l
 }
 
-// together have those fallen silent whose last lines are no further apart. Of logs
-// that no longer arrive, the last lines are as far apart as drivers write.
+// together is how far apart the last lines of drivers may be that fell silent together.
+// If logs no longer arrive, the last lines are as far apart as drivers write.
 const together = 30 * time.Minute
 
-// writeAgain is when a mark that could not be written is tried again.
+// writeAgain is after how long the stall watch tries again to write a mark.
 const writeAgain = 5 * time.Minute
 
-// lastLines are read for what they say.
+// lastLines is how many lines are read of a silent log.
 const lastLines = 50
 
-// Reconcile looks at a driver's log when it is due, and says when it is next.
+// Reconcile reads a driver's log if it is due, and returns when it is due next.
 func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	l.lock.Lock()
 	d := l.drivers[k]
@@ -97,12 +98,12 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	if verdict == stall.Stalled && !ended {
 		l.stalled(ctx, k, d, pod, track.Heard(), tail)
 	}
-	// Not at once, so that a call that takes no time is no reason to spin.
+	// Not at once, so a call that takes no time does not make it spin.
 	return reconcile.Result{RequeueAfter: max(time.Until(l.due(track)), time.Millisecond)}, nil
 }
 
-// What is told takes so many calls of a namespace's room, and keeps its next looks
-// waiting; nothing waits to be told.
+// A report takes so many calls from a namespace's limit, and delays its next looks. No
+// report waits.
 const (
 	callsToReport = 4 // executors, CPU, mark, Event
 	callsToUnmark = 2 // mark, Event
@@ -151,11 +152,11 @@ var outcomes = map[stall.Verdict]string{stall.Unclear: "empty", stall.Talks: "ta
 // unknown is the outcome of a look at a log that could not be read.
 const unknown = "unknown"
 
-// stalled: it is marked, unless so many are that the watch suspects itself, or may
-// be. A death that the log names is never held back: it does not come of a log that
-// does not arrive. A driver that is marked is judged anew at each look, and told
-// of again when that is more sure. What is no longer known of its UI changes
-// nothing: one that says nothing soon takes no more connections either.
+// stalled marks a driver, unless it is a mass silence or may be one. A death that the
+// log names is never held: it does not come from a log that does not arrive. A marked
+// driver is judged again at each look, and reported again if it is more sure. If its UI
+// can no longer be reached, that changes nothing: a UI that does not answer soon
+// accepts no connections either.
 func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, since time.Time, tail stall.Tail) {
 	mark := d.mark
 	held, report := l.judge(k, d, tail.IsSure())
@@ -200,8 +201,8 @@ func (l *loop) talks(ctx context.Context, k key, d *driver) {
 	l.world.Tell(ctx, k, mark, normal, "DriverTalksAgain", "The driver logs again: it is no longer reported as stalled.")
 }
 
-// mark a driver, or unmark it with nil. What cannot be written is told all the
-// same, and tried again soon.
+// mark marks a driver, or unmarks it with nil. If the mark cannot be written, the
+// driver is reported all the same, and the write is tried again soon.
 func (l *loop) mark(ctx context.Context, k key, d *driver, mark *stall.Mark) {
 	err := l.world.Mark(ctx, k, mark)
 	l.lock.Lock()
@@ -213,10 +214,10 @@ func (l *loop) mark(ctx context.Context, k key, d *driver, mark *stall.Mark) {
 	}
 }
 
-// judge whether a driver that is stalled is held: so many fell silent with it that
-// none of them is marked, and its own mark is withdrawn. report tells whether it may
-// be marked: where so many may have fallen silent who were not looked at since,
-// nothing is said before they are, and nothing taken back.
+// judge reports whether a stalled driver is held: so many fell silent with it that none
+// is marked, and its own mark is withdrawn. report is whether it may be marked. While
+// many drivers that may be silent were not read yet, nothing is reported and nothing
+// withdrawn.
 func (l *loop) judge(k key, d *driver, sure bool) (held, report bool) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
@@ -232,17 +233,17 @@ func (l *loop) judge(k key, d *driver, sure bool) (held, report bool) {
 	return d.held, sure || !likely && !l.crowd(k, d, silent)
 }
 
-// unknowns are what drivers are taken for of which nobody knows whether they fell
-// silent too.
+// unknowns says how to count drivers for which it is not known whether they fell silent
+// too.
 type unknowns int
 
 const (
 	leftOut unknowns = iota
 	talking
-	silent // if they are late; who cannot be read is left out, for it may stay so
+	silent // if they are late; those that cannot be read are left out, because that may last
 )
 
-// crowd tells whether a driver fell silent in one.
+// crowd reports whether a driver fell silent in a mass silence.
 func (l *loop) crowd(k key, d *driver, as unknowns) bool {
 	fell := d.track.Heard()
 	talks := fell.Add(min(d.track.After, together))
@@ -263,9 +264,9 @@ func (l *loop) crowd(k key, d *driver, as unknowns) bool {
 	}, k.Namespace)
 }
 
-// unknown: nobody knows whether it fell silent too, for its log cannot be read, or it
-// is late: so many may be due at once that their turns take minutes. One that was
-// heard at talks or later, or began then, is known not to have.
+// unknown reports whether it is not known if the driver fell silent too. Its log cannot
+// be read, or it is late: so many may be due at once that it takes minutes. It is known
+// if the driver logged at talks or later, or started then.
 func (d *driver) unknown(talks time.Time) bool {
 	late := !d.track.IsSilent() && time.Now().After(d.track.Due())
 	return (d.failed || late) && d.track.Heard().Before(talks)

@@ -9,7 +9,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
-// metrics of the stall watch, a prometheus.Collector.
+// metrics are the stall watch's. They are a prometheus.Collector.
 type metrics struct {
 	looks  *prometheus.CounterVec
 	stalls *prometheus.CounterVec
@@ -19,8 +19,8 @@ type metrics struct {
 	count                                      func() counts
 }
 
-// counts of drivers as they are now. A namespace where any is watched has its
-// zeros, so that Prometheus sees at once when none is left.
+// counts are the current numbers of drivers. A namespace with any watched driver has
+// its zeros, so Prometheus sees at once when none is left.
 type counts struct {
 	watched, unknown, unwritten int
 
@@ -59,10 +59,10 @@ func newMetrics(count func() counts) *metrics {
 	return m
 }
 
-// Describe is prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, to) }
 
-// Collect is prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	for _, c := range []prometheus.Collector{m.looks, m.stalls, m.late} {
 		c.Collect(to)
@@ -113,7 +113,8 @@ func (l *loop) count() counts {
 	return n
 }
 
-// known: a mark is read from a pod, and a metric's label takes only words of ours.
+// known returns a confidence for a metric's label. A mark is read from a pod, and a
+// label only has values that this program defines.
 func known(c stall.Confidence) stall.Confidence {
 	if c == stall.Sure || c == stall.Likely {
 		return c

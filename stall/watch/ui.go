@@ -14,10 +14,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
-// uiOf a driver: the port that it declares, on its own address as the kubelet
-// reports it. A pod on the host's network has none of its own: its port could be
-// anybody's. Whoever can write a pod's status could name another address, but
-// none of this process's own host.
+// uiOf returns the address of a driver's UI: the port that it declares, on its own
+// address from the kubelet. A pod on the host's network has no address of its own, so
+// its port may belong to another program. A user who can write a pod's status can name
+// another address, but not one of this process's own host.
 func uiOf(pod spark.Pod) (netip.AddrPort, bool) {
 	port, declared := pod.Port(spark.UIPort)
 	ip, err := netip.ParseAddr(pod.Status.PodIP)
@@ -25,8 +25,9 @@ func uiOf(pod spark.Pod) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(ip, uint16(port)), own
 }
 
-// askTwice, so that a JVM that collects its garbage is not taken for one that
-// hangs. What says nothing and then takes no connection has a full backlog.
+// askTwice calls a UI again if it does not answer, so that a JVM in a garbage
+// collection does not count as one that hangs. If the UI does not answer and then
+// accepts no connection, its backlog is full.
 func askTwice(ctx context.Context, address netip.AddrPort, patience time.Duration) stall.UI {
 	ui := askUI(ctx, address, patience)
 	if ui == stall.IsSilent {
@@ -37,17 +38,17 @@ func askTwice(ctx context.Context, address netip.AddrPort, patience time.Duratio
 	return ui
 }
 
-// askUI as the liveness probe does: a request without a Host header is answered
-// by the parser, so no page is made and no filter is asked. A connection that is
-// refused or closed is fine, and one that cannot be made tells nothing: it may be
-// forbidden by a NetworkPolicy.
+// askUI calls a UI as the liveness probe does. The parser answers a request without a
+// Host header, so no page is made and no filter runs. A connection that is refused or
+// closed is healthy. A connection that fails in another way shows nothing: a
+// NetworkPolicy may forbid it.
 func askUI(ctx context.Context, address netip.AddrPort, patience time.Duration) stall.UI {
 	dialer := net.Dialer{Timeout: patience}
 	connection, err := dialer.DialContext(ctx, "tcp", address.String())
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return stall.Refuses
 	}
-	if errors.Is(err, syscall.ECONNRESET) { // by whom it was accepted
+	if errors.Is(err, syscall.ECONNRESET) { // it was accepted before
 		return stall.Answers
 	}
 	if err != nil {

@@ -1,13 +1,12 @@
-// Package watch asks for the logs of Spark's running drivers, and reports those
-// that are silent for too long: on the driver, as an Event and as a metric. It
-// ends nothing.
+// Package watch reads the logs of Spark's running drivers, and reports those that are
+// silent for too long: on the driver, as an Event and as a metric. It ends nothing.
 //
-// Which drivers, and for how long they may be silent, the webhook has stamped on
-// them. What is known of a log is kept in memory: a new leader asks once for each
-// driver that runs for longer than it may be silent, and then knows as much.
+// The webhook stamps on a driver that it is watched, and for how long it may be silent.
+// What is known of a log is only in memory. A new leader reads the log of each driver
+// once that runs longer than it may be silent, and then knows as much.
 //
-// A driver chooses what is asked of it, so it can choose no one else: logs are
-// read by its own name, and the UI is asked on its own address alone.
+// A driver chooses what is asked of it, but only about itself: logs are read by its own
+// name, and the UI is called only at its own address.
 package watch
 
 import (
@@ -27,24 +26,26 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Config of a stall watch.
+// Config is the configuration of a stall watch.
 type Config struct {
 	API *rest.Config
-	// Namespaces whose drivers are watched; none means all.
+	// Namespaces are those whose drivers are watched; none means all.
 	Namespaces []string
-	// Namespace of the stall watch itself: of its lease.
+	// Namespace is that of the stall watch itself, with its lease.
 	Namespace string
-	// CallsPerSecond of the API server, at most, for all that is asked and told.
+	// CallsPerSecond limits all calls to the API server, for looks and reports
+	// together.
 	CallsPerSecond float32
-	// Addresses to listen on, "host:port", or "0" for none.
+	// MetricsBindAddress and HealthProbeBindAddress are "host:port", or "0" for none.
 	MetricsBindAddress, HealthProbeBindAddress string
 	Log                                        *slog.Logger
 }
 
-// name of the lease, and of the source of Events.
+// name is the name of the lease and of the source of Events.
 const name = "spark-vitals-stallwatch"
 
-// Looks at once. Each waits most of its time, for a kubelet or a UI.
+// workers is how many looks run at once. Each waits most of its time, for a kubelet or
+// a UI.
 const workers = 8
 
 // Run watches until the context ends.
