@@ -200,7 +200,10 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	var dying sync.RWMutex
 	dieWhile(t, all, each, dying.RLocker(),
 		func(over <-chan struct{}) error { return editUntil(over, all) },
-		func(over <-chan struct{}) (err error) { killed, err = killUntil(t, namespace, over, replicas, &dying); return err },
+		func(over <-chan struct{}) (err error) {
+			killed, err = killUntil(t, namespace, over, replicas, &dying)
+			return err
+		},
 	)
 	t.Logf("%d recorders were killed, %d calls refused, %d watches broken off", killed, proxy.failed.Load(), proxy.broken.Load())
 	proxy.calm.Store(true)
