@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,7 +109,7 @@ func checkDeaths(t *testing.T, namespace string, replicas []*cluster.Recorder, a
 		d.check(t)
 	}
 	for _, r := range replicas {
-		if err := settle(t, r); err != nil {
+		if err := settle(t, namespace, r); err != nil {
 			t.Fatalf("not all is told: %v", err)
 		}
 	}
@@ -199,7 +200,10 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	var dying sync.RWMutex
 	dieWhile(t, all, each, dying.RLocker(),
 		func(over <-chan struct{}) error { return editUntil(over, all) },
-		func(over <-chan struct{}) (err error) { killed, err = killUntil(t, over, replicas, &dying); return err },
+		func(over <-chan struct{}) (err error) {
+			killed, err = killUntil(t, namespace, over, replicas, &dying)
+			return err
+		},
 	)
 	t.Logf("%d recorders were killed, %d calls refused, %d watches broken off", killed, proxy.failed.Load(), proxy.broken.Load())
 	proxy.calm.Store(true)
@@ -309,36 +313,43 @@ func TestStop(t *testing.T) {
 	r := startWith(t, through)
 	all := applications(t, namespace, 4)
 	dieWhile(t, all, 10, always())
-	knows := must(marked(t, namespace+"-marks"))(t)
+	knows := must(marked(t, namespace))(t)
 	eventually(t, "it knows all of them", func() bool { return knows(r) })
 	r.Stop()
 	checkDeaths(t, namespace, nil, all)
 }
 
-// marked makes a pod that every recorder misses an injection of, and returns
-// whether one has seen all that was before it.
+var marks atomic.Int64
+
+// marked makes a pod in a namespace that every recorder misses an injection of, and
+// returns whether one has seen all that was there before it. Each namespace has a
+// watch of its own, so it must be the namespace that the test is about, and nothing
+// may begin or end there meanwhile.
 func marked(t *testing.T, namespace string) (knows func(*cluster.Recorder) bool, err error) {
-	if err := controlPlane.Namespace(t.Context(), namespace, map[string]string{annotations.Inject: "enabled"}); err != nil {
-		return nil, err
-	}
-	marks, err := kubelet.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+	pods := kubelet.CoreV1().Pods(namespace)
+	all, err := pods.List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
-	n := len(marks.Items) + 1
-	if _, err := kubelet.Driver(t.Context(), namespace, fmt.Sprintf("mark-%d", n)); err != nil {
+	if _, err := kubelet.Driver(t.Context(), namespace, fmt.Sprintf("mark-%d", marks.Add(1))); err != nil {
 		return nil, err
+	}
+	missed := 1
+	for _, p := range all.Items {
+		if p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
+			missed++
+		}
 	}
 	return func(r *cluster.Recorder) bool {
 		text, err := r.Metrics(t.Context())
-		return err == nil && strings.Contains(text, fmt.Sprintf("\nspark_vitals_missed_injections{namespace=%q} %d\n", namespace, n))
+		return err == nil && strings.Contains(text, fmt.Sprintf("\nspark_vitals_missed_injections{namespace=%q} %d\n", namespace, missed))
 	}, nil
 }
 
 // killUntil it is over, now one recorder and now the other is killed, at any
 // moment at which the other knows all that it knows: since that one came back,
 // everything older has been written and told once. For that, dying pauses.
-func killUntil(t *testing.T, over <-chan struct{}, replicas []*cluster.Recorder, dying sync.Locker) (n int, err error) {
+func killUntil(t *testing.T, namespace string, over <-chan struct{}, replicas []*cluster.Recorder, dying sync.Locker) (n int, err error) {
 	for ; ; n++ {
 		select {
 		case <-over:
@@ -349,7 +360,7 @@ func killUntil(t *testing.T, over <-chan struct{}, replicas []*cluster.Recorder,
 		}
 		r := replicas[n%2]
 		dying.Lock()
-		err := settle(t, r)
+		err := settle(t, namespace, r)
 		dying.Unlock()
 		if err != nil {
 			return n, err
@@ -365,8 +376,8 @@ func killUntil(t *testing.T, over <-chan struct{}, replicas []*cluster.Recorder,
 // settle waits until a recorder has seen all, and has written and told it. What
 // it leaves to another recorder's turn waits only after half a second; that this
 // is over is told by its answers, as its process may have been stopped meanwhile.
-func settle(t *testing.T, r *cluster.Recorder) error {
-	knows, err := marked(t, "marks")
+func settle(t *testing.T, namespace string, r *cluster.Recorder) error {
+	knows, err := marked(t, namespace)
 	if err != nil {
 		return err
 	}
