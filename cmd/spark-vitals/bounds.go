@@ -18,8 +18,8 @@ func logger(to io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(handler)
 }
 
-// shorten what strangers may have chosen: the API server's errors repeat the names
-// that they sent.
+// shorten cuts values that users may have chosen: the API server's errors repeat the
+// names that they sent.
 func shorten(_ []string, a slog.Attr) slog.Attr {
 	if a.Key == "stack" { // our own
 		return a
@@ -33,9 +33,9 @@ func shorten(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// limitMemory has the garbage collector keep the process below nine tenths of its
-// container's limit, as GOMEMLIMIT does, which stands if it is set: a burst then
-// costs CPU and does not end the process.
+// limitMemory makes the garbage collector keep the process below nine tenths of its
+// container's limit, so a burst costs CPU and does not end the process. It sets what
+// GOMEMLIMIT sets, unless that is set.
 func limitMemory(log *slog.Logger) {
 	if _, err := memlimit.Set(); err != nil {
 		log.Info("the container's memory limit is not known, so GOMEMLIMIT is not set", "error", err)

@@ -126,7 +126,7 @@ func apiClient(kubeconfig string) (kubernetes.Interface, error) {
 	return kubernetes.NewForConfig(config)
 }
 
-// keep, and tell of it, until the context ends.
+// keep runs the keeper and serves its metrics and health, until the context ends.
 func keep(ctx context.Context, k *certs.Keeper, metricsBind, healthBind string) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(k.Expiry())
