@@ -1,7 +1,7 @@
-// Package annotations is the contract of spark-vitals with everybody who reads
-// or writes its annotations: the keys, who writes them, and on which pods.
-// docs/annotations.md says what stands in them. It imports nothing of the
-// project, so that a gateway can import it.
+// Package annotations is the contract of spark-vitals with all programs that read or
+// write its annotations: the keys, who writes them, and on which pods.
+// docs/annotations.md describes the values. It imports no other package of the project,
+// so a gateway can import it.
 package annotations
 
 import "slices"
@@ -53,8 +53,8 @@ var Record = []string{State, Reason, Message, Advice, OOM, Previous, Stalled, Re
 // [Released].
 var Death = []string{State, Reason, Message, Advice, OOM}
 
-// DeathCondition is the type of the pod condition that stands beside State, for
-// those who read a pod's status and not its annotations.
+// DeathCondition is the type of the pod condition that comes with State, for programs
+// that read a pod's status but not its annotations.
 const DeathCondition = Prefix + "Death"
 
 // IsStamp tells whether the webhook writes the key.

@@ -41,7 +41,7 @@ func (s Serving) Check() error {
 const (
 	skew = time.Hour // between the clocks of machines
 
-	// longest life of a certificate. A new CA, which nobody trusts yet, is made when
+	// longest life of a certificate. A new CA, which no one trusts yet, is made when
 	// the old one has less than that left; the alert comes 180 days before its end.
 	longest = 4000 * time.Hour
 )
@@ -70,7 +70,7 @@ func (s Serving) renewed(data map[string][]byte, now time.Time) (want map[string
 	return want, why, err
 }
 
-// judge says why a certificate is to be made anew.
+// judge returns why a certificate must be renewed, or nil.
 func (s Serving) judge(data map[string][]byte, ca *x509.Certificate, now time.Time) error {
 	pair, err := readPair(data[CertKey], data[KeyKey])
 	if err != nil {

@@ -32,10 +32,9 @@ type Keeper struct {
 // they are needed, so no hurry; at an installation the webhook waits for it.
 const retry = 5 * time.Second
 
-// An upgrade waits for the keeper to have looked at the Secret since it began: the
-// chart writes its revision into an annotation of the ConfigMap, and the keeper
-// copies it beside the CA. Otherwise the CA of a Secret that was lost would be
-// trusted once more.
+// An upgrade waits until the keeper has looked at the Secret after the upgrade began. The
+// chart writes its revision into an annotation of the ConfigMap, and the keeper copies it
+// next to the CA. Otherwise the CA of a lost Secret would be trusted again.
 const (
 	revisionAnnotation = "spark-vitals.io/revision"
 	revisionKey        = "revision"
@@ -62,9 +61,9 @@ func (k *Keeper) Keep(ctx context.Context) {
 	}
 }
 
-// once looks at the Secret and the ConfigMap and mends them. Of two who do so at
-// once one is refused by the object's version, and finds it mended when it tries
-// again.
+// once looks at the Secret and the ConfigMap and corrects them. If two keepers do so at
+// once, the object's version makes one of them fail, and its next try finds them
+// correct.
 func (k *Keeper) once(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -99,7 +98,7 @@ func (k *Keeper) once(ctx context.Context) error {
 	return nil
 }
 
-// publish the CA's certificate in the ConfigMap, for those who are to trust it.
+// publish writes the CA's certificate into the ConfigMap.
 func (k *Keeper) publish(ctx context.Context, configMap *corev1.ConfigMap, ca []byte) error {
 	data := map[string]string{CAKey: string(ca)}
 	if revision := configMap.Annotations[revisionAnnotation]; revision != "" {

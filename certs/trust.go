@@ -18,9 +18,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// Trust writes the CA of a ConfigMap, once it is there, into the mutating webhook
-// configuration of a name, and the validating one if there is one. Nothing else
-// of them is changed, and nothing where it stands already.
+// Trust waits for the CA of a ConfigMap, and writes it into the mutating webhook
+// configuration of a name, and the validating one if there is one. It changes nothing
+// else of them, and nothing if the CA is there already.
 func Trust(ctx context.Context, client kubernetes.Interface, namespace, configMap, configuration string, log *slog.Logger) error {
 	ca, err := waitForCA(ctx, client, namespace, configMap)
 	if err != nil {

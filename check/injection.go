@@ -60,8 +60,8 @@ func Injection(ctx context.Context, client kubernetes.Interface, namespace, conf
 	return found, nil
 }
 
-// waited says for how long a pod waited for a webhook that was not reached; ""
-// where it did not. What a busy API server takes longer now and then is not told.
+// waited says how long a pod waited for a webhook that was not reached, or "" if it did
+// not wait. It does not report the time that a busy API server sometimes needs.
 func (i Injected) waited() string {
 	if delay := i.Took - i.Without; delay > 200*time.Millisecond {
 		return fmt.Sprintf(", and until that is fixed each Spark pod and driver Service is created %s later (at most webhook.timeoutSeconds)", delay.Round(100*time.Millisecond))
@@ -98,7 +98,7 @@ func least(ctx context.Context, client kubernetes.Interface, namespace string, p
 	return took, nil
 }
 
-// stranger is the same pod as the driver, without Spark's labels.
+// stranger returns the same pod as the driver, without Spark's labels.
 func stranger() *corev1.Pod {
 	pod := driver()
 	pod.Labels = nil

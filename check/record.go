@@ -12,8 +12,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 )
 
-// Record asks the API server whether whoever asks may write a death on a pod.
-// The error says what is not allowed, and by whom.
+// Record asks the API server if the caller may write a death on a pod. The error says
+// what is not allowed, and by what.
 func Record(ctx context.Context, client kubernetes.Interface, namespace, pod string) error {
 	record := map[string]string{}
 	for _, key := range annotations.Death {

@@ -329,36 +329,33 @@ func (a *adviser) heapOOM() string {
 
 // moreHeap advises a larger heap, and what else helps.
 func (a *adviser) moreHeap() string {
-	text := a.largerHeap() + a.lessInHeap() + "."
-	if a.nextHeap() == 0 && a.LimitByOthers {
-		text += " Spark does not set that limit here."
-	}
-	return text + a.fits(a.heapGrowth())
+	text, limit := a.largerHeap()
+	return text + a.lessInHeap() + "." + limit + a.fits(a.heapGrowth())
 }
 
 // largerHeap advises a setting or an amount. If Spark does not set the limit, and it
-// would be below what Spark then asks for, it also advises a larger limit.
-func (a *adviser) largerHeap() string {
+// would be below what Spark then asks for, limit is a sentence that advises a larger one.
+func (a *adviser) largerHeap() (text, limit string) {
 	heap := a.nextHeap()
 	switch {
 	case heap == 0 && a.LimitByOthers:
-		return "Raise " + a.name("memory") + ", and the container's memory limit by the same amount"
+		return "Raise " + a.name("memory"), " With the larger heap, also raise the container's memory limit by the same amount. Spark does not set that limit here."
 	case heap == 0:
-		return "Raise " + a.name("memory")
+		return "Raise " + a.name("memory"), ""
 	}
 	change := Change{Setting: a.name("memory"), Next: memory(heap)}
 	if a.HeapMiB > 0 && !a.Estimated {
 		change.Now = memory(a.HeapMiB)
 	}
-	text := a.set(change)
+	text = a.set(change)
 	if need := heap + a.defaultOverhead(heap); (a.limitIsOthers() || a.heapFillsLimit()) && need > a.LimitMiB {
-		text += fmt.Sprintf(", and raise the container's memory limit to %d MiB or more", need)
+		limit = fmt.Sprintf(" With the larger heap, also raise the container's memory limit to %d MiB or more.", need)
 		if a.submitter == spark.Kubeflow && a.limitIsOthers() {
 			a.set(Change{Setting: a.name("memoryLimit"), Now: memory(a.LimitMiB), Next: memory(need)})
-			text += " (" + a.name("memoryLimit") + ")"
+			limit = strings.TrimSuffix(limit, ".") + " (" + a.name("memoryLimit") + ")."
 		}
 	}
-	return text
+	return text, limit
 }
 
 // lessInHeap advises what else helps against a full heap.
@@ -395,11 +392,11 @@ func (a *adviser) killed() string {
 	if !a.Suspected() {
 		return join(fact, a.howMany, "It is not known what sent the signal.")
 	}
-	suspects := "the kernel because of memory (container runtimes sometimes do not notice it), or a program in the container"
+	suspects := "Maybe the kernel sent it because of memory (container runtimes sometimes do not notice that). Or a program in the container sent it"
 	if a.Probed {
-		suspects += ", or the kubelet because of a failed liveness or startup probe"
+		suspects += ", or the kubelet after a failed liveness or startup probe"
 	}
-	fact = join(fact, a.howMany, "These may have sent it: "+suspects+".")
+	fact = join(fact, a.howMany, suspects+".")
 	if a.LimitMiB == 0 {
 		return fact
 	}

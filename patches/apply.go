@@ -7,7 +7,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// A Patch changes a pod as its rule says, or leaves it alone and says why.
+// Patch changes a pod as its rule says, or leaves it alone and says why.
 type Patch func(*Pod, policy.Choice)
 
 // all patches, in the order in which they are applied: a probe of the block

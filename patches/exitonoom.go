@@ -9,21 +9,21 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// exitOnOutOfMemoryError makes a driver's JVM end at the first exhaustion of its
-// heap, by -XX:+ExitOnOutOfMemoryError in JDK_JAVA_OPTIONS, which the java
-// launcher of JDK 9 and later reads. Without it such a driver often goes on for
-// ever, its scheduler thread dead and its UI answering.
+// exitOnOutOfMemoryError makes a driver's JVM end at the first exhaustion of its heap,
+// by -XX:+ExitOnOutOfMemoryError in JDK_JAVA_OPTIONS, which the java launcher of JDK 9
+// and later reads. Without it such a driver often runs forever, with a dead scheduler
+// thread and a UI that answers.
 //
-// What it costs, measured: an oversized broadcast join ends the driver (exit 3)
-// where Spark would have failed one query with advice; on a shared engine
-// everybody's session ends. Shutdown hooks do not run, so event logs stay "in
-// progress". A JDK_JAVA_OPTIONS of the image is replaced, which cannot be seen
-// here. Off in every ready-made rule set; for those who own their drivers, and warned
-// of where others have sessions on them.
+// Its measured cost: an oversized broadcast join ends the driver (exit 3), although
+// Spark would have failed one query with advice. On a shared engine all sessions end.
+// Shutdown hooks do not run, so event logs stay "in progress". It replaces a
+// JDK_JAVA_OPTIONS of the image, which cannot be seen here. It is off in every
+// ready-made rule set. It is for users who own their drivers, and gives a warning if
+// others have sessions on them.
 //
-// Left alone with envFrom or valueFrom, whose value cannot be appended to, and
-// where the user has chosen what happens. A heap dump is no choice: the JVM writes
-// it and then ends.
+// It leaves the pod alone with envFrom or valueFrom, because nothing can be appended to
+// such a value, and if the user has chosen what happens. A heap dump is not such a
+// choice: the JVM writes it and then ends.
 func exitOnOutOfMemoryError(p *Pod, c policy.Choice) {
 	const (
 		field    = "exitOnOutOfMemoryError"

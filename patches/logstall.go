@@ -6,11 +6,11 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// logStall stamps on a driver how long its log may be silent, for the stall
-// watch, which so needs no policy and sees what the pod has chosen.
+// logStall stamps on a driver how long its log may be silent. So the stall watch needs
+// no policy, and sees what the pod has chosen.
 //
-// Whoever makes pods can write the stamp himself. It is read within the policy's
-// bounds, and all that comes of it is that his own driver is reported.
+// Anyone who may create pods can write the stamp. The stall watch reads it within the
+// policy's bounds, and it only makes it report that driver.
 func logStall(p *Pod, c policy.Choice) {
 	if c.Rule.LogStall == nil || p.Role != spark.Driver {
 		return

@@ -9,13 +9,13 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// memoryAnnotations stamps how the memory of Spark's container is divided: what
-// the kernel allows, what the JVM's heap may take of it, and what that leaves
-// for everything else. Whoever reads of a death by memory needs all three.
+// memoryAnnotations stamps how the memory of Spark's container is divided: what the
+// kernel allows, what the JVM's heap may take of it, and what that leaves for
+// everything else. To understand a death by memory, a reader needs all three.
 //
 // Only the limit is certain on a driver: spark-submit makes the pod before the
-// ConfigMap that holds the heap, so the heap is worked out by Spark's own
-// factors, and the source is "estimated". Nothing is stamped that is not known.
+// ConfigMap that has the heap. So the heap is worked out by Spark's own factors, and
+// the source is "estimated". What is not known is not stamped.
 func memoryAnnotations(p *Pod, c policy.Choice) {
 	if !c.Rule.MemoryAnnotations {
 		return
@@ -65,7 +65,7 @@ func (p *Pod) warnOfMemory(m spark.Memory) {
 	})
 }
 
-// leastOverhead is what Spark itself leaves beside the heap at least, in MiB.
+// leastOverhead is what Spark itself leaves at least in addition to the heap, in MiB.
 const leastOverhead = 384
 
 // stampBytes writes a quantity in whole MiB, Spark's own unit, rounded down:

@@ -20,9 +20,9 @@ type Pod struct {
 	annotated
 	report
 	audit bool // record no operation on the spec
-	// earlier is what the stamp says of an earlier round. Anybody can write it, so
-	// it only decides what is told: whether a probe is the user's own, or ours and
-	// changed by another since.
+	// earlier is what the stamp says of an earlier round. Anyone can write it, so it only
+	// decides the wording: whether a probe is the user's own, or was injected and changed
+	// by another webhook since.
 	earlier annotations.Stamp
 	// asItWill is the pod that will run: in audit the one that the user made,
 	// else this one.

@@ -12,11 +12,11 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// probes gives Spark's container the startup, readiness and liveness probe of
-// the rule, with ports checked and filled in.
+// probes gives Spark's container the startup, readiness and liveness probe of the rule,
+// with ports checked and filled in.
 //
-// A probe of the user's own stands, and he is told if it will harm Spark. A
-// probe of the rule is left out where it would do harm on this pod; see unfit.
+// It leaves a probe of the user alone, and warns if the probe is certain to harm Spark.
+// It leaves out a probe of the rule that would do harm on this pod; see unfit.
 func probes(p *Pod, c policy.Choice) {
 	own := p.ownProbes(c.Rule)
 	for _, name := range policy.ProbeNames {
@@ -83,10 +83,10 @@ func (p *Pod) injectProbe(name policy.ProbeName, wanted *corev1.Probe, rule *pol
 	p.did(name.Field(), probeReason(name, filled, rule))
 }
 
-// leaveWithoutPort leaves a probe out because its port is not declared. It warns
-// only if the container declares others of Spark's ports by their names: whoever
-// gives all of them other names, or none, has built the pod himself, and his
-// users cannot change that.
+// leaveWithoutPort leaves a probe out because its port is not declared. It warns only
+// if the container declares other ports of Spark by their names. If all of them have
+// other names, or none is declared, the pod was built by hand, and its users cannot
+// change that.
 func (p *Pod) leaveWithoutPort(name policy.ProbeName, missing string, rule *policy.Rule) {
 	why := fmt.Sprintf("the container declares no port %q", missing)
 	p.leave(name.Field(), why)
@@ -153,8 +153,8 @@ func (p *Pod) fill(probe *corev1.Probe) (filled *corev1.Probe, missing string) {
 	return filled, missing
 }
 
-// unfitPort: most executors declare a port of the block manager that they never
-// open.
+// unfitPort says why a probe does not fit the block manager's port: most executors
+// declare one that they never open.
 func (p *Pod) unfitPort(probe *corev1.Probe) string {
 	number, name := policy.Target(probe)
 	declared, ok := p.Port(spark.BlockManagerPort)

@@ -66,8 +66,8 @@ func (a *annotated) stampReport(choice policy.Choice, r *report) {
 
 const maxWarnings = 8
 
-// warningText is one warning a line, short enough to stand in an annotation
-// whatever the user wrote.
+// warningText writes one warning per line, short enough for an annotation, for any text
+// of the user.
 func warningText(warnings []policy.Warning) string {
 	var lines []string
 	for i, w := range warnings {

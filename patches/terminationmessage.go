@@ -6,16 +6,16 @@ import (
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
-// fallbackToLogsOnError sets terminationMessagePolicy: FallbackToLogsOnError on
-// Spark's container, so that the end of a failed container's log (2 KiB at most)
-// stands in the pod's status. The JVM's "Terminating due to
-// java.lang.OutOfMemoryError" and the traceback of a Python program are found
-// nowhere else once the pod is gone.
+// fallbackToLogsOnError sets terminationMessagePolicy: FallbackToLogsOnError on Spark's
+// container, so that the end of a failed container's log (2 KiB at most) is in the
+// pod's status. Once the pod is gone, nothing else has the JVM's "Terminating due to
+// java.lang.OutOfMemoryError" and the traceback of a Python program.
 //
-// It is a piece of the application's log, readable by whoever may read pods;
-// hence a switch. What the container itself writes to its termination message
-// still counts first. Left alone where the user has another path for it. File,
-// the API server's default, cannot be told from the user's and counts as unset.
+// It is a piece of the application's log, and anyone who may read pods can read it; so
+// there is a setting to turn it off. What the container itself writes to its
+// termination message still comes first. It leaves the policy alone if the user has
+// another path for the message. File, the API server's default, looks the same whether
+// the user set it or not, and counts as unset.
 func fallbackToLogsOnError(p *Pod, c policy.Choice) {
 	const field = "terminationMessagePolicy"
 	if !c.Rule.FallbackToLogsOnError {

@@ -138,8 +138,8 @@ func first(rules []*Rule, s subject) (found *Rule) {
 	return found
 }
 
-// named is the rule that a pod asks for by name, whatever else the rule matches
-// by, or the one that matches it in a ready-made set.
+// named returns the rule that a pod asks for by name, even if the rule does not match
+// it otherwise, or the one that matches it in a ready-made set.
 func (p *Policy) named(name string, s subject) *Rule {
 	for _, rule := range p.rules {
 		if rule.Name == name && rule.Match.Role == s.role {

@@ -11,8 +11,8 @@ import (
 // gone silent (60 heartbeats of 10 s) and what slow starts need.
 const patience = 600 // seconds
 
-// shortestPause is the same for a check of ours that asks the driver from
-// inside: a collection of garbage or a heap dump takes minutes.
+// shortestPause is the same for an injected check that calls the driver from inside: a
+// garbage collection or a heap dump takes minutes.
 const shortestPause = 120 // seconds
 
 // operatorPatience is how long apache/spark-kubernetes-operator waits until a
@@ -41,8 +41,8 @@ var judges = []func(suspect) verdict{
 	noSuchPort, noListener, wrongProtocol, lateOrNever, endsExecutor, endsStarting, endsRunning, endsPausing, tooLateForOperator, losesDNS,
 }
 
-// noSuchPort: the kubelet throws away the result of a probe whose port it cannot
-// find, so the probe ends nothing and never succeeds.
+// noSuchPort judges a probe whose port the kubelet cannot find. It discards the result,
+// so the probe ends nothing and never succeeds.
 func noSuchPort(s suspect) verdict {
 	const remedy = "name a port that the container declares, or write the number"
 	switch {
@@ -54,12 +54,13 @@ func noSuchPort(s suspect) verdict {
 	return s.neverReady(fmt.Sprintf("the container declares no port %q", s.unknownPort), remedy)
 }
 
-// noListener: an executor listens nowhere but at its block manager. It declares
-// 7079 for it unless the user chose another port, and listens on a random one
-// unless he did, or a rule. A driver listens where it declares its ports.
+// noListener judges a probe on a port without a listener. An executor listens only at
+// its block manager. It declares 7079 for it unless the user chose another port, and
+// listens on a random port unless the user or a rule chose one. A driver listens where
+// it declares its ports.
 func noListener(s suspect) verdict {
 	if s.ours && !s.ends() {
-		return verdict{} // it is left out of pods that do not listen there
+		return verdict{} // such a probe is not injected into pods that do not listen there
 	}
 	switch {
 	case s.role == spark.Executor && s.asks != "" && s.asks != spark.BlockManagerPort:
@@ -76,8 +77,9 @@ func noListener(s suspect) verdict {
 	return verdict{}
 }
 
-// wrongProtocol: Spark registers no gRPC health service, nor does Spark Connect
-// (4.0 source), and only its UI speaks HTTP.
+// wrongProtocol judges a probe with a protocol that the port does not speak. Spark has
+// no gRPC health service, nor does Spark Connect (4.0 source), and only its UI speaks
+// HTTP.
 func wrongProtocol(s suspect) verdict {
 	switch {
 	case s.asks == "":
@@ -106,7 +108,8 @@ func lateOrNever(s suspect) verdict {
 	return v
 }
 
-// endsExecutor: an executor's port opens when the driver has accepted it.
+// endsExecutor judges a probe that ends an executor before its driver has accepted it,
+// which is when its port opens.
 func endsExecutor(s suspect) verdict {
 	if s.role != spark.Executor || s.asks != spark.BlockManagerPort || !s.ends() || s.seconds() >= patience {
 		return verdict{}
@@ -114,8 +117,8 @@ func endsExecutor(s suspect) verdict {
 	return ends(true, "this probe ends an executor that has not registered within %d s, which Spark counts as a failure of the application. Remove the probe, because Spark itself replaces executors that end or no longer answer, or "+allow, s.seconds(), patience)
 }
 
-// endsStarting: no port is there while user code works before it makes its
-// SparkContext, and a UI can be off.
+// endsStarting judges a probe that ends a driver before its port opens. No port is open
+// while user code works before its SparkContext, and a UI can be off.
 func endsStarting(s suspect) verdict {
 	missing := map[string]string{spark.UIPort: "has no SparkContext, or no UI,", spark.RPCPort: "has no SparkContext", spark.ConnectPort: "does not serve Spark Connect"}[s.asks]
 	if s.role != spark.Driver || missing == "" || !s.ends() || s.gated {
@@ -135,8 +138,8 @@ func endsStarting(s suspect) verdict {
 	return ends(hasty && s.asks != spark.ConnectPort, "this probe ends a driver that %s %d s after its start; %s", missing, s.seconds(), remedy)
 }
 
-// endsRunning: from spark.stop() on the ports are closed, and the driver may go on
-// for long.
+// endsRunning judges a probe that ends a driver after spark.stop(). Its ports are then
+// closed, and it may run for long.
 func endsRunning(s suspect) verdict {
 	if s.role != spark.Driver || s.asks != spark.UIPort && s.asks != spark.RPCPort || s.name != Liveness || s.seconds() >= patience {
 		return verdict{}
@@ -150,8 +153,8 @@ func endsRunning(s suspect) verdict {
 	return ends(s.ours || s.seconds() < shortestPause, "this probe ends a driver that still works %d s after spark.stop()%s; "+allow, s.seconds(), pause, patience)
 }
 
-// endsPausing: the user's own exec cannot be judged; ours asks a driver that may
-// be pausing.
+// endsPausing judges an injected exec probe that ends a driver while it pauses. A
+// user's own exec cannot be judged.
 func endsPausing(s suspect) verdict {
 	if !s.ours || s.role != spark.Driver || s.name != Liveness || s.probe.Exec == nil || s.seconds() >= shortestPause {
 		return verdict{}
@@ -159,7 +162,8 @@ func endsPausing(s suspect) verdict {
 	return ends(true, "this probe ends a driver that pauses for %d s, to collect garbage or write a heap dump; "+allow, s.seconds(), shortestPause)
 }
 
-// tooLateForOperator: the operator's limit can be raised, so this is not certain.
+// tooLateForOperator judges a probe with which the operator ends the driver because it
+// is Ready too late. It is not certain, because the operator's limit can be raised.
 func tooLateForOperator(s suspect) verdict {
 	soonest := int64(s.probe.InitialDelaySeconds) + int64(s.probe.PeriodSeconds)*int64(s.probe.SuccessThreshold-1)
 	if !s.operated || s.name == Liveness || soonest < operatorPatience {
@@ -196,7 +200,7 @@ func ends(certain bool, format string, args ...any) verdict {
 	return verdict{text: fmt.Sprintf(format, args...), certain: certain, ends: true}
 }
 
-// neverSucceeds is the verdict on a probe that fails for ever.
+// neverSucceeds returns the verdict on a probe that always fails.
 func (s suspect) neverSucceeds(why, remedy string) verdict {
 	if !s.ends() {
 		return s.neverReady(why, remedy)
@@ -208,7 +212,7 @@ func (s suspect) neverSucceeds(why, remedy string) verdict {
 	return ends(true, "%s, so this probe ends %s after %d s; %s", why, each, s.seconds(), remedy)
 }
 
-// neverReady is the verdict on a probe that fails for ever and ends nothing.
+// neverReady returns the verdict on a probe that always fails and ends nothing.
 func (s suspect) neverReady(why, remedy string) verdict {
 	why += fmt.Sprintf(", so the %s is never Ready", s.role)
 	switch {

@@ -13,8 +13,8 @@ type LogStall struct {
 	After string `json:"after"`
 }
 
-// Bounds of LogStall.After. Whoever makes pods sets it, and it is what a driver
-// costs: a log is asked for about once in that time.
+// Bounds of LogStall.After. Anyone who may create pods sets it, and it decides what a
+// driver costs: its log is read about once in that time.
 const (
 	MinLogStall = time.Minute
 	MaxLogStall = 7 * 24 * time.Hour

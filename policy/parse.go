@@ -40,7 +40,7 @@ func Parse(source []byte) (*Policy, error) {
 	return p, nil
 }
 
-// Default is the policy of somebody who has written none.
+// Default returns the policy that applies if the user has none.
 func Default() *Policy {
 	p, err := Parse(nil)
 	if err != nil {
@@ -129,7 +129,7 @@ func (r *Rule) complete(at *field.Path, prefix string) field.ErrorList {
 	return errs
 }
 
-// A name goes into stamps, metrics and annotations.
+// checkName checks a name, which goes into stamps, metrics and annotations.
 func (r *Rule) checkName(at *field.Path) (errs field.ErrorList) {
 	if r.Name == "" {
 		return field.ErrorList{field.Required(at, "pods choose a rule by its name")}

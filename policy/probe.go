@@ -16,7 +16,7 @@ import (
 // it is reached after 68 years.
 const NeverGivesUp = 1<<31 - 1
 
-// PortReference stands for the number of a declared port in exec.command.
+// PortReference matches a reference in exec.command to the number of a declared port.
 var PortReference = regexp.MustCompile(`\$\(port:([^)]*)\)`)
 
 // setDefaults fills in what the API server would (defaults.go of k8s.io/kubernetes),

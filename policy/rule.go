@@ -15,8 +15,8 @@ import (
 // Rule says how the pods that it matches are to be run. It comes from [Parse],
 // is shared between calls and must not be changed.
 type Rule struct {
-	// Name as it stands in a stamp: "default/driver" in a ready-made set,
-	// "streaming" in a policy of one's own.
+	// Name is the name in a stamp: "default/driver" in a ready-made set, "streaming" in
+	// the user's own policy.
 	Name  string `json:"name"`
 	Match Match  `json:"match"`
 
@@ -138,7 +138,8 @@ func (m *Match) matchesClass(s subject) bool {
 	return ok
 }
 
-// A pod whose version cannot be read matches no rule that asks for one.
+// matchesVersion reports whether the version matches. A version that cannot be read
+// matches no rule that asks for one.
 func (m *Match) matchesVersion(s subject) bool {
 	if m.version == nil {
 		return true

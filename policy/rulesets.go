@@ -38,8 +38,8 @@ func RuleSetYAML(name string) ([]byte, error) {
 	return ruleSetFiles.ReadFile("rulesets/" + name + ".yaml")
 }
 
-// ruleSet parses a ready-made set. One that does not parse is a mistake of ours
-// that a test finds.
+// ruleSet parses a ready-made set. If one does not parse, that is a bug, and a test
+// finds it.
 func ruleSet(name string) []*Rule {
 	source, err := RuleSetYAML(name)
 	if err != nil {

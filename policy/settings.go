@@ -13,7 +13,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// A numericField of a probe, by its Kubernetes name.
+// numericField is a field of a probe, by its Kubernetes name.
 type numericField struct {
 	name string
 	get  func(*corev1.Probe) int64
@@ -46,8 +46,8 @@ var numericFields = []numericField{
 	},
 }
 
-// A toggle is a field of a rule that is on or off, and that a pod or a Service
-// turns on or off by "<name>": "true" or "false".
+// toggle is a field of a rule that is on or off, and that a pod or a Service turns on
+// or off by "<name>": "true" or "false".
 type toggle struct {
 	name string
 	of   object
@@ -55,7 +55,7 @@ type toggle struct {
 	set  func(*Rule, bool)
 }
 
-// object is what annotations stand on.
+// object is what has the annotations.
 type object string
 
 const (
@@ -107,7 +107,7 @@ var toggles = []toggle{
 	},
 }
 
-// Settings are the names of all settings, as they stand behind the prefix of an
+// Settings returns the names of all settings, as they follow the prefix of an
 // annotation: "liveness", "liveness.periodSeconds", "logStall".
 func Settings() (all []string) {
 	for _, probe := range ProbeNames {
@@ -122,11 +122,11 @@ func Settings() (all []string) {
 	return append(all, "logStall.after")
 }
 
-// apply changes the rule by the settings among the annotations of an object. A
-// setting is ignored, and told, when it cannot be read, when it means nothing
-// here, and when it would make a probe that the rules of a policy may not have;
-// the numbers of a probe are judged together. The rule is a copy of the caller's
-// own; its probes are copied before they are changed.
+// apply changes the rule by the settings among the annotations of an object. It ignores
+// a setting, and warns, if it cannot be read, if it means nothing here, or if it would
+// make a probe that the rules of a policy may not have. The numbers of a probe are
+// judged together. The rule is the caller's own copy; its probes are copied before they
+// are changed.
 func (r *Rule) apply(settings map[string]string, on object) (told []Warning) {
 	untold, worst := 0, SettingUnused
 	tell := func(key string, kind WarningKind, problem string) {
@@ -169,8 +169,8 @@ func (r *Rule) apply(settings map[string]string, on object) (told []Warning) {
 // anything, and an object can have 100,000 that do not.
 const maxTold = 32
 
-// settingKeys are sorted, so that a probe is turned off before its fields are set,
-// and these stand together.
+// settingKeys returns the keys sorted: a probe is turned off before its fields are set,
+// and its fields come together.
 func settingKeys(all map[string]string) (keys []string) {
 	for key := range all {
 		if strings.HasPrefix(key, annotations.Prefix) && key != annotations.Inject && key != annotations.Rule &&

@@ -13,7 +13,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// A suspect is a probe that may harm Spark, with what must be known to judge it.
+// suspect is a probe that may harm Spark, with what must be known to judge it.
 type suspect struct {
 	role  spark.Role
 	name  ProbeName
@@ -27,7 +27,7 @@ type suspect struct {
 	elsewhere int32
 	// gated: a startup probe holds it back until Spark has answered once.
 	gated bool
-	// mayBeUnready: nobody is harmed when the pod is not Ready.
+	// mayBeUnready is true if it harms nothing when the pod is not Ready.
 	mayBeUnready bool
 	// published: the driver's Service publishes addresses that are not ready.
 	published bool
@@ -99,8 +99,8 @@ func (s *suspect) ask(pod spark.Pod, number int32) {
 
 const connectServer = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
-// Since 4.3 executors use the driver's IP (SPARK-57351); a version that cannot
-// be read counts as older.
+// findsDriverByIP reports whether executors use the driver's IP, as they do since 4.3
+// (SPARK-57351). A version that cannot be read counts as older.
 func findsDriverByIP(version string) bool {
 	v := sparkVersion(version)
 	return v != nil && (v.Major() > 4 || v.Major() == 4 && v.Minor() >= 3)

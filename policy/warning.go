@@ -30,15 +30,15 @@ const (
 // WarningKinds are all of them.
 var WarningKinds = []WarningKind{SettingIgnored, SettingUnused, HarmfulProbe, DoubtfulProbe, ProbeLeftOut, MemoryRisk, EndsSessions}
 
-// String is a line of at most maxBytes: the longest sentence of ours is shorter,
-// the rest is the user's.
+// String returns a line of at most maxBytes. The longest text of spark-vitals is
+// shorter, so only the user's part is cut.
 func (w Warning) String() string { return cut(w.Field+": "+w.Text, maxBytes) }
 
-// IsUsersFault tells whether it is certain that the user should mend it: what
-// --validation=deny refuses a driver for.
+// IsUsersFault reports whether it is certain that the user must fix it.
+// --validation=deny refuses a driver because of it.
 func (w Warning) IsUsersFault() bool { return w.Kind == SettingIgnored || w.Kind == HarmfulProbe }
 
-// What whoever makes pods has chosen is shown in so many bytes at most.
+// Text that a pod's creator has chosen is shown in so many bytes at most.
 const (
 	maxBytes      = 512
 	maxKeyBytes   = len("spark-vitals.io/") + 63 // the longest that can be right

@@ -19,8 +19,8 @@ func (p Pod) Application() string { return p.Labels[ApplicationLabel] }
 // pod: of spark-submit for a driver, of the driver for an executor.
 func (p Pod) Version() string { return p.Labels[VersionLabel] }
 
-// MainClass is what the driver was told to run with --class, such as
-// "org.apache.spark.deploy.PythonRunner" for Python; "" for executors.
+// MainClass returns the class that the driver runs with --class, such as
+// "org.apache.spark.deploy.PythonRunner" for Python, or "" for executors.
 func (p Pod) MainClass() string { return readSubmitArgs(p.Container().Args).class }
 
 // Language is the language of the driver's program, as its main class shows.

@@ -9,8 +9,8 @@
 // resource-managers/kubernetes/core: Constants.scala for the names,
 // features/BasicDriverFeatureStep.scala and
 // features/BasicExecutorFeatureStep.scala for the shape. It is the same from
-// Spark 3.3 to 4.3 but for what the functions here mention.
+// Spark 3.3 to 4.3, except where the functions here say otherwise.
 //
-// Pods are input from strangers: every function is total and returns the zero
-// value for what it does not find.
+// Anyone may have written a pod, so every function is total and returns the zero value
+// for what it does not find.
 package spark

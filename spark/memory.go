@@ -22,8 +22,8 @@ type Memory struct {
 	Estimated bool
 }
 
-// Overhead is what the limit leaves beside the heap; 0 if that is not known or
-// nothing is left.
+// Overhead returns what the limit leaves in addition to the heap, or 0 if that is not
+// known or nothing is left.
 func (m Memory) Overhead() int64 {
 	if m.Limit == 0 || m.Heap == 0 {
 		return 0

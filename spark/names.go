@@ -1,7 +1,7 @@
 package spark
 
-// Labels that Spark puts on its pods (Constants.scala). A user cannot override
-// them through Spark's configuration; whoever may create pods can forge them.
+// Labels that Spark puts on its pods (Constants.scala). Spark's configuration cannot
+// override them; anyone who may create pods can forge them.
 const (
 	RoleLabel         = "spark-role"         // driver or executor
 	ApplicationLabel  = "spark-app-selector" // the application's id, the same on driver, executors and Services
@@ -31,8 +31,8 @@ const (
 	JavaOptionEnvPrefix = "SPARK_JAVA_OPT_"
 )
 
-// Labels and API groups of apache/spark-kubernetes-operator. The group was
-// org.apache.spark before its first release.
+// apacheOperatorLabel is a label of apache/spark-kubernetes-operator. Its API group was
+// org.apache.spark before the first release.
 const apacheOperatorLabel = "spark.operator/spark-app-name"
 
 var apacheOperatorGroups = []string{"spark.apache.org", "org.apache.spark"}

@@ -47,11 +47,11 @@ func PodOf(pod *corev1.Pod) (Pod, error) {
 }
 
 // containerIndex finds Spark's container by three signs, the surest first: the
-// environment that only Spark sets, the first argument, and Spark's default name.
-// The name comes last because Spark takes the first container of a pod template
-// and keeps its name, whatever the others are called. Each sign decides among
-// the containers that the signs before it have left; a sign that none of them has
-// decides nothing.
+// environment that only Spark sets, the first argument, and Spark's default name. The
+// name comes last because Spark takes the first container of a pod template and keeps
+// its name, also if another container has the default name. Each sign decides among the
+// containers that the signs before it have left; a sign that none of them has decides
+// nothing.
 func containerIndex(containers []corev1.Container, role Role) (int, bool) {
 	name, env := DriverContainer, driverEnv
 	if role == Executor {

@@ -42,11 +42,10 @@ func (p Pod) PortIndex(name string) int {
 	return -1
 }
 
-// BlockManager is the port that an executor's block manager will listen on, on
-// the pod's IP, from the moment the driver has accepted it. By default the port
-// is random, whatever the container declares (SparkEnv.scala takes
-// spark.blockManager.port, 0 by default; BasicExecutorFeatureStep.scala declares
-// 7079 all the same), and ok is false.
+// BlockManager returns the port on which an executor's block manager listens, on the
+// pod's IP, from the moment when the driver has accepted it. By default the port is
+// random, and ok is false. The container still declares 7079 then (SparkEnv.scala uses
+// spark.blockManager.port, 0 by default; BasicExecutorFeatureStep.scala declares 7079).
 func (p Pod) BlockManager() (number int32, ok bool) {
 	for _, option := range p.JavaOptions() {
 		value, found := strings.CutPrefix(option, BlockManagerOption)

@@ -99,7 +99,8 @@ func (t Template) completeContainer(c *corev1.Container, made corev1.Container) 
 	}
 }
 
-// The containers of BasicDriverFeatureStep.scala and BasicExecutorFeatureStep.scala.
+// madeBySpark are the containers of BasicDriverFeatureStep.scala and
+// BasicExecutorFeatureStep.scala.
 var madeBySpark = map[Role]corev1.Container{
 	Driver: {
 		Name: DriverContainer,

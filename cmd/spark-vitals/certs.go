@@ -116,7 +116,7 @@ func namespaced(flag, value string) (namespace, name string, err error) {
 // agent is the name of calls of the API server.
 var agent = "spark-vitals/" + version
 
-// keep, and tell of it, until the context ends.
+// keep runs the keeper and serves its metrics and health, until the context ends.
 func keep(ctx context.Context, k *certs.Keeper, metricsBind, healthBind string) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(k.Expiry())

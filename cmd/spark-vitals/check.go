@@ -13,7 +13,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/job"
 )
 
-// What "helm test" runs.
+// checkCommand returns the command that "helm test" runs.
 func checkCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "check",

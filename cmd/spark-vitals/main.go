@@ -1,5 +1,5 @@
-// Command spark-vitals watches over Apache Spark on Kubernetes. Each subcommand
-// is one job, with a file here; what the jobs do is in the packages beside cmd.
+// Command spark-vitals watches over Apache Spark on Kubernetes. Each subcommand is one
+// job, with a file here. The other packages do the work.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
-// Exit statuses. What a command found is told apart from not having worked.
+// Exit statuses. They separate a finding from a failure.
 const (
 	exitFine  = 0
 	exitError = 1

@@ -82,7 +82,7 @@ func roleOf(flag string) (spark.Role, error) {
 	return "", fmt.Errorf("--role is %q; it must be driver or executor", flag)
 }
 
-// previewed is an object with what would become of it.
+// previewed is an object with the changes that spark-vitals would make.
 type previewed struct {
 	object
 	patches.Result

@@ -20,8 +20,8 @@ import (
 
 // held is a pod template that an object of another kind holds.
 type held struct {
-	// application is where the Spark application stands in the object; at, below
-	// it, is where the pod template stands.
+	// application is the path of the Spark application in the object; at is the path of
+	// the pod template below it.
 	application, at string
 	role            spark.Role // "" is that of the template's own label
 	// fields is where the application has further fields of the pod (kubeflow); "".
@@ -62,7 +62,7 @@ func holdersOf(apiVersion, kind string) []held {
 	return holders[kind+"."+group]
 }
 
-// kinds that are read, to name one that is spelled otherwise.
+// spelled returns the known kind that differs from a kind only in its case.
 func spelled(kind string) string {
 	known := []string{"Pod", "Service", "PodTemplate", "List", "PodList", "ServiceList", "PodTemplateList", "AdmissionReview", "Table", "ConfigMap"}
 	for k := range maps.Keys(holders) {
@@ -143,7 +143,7 @@ func (in *input) readingOf(h held, application map[string]any, place string) rea
 	return r
 }
 
-// fillKubeflow adds what kubeflow's operator and Spark make of the fields beside
+// fillKubeflow adds what kubeflow's operator and Spark make of the fields outside of
 // the template, as far as rules read it.
 func fillKubeflow(p *corev1.Pod, t *spark.Template, application, fields map[string]any) error {
 	data, err := json.Marshal(fields)

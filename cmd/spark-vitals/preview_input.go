@@ -384,7 +384,7 @@ func (in *input) readList(source string, data []byte, kind string) error {
 	return nil
 }
 
-// readItem: the items of a PodList need not name their kind.
+// readItem reads an item of a list. The items of a PodList need not name their kind.
 func (in *input) readItem(source string, item []byte, listKind string) error {
 	switch listKind {
 	case "PodList":

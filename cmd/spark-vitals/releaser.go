@@ -76,7 +76,7 @@ func configureGateway(c *releaser.Config, file string) error {
 	return nil
 }
 
-// warnOfStrangers: a pod with the labels that a Service selects becomes one of
+// warnOfStrangers warns if a pod with the labels that a Service selects becomes one of
 // its servers, and is sent the credentials.
 func warnOfStrangers(log *slog.Logger, c *kyuubi.Config) {
 	s := c.Servers

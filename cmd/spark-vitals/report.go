@@ -107,7 +107,7 @@ could not find out. A driver that was silent before it ended is not a finding.`,
 	return command
 }
 
-// sparkPods, as the API server selects them.
+// sparkPods is the label selector of Spark's pods.
 const sparkPods = spark.RoleLabel + " in (" + string(spark.Driver) + "," + string(spark.Executor) + ")"
 
 // listPods in pages, and without what is large and not read.
@@ -231,8 +231,8 @@ func (f *findings) sort() {
 	})
 }
 
-// reportOfApplication reads the driver's record or, where none stands, works one
-// out of the pods' statuses and of what was worked out before.
+// reportOfApplication reads the driver's record. Without one it works a record out of
+// the pods' statuses and of earlier statuses.
 func reportOfApplication(a *recorder.Application, before *oom.Record) reported {
 	r := reported{Namespace: a.Pod().Namespace, Source: fromStatuses, Absent: true}
 	if a.Driver != nil {
@@ -328,7 +328,8 @@ func report(out io.Writer, found *findings, show func(io.Writer, *findings) erro
 	return nil
 }
 
-// counts: that a driver was silent before it ended is no finding by itself.
+// counts reports whether there is something to report. It is not a finding if a driver
+// was only silent before it ended.
 func (r reported) counts() bool {
 	return !r.Record.IsZero() || r.State != "" || r.Unreadable != "" || len(r.Events) > 0 || !r.Ended
 }

@@ -47,8 +47,8 @@ func deathEvents(ctx context.Context, client kubernetes.Interface, namespace str
 	return events, err
 }
 
-// askForEvents and add what they tell. Who may list pods need not be allowed to
-// list Events, and is told so.
+// askForEvents adds what Events say. If the user may list pods but not Events, it says
+// so.
 func (f *findings) askForEvents(ctx context.Context, client kubernetes.Interface, namespace string, pods []*corev1.Pod, stderr io.Writer) error {
 	events, err := deathEvents(ctx, client, namespace)
 	switch {

@@ -28,7 +28,7 @@ var reportOutputs = map[string]func(io.Writer, *findings) error{
 	},
 }
 
-// maxPrinted drivers are printed in a table: nobody reads more of them.
+// maxPrinted is how many drivers a table has, because no one reads more.
 const maxPrinted = 100
 
 // printReport prints a row for each kind of death of each driver, and what to do
@@ -185,7 +185,7 @@ func red(out io.Writer, text string) string {
 	return text
 }
 
-// printable leaves nothing in a stranger's text that a terminal would obey.
+// printable removes everything from foreign text that a terminal would obey.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

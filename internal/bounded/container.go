@@ -37,8 +37,8 @@ var variables = []string{
 	"SPARK_APPLICATION_ID", "SPARK_USER_NAME", spark.LocalDirsEnv,
 }
 
-// environment keeps the last of each variable that is read, for that one counts,
-// and options by which the JVM is told what to do when it is out of memory.
+// environment keeps the last of each variable that is read, because that one counts. Of
+// JVM options it keeps those that say what the JVM does when it runs out of memory.
 func environment(all []corev1.EnvVar) (kept []corev1.EnvVar) {
 	options := 0
 	for i, e := range all {

@@ -1,7 +1,7 @@
-// Package bounded says what the jobs that watch pods keep of one in memory.
-// Everybody who may create pods chooses their size, up to 1.5 MB each, and in any
-// namespace; so every field that is kept has a bound. An ordinary pod is kept
-// with all that packages spark, oom, gateway and stall read of it.
+// Package bounded says what the jobs that watch pods keep of a pod in memory. Anyone
+// who may create pods chooses their size, up to 1.5 MB each, in any namespace, so every
+// field that is kept has a bound. Of an ordinary pod, everything is kept that packages
+// spark, oom, gateway and stall read.
 package bounded
 
 import (
@@ -27,7 +27,7 @@ const (
 	maxOthers   = 8 // of anything else that is a list
 )
 
-// Reading is what a job reads of a pod beside what package spark reads.
+// Reading is what a job reads of a pod in addition to what package spark reads.
 type Reading struct {
 	// Wants tells whether more than the metadata and the phase of a pod is read;
 	// nil wants all.
@@ -137,7 +137,7 @@ func (r Reading) annotations(role spark.Role, all map[string]string) map[string]
 	return kept
 }
 
-// owners, among them the one that controls the pod.
+// owners keeps some owners, among them the one that controls the pod.
 func owners(all []metav1.OwnerReference) (kept []metav1.OwnerReference) {
 	controls := slices.IndexFunc(all, func(o metav1.OwnerReference) bool { return o.Controller != nil && *o.Controller })
 	for i, o := range all {

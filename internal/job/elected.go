@@ -50,8 +50,8 @@ type Elected struct {
 	Pods       cache.ByObject
 	// Keep returns what is kept of a pod.
 	Keep toolscache.TransformFunc
-	// Standby is done by every replica, the one that works among them: it is told of
-	// each pod, and runs until the context ends. nil is nothing.
+	// Standby runs in every replica, also in the leader, until the context ends. It gets
+	// the informer of pods. It may be nil.
 	Standby func(ctx context.Context, pods cache.Informer) error
 	// Workers at once. Each has Timeout for a pod, unless that is 0.
 	Workers int
@@ -62,8 +62,8 @@ type Elected struct {
 	Log                                        *slog.Logger
 }
 
-// Run the job until the context ends. What it is to look at, a loop is told by
-// its watch of the pods and by other sources.
+// Run runs the job until the context ends. The loop gets the pods from its watch and
+// from other sources.
 func (j Elected) Run(ctx context.Context, loop reconcile.TypedReconciler[Key], watch handler.TypedEventHandler[*corev1.Pod, Key], others ...source.TypedSource[Key]) error {
 	if len(j.Namespaces) > 0 {
 		j.Pods.Namespaces = map[string]cache.Config{}

@@ -19,15 +19,16 @@ const (
 	maxEventMessage = 1024
 )
 
-// Events that a job tells of pods by.
+// Events creates Events about pods.
 type Events struct {
 	Job string // its name
 	API client.Client
 	Log *slog.Logger
 }
 
-// Tell of a pod what happened once: the Event's name follows from that, so
-// telling it again makes no second one. That it cannot be told stops nothing.
+// Tell creates an Event about something that happened once to a pod. The Event's name
+// follows from that, so a second call creates no second Event. A failure is logged, and
+// stops nothing.
 func (t Events) Tell(ctx context.Context, about Key, once, kind, reason, text string) {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s", about.UID, once))
 	suffix := fmt.Sprintf(".%x", sum[:8])

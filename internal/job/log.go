@@ -22,8 +22,8 @@ func (f *Flags) Log(to io.Writer) *slog.Logger {
 	return log
 }
 
-// shorten what strangers may have chosen: the API server's errors repeat the names
-// that they sent.
+// shorten cuts values that users may have chosen: the API server's errors repeat the
+// names that they sent.
 func shorten(_ []string, a slog.Attr) slog.Attr {
 	if a.Key == "stack" { // our own
 		return a
@@ -37,9 +37,9 @@ func shorten(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// LimitMemory has the garbage collector keep the process below nine tenths of its
-// container's limit, as GOMEMLIMIT does, which stands if it is set: a burst then
-// costs CPU and does not end the process.
+// LimitMemory makes the garbage collector keep the process below nine tenths of its
+// container's limit, so a burst costs CPU and does not end the process. It sets what
+// GOMEMLIMIT sets, unless that is set.
 func LimitMemory(log *slog.Logger) {
 	if _, err := memlimit.Set(); err != nil {
 		log.Info("the container's memory limit is not known, so GOMEMLIMIT is not set", "error", err)

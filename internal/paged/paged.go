@@ -1,10 +1,9 @@
-// Package paged lists and watches objects whose size strangers choose: in pages
-// that are bounded in bytes, of each of which only what is read is kept.
+// Package paged lists and watches objects whose size anyone may have chosen: in pages
+// that are limited in bytes, and it keeps only what is read of each object.
 //
-// Where the API server streams lists (WatchList), a reflector asks for no list
-// and gets one object at a time. Where it does not, a reflector's own list of
-// everything is whole in memory, and however few objects a page has, they may have
-// 1.5 MB each.
+// If the API server streams lists (WatchList), a reflector makes no list and gets one
+// object at a time. If it does not, a reflector's own list is in memory as a whole. A
+// page with few objects does not help, because each may have 1.5 MB.
 package paged
 
 import (
@@ -70,9 +69,9 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// ListWatch is a watch of the same objects that keeps of each, before anything
-// else does, what a function keeps. Its lists come in pages. They are consistent
-// and the newest there are: only then does a list go on where a page ended.
+// ListWatch returns a watch of the same objects that first reduces each object by a
+// function. Its lists come in pages. They are consistent and the newest there are,
+// because only then can a list continue after a page.
 func ListWatch(of cache.ListerWatcher, keep cache.TransformFunc) *cache.ListWatch {
 	with := cache.ToListerWatcherWithContext(of)
 	return &cache.ListWatch{

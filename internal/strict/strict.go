@@ -16,10 +16,10 @@ import (
 	kjson "sigs.k8s.io/json"
 )
 
-// Decode reads data into a value, with regard to the case of field names, as the
-// API server does. unknown are fields that the value does not have or that stand
-// twice; they are left out. err says that a field has the wrong type. Both name
-// the field by its path below at, which may be nil.
+// Decode reads data into a value, with regard to the case of field names, as the API
+// server does. unknown are fields that the value does not have, or that are there
+// twice; they are left out. err says that a field has the wrong type. Both name the
+// field by its path below at, which may be nil.
 func Decode(data []byte, into any, at *field.Path) (unknown []error, err error) {
 	problems, err := kjson.UnmarshalStrict(data, into)
 	if err != nil {
@@ -38,8 +38,7 @@ func Decode(data []byte, into any, at *field.Path) (unknown []error, err error) 
 
 var wrongType = regexp.MustCompile(`cannot unmarshal (\w+)(?: (\S+))? into Go (?:struct field [^.]+\.(\S+)|value) of type (\S+)`)
 
-// typeError names the place and what belongs there, in the words of somebody who
-// writes YAML.
+// typeError names the place and what belongs there, in words for people who write YAML.
 func typeError(data []byte, err error, at *field.Path) error {
 	if errors.Is(err, resource.ErrFormatWrong) || errors.Is(err, resource.ErrNumeric) || errors.Is(err, resource.ErrSuffix) {
 		return quantityError(data, err, at)
