@@ -34,7 +34,7 @@ func container(pod spark.Pod, c *corev1.Container) corev1.Container {
 var variables = []string{
 	"SPARK_DRIVER_BIND_ADDRESS", "SPARK_EXECUTOR_ID", "SPARK_EXECUTOR_MEMORY", "SPARK_EXECUTOR_CORES",
 	"SPARK_DRIVER_MEMORY",
-	"SPARK_APPLICATION_ID", "SPARK_USER_NAME", spark.LocalDirsEnv,
+	"SPARK_APPLICATION_ID", spark.LocalDirsEnv,
 }
 
 // environment keeps the last of each variable that is read, because that one counts. Of
@@ -69,15 +69,10 @@ func around(text, word string) string {
 	return strings.ToValidUTF8(Text(text), "")
 }
 
-// arguments that package spark reads, and the user that Kyuubi asks for.
+// arguments returns the arguments that package spark reads.
 func arguments(pod spark.Pod) (kept []string) {
 	for _, argument := range pod.KnownArgs() {
 		kept = append(kept, Text(argument))
-	}
-	const user = "--proxy-user"
-	args := pod.Container().Args
-	if i := slices.Index(args, user); i >= 0 && i+1 < len(args) {
-		kept = append(kept, user, Text(args[i+1]))
 	}
 	return kept
 }

@@ -121,7 +121,7 @@ func TestContainer(t *testing.T) {
 	c.Args = []string{"driver", "--conf", "spark.secret=x", "--conf", "spark.driver.memory=2g", "--driver-memory", "3g", "--class", "com.acme.Main", "app.jar", "--class", "secret", "--password", "x"}
 	c.Env = []corev1.EnvVar{
 		{Name: "SPARK_APPLICATION_ID", Value: "first"}, {Name: "SECRET", Value: "x"},
-		{Name: "SPARK_USER_NAME", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{Key: "x"}}},
+		{Name: "SPARK_DRIVER_BIND_ADDRESS", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{Key: "x"}}},
 		{Name: "SPARK_APPLICATION_ID", Value: "last"},
 		{Name: "JAVA_TOOL_OPTIONS", Value: strings.Repeat("y", 5000) + " -XX:OnOutOfMemoryError=kill " + strings.Repeat("z", 5000)},
 	}
@@ -129,7 +129,7 @@ func TestContainer(t *testing.T) {
 	if d := cmp.Diff([]string{"driver", "--class", "com.acme.Main", "--driver-memory", "3g"}, kept.Args); d != "" {
 		t.Error(d)
 	}
-	if len(kept.Env) != 3 || kept.Env[0].Name != "SPARK_USER_NAME" || kept.Env[0].ValueFrom == nil || kept.Env[0].ValueFrom.SecretKeyRef != nil || kept.Env[1].Value != "last" {
+	if len(kept.Env) != 3 || kept.Env[0].Name != "SPARK_DRIVER_BIND_ADDRESS" || kept.Env[0].ValueFrom == nil || kept.Env[0].ValueFrom.SecretKeyRef != nil || kept.Env[1].Value != "last" {
 		t.Errorf("%+v", kept.Env)
 	}
 	if option := kept.Env[2].Value; len(option) > maxText || !strings.Contains(option, "-XX:OnOutOfMemoryError=kill") {
