@@ -49,21 +49,9 @@ func DeathOf(driver spark.Pod) (d Death, dead bool) {
 	case ended != nil && !ended.FinishedAt.IsZero():
 		d = Death{At: ended.FinishedAt.Time}
 	default: // ContainerStatusUnknown, or it never ran
-		d = Death{At: lastChange(driver.Pod), Estimated: true}
+		d = Death{At: driver.LastChange(annotations.DeathCondition).Time, Estimated: true}
 	}
 	return d, true
-}
-
-// lastChange returns when one of a pod's conditions changed last, or else when the pod
-// was created.
-func lastChange(pod *corev1.Pod) time.Time {
-	at := pod.CreationTimestamp
-	for _, c := range pod.Status.Conditions {
-		if c.Type != annotations.DeathCondition && c.LastTransitionTime.After(at.Time) { // that one is about the death
-			at = c.LastTransitionTime
-		}
-	}
-	return at.Time
 }
 
 // Due reports whether an instance of Kyuubi must still release a driver, and when the

@@ -298,7 +298,7 @@ func TestAdviceNeverLowers(t *testing.T) {
 	})
 }
 
-// Who connects to Kyuubi gets what is advised as he writes it in his URL; a batch
+// For a connection to Kyuubi the advice has the form of its URL; a batch
 // has no connection.
 func TestAdviceForConnections(t *testing.T) {
 	url := regexp.MustCompile(`jdbc:kyuubi://HOST:10009/default;#(\S+)\.`)

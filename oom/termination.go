@@ -213,13 +213,7 @@ func (e *ending) at() metav1.Time {
 	if e.terminated != nil && !e.terminated.FinishedAt.IsZero() {
 		return e.terminated.FinishedAt
 	}
-	at := e.CreationTimestamp
-	for _, c := range e.Status.Conditions {
-		if c.Type != annotations.DeathCondition && c.LastTransitionTime.After(at.Time) {
-			at = c.LastTransitionTime
-		}
-	}
-	return at
+	return e.LastChange(annotations.DeathCondition)
 }
 
 // soon is how soon after its start an executor ends that cannot start at all: its JVM

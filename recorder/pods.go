@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/internal/paged"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -62,12 +63,12 @@ func (w *watches) all() []*namespaced {
 // watch starts to watch a namespace, or with "" all.
 func (r *recorder) watch(namespace string) error {
 	w := &namespaced{}
-	pods := cache.ToListWatcherWithWatchListSemantics(paged.ListWatch(r.podsWatched(namespace, w), transform), r.Client)
+	pods := cache.ToListWatcherWithWatchListSemantics(paged.ListWatch(r.podsWatched(namespace, w), reading.Transform), r.Client)
 	w.SharedIndexInformer = cache.NewSharedIndexInformerWithOptions(pods, &corev1.Pod{}, cache.SharedIndexInformerOptions{
 		ResyncPeriod: r.Reconcile,
 		Indexers:     cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc, byApplication: applicationIndex},
 	})
-	_, err := w.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: r.saw, UpdateFunc: r.changed, DeleteFunc: r.gone})
+	_, err := w.AddEventHandler(job.Handler(r.saw, r.gone))
 	if err == nil {
 		err = w.SetWatchErrorHandlerWithContext(func(ctx context.Context, reflector *cache.Reflector, err error) {
 			r.metrics.errors.WithLabelValues("watch").Inc()

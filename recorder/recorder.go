@@ -20,7 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/lru"
 
@@ -134,34 +133,18 @@ func retries[T comparable]() workqueue.TypedRateLimiter[T] {
 	)
 }
 
-// changed handles an update. If the UID changed, the old pod was deleted unseen: a list
-// found another pod of the same name.
-func (r *recorder) changed(before, now any) {
-	if was, ok := before.(*corev1.Pod); ok && was.UID != now.(*corev1.Pod).UID {
-		r.gone(cache.DeletedFinalStateUnknown{Obj: was})
+// gone handles a deleted pod. If the watch broke, its end is unknown: it may not have
+// been seen, and never is.
+func (r *recorder) gone(p *corev1.Pod, unknown bool) {
+	if unknown && len(factsOf(p, r.now())) == 0 && p.DeletionTimestamp == nil && (p.Status.Phase == corev1.PodRunning || p.Status.Phase == corev1.PodPending) {
+		r.metrics.unseen.Inc()
+		r.Log.Warn("a pod is gone, and its end was not seen", "namespace", p.Namespace, "pod", p.Name)
 	}
-	r.saw(now)
-}
-
-// gone handles a deleted pod. If the watch broke, its end may not have been seen, and
-// never is.
-func (r *recorder) gone(object any) {
-	if last, ok := object.(cache.DeletedFinalStateUnknown); ok {
-		object = last.Obj
-		if p, ok := object.(*corev1.Pod); ok && len(factsOf(p, r.now())) == 0 && p.DeletionTimestamp == nil && (p.Status.Phase == corev1.PodRunning || p.Status.Phase == corev1.PodPending) {
-			r.metrics.unseen.Inc()
-			r.Log.Warn("a pod is gone, and its end was not seen", "namespace", p.Namespace, "pod", p.Name)
-		}
-	}
-	r.saw(object)
+	r.saw(p)
 }
 
 // saw handles a pod that was added, changed or deleted, or is looked at again.
-func (r *recorder) saw(object any) {
-	p, ok := object.(*corev1.Pod)
-	if !ok {
-		return
-	}
+func (r *recorder) saw(p *corev1.Pod) {
 	pod, err := spark.PodOf(p)
 	if err != nil {
 		return

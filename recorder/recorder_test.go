@@ -20,6 +20,7 @@ import (
 	kubetesting "k8s.io/client-go/testing"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -385,12 +386,12 @@ func TestReplacedPodIsGone(t *testing.T) {
 	running.Status.Phase = corev1.PodRunning
 	s := recording(t, running)
 	other := running.DeepCopy()
-	s.changed(running, other)
+	job.Handler(s.saw, s.gone).OnUpdate(running, other)
 	if unseen := testutil.ToFloat64(s.metrics.unseen); unseen != 0 {
 		t.Errorf("%v ends unseen of a pod that goes on", unseen)
 	}
 	other.UID = "u-2"
-	s.changed(running, other)
+	job.Handler(s.saw, s.gone).OnUpdate(running, other)
 	if unseen := testutil.ToFloat64(s.metrics.unseen); unseen != 1 {
 		t.Errorf("%v ends unseen", unseen)
 	}

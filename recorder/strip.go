@@ -14,32 +14,10 @@ import (
 
 // reading is what the recorder keeps of a pod, so that a cluster's Spark pods fit into
 // memory.
-var reading = bounded.Reading{Annotation: readAnnotation, Message: readMessage}
+var reading = bounded.Reading{Annotation: readAnnotation, Message: readMessage, Condition: annotations.DeathCondition}
 
-// strip removes what the recorder does not read from a pod. It always keeps the
-// recorder's own condition, in addition to the others that are kept.
-func strip(p *corev1.Pod) *corev1.Pod {
-	own := deathCondition(p)
-	if own == nil {
-		return reading.Pod(p)
-	}
-	without := *p
-	without.Status.Conditions = slices.DeleteFunc(slices.Clone(p.Status.Conditions), func(c corev1.PodCondition) bool { return c.Type == own.Type })
-	kept := reading.Pod(&without)
-	kept.Status.Conditions = append(kept.Status.Conditions, corev1.PodCondition{
-		Type: annotations.DeathCondition, Status: corev1.ConditionStatus(bounded.Name(string(own.Status))),
-		LastTransitionTime: own.LastTransitionTime, Reason: bounded.Name(own.Reason), Message: bounded.Text(own.Message),
-	})
-	return kept
-}
-
-// transform is a cache.TransformFunc that strips pods.
-func transform(object any) (any, error) {
-	if p, ok := object.(*corev1.Pod); ok {
-		return strip(p), nil
-	}
-	return object, nil
-}
+// strip removes what the recorder does not read from a pod.
+func strip(p *corev1.Pod) *corev1.Pod { return reading.Pod(p) }
 
 func readAnnotation(role spark.Role, key, value string) (kept string, ok bool) {
 	switch {

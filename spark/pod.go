@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Role is what a pod does in its Spark application.
@@ -85,6 +86,19 @@ func containerIndex(containers []corev1.Container, role Role) (int, bool) {
 
 // Container is the container that Spark runs in.
 func (p Pod) Container() *corev1.Container { return &p.Spec.Containers[p.Index] }
+
+// LastChange returns when one of the pod's conditions changed last, or else when the
+// pod was created. It leaves out one condition, because that one is about a death and
+// shows nothing of it.
+func (p Pod) LastChange(but corev1.PodConditionType) metav1.Time {
+	at := p.CreationTimestamp
+	for _, c := range p.Status.Conditions {
+		if c.Type != but && c.LastTransitionTime.After(at.Time) {
+			at = c.LastTransitionTime
+		}
+	}
+	return at
+}
 
 // ContainerStatus of that container as the kubelet reports it; nil where it does
 // not.

@@ -59,12 +59,10 @@ Two replicas lose nothing if one of them is away, and write nothing twice.`,
 	return command
 }
 
-// recorderClient limits no calls by itself: how many are under way at a time is
-// limited by the recorder, and how many the API server admits by its own
-// priority and fairness.
+// recorderClient speaks protobuf, because the recorder sees all pods. The recorder
+// limits how many of its calls run at a time.
 func recorderClient(config *rest.Config) (kubernetes.Interface, error) {
 	config = paged.Bound(config)
-	config.QPS = -1
 	config.UserAgent = "spark-vitals-recorder/" + version
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON

@@ -42,7 +42,7 @@ func kyuubiPage(t *testing.T) pages.Page {
 	return all[slices.IndexFunc(all, func(p pages.Page) bool { return p.Path == "docs/kyuubi.md" })]
 }
 
-// Who has the releaser by the manifests of 0.1.0 goes to the chart as docs/kyuubi.md
+// A user with the manifests of 0.1.0 changes to the chart as docs/kyuubi.md
 // says. There is one set of objects then, and what the releaser has begun and who
 // leads is kept.
 func TestFromManifests(t *testing.T) {

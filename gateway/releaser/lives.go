@@ -7,10 +7,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -89,21 +89,15 @@ func (l *loop) lived(k key, e gateway.Engine) []gateway.Registration {
 // leader. A drained node takes the leader with it, and also engines, whose
 // registrations are gone when the next replica leads.
 func (l *loop) standBy(ctx context.Context, pods cache.Informer) error {
-	note := func(object any, gone bool) {
-		if last, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
-			object = last.Obj
-		}
-		if pod, ok := object.(*corev1.Pod); ok {
-			l.lock.Lock()
-			defer l.lock.Unlock()
-			l.judge(pod, gone)
-		}
+	note := func(pod *corev1.Pod, gone bool) {
+		l.lock.Lock()
+		defer l.lock.Unlock()
+		l.judge(pod, gone)
 	}
-	_, err := pods.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(pod any) { note(pod, false) },
-		UpdateFunc: func(_, pod any) { note(pod, false) },
-		DeleteFunc: func(pod any) { note(pod, true) },
-	})
+	_, err := pods.AddEventHandler(job.Handler(
+		func(pod *corev1.Pod) { note(pod, false) },
+		func(pod *corev1.Pod, _ bool) { note(pod, true) },
+	))
 	if err == nil {
 		l.watchLives(ctx)
 	}
@@ -184,12 +178,12 @@ func (l *loop) saw(keys []key, engines []gateway.Engine, found [][]gateway.Regis
 	}
 }
 
-// unseen returns the lives that are only in the journal.
-func (l *loop) unseen() (keys []key) {
+// livesThat returns the lives for which something holds.
+func (l *loop) livesThat(holds func(*life) bool) (keys []key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	for k, known := range l.lives {
-		if !known.seen {
+		if holds(known) {
 			keys = append(keys, k)
 		}
 	}
@@ -220,12 +214,12 @@ func (l *loop) writeLives(ctx context.Context) error {
 	if !l.leads.Load() {
 		return nil
 	}
-	for _, k := range l.unseen() {
+	for _, k := range l.livesThat((*life).isUnseen) {
 		if _, err := l.askFor(ctx, k); err != nil {
 			return err
 		}
 	}
-	for _, k := range l.over() {
+	for _, k := range l.livesThat((*life).isOver) {
 		if err := l.journal.removeLife(ctx, k.UID); err != nil {
 			return err
 		}
@@ -260,18 +254,6 @@ func (l *loop) writeLives(ctx context.Context) error {
 	return nil
 }
 
-// over returns the lives that the journal need not hold any more.
-func (l *loop) over() (keys []key) {
-	l.lock.Lock()
-	defer l.lock.Unlock()
-	for k, known := range l.lives {
-		if known.written && (known.over || known.runs && known.missed == 0) {
-			keys = append(keys, k)
-		}
-	}
-	return keys
-}
-
 // vanished returns the lives that the journal must hold, as many as fit.
 func (l *loop) vanished() map[key]*gateway.Release {
 	l.lock.Lock()
@@ -285,7 +267,7 @@ func (l *loop) vanished() map[key]*gateway.Release {
 	write := map[key]*gateway.Release{}
 	for k, known := range l.lives {
 		switch {
-		case known.written || !known.vanished():
+		case known.written || !known.hasVanished():
 		case len(write) < room:
 			write[k] = &gateway.Release{Driver: k.NamespacedName, UID: k.UID, Engine: known.engine, Lived: known.found, Pending: gateway.Steps}
 		case !known.told:
@@ -297,21 +279,17 @@ func (l *loop) vanished() map[key]*gateway.Release {
 	return write
 }
 
-// vanished reports whether an engine runs and is no longer registered.
-func (known *life) vanished() bool {
-	return known.runs && len(known.found) > 0 && known.missed >= vanished
+// isUnseen reports whether only the journal has the life.
+func (known *life) isUnseen() bool { return !known.seen }
+
+// isOver reports whether the journal need not hold the life any more.
+func (known *life) isOver() bool {
+	return known.written && (known.over || known.runs && known.missed == 0)
 }
 
-// unregistered returns how many engines run and are no longer registered.
-func (l *loop) unregistered() (n float64) {
-	l.lock.Lock()
-	defer l.lock.Unlock()
-	for _, known := range l.lives {
-		if known.vanished() {
-			n++
-		}
-	}
-	return n
+// hasVanished reports whether the engine runs and is no longer registered.
+func (known *life) hasVanished() bool {
+	return known.runs && len(known.found) > 0 && known.missed >= vanished
 }
 
 // restore takes over a life that an earlier process wrote down. The caller holds the

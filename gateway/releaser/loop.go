@@ -73,7 +73,7 @@ func newLoop(c Config, api client.Client) *loop {
 		retries: make(chan struct{}, workers/2),
 		deaths:  map[key]*death{}, lives: map[key]*life{}, done: map[key]time.Time{},
 	}
-	l.metrics = newMetrics(l.pending, l.unregistered)
+	l.metrics = newMetrics(l.pending, func() float64 { return float64(len(l.livesThat((*life).hasVanished))) })
 	return l
 }
 

@@ -34,6 +34,9 @@ type Reading struct {
 	Wants func(*corev1.Pod) bool
 	// Annotation returns what is kept of an annotation, if anything is.
 	Annotation func(role spark.Role, key, value string) (kept string, ok bool)
+	// Condition is kept with its reason and message, in addition to those that are always
+	// kept. "" is none.
+	Condition corev1.PodConditionType
 	// Message returns what is kept of a termination message; nil keeps nothing.
 	Message func(role spark.Role, text string) string
 }
@@ -68,7 +71,7 @@ func (r Reading) Pod(p *corev1.Pod) *corev1.Pod {
 		Phase: status.Phase, Reason: Text(status.Reason), Message: Text(status.Message),
 		PodIP: Name(status.PodIP), PodIPs: addresses(status.PodIPs), HostIP: Name(status.HostIP), StartTime: status.StartTime,
 		Resources:             resources(status.Resources),
-		Conditions:            conditions(status.Conditions),
+		Conditions:            r.conditions(status.Conditions),
 		InitContainerStatuses: r.statuses(role, sparks, status.InitContainerStatuses),
 		ContainerStatuses:     r.statuses(role, sparks, status.ContainerStatuses),
 	}
@@ -181,24 +184,39 @@ func volumes(pod spark.Pod) (kept []corev1.Volume) {
 }
 
 // conditions that tell of disruptions and when the pod was scheduled, and the one
-// that changed last.
-func conditions(all []corev1.PodCondition) (kept []corev1.PodCondition) {
-	last := -1
+// that changed last; then the reading's own.
+func (r Reading) conditions(all []corev1.PodCondition) (kept []corev1.PodCondition) {
+	last, own := -1, -1
+	isOwn := func(c corev1.PodCondition) bool { return r.Condition != "" && c.Type == r.Condition }
 	for i, c := range all {
-		if last < 0 || c.LastTransitionTime.After(all[last].LastTransitionTime.Time) {
+		switch {
+		case isOwn(c):
+			if own < 0 {
+				own = i
+			}
+		case last < 0 || c.LastTransitionTime.After(all[last].LastTransitionTime.Time):
 			last = i
 		}
 	}
 	for i, c := range all {
 		read := c.Type == corev1.DisruptionTarget || c.Type == corev1.PodReady || c.Type == corev1.PodScheduled
-		if i != last && (!read || len(kept) >= maxOthers) {
+		if isOwn(c) || i != last && (!read || len(kept) >= maxOthers) {
 			continue
 		}
-		one := corev1.PodCondition{Type: corev1.PodConditionType(Name(string(c.Type))), Status: corev1.ConditionStatus(Name(string(c.Status))), LastTransitionTime: c.LastTransitionTime}
+		one := condition(c)
 		if c.Type == corev1.DisruptionTarget {
 			one.Reason, one.Message = Text(c.Reason), Text(c.Message)
 		}
 		kept = append(kept, one)
 	}
+	if own >= 0 {
+		one := condition(all[own])
+		one.Reason, one.Message = Name(all[own].Reason), Text(all[own].Message)
+		kept = append(kept, one)
+	}
 	return kept
+}
+
+func condition(c corev1.PodCondition) corev1.PodCondition {
+	return corev1.PodCondition{Type: corev1.PodConditionType(Name(string(c.Type))), Status: corev1.ConditionStatus(Name(string(c.Status))), LastTransitionTime: c.LastTransitionTime}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -27,6 +28,26 @@ func Watch(there func(*corev1.Pod, Queue), gone func(pod *corev1.Pod, unknown bo
 		},
 		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], q Queue) {
 			gone(e.Object, e.DeleteStateUnknown, q)
+		},
+	}
+}
+
+// Handler does the same for an informer of pods.
+func Handler(there func(*corev1.Pod), gone func(pod *corev1.Pod, unknown bool)) toolscache.ResourceEventHandler {
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(object any) { there(object.(*corev1.Pod)) },
+		UpdateFunc: func(before, now any) {
+			if was, is := before.(*corev1.Pod), now.(*corev1.Pod); was.UID != is.UID {
+				gone(was, true)
+			}
+			there(now.(*corev1.Pod))
+		},
+		DeleteFunc: func(object any) {
+			last, unknown := object.(toolscache.DeletedFinalStateUnknown)
+			if unknown {
+				object = last.Obj
+			}
+			gone(object.(*corev1.Pod), unknown)
 		},
 	}
 }
