@@ -354,7 +354,7 @@ func (r *Record) tally(t *Termination, c Cause, n int) {
 	}
 	e := &r.Ends[i]
 	e.Count += n
-	if t.quick {
+	if t.quick() {
 		e.Quick = max(0, e.Quick+n)
 	}
 	if e.Count <= 0 {

@@ -63,8 +63,14 @@ type Termination struct {
 	// ProbeFailure is the probe that ended the container, if its cause is [Hung].
 	ProbeFailure *ProbeFailure `json:"probeFailure,omitempty"`
 
-	uid   string // beginning of the pod's UID, because two pods may claim one executor's number
-	quick bool   // it ended soon after its start
+	// Settings are those in force, if the driver's UI said them. Peaks are what an executor
+	// measured; nil if its driver was not asked.
+	Settings *Settings `json:"settings,omitempty"`
+	Peaks    *Peaks    `json:"peaks,omitempty"`
+
+	started bool          // its start is known
+	lived   time.Duration // from its start to its end
+	uid     string        // beginning of the pod's UID, because two pods may claim one executor's number
 }
 
 // Evidence is what is known about how a pod's containers ended.
@@ -152,7 +158,10 @@ func (e *ending) termination(cause Cause, restarts int32) Termination {
 	t.uid = e.shortUID()
 	if e.terminated != nil {
 		t.ExitCode = &e.terminated.ExitCode
-		t.quick = !e.terminated.StartedAt.IsZero() && e.terminated.FinishedAt.Sub(e.terminated.StartedAt.Time) <= soon
+		if !e.terminated.StartedAt.IsZero() {
+			t.lived = e.terminated.FinishedAt.Sub(e.terminated.StartedAt.Time)
+			t.started = true
+		}
 	}
 	if e.sparks() {
 		e.describeMemory(&t)
@@ -282,6 +291,9 @@ func oneLine(text string, length int) string {
 	}
 	return cut + more
 }
+
+// quick reports whether it ended soon after its start.
+func (t *Termination) quick() bool { return t.started && t.lived <= soon }
 
 // IsSparks reports whether Spark's own container ended.
 func (t *Termination) IsSparks() bool { return t.Container == "" }

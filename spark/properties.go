@@ -1,6 +1,9 @@
 package spark
 
-import "strings"
+import (
+	"math"
+	"strings"
+)
 
 // The configuration of a driver as spark-submit hands it over: a file of Java
 // properties in a ConfigMap, which the driver's pod mounts.
@@ -36,17 +39,24 @@ func DriverHeap(properties string) int64 {
 	return defaultDriverHeapBytes
 }
 
-// sparkBytes reads a size as Spark does (JavaUtils.byteStringAs with MiB for a
-// plain number): "512", "512m", "512mb", "4g".
-func sparkBytes(s string) int64 {
-	s = strings.ToLower(s)
+// sparkBytes reads a size as Spark does for most memory settings (JavaUtils.byteStringAs
+// with MiB for a plain number): "512", "512m", "512mb", "4g". It returns 0 if it cannot
+// read the value.
+func sparkBytes(s string) int64 { return sparkBytesOr(s, mib) }
+
+// sparkBytesOr reads a size in bytes, of which a plain number has the unit.
+func sparkBytesOr(s string, unit int64) int64 {
+	s = strings.ToLower(strings.TrimSpace(s))
 	switch {
 	case s == "":
 		return 0
 	case s[len(s)-1] >= '0' && s[len(s)-1] <= '9':
-		s += "m"
-	case len(s) > 1 && strings.ContainsRune("kmgt", rune(s[len(s)-2])):
-		s = strings.TrimSuffix(s, "b")
+		if n := bytesOf(s); n <= math.MaxInt64/unit {
+			return n * unit
+		}
+		return 0
+	case s[len(s)-1] == 'b' && len(s) > 1:
+		s = s[:len(s)-1]
 	}
 	return bytesOf(s)
 }

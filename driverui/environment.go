@@ -1,0 +1,135 @@
+package driverui
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/spark-vitals/spark-vitals/internal/bounded"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// maxProfiles is how many resource profiles are kept. A program builds a handful.
+const maxProfiles = 64
+
+// Settings asks a driver for the settings of its application.
+func (c *Client) Settings(ctx context.Context, driver spark.Pod) (*spark.Settings, error) {
+	var s *spark.Settings
+	err := c.ask(ctx, driver, "/environment", func(d *jsontext.Decoder) (err error) {
+		s, err = readSettings(d)
+		return err
+	})
+	return s, err
+}
+
+func readSettings(d *jsontext.Decoder) (*spark.Settings, error) {
+	conf, profiles := map[string]string{}, []profile{}
+	err := fields(d, func(name string) error {
+		switch name {
+		case "sparkProperties":
+			return each(d, func() error { return readProperty(d, conf) })
+		case "resourceProfiles":
+			return each(d, func() error {
+				var p profile
+				err := p.read(d)
+				if len(profiles) < maxProfiles {
+					profiles = append(profiles, p)
+				}
+				return err
+			})
+		}
+		return d.SkipValue()
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := spark.SettingsOf(conf)
+	for _, p := range profiles {
+		p.addTo(&s)
+	}
+	return &s, nil
+}
+
+// readProperty reads ["key","value"], and keeps it if it is about memory.
+func readProperty(d *jsontext.Decoder, conf map[string]string) error {
+	var pair []string
+	if err := value(d, &pair); err != nil {
+		return err
+	}
+	if len(pair) == 2 && len(pair[1]) <= maxText && slices.Contains(spark.MemoryKeys, pair[0]) {
+		conf[pair[0]] = pair[1]
+	}
+	return nil
+}
+
+// profile is a resource profile (ResourceProfile.scala). Amounts of memory are in MiB.
+type profile struct {
+	id              int64
+	executor, tasks map[string]float64
+}
+
+func (p *profile) read(d *jsontext.Decoder) error {
+	return fields(d, func(name string) (err error) {
+		switch name {
+		case "id":
+			return value(d, &p.id)
+		case "executorResources":
+			p.executor, err = readAmounts(d)
+		case "taskResources":
+			p.tasks, err = readAmounts(d)
+		default:
+			err = d.SkipValue()
+		}
+		return err
+	})
+}
+
+func readAmounts(d *jsontext.Decoder) (map[string]float64, error) {
+	amounts := map[string]float64{}
+	err := fields(d, func(name string) error {
+		var resource struct {
+			Amount float64 `json:"amount"`
+		}
+		err := value(d, &resource)
+		if len(amounts) < maxProfiles && resource.Amount > 0 && resource.Amount < 1<<40 {
+			amounts[bounded.Text(name)] = resource.Amount
+		}
+		return err
+	})
+	return amounts, err
+}
+
+// addTo adds the profile to an application's settings. What a profile does not say has
+// the value of Spark's configuration, but for memoryOverhead, which is then worked out
+// by its factor (BasicExecutorFeatureStep.scala, ResourceProfile.getResourcesForClusterManager).
+func (p *profile) addTo(s *spark.Settings) {
+	if cpus := int(p.tasks["cpus"]); cpus > 0 && p.id == 0 {
+		s.TaskCPUs = cpus
+	}
+	m := s.Executor
+	if p.id != 0 {
+		m.Overhead = 0
+	}
+	set := func(size *int64, name string) {
+		if amount, ok := p.executor[name]; ok {
+			*size = int64(amount)
+		}
+	}
+	set(&m.Heap, "memory")
+	set(&m.Overhead, "memoryOverhead")
+	set(&m.OffHeap, "offHeap")
+	set(&m.PySpark, "pyspark.memory")
+	if cores := int(p.executor["cores"]); cores > 0 {
+		m.Cores = cores
+	}
+	if p.id == 0 {
+		s.Executor = m
+		return
+	}
+	if s.Profiles == nil {
+		s.Profiles = map[string]spark.MemorySettings{}
+	}
+	s.Profiles[strconv.FormatInt(p.id, 10)] = m
+}

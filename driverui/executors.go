@@ -1,0 +1,110 @@
+package driverui
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// DriverID is the number under which [Client.Peaks] returns the driver. Executors count
+// from 1.
+const DriverID int64 = 0
+
+// Peaks are the highest amounts of memory that an executor or the driver has measured,
+// each for itself, in bytes (ExecutorMetricType.scala). They are as old as its last
+// heartbeat.
+type Peaks struct {
+	// Heap is what the JVM's heap held, garbage included.
+	Heap int64
+	// OffHeap is what the JVM used for itself: metaspace and compiled code.
+	OffHeap int64
+	// Direct and Mapped are buffers of the JVM outside of its heap.
+	Direct, Mapped int64
+	// UnifiedOffHeap is what Spark stored and executed in spark.memory.offHeap.size.
+	UnifiedOffHeap int64
+	// JVM, Python and Other are the resident memory of the container's processes, 0 if
+	// spark.executor.processTreeMetrics.enabled is false.
+	JVM, Python, Other int64
+}
+
+// IsZero reports whether nothing was measured.
+func (p Peaks) IsZero() bool { return p == Peaks{} }
+
+// Peaks asks a driver for what the executors measured that want returns true for, and
+// the driver itself. An executor that sent no heartbeat is not in the answer.
+func (c *Client) Peaks(ctx context.Context, driver spark.Pod, want func(executor int64) bool) (map[int64]Peaks, error) {
+	var all map[int64]Peaks
+	err := c.ask(ctx, driver, "/allexecutors", func(d *jsontext.Decoder) (err error) {
+		all, err = readPeaks(d, want)
+		return err
+	})
+	return all, err
+}
+
+func readPeaks(d *jsontext.Decoder, want func(int64) bool) (map[int64]Peaks, error) {
+	all := map[int64]Peaks{}
+	err := each(d, func() error {
+		id, peaks := int64(-1), Peaks{}
+		err := fields(d, func(name string) error {
+			switch name {
+			case "id":
+				var text string
+				err := value(d, &text)
+				id = executorID(text)
+				return err
+			case "peakMemoryMetrics":
+				return peaks.read(d)
+			}
+			return d.SkipValue()
+		})
+		if id >= 0 && !peaks.IsZero() && len(all) < maxElements && (id == DriverID || want(id)) {
+			all[id] = peaks
+		}
+		return err
+	})
+	return all, err
+}
+
+func executorID(text string) int64 {
+	if text == "driver" {
+		return DriverID
+	}
+	if id, err := strconv.ParseInt(text, 10, 32); err == nil && id > 0 {
+		return id
+	}
+	return -1
+}
+
+func (p *Peaks) read(d *jsontext.Decoder) error {
+	if d.PeekKind() != '{' {
+		return d.SkipValue()
+	}
+	return fields(d, func(name string) error {
+		var amount int64
+		if err := value(d, &amount); err != nil || amount <= 0 || amount > 1<<50 {
+			return err
+		}
+		switch name {
+		case "JVMHeapMemory":
+			p.Heap = amount
+		case "JVMOffHeapMemory":
+			p.OffHeap = amount
+		case "DirectPoolMemory":
+			p.Direct = amount
+		case "MappedPoolMemory":
+			p.Mapped = amount
+		case "OffHeapUnifiedMemory":
+			p.UnifiedOffHeap = amount
+		case "ProcessTreeJVMRSSMemory":
+			p.JVM = amount
+		case "ProcessTreePythonRSSMemory":
+			p.Python = amount
+		case "ProcessTreeOtherRSSMemory":
+			p.Other = amount
+		}
+		return nil
+	})
+}

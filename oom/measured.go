@@ -1,0 +1,229 @@
+package oom
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// Settings are the settings in force of a container that died, as its driver said them
+// while it lived. With [Termination.HeapMiB] they add up to the limit, unless another
+// system set the limit. Sizes are in MiB.
+type Settings struct {
+	// OverheadMiB is memoryOverhead. If OverheadUnset, Spark worked it out by a factor.
+	OverheadMiB   int64 `json:"overheadMiB"`
+	OverheadUnset bool  `json:"overheadUnset,omitempty"`
+	OffHeapMiB    int64 `json:"offHeapMiB,omitempty"` // spark.memory.offHeap.size
+	PySparkMiB    int64 `json:"pysparkMiB,omitempty"` // spark.executor.pyspark.memory
+	// TaskCPUs is spark.task.cpus.
+	TaskCPUs int `json:"taskCPUs,omitempty"`
+}
+
+// Peaks are the highest amounts of memory that an executor measured, each for itself,
+// in MiB. All are 0 if it sent no heartbeat to its driver before it died.
+type Peaks struct {
+	// HeapMiB is what the heap held, garbage included.
+	HeapMiB int64 `json:"heapMiB,omitempty"`
+	// MetaspaceMiB is what the JVM used for itself: metaspace and compiled code.
+	MetaspaceMiB int64 `json:"metaspaceMiB,omitempty"`
+	// DirectMiB is what buffers outside of the heap held, mapped files included.
+	DirectMiB int64 `json:"directMiB,omitempty"`
+	// OffHeapMiB is what Spark used of spark.memory.offHeap.size.
+	OffHeapMiB int64 `json:"offHeapMiB,omitempty"`
+	// JVMMiB, PythonMiB and OtherMiB are the resident memory of the container's
+	// processes. They are 0 unless spark.executor.processTreeMetrics.enabled is true.
+	JVMMiB    int64 `json:"jvmMiB,omitempty"`
+	PythonMiB int64 `json:"pythonMiB,omitempty"`
+	OtherMiB  int64 `json:"otherMiB,omitempty"`
+
+	// WithinSeconds is how long before its death the last measurement was taken, at most.
+	WithinSeconds int `json:"withinSeconds,omitempty"`
+	// OverSeconds is how long the executor ran.
+	OverSeconds int `json:"overSeconds,omitempty"`
+}
+
+// isEmpty reports whether nothing was measured.
+func (p *Peaks) isEmpty() bool { return p.HeapMiB == 0 }
+
+// processes returns what all processes of the container held at their peaks, or 0 if
+// processes were not measured.
+func (p *Peaks) processes() int64 {
+	if p.JVMMiB == 0 {
+		return 0
+	}
+	return p.JVMMiB + p.PythonMiB + p.OtherMiB
+}
+
+// SetSettings replaces estimates by the settings in force. It ignores settings that
+// contradict the pod, because the pod is right.
+func (t *Termination) SetSettings(s *spark.Settings) {
+	if s == nil || !t.IsSparks() || t.LimitMiB == 0 {
+		return
+	}
+	m := s.Driver
+	if t.Role == spark.Executor {
+		known := false
+		if m, known = s.Of(t.profile()); !known {
+			return
+		}
+	}
+	if m.Heap == 0 || m.Heap > t.LimitMiB || !t.Estimated && t.HeapMiB != m.Heap {
+		return
+	}
+	settings := &Settings{OverheadMiB: m.Overhead, OffHeapMiB: m.OffHeap, PySparkMiB: m.PySpark}
+	if m.Overhead == 0 {
+		settings.OverheadMiB, settings.OverheadUnset = t.LimitMiB-m.Heap-m.OffHeap-m.PySpark, true
+		if t.RequestMiB > 0 && t.RequestMiB < t.LimitMiB { // Spark asked for the request
+			settings.OverheadMiB -= t.LimitMiB - t.RequestMiB
+		}
+	}
+	if settings.OverheadMiB <= 0 {
+		return
+	}
+	if t.Role == spark.Executor {
+		settings.TaskCPUs = s.TaskCPUs
+	}
+	t.HeapMiB, t.Estimated, t.Settings = m.Heap, false, settings
+}
+
+func (t *Termination) profile() string {
+	if t.Profile == "" {
+		return "0"
+	}
+	return t.Profile
+}
+
+// MeasuredExecutor returns the number of an executor whose measurements say more about
+// its death, or 0.
+func (t *Termination) MeasuredExecutor() int64 {
+	memory := t.Cause == OOMKilled || t.Cause == ChildOOMKilled || t.Cause == HeapOOM || t.Suspected()
+	if t.Role != spark.Executor || !t.isNumbered() || !t.IsSparks() || !memory {
+		return 0
+	}
+	return t.Number
+}
+
+// SetPeaks sets what an executor measured, as its driver said it at a time.
+func (t *Termination) SetPeaks(p Peaks, s *spark.Settings, said time.Time) {
+	heartbeat := 10
+	if s != nil {
+		heartbeat = s.HeartbeatSeconds
+	}
+	p.OverSeconds = int(t.lived.Seconds())
+	if p.HeapMiB > t.HeapMiB && t.HeapMiB > 0 { // no heap holds more than it may
+		p = Peaks{}
+	}
+	if !p.isEmpty() {
+		p.WithinSeconds = heartbeat + int(max(t.At.Sub(said), 0).Seconds())
+	}
+	t.Peaks = &p
+}
+
+// user is what may use memory in a container outside of the heap.
+type user struct {
+	name string
+	mib  int64
+}
+
+// largest returns what used most of the memory outside of the heap.
+func (p *Peaks) largest() user {
+	var most user
+	for _, u := range []user{
+		{"its Python workers", p.PythonMiB},
+		{"other processes of the container", p.OtherMiB},
+		{"its direct buffers", p.DirectMiB},
+		{"Spark's off-heap memory", p.OffHeapMiB},
+		{"its metaspace and compiled code", p.MetaspaceMiB},
+		{"native memory of its JVM", p.JVMMiB - p.HeapMiB - p.MetaspaceMiB - p.DirectMiB - p.OffHeapMiB},
+	} {
+		if u.mib > most.mib {
+			most = u
+		}
+	}
+	return most
+}
+
+// measured says what an executor measured before it died, or "" if its driver was not
+// asked.
+func (a *adviser) measured() string {
+	p := a.Peaks
+	switch {
+	case p == nil:
+		return ""
+	case p.isEmpty():
+		return "It sent no heartbeat before it died, so its memory was not measured."
+	}
+	parts := []string{fmt.Sprintf("its heap held at most %d of %d MiB", p.HeapMiB, a.HeapMiB)}
+	if p.JVMMiB > 0 {
+		parts = append(parts, fmt.Sprintf("its JVM took at most %d MiB in all", p.JVMMiB))
+	}
+	if p.PythonMiB > 0 {
+		parts = append(parts, fmt.Sprintf("its Python workers at most %d MiB", p.PythonMiB))
+	}
+	if p.OtherMiB > 0 {
+		parts = append(parts, fmt.Sprintf("other processes at most %d MiB", p.OtherMiB))
+	}
+	if p.JVMMiB == 0 && p.DirectMiB+p.OffHeapMiB > 0 {
+		parts = append(parts, fmt.Sprintf("buffers outside of the heap at most %d MiB", p.DirectMiB+p.OffHeapMiB))
+	}
+	return fmt.Sprintf("Up to its last heartbeat, at most %d s before its death, %s.", p.WithinSeconds, list(parts))
+}
+
+// list returns "a, b and c".
+func list(parts []string) string {
+	last := len(parts) - 1
+	if last < 1 {
+		return strings.Join(parts, "")
+	}
+	return strings.Join(parts[:last], ", ") + " and " + parts[last]
+}
+
+// Shares of a limit or heap, in percent.
+const (
+	farBelow  = 60 // what the processes took, if the limit may not have been reached
+	farFromIt = 50 // what a heap held that may be smaller
+)
+
+// shortfall says which part of the memory was too small, by what was measured. It
+// returns "" if the measurements do not say it.
+func (a *adviser) shortfall() string {
+	p := a.Peaks
+	if p == nil || p.isEmpty() {
+		return ""
+	}
+	if all := p.processes(); all > 0 && all*100 < a.LimitMiB*farBelow {
+		return fmt.Sprintf("Together this is %d of %d MiB. Either the memory grew after the last heartbeat, or the node ran out of memory and not this container.", all, a.LimitMiB)
+	}
+	if most := p.largest(); p.JVMMiB > 0 && most.mib > 0 {
+		return fmt.Sprintf("Outside of the heap, %s took most (%d MiB).", most.name, most.mib)
+	}
+	return ""
+}
+
+// shift advises a smaller heap and a larger memoryOverhead in a pod of the same size,
+// if the heap was never more than half full while the executor ran for some time.
+func (a *adviser) shift(need int64) string {
+	p := a.Peaks
+	if p == nil || p.isEmpty() || a.Settings == nil || a.limitIsOthers() || p.OverSeconds < enoughSeconds || p.HeapMiB*100 > a.HeapMiB*farFromIt {
+		return ""
+	}
+	heap := roundUp(max(p.HeapMiB*3/2, leastHeap), 256)
+	overhead := a.Settings.OverheadMiB + a.HeapMiB - heap
+	if heap >= a.HeapMiB || overhead < need {
+		return ""
+	}
+	return fmt.Sprintf("%s and %s. The heap was never fuller than %d MiB, and the pod keeps its size",
+		a.set(Change{Setting: a.name("memoryOverhead"), Now: memory(a.Settings.OverheadMiB), Next: memory(overhead), Why: "memory outside of the heap was too small"}),
+		strings.TrimPrefix(a.set(Change{Setting: a.name("memory"), Now: memory(a.HeapMiB), Next: memory(heap), Why: fmt.Sprintf("the heap held at most %d MiB", p.HeapMiB)}), "Set "),
+		p.HeapMiB)
+}
+
+const (
+	// leastHeap is in MiB: Spark refuses to start with less than 450.
+	leastHeap = 512
+	// enoughSeconds is how long an executor must have run, so that its heap's peak says
+	// what it needs.
+	enoughSeconds = 60
+)

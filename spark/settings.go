@@ -1,0 +1,129 @@
+package spark
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Settings are the settings of an application that decide the memory of its pods, as
+// its driver has them in force.
+type Settings struct {
+	// Driver is about the driver's container. Executor is about executors of Spark's
+	// default resource profile, whose ID is "0".
+	Driver, Executor MemorySettings
+	// Profiles are about executors of the resource profiles that the program built, by ID.
+	Profiles map[string]MemorySettings
+	// TaskCPUs is spark.task.cpus: how many cores a task takes.
+	TaskCPUs int
+	// HeartbeatSeconds is spark.executor.heartbeatInterval: how often an executor sends
+	// its measurements to the driver.
+	HeartbeatSeconds int
+	// ProcessTreeMetrics is true if executors measure the processes of their container.
+	ProcessTreeMetrics bool
+}
+
+// MemorySettings are the settings of one kind of container. Sizes are in MiB.
+type MemorySettings struct {
+	Heap int64
+	// Overhead is memoryOverhead, or 0 if it is not set. Then Spark multiplies the heap
+	// by Factor, or by its own default if that is 0 too.
+	Overhead int64
+	Factor   float64
+	OffHeap  int64 // 0 unless spark.memory.offHeap.enabled
+	PySpark  int64 // spark.executor.pyspark.memory, or 0 if it is not set
+	Cores    int   // of an executor, or 0 if it is not set
+}
+
+// Of returns the settings of an executor's container. ok is false if its resource
+// profile is not known.
+func (s *Settings) Of(profile string) (m MemorySettings, ok bool) {
+	if profile == "0" {
+		return s.Executor, true
+	}
+	m, ok = s.Profiles[profile]
+	return m, ok
+}
+
+// MemoryKeys are the keys of Spark's configuration that [SettingsOf] reads. No other
+// setting is read, because others may hold secrets.
+var MemoryKeys = []string{
+	driverMemory, "spark.driver.memoryOverhead", "spark.driver.memoryOverheadFactor",
+	"spark.executor.memory", "spark.executor.memoryOverhead", "spark.executor.memoryOverheadFactor",
+	"spark.kubernetes.memoryOverheadFactor", "spark.executor.pyspark.memory", "spark.executor.cores",
+	"spark.memory.offHeap.enabled", "spark.memory.offHeap.size",
+	"spark.task.cpus", "spark.executor.heartbeatInterval", "spark.executor.processTreeMetrics.enabled",
+}
+
+// SettingsOf reads Spark's configuration. A key that is absent has Spark's default
+// (config/package.scala). A value that cannot be read is as if it were absent.
+func SettingsOf(conf map[string]string) Settings {
+	size := func(key string) int64 { return sparkBytes(conf[key]) / mib }
+	factor := func(role string) float64 {
+		for _, key := range []string{"spark." + role + ".memoryOverheadFactor", "spark.kubernetes.memoryOverheadFactor"} {
+			if f, err := strconv.ParseFloat(conf[key], 64); err == nil && f > 0 && f < 100 {
+				return f
+			}
+		}
+		return 0
+	}
+	s := Settings{
+		Driver:             MemorySettings{Heap: size(driverMemory), Overhead: size("spark.driver.memoryOverhead"), Factor: factor("driver")},
+		Executor:           MemorySettings{Heap: size("spark.executor.memory"), Overhead: size("spark.executor.memoryOverhead"), Factor: factor("executor"), PySpark: size("spark.executor.pyspark.memory")},
+		TaskCPUs:           max(count(conf["spark.task.cpus"]), 1),
+		HeartbeatSeconds:   seconds(conf["spark.executor.heartbeatInterval"]),
+		ProcessTreeMetrics: conf["spark.executor.processTreeMetrics.enabled"] == "true",
+	}
+	for _, m := range []*MemorySettings{&s.Driver, &s.Executor} {
+		if m.Heap == 0 {
+			m.Heap = defaultDriverHeapBytes / mib // the default of executors, too
+		}
+	}
+	if conf["spark.memory.offHeap.enabled"] == "true" {
+		s.Executor.OffHeap = sparkBytesOr(conf["spark.memory.offHeap.size"], 1) / mib
+	}
+	s.Executor.Cores = count(conf["spark.executor.cores"])
+	return s
+}
+
+// Sum returns the memory limit that Spark sets by these settings, if memoryOverhead is
+// set, and 0 otherwise.
+func (m MemorySettings) Sum() int64 {
+	if m.Heap == 0 || m.Overhead == 0 {
+		return 0
+	}
+	return m.Heap + m.Overhead + m.OffHeap + m.PySpark
+}
+
+func count(value string) int {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > 1<<20 {
+		return 0
+	}
+	return n
+}
+
+const defaultHeartbeat = 10 // seconds
+
+// seconds reads a time as Spark does (JavaUtils.timeStringAs with milliseconds for a
+// plain number): "10s", "10000", "1m". It returns Spark's default for the heartbeat if
+// it cannot read the value.
+func seconds(value string) int {
+	value = strings.ToLower(strings.TrimSpace(value))
+	number := strings.TrimRight(value, "abcdefghijklmnopqrstuvwxyz")
+	n, err := strconv.ParseInt(number, 10, 32)
+	if err != nil || n <= 0 {
+		return defaultHeartbeat
+	}
+	switch value[len(number):] {
+	case "", "ms":
+		n /= 1000
+	case "s":
+	case "m", "min":
+		n *= 60
+	case "h":
+		n *= 3600
+	default:
+		return defaultHeartbeat
+	}
+	return int(min(max(n, 1), 24*3600))
+}
