@@ -174,6 +174,9 @@ func (a *adviser) atLimit(who string) string {
 	if a.LimitMiB == 0 {
 		return ""
 	}
+	if a.farBelowLimit() {
+		return "Its limit is " + a.limit() + "."
+	}
 	return "Most likely " + who + " reached its limit of " + a.limit() + "."
 }
 
@@ -192,6 +195,8 @@ func (a *adviser) limit() string {
 		return fmt.Sprintf("%d MiB (the pod does not show how much of it is heap)", a.LimitMiB)
 	case a.heapFillsLimit():
 		return fmt.Sprintf("%d MiB (the heap alone may take %d, which leaves nothing for %s)", a.LimitMiB, a.HeapMiB, what)
+	case a.Settings != nil:
+		return a.limitParts()
 	case a.Estimated:
 		return fmt.Sprintf("%d MiB (estimated: heap %d, the rest %d for %s)", a.LimitMiB, a.HeapMiB, a.rest(), what)
 	}
@@ -199,6 +204,9 @@ func (a *adviser) limit() string {
 }
 
 func (a *adviser) mostOften() string {
+	if a.Peaks != nil && !a.Peaks.isEmpty() {
+		return "" // what was measured says it
+	}
 	switch a.language {
 	case spark.JVM:
 		return ""
@@ -215,7 +223,11 @@ func (a *adviser) oomKilled(fact string) string {
 	if a.LimitMiB == 0 {
 		return join(fact, a.howMany, "The container has no memory limit, so most likely the node itself ran out of memory. Spark's settings cannot prevent that. Give the container a memory limit.")
 	}
-	return join(fact, a.howMany, a.inference(), a.lessInMemory(a.moreBesideHeap()))
+	remedy := a.lessInMemory(a.moreBesideHeap())
+	if a.farBelowLimit() {
+		remedy = "If its memory grew, " + lower(remedy)
+	}
+	return join(fact, a.howMany, a.inference(), remedy)
 }
 
 // inference says which part of the memory was too small, and what is not known.
@@ -240,7 +252,15 @@ func (a *adviser) inference() string {
 			users = string(a.language) + "'s own process uses it up"
 		}
 	}
-	return cannot + ", so the rest was too small. Most often " + users + ". The status does not show " + which + needed
+	switch {
+	case a.farBelowLimit():
+		return join(a.measured(), a.shortfall())
+	case a.Peaks == nil:
+		return cannot + ", so the rest was too small. Most often " + users + ". The status does not show " + which + needed
+	case a.Peaks.isEmpty():
+		return cannot + ", so the rest was too small. Most often " + users + ". " + a.measured()
+	}
+	return join(cannot+", so the rest was too small.", a.measured(), a.shortfall())
 }
 
 // lessInMemory puts advice about local files that count as memory before the other
@@ -265,6 +285,8 @@ func (a *adviser) moreBesideHeap() string {
 	case a.heapFillsLimit():
 		over := a.defaultOverhead(a.HeapMiB)
 		return a.set(Change{Setting: name, Now: "0m", Next: memory(over)}) + a.fewerCores() + fmt.Sprintf(". If another system sets the container's limit, raise that limit to %d MiB instead.", a.HeapMiB+over) + a.fits(over)
+	case a.Settings != nil:
+		return a.moreOverhead(name)
 	case a.HeapMiB == 0:
 		return a.raise(name, roundUp(max(a.LimitMiB/4, minOverhead), 128)) + "."
 	case a.Estimated:
@@ -296,7 +318,7 @@ func (a *adviser) raiseLimit(next int64) (text, by string) {
 }
 
 func (a *adviser) fewerCores() string {
-	if a.Cores < 2 {
+	if a.Cores < 2 || a.Settings != nil && a.Cores/2 < a.Settings.TaskCPUs {
 		return ""
 	}
 	return fmt.Sprintf(", or lower %s from %d to %d, so that fewer tasks share the memory", a.name("cores"), a.Cores, a.Cores/2)
@@ -315,7 +337,7 @@ func (a *adviser) heapOOM() string {
 	}
 	fact := fmt.Sprintf("%s ran out of Java heap (%s).", a.who(), size)
 	if a.Said == "" {
-		return join(fmt.Sprintf("%s exited with code %d, Spark's code for a JVM OutOfMemoryError.", a.who(), exitHeap), a.howMany,
+		return join(fmt.Sprintf("%s exited with code %d, Spark's code for a JVM OutOfMemoryError.", a.who(), exitHeap), a.howMany, a.measured(),
 			fmt.Sprintf("Most often the heap was full (%s), but only the last lines of its log show it. If the heap was full,", size),
 			lower(a.moreHeap()),
 			"If the log says \"unable to create native thread\", run fewer tasks at a time. More heap does not help then.")
@@ -324,7 +346,7 @@ func (a *adviser) heapOOM() string {
 	if a.LimitReached {
 		limit = "The kernel has also killed a process at the container's limit, so memoryOverhead may be too small as well."
 	}
-	return join(fact, a.howMany, limit, a.moreHeap())
+	return join(fact, a.howMany, a.measured(), limit, a.moreHeap())
 }
 
 // moreHeap advises a larger heap, and what else helps.
@@ -348,7 +370,7 @@ func (a *adviser) largerHeap() (text, limit string) {
 		change.Now = memory(a.HeapMiB)
 	}
 	text = a.set(change)
-	if need := heap + a.defaultOverhead(heap); (a.limitIsOthers() || a.heapFillsLimit()) && need > a.LimitMiB {
+	if need := heap + a.restFor(heap); (a.limitIsOthers() || a.heapFillsLimit()) && need > a.LimitMiB {
 		limit = fmt.Sprintf(" With the larger heap, also raise the container's memory limit to %d MiB or more.", need)
 		if a.submitter == spark.Kubeflow && a.limitIsOthers() {
 			a.set(Change{Setting: a.name("memoryLimit"), Now: memory(a.LimitMiB), Next: memory(need)})
@@ -400,7 +422,7 @@ func (a *adviser) killed() string {
 	if a.LimitMiB == 0 {
 		return fact
 	}
-	return join(fact, "Its limit is "+a.limit()+". If that was too little,", lower(a.lessInMemory(a.moreBesideHeap())))
+	return join(fact, "Its limit is "+a.limit()+".", a.measured(), "If that was too little,", lower(a.lessInMemory(a.moreBesideHeap())))
 }
 
 // exitCodes are those that Spark and the JVM use for one purpose.

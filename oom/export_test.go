@@ -1,6 +1,9 @@
 package oom
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // EveryCause is each cause of the table.
 func EveryCause() (all []Cause) {
@@ -23,9 +26,15 @@ func (t Termination) Of(uid string) Termination {
 
 // Quick is the termination as one soon after its start.
 func (t Termination) Quick() Termination {
-	t.quick = true
+	t.started, t.lived = true, 0
 	return t
 }
 
 // UID of the termination's pod.
 func (t Termination) UID() string { return t.uid }
+
+// Ran is the termination as one after so long a run.
+func (t Termination) Ran(lived time.Duration) Termination {
+	t.started, t.lived = true, lived
+	return t
+}

@@ -65,7 +65,7 @@ func (t *Termination) SetSettings(s *spark.Settings) {
 	m := s.Driver
 	if t.Role == spark.Executor {
 		known := false
-		if m, known = s.Of(t.profile()); !known {
+		if m, known = s.Of(t.resourceProfile()); !known {
 			return
 		}
 	}
@@ -88,7 +88,7 @@ func (t *Termination) SetSettings(s *spark.Settings) {
 	t.HeapMiB, t.Estimated, t.Settings = m.Heap, false, settings
 }
 
-func (t *Termination) profile() string {
+func (t *Termination) resourceProfile() string {
 	if t.Profile == "" {
 		return "0"
 	}
@@ -113,7 +113,7 @@ func (t *Termination) SetPeaks(p Peaks, s *spark.Settings, said time.Time) {
 	}
 	p.OverSeconds = int(t.lived.Seconds())
 	if p.HeapMiB > t.HeapMiB && t.HeapMiB > 0 { // no heap holds more than it may
-		p = Peaks{}
+		return
 	}
 	if !p.isEmpty() {
 		p.WithinSeconds = heartbeat + int(max(t.At.Sub(said), 0).Seconds())
@@ -155,20 +155,20 @@ func (a *adviser) measured() string {
 	case p.isEmpty():
 		return "It sent no heartbeat before it died, so its memory was not measured."
 	}
-	parts := []string{fmt.Sprintf("its heap held at most %d of %d MiB", p.HeapMiB, a.HeapMiB)}
+	parts := []string{fmt.Sprintf("its heap held up to %d of %d MiB", p.HeapMiB, a.HeapMiB)}
 	if p.JVMMiB > 0 {
-		parts = append(parts, fmt.Sprintf("its JVM took at most %d MiB in all", p.JVMMiB))
+		parts = append(parts, fmt.Sprintf("its JVM took up to %d MiB in all", p.JVMMiB))
 	}
 	if p.PythonMiB > 0 {
-		parts = append(parts, fmt.Sprintf("its Python workers at most %d MiB", p.PythonMiB))
+		parts = append(parts, fmt.Sprintf("its Python workers up to %d MiB", p.PythonMiB))
 	}
 	if p.OtherMiB > 0 {
-		parts = append(parts, fmt.Sprintf("other processes at most %d MiB", p.OtherMiB))
+		parts = append(parts, fmt.Sprintf("other processes up to %d MiB", p.OtherMiB))
 	}
 	if p.JVMMiB == 0 && p.DirectMiB+p.OffHeapMiB > 0 {
-		parts = append(parts, fmt.Sprintf("buffers outside of the heap at most %d MiB", p.DirectMiB+p.OffHeapMiB))
+		parts = append(parts, fmt.Sprintf("buffers outside of the heap up to %d MiB", p.DirectMiB+p.OffHeapMiB))
 	}
-	return fmt.Sprintf("Up to its last heartbeat, at most %d s before its death, %s.", p.WithinSeconds, list(parts))
+	return fmt.Sprintf("Until its last heartbeat, at most %d s before its death, %s.", p.WithinSeconds, list(parts))
 }
 
 // list returns "a, b and c".
@@ -180,44 +180,74 @@ func list(parts []string) string {
 	return strings.Join(parts[:last], ", ") + " and " + parts[last]
 }
 
-// Shares of a limit or heap, in percent.
-const (
-	farBelow  = 60 // what the processes took, if the limit may not have been reached
-	farFromIt = 50 // what a heap held that may be smaller
-)
-
 // shortfall says which part of the memory was too small, by what was measured. It
 // returns "" if the measurements do not say it.
 func (a *adviser) shortfall() string {
 	p := a.Peaks
-	if p == nil || p.isEmpty() {
-		return ""
+	if a.farBelowLimit() {
+		return fmt.Sprintf("Together this is %d of %d MiB. Either the memory grew after the last heartbeat, or the node ran out of memory and not this container.", p.processes(), a.LimitMiB)
 	}
-	if all := p.processes(); all > 0 && all*100 < a.LimitMiB*farBelow {
-		return fmt.Sprintf("Together this is %d of %d MiB. Either the memory grew after the last heartbeat, or the node ran out of memory and not this container.", all, a.LimitMiB)
-	}
-	if most := p.largest(); p.JVMMiB > 0 && most.mib > 0 {
+	if most := p.largest(); p.processes() > 0 && most.mib > 0 {
 		return fmt.Sprintf("Outside of the heap, %s took most (%d MiB).", most.name, most.mib)
 	}
 	return ""
 }
 
-// shift advises a smaller heap and a larger memoryOverhead in a pod of the same size,
-// if the heap was never more than half full while the executor ran for some time.
-func (a *adviser) shift(need int64) string {
+// limitParts returns "5734 MiB (heap 4096, memoryOverhead 1638)", by the settings in
+// force.
+func (a *adviser) limitParts() string {
+	parts := []string{fmt.Sprintf("heap %d, memoryOverhead %d", a.HeapMiB, a.Settings.OverheadMiB)}
+	if a.Settings.OffHeapMiB > 0 {
+		parts = append(parts, fmt.Sprintf("spark.memory.offHeap.size %d", a.Settings.OffHeapMiB))
+	}
+	if a.Settings.PySparkMiB > 0 {
+		parts = append(parts, fmt.Sprintf("spark.executor.pyspark.memory %d", a.Settings.PySparkMiB))
+	}
+	if a.asked() != a.LimitMiB {
+		return fmt.Sprintf("%d MiB. Spark asked for %d (%s)", a.LimitMiB, a.asked(), strings.Join(parts, ", "))
+	}
+	return fmt.Sprintf("%d MiB (%s)", a.LimitMiB, strings.Join(parts, ", "))
+}
+
+// moreOverhead advises a memoryOverhead by the one in force, and by what was measured.
+// If the heap was never more than half full while the executor ran for some time, it
+// also advises a smaller heap, and the memoryOverhead rises by at least as much.
+func (a *adviser) moreOverhead(name string) string {
+	now, p := a.Settings.OverheadMiB, a.Peaks
+	next := moreOverhead(now)
+	if p != nil && p.processes() > 0 {
+		outside := p.processes() - p.HeapMiB
+		next = max(next, roundUp(outside+outside/4-a.Settings.OffHeapMiB-a.Settings.PySparkMiB, 100))
+	}
+	heap, freed, ok := a.smallerHeap()
+	if !ok {
+		return a.set(Change{Setting: name, Now: memory(now), Next: memory(next)}) + a.fewerCores() + "." + a.fits(next-now)
+	}
+	next = max(next, now+freed)
+	why := fmt.Sprintf("The heap never held more than %d of %d MiB", p.HeapMiB, a.HeapMiB)
+	if next == now+freed {
+		why += ", so the pod can keep its size"
+	}
+	larger := a.set(Change{Setting: name, Now: memory(now), Next: memory(next)})
+	smaller := a.set(Change{Setting: a.name("memory"), Now: memory(a.HeapMiB), Next: memory(heap), Why: why + "."})
+	return larger + " and " + strings.TrimPrefix(smaller, "Set ") + a.fewerCores() + ". " + why + "." + a.fits(next-now-freed)
+}
+
+// smallerHeap returns a heap that suffices by what was measured, and how much smaller
+// it is. ok is false if the measurements do not say it.
+func (a *adviser) smallerHeap() (heap, freed int64, ok bool) {
 	p := a.Peaks
-	if p == nil || p.isEmpty() || a.Settings == nil || a.limitIsOthers() || p.OverSeconds < enoughSeconds || p.HeapMiB*100 > a.HeapMiB*farFromIt {
-		return ""
+	if p == nil || p.isEmpty() || p.OverSeconds < enoughSeconds || p.HeapMiB*100 > a.HeapMiB*farFromFull {
+		return 0, 0, false
 	}
-	heap := roundUp(max(p.HeapMiB*3/2, leastHeap), 256)
-	overhead := a.Settings.OverheadMiB + a.HeapMiB - heap
-	if heap >= a.HeapMiB || overhead < need {
-		return ""
-	}
-	return fmt.Sprintf("%s and %s. The heap was never fuller than %d MiB, and the pod keeps its size",
-		a.set(Change{Setting: a.name("memoryOverhead"), Now: memory(a.Settings.OverheadMiB), Next: memory(overhead), Why: "memory outside of the heap was too small"}),
-		strings.TrimPrefix(a.set(Change{Setting: a.name("memory"), Now: memory(a.HeapMiB), Next: memory(heap), Why: fmt.Sprintf("the heap held at most %d MiB", p.HeapMiB)}), "Set "),
-		p.HeapMiB)
+	heap = roundUp(max(p.HeapMiB*3/2, leastHeap), 256)
+	return heap, a.HeapMiB - heap, heap < a.HeapMiB
+}
+
+// farBelowLimit reports whether all processes together were far below the limit when
+// they were measured last.
+func (a *adviser) farBelowLimit() bool {
+	return a.Peaks != nil && a.Peaks.processes() > 0 && a.Peaks.processes()*100 < a.LimitMiB*farBelow
 }
 
 const (
@@ -226,4 +256,7 @@ const (
 	// enoughSeconds is how long an executor must have run, so that its heap's peak says
 	// what it needs.
 	enoughSeconds = 60
+	// farBelow and farFromFull are in percent: of a limit that the processes may not have
+	// reached, and of a heap that may be smaller.
+	farBelow, farFromFull = 60, 50
 )

@@ -23,6 +23,16 @@ type Change struct {
 	// Unset comes with By. It is the current value if neither the setting nor a factor
 	// for it is set.
 	Unset string `json:"unset,omitempty"`
+	// Why is the reason for the change, as a sentence.
+	Why string `json:"why,omitempty"`
+}
+
+// whys are the reasons for changes of a setting, by the end of its name.
+var whys = []struct{ setting, why string }{
+	{"memoryOverhead", "The memory outside of the heap was too small."},
+	{"memoryLimit", "The container's memory limit was too small."},
+	{"memory", "The heap was too small."},
+	{"failureThreshold", "The probe did not give the container enough time to answer."},
 }
 
 // set advises a value.
@@ -56,6 +66,11 @@ func (a *adviser) raiseEstimated(name string, by int64) string {
 
 // note notes a change, unless the program itself has the setting.
 func (a *adviser) note(c Change) {
+	for _, w := range whys {
+		if c.Why == "" && strings.HasSuffix(c.Setting, w.setting) {
+			c.Why = w.why
+		}
+	}
 	if a.profile == "" {
 		a.changes = append(a.changes, c)
 		a.example(c.Setting, c.Next)
@@ -84,13 +99,18 @@ func (a *adviser) heapFillsLimit() bool {
 // the request. But since 4.2 Spark itself may set an executor's higher
 // (spark.executor.memoryOverheadBursty.enabled, SPARK-54596).
 func (a *adviser) limitIsOthers() bool {
-	if a.LimitByOthers {
+	if a.LimitByOthers || a.Settings != nil && a.asked() != a.LimitMiB && a.asked() != a.RequestMiB {
 		return true
 	}
 	if a.Role == spark.Executor && a.submitter != spark.Kubeflow && atLeast(a.driver.Version(), '4', '2') {
 		return false
 	}
 	return a.RequestMiB > 0 && a.RequestMiB < a.LimitMiB
+}
+
+// asked returns what Spark asked for by the settings in force.
+func (a *adviser) asked() int64 {
+	return a.HeapMiB + a.Settings.OverheadMiB + a.Settings.OffHeapMiB + a.Settings.PySparkMiB
 }
 
 // defaultOverhead returns what Spark adds to a heap by its default factors: 0.1, or 0.4
@@ -126,9 +146,20 @@ func (a *adviser) nextHeap() int64 {
 
 func (a *adviser) heapGrowth() int64 {
 	if next := a.nextHeap(); next > 0 {
-		return next + a.defaultOverhead(next) - a.LimitMiB
+		return next + a.restFor(next) - a.LimitMiB
 	}
 	return 0
+}
+
+// restFor returns what Spark adds to another heap.
+func (a *adviser) restFor(heap int64) int64 {
+	switch {
+	case a.Settings == nil:
+		return a.defaultOverhead(heap)
+	case a.Settings.OverheadUnset:
+		return max(a.Settings.OverheadMiB*heap/max(a.HeapMiB, 1), minOverhead) + a.asked() - a.HeapMiB - a.Settings.OverheadMiB
+	}
+	return a.asked() - a.HeapMiB
 }
 
 // fits warns that a pod that asks for so many MiB more may find no node.
