@@ -1,0 +1,309 @@
+package stall
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Thread is a thread of a driver, as its UI shows it.
+type Thread struct {
+	ID    int64
+	Name  string
+	State string // as in java.lang.Thread.State
+	// Stack begins with the frame that runs: "java.lang.Thread.sleep(Thread.java:10)".
+	Stack []string
+	// BlockedBy is the ID of the thread that owns the lock for which this one waits, or 0.
+	BlockedBy int64
+	// Lock is what it waits for, or "".
+	Lock string
+}
+
+// Doing is what a driver's threads do.
+type Doing string
+
+// What threads do, a table of which is in docs/log-stall.md.
+const (
+	Deadlocked  Doing = "deadlocked"  // threads wait for each other's locks
+	NoScheduler Doing = "noScheduler" // a thread is gone without which Spark runs no job
+	Works       Doing = "works"       // a task runs, or a thread of the program
+	WaitsForJob Doing = "waitsForJob" // the program waits for a job, and no task of it runs
+	WaitsOnLock Doing = "waitsOnLock" // the main thread waits for a lock that another thread owns
+	Waits       Doing = "waits"       // the main thread waits for something else
+)
+
+// Finding is what a driver's threads show.
+type Finding struct {
+	Doing Doing `json:"doing"`
+	// Thread is the one that shows it, and At the frame of the program in which it is, or
+	// else Spark's.
+	Thread string `json:"thread,omitempty"`
+	At     string `json:"at,omitempty"`
+	// Other is the thread that owns the lock, and OtherAt where that is.
+	Other   string `json:"other,omitempty"`
+	OtherAt string `json:"otherAt,omitempty"`
+	// Whole is true if the program's main thread cannot go on because of a deadlock.
+	Whole bool `json:"whole,omitempty"`
+}
+
+// threads are those of one driver.
+type threads []Thread
+
+// LookAt returns what a driver's threads do. tasks is how many tasks run, or -1 if that
+// is not known.
+func LookAt(all []Thread, tasks int) Finding {
+	t := threads(all)
+	deadlock, deadlocked := t.deadlock()
+	if deadlocked && deadlock.Whole {
+		return deadlock
+	}
+	if found, ok := t.scheduler(); ok {
+		return found
+	}
+	if found, ok := t.works(tasks); ok {
+		return found
+	}
+	if deadlocked {
+		return deadlock
+	}
+	if found, ok := t.job(); ok && tasks == 0 {
+		return found
+	}
+	found, _ := t.main()
+	return found
+}
+
+func (t threads) byID(id int64) *Thread {
+	for i := range t {
+		if t[i].ID == id && id != 0 {
+			return &t[i]
+		}
+	}
+	return nil
+}
+
+func (t threads) named(name string) *Thread {
+	for i := range t {
+		if t[i].Name == name {
+			return &t[i]
+		}
+	}
+	return nil
+}
+
+// deadlock finds a cycle of threads that wait for each other's locks.
+func (t threads) deadlock() (Finding, bool) {
+	for i := range t {
+		first := &t[i]
+		next := t.byID(first.BlockedBy)
+		for range t {
+			if next == nil || next == first {
+				break
+			}
+			next = t.byID(next.BlockedBy)
+		}
+		if next != first {
+			continue
+		}
+		other := t.byID(first.BlockedBy)
+		return Finding{Doing: Deadlocked, Thread: first.Name, At: first.at(), Other: other.Name, OtherAt: other.at(), Whole: t.leads(t.named(mainThread), first)}, true
+	}
+	return Finding{}, false
+}
+
+// leads reports whether one thread waits for a lock that another owns, or waits for one
+// in turn.
+func (t threads) leads(from, to *Thread) bool {
+	for range t {
+		if from == nil || from == to {
+			return from != nil
+		}
+		from = t.byID(from.BlockedBy)
+	}
+	return false
+}
+
+const (
+	mainThread = "main"
+	scheduler  = "dag-scheduler-event-loop"
+)
+
+// whileAlive are threads that exist as long as a SparkContext does, in all versions from
+// 3.3 on. SparkContext.stop ends them after the scheduler's.
+var whileAlive = []string{"heartbeat-receiver-event-loop-thread", "spark-listener-group-shared"}
+
+// scheduler finds that the thread is gone that plans jobs, and the SparkContext is not.
+func (t threads) scheduler() (Finding, bool) {
+	for _, name := range whileAlive {
+		if t.named(name) == nil {
+			return Finding{}, false
+		}
+	}
+	if t.named(scheduler) != nil {
+		return Finding{}, false
+	}
+	found := Finding{Doing: NoScheduler, Thread: scheduler}
+	if main := t.named(mainThread); main != nil {
+		found.Other, found.OtherAt = main.Name, main.at()
+	}
+	return found, true
+}
+
+// works finds that something goes on: a task, or a thread of the program.
+func (t threads) works(tasks int) (Finding, bool) {
+	if tasks > 0 {
+		return Finding{Doing: Works}, true
+	}
+	for i := range t {
+		if one := &t[i]; one.isProgram() && one.runs() {
+			return Finding{Doing: Works, Thread: one.Name, At: one.at()}, true
+		}
+	}
+	return Finding{}, false
+}
+
+// job finds that the program waits for a job of Spark.
+func (t threads) job() (Finding, bool) {
+	for i := range t {
+		one := &t[i]
+		if !one.isProgram() {
+			continue
+		}
+		for _, frame := range one.Stack {
+			if strings.Contains(frame, "org.apache.spark.scheduler.DAGScheduler.runJob") {
+				return Finding{Doing: WaitsForJob, Thread: one.Name, At: one.at()}, true
+			}
+		}
+	}
+	return Finding{}, false
+}
+
+// main finds where the main thread waits.
+func (t threads) main() (Finding, bool) {
+	main := t.named(mainThread)
+	if main == nil || len(main.Stack) == 0 {
+		return Finding{}, false
+	}
+	found := Finding{Doing: Waits, Thread: main.Name, At: main.at()}
+	if owner := t.byID(main.BlockedBy); owner != nil {
+		found.Doing, found.Other, found.OtherAt = WaitsOnLock, owner.Name, owner.at()
+	}
+	return found, true
+}
+
+// sparks are the beginnings of the names of threads that Spark, its libraries and the
+// JVM start for themselves.
+var sparks = []string{
+	"SparkUI-", "rpc-", "shuffle-", "dispatcher-", "driver-heartbeater", "driver-revive-thread", "heartbeat-receiver-", "netty-",
+	"spark-listener-group-", "element-tracking-store-worker", "context-cleaner-", "Spark Context Cleaner", "task-", "map-output-",
+	"block-manager-", "RemoteBlock-", "kubernetes-executor-", "OkHttp", "vert.x-", "pool-kubernetes", "files-client-", "process reaper",
+	"Common-Cleaner", "Finalizer", "Reference Handler", "Signal Dispatcher", "Notification Thread", "Attach Listener", "executor-",
+	scheduler, "SparkConnectServer", "log4j", "Log4j2", "Keep-Alive", "JVMCI", "C1 Compiler", "C2 Compiler",
+}
+
+// isProgram reports whether it is a thread of the program and not of Spark.
+func (t *Thread) isProgram() bool {
+	for _, name := range sparks {
+		if strings.HasPrefix(t.Name, name) {
+			return false
+		}
+	}
+	return true
+}
+
+// waiting are methods of the JDK in which a thread waits although its state is RUNNABLE.
+var waiting = []string{
+	"EPoll.wait", "EPollArrayWrapper.epollWait", "Net.accept", "Net.poll", "accept0", "read0", "readBytes", "socketRead0", "socketAccept",
+	"waitForProcessExit0", "waitForReferencePendingList", "dumpThreads0", "park",
+}
+
+// runs reports whether the thread computes.
+func (t *Thread) runs() bool {
+	if t.State != "RUNNABLE" || len(t.Stack) == 0 {
+		return false
+	}
+	method, _, _ := strings.Cut(t.Stack[0], "(")
+	for _, wait := range waiting {
+		if strings.HasSuffix(method, "."+wait) {
+			return false
+		}
+	}
+	for _, frame := range t.Stack { // a thread of the JDK alone does no work
+		if !ofJDK(plain(frame)) {
+			return true
+		}
+	}
+	return false
+}
+
+// at returns the frame of the program in which the thread is, or else Spark's, or else
+// the JDK's.
+func (t *Thread) at() string {
+	for _, not := range []func(string) bool{ofLibrary, ofJDK, func(string) bool { return false }} {
+		for _, frame := range t.Stack {
+			if frame = plain(frame); !not(frame) {
+				return frame
+			}
+		}
+	}
+	return ""
+}
+
+// plain returns a frame without its module or class loader, and without locks:
+// "java.base@17.0.15/java.lang.Object.wait(Native Method) => holding Monitor(...)".
+func plain(frame string) string {
+	frame, _, _ = strings.Cut(frame, " => ")
+	frame = strings.TrimPrefix(frame, "app//")
+	if module, rest, found := strings.Cut(frame, "/"); found && strings.Contains(module, "@") {
+		return rest
+	}
+	return frame
+}
+
+func ofJDK(frame string) bool { return begins(frame, "java.", "javax.", "jdk.", "sun.", "com.sun.") }
+
+// ofLibrary reports whether a frame is neither of the program nor of a library that
+// this package does not know.
+func ofLibrary(frame string) bool {
+	return ofJDK(frame) || strings.Contains(frame, "$$Lambda") || begins(frame, "scala.", "org.apache.spark.", "org.sparkproject.", "io.netty.", "org.apache.hadoop.", "py4j.", "org.apache.kyuubi.", "org.apache.hive.")
+}
+
+func begins(text string, with ...string) bool {
+	for _, prefix := range with {
+		if strings.HasPrefix(text, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// Confidence returns how sure it is that a silent driver with these threads hangs.
+func (f Finding) Confidence() Confidence {
+	switch {
+	case f.Doing == NoScheduler, f.Doing == Deadlocked && f.Whole:
+		return Sure
+	case f.Doing == Deadlocked:
+		return Likely
+	}
+	return Unsure
+}
+
+// String returns a sentence, or "" if nothing is known or the driver works.
+func (f Finding) String() string {
+	switch f.Doing {
+	case Deadlocked:
+		return fmt.Sprintf("Its threads %q and %q wait for each other's locks (deadlock): at %s and at %s.", f.Thread, f.Other, f.At, f.OtherAt)
+	case NoScheduler:
+		text := fmt.Sprintf("Its thread %s is gone, and Spark runs no job without it.", f.Thread)
+		if f.Other != "" {
+			text += fmt.Sprintf(" Its thread %q is at %s.", f.Other, f.OtherAt)
+		}
+		return text
+	case WaitsForJob:
+		return fmt.Sprintf("Its thread %q waits for a job of Spark at %s, and no task of it runs. Check whether the application has executors.", f.Thread, f.At)
+	case WaitsOnLock:
+		return fmt.Sprintf("Its thread %q waits at %s for a lock that thread %q holds, which is at %s.", f.Thread, f.At, f.Other, f.OtherAt)
+	case Waits:
+		return fmt.Sprintf("Its thread %q waits at %s.", f.Thread, f.At)
+	}
+	return ""
+}
