@@ -50,7 +50,7 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 	if driver.Pod != nil && !r.records(driver) {
 		return nil
 	}
-	facts = slices.DeleteFunc(slices.Clone(facts), func(f fact) bool { return !f.IsDeath() && over(driver, &f.Termination) })
+	facts = slices.DeleteFunc(slices.Clone(facts), func(f fact) bool { return !f.IsDeath() && outlived(driver, &f.Termination) })
 	before := r.read(driver)
 	if news := r.news(before, facts); len(news) > 0 && !slices.ContainsFunc(news, r.recent) && !r.backlog.Allow() {
 		return errBacklog
@@ -90,14 +90,14 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) err
 	return err
 }
 
-// over reports whether the driver had ended before one of its executors. An executor
-// without a driver always ends.
-func over(driver spark.Pod, t *oom.Termination) bool {
+// outlived reports whether something ended after its driver, or has no driver. An
+// executor without a driver always ends.
+func outlived(driver spark.Pod, t *oom.Termination) bool {
 	if driver.Pod == nil {
 		return true
 	}
-	status := driver.ContainerStatus()
-	return status != nil && status.State.Terminated != nil && !t.At.Before(&status.State.Terminated.FinishedAt)
+	end, ended := driver.End()
+	return ended && !t.At.Before(&end.At)
 }
 
 // patient reports whether a failure for an application may soon succeed.
