@@ -110,7 +110,7 @@ func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
 		r.instance = fieldManager
 	}
 	r.instance = fmt.Sprintf("%.100s-%d", r.instance, os.Getpid())
-	r.pods.of = map[string]*namespaced{}
+	r.pods.of = map[string]*podWatch{}
 	registry.MustRegister(newMissed(r.missedInjections), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "spark_vitals_deaths_waiting", Help: "Deaths that are due and not yet written, and Events that are not yet created.",
 	}, func() float64 { return float64(r.facts.due(r.now())) + float64(r.untold.Load()) }))
@@ -216,8 +216,8 @@ func (r *recorder) work(ctx context.Context) {
 }
 
 func (r *recorder) attempt(ctx context.Context, app application) (err error) {
-	facts, next, done := r.facts.take(app, r.now())
-	defer done()
+	facts, next := r.facts.take(app, r.now())
+	defer func() { r.facts.done(app, facts, err == nil) }()
 	if !next.IsZero() {
 		r.queue.AddAfter(app, next.Sub(r.now()))
 	}
@@ -239,7 +239,6 @@ func (r *recorder) attempt(ctx context.Context, app application) (err error) {
 	if err = r.write(ctx, app, facts); err == nil {
 		return nil
 	}
-	r.facts.again(app, facts)
 	if !errors.Is(err, errBacklog) {
 		r.metrics.errors.WithLabelValues("record").Inc()
 		log.Warn("deaths are not written yet", "error", err)

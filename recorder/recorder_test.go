@@ -362,19 +362,19 @@ func TestOptIn(t *testing.T) {
 }
 
 func TestOutage(t *testing.T) {
-	var o outage
+	var f failures
 	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 	for m := range 5 {
-		o.failed(at(m))
-		if o.lasts(at(m)) {
+		f.add(at(m))
+		if f.persist(at(m)) {
 			t.Errorf("it lasts after %d minutes", m)
 		}
 	}
-	o.failed(at(5))
-	if !o.lasts(at(5)) || o.lasts(at(8)) {
+	f.add(at(5))
+	if !f.persist(at(5)) || f.persist(at(8)) {
 		t.Error("it lasts too short or too long")
 	}
-	if o.failed(at(60)); o.lasts(at(60)) {
+	if f.add(at(60)); f.persist(at(60)) {
 		t.Error("another outage is taken for the same")
 	}
 }
