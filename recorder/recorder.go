@@ -57,7 +57,7 @@ const (
 	firstRetry, lastRetry = 100 * time.Millisecond, 10 * time.Second
 	// Failures after which a death is reported although it is not written, and a
 	// refusal is believed.
-	patience = 8
+	maxFailures = 8
 	// A refused write is then tried again after.
 	refusedWait = 2 * time.Minute
 	// Old deaths, found at a first start or an opt-in, are written at this rate a second,
@@ -195,18 +195,18 @@ func (r *recorder) work(ctx context.Context) {
 		if shutdown {
 			return
 		}
-		err := errUnlisted
+		outcome := unlisted
 		if r.listed(app.namespace) {
-			err = r.attempt(ctx, app)
+			outcome = r.attempt(ctx, app)
 		}
 		switch {
-		case err == nil:
+		case outcome.done():
 			r.queue.Forget(app)
-		case errors.Is(err, errUnlisted):
+		case outcome == unlisted:
 			r.queue.AddAfter(app, waitAtMost)
-		case errors.Is(err, errBacklog):
+		case outcome == postponed:
 			r.queue.AddAfter(app, rand.N(backlogWait))
-		case errors.Is(err, errRefused) && r.queue.NumRequeues(app) >= patience:
+		case outcome == refused && r.queue.NumRequeues(app) >= maxFailures:
 			r.queue.AddAfter(app, refusedWait+rand.N(refusedWait))
 		default:
 			r.queue.AddRateLimited(app)
@@ -215,15 +215,16 @@ func (r *recorder) work(ctx context.Context) {
 	}
 }
 
-func (r *recorder) attempt(ctx context.Context, app application) (err error) {
+// attempt writes the facts of an application that are due.
+func (r *recorder) attempt(ctx context.Context, app application) (outcome outcome) {
 	facts, next := r.facts.take(app, r.now())
-	defer func() { r.facts.done(app, facts, err == nil) }()
+	defer func() { r.facts.done(app, facts, outcome.done()) }()
 	if !next.IsZero() {
 		r.queue.AddAfter(app, next.Sub(r.now()))
 	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
 	if len(facts) == 0 {
-		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-		defer cancel()
 		return r.carry(ctx, app)
 	}
 	log := r.Log.With("namespace", app.namespace, "application", app.id, "deaths", len(facts))
@@ -231,19 +232,15 @@ func (r *recorder) attempt(ctx context.Context, app application) (err error) {
 		if mistake := recover(); mistake != nil { // it must not affect other applications
 			r.metrics.errors.WithLabelValues("panic").Inc()
 			log.Error("deaths are lost because of a bug in spark-vitals", "panic", mistake, "stack", string(debug.Stack()))
-			err = nil
+			outcome = dropped
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
-	if err = r.write(ctx, app, facts); err == nil {
-		return nil
-	}
-	if !errors.Is(err, errBacklog) {
+	outcome, err := r.write(ctx, app, facts)
+	if err != nil {
 		r.metrics.errors.WithLabelValues("record").Inc()
 		log.Warn("deaths are not written yet", "error", err)
 	}
-	return err
+	return outcome
 }
 
 // finish writes and reports what is left when the recorder is asked to end, until the
@@ -260,8 +257,7 @@ func (r *recorder) finish(ctx context.Context) {
 				continue
 			}
 			tasks.Go(func() error {
-				err := r.attempt(ctx, app) // is logged
-				if err != nil && !errors.Is(err, errBacklog) && !errors.Is(err, errRefused) {
+				if outcome := r.attempt(ctx, app); !outcome.done() && outcome != postponed && outcome != refused {
 					again.Store(true)
 				}
 				return nil

@@ -180,7 +180,7 @@ func (r *recorder) create(ctx context.Context, t *telling) error {
 	case !final(err) && r.now().Sub(t.termination.At.Time) < oldest:
 		t.ambiguous = true
 		return err
-	case mayBeStarting(err) && r.tellings.NumRequeues(t) < patience:
+	case mayBeStarting(err) && r.tellings.NumRequeues(t) < maxFailures:
 		return err
 	default: // refused for good; the death is still counted and logged
 		r.failed("event", err, "namespace", t.Namespace, "about", t.Regarding.Name)
