@@ -38,7 +38,7 @@ type fact struct {
 	pod *corev1.Pod
 	// doubtful facts hold only if the kubelet's Events say that it stopped the container.
 	doubtful bool
-	// due is when to write it; until then it is another replica's turn.
+	// due is when to write it; until then another replica may write it.
 	due time.Time
 }
 

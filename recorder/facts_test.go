@@ -49,7 +49,7 @@ func TestFactsInOrder(t *testing.T) {
 	}
 }
 
-// What is another replica's turn waits, each death for itself.
+// A death that another replica writes first waits, each for itself.
 func TestFactsAreDue(t *testing.T) {
 	var f facts
 	app := application{namespace: "spark", id: "spark-1"}

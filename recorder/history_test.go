@@ -19,8 +19,8 @@ func watchError(err *apierrors.StatusError) watch.Event {
 	return watch.Event{Type: watch.Error, Object: &err.ErrStatus}
 }
 
-// What a reflector would list anew after is not told to it; that the history is
-// gone is, and whatever happens while it lists.
+// A reflector does not see errors after which it would list again. It sees that the
+// history is gone, and what happens while it lists.
 func TestResumingWatch(t *testing.T) {
 	pod := watch.Event{Type: watch.Added, Object: &corev1.Pod{}}
 	listed := watch.Event{Type: watch.Bookmark, Object: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{metav1.InitialEventsAnnotationKey: "true"}}}}
@@ -65,7 +65,7 @@ func TestResumingWatch(t *testing.T) {
 	}
 }
 
-// Who stops it, waits for nothing.
+// Stop does not wait.
 func TestResumingWatchIsStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from := watch.NewFakeWithChanSize(1, false)
@@ -103,8 +103,8 @@ func TestWatchCannotBegin(t *testing.T) {
 
 func fine(bool) *apierrors.StatusError { return nil }
 
-// Watches that end at once and tell nothing are told, and end in a new list; not
-// those of a cluster where nothing happens.
+// Watches that end at once, without events, are reported and end in a new list. Those of
+// a cluster where nothing happens are not.
 func TestEmptyWatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := recording(t, dead(t, ""))

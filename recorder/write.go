@@ -93,10 +93,10 @@ func (r *recorder) report(app application, before oom.Record, last *result, fact
 	switch {
 	case last.outcome == gone:
 		for _, f := range facts {
-			r.tellWithoutDriver(f)
+			r.reportWithoutDriver(f)
 		}
 	case last.outcome != failed || !r.mayWait(app):
-		r.tell(last.driver, &last.record, facts, last.outcome == written)
+		r.reportOn(last.driver, &last.record, facts, last.outcome == written)
 	}
 }
 
@@ -198,7 +198,7 @@ func (r *recorder) writeOn(ctx context.Context, driver spark.Pod, facts []fact) 
 	for range attempts {
 		news, stands := r.update(&w, facts)
 		if stands {
-			r.turns.found(w.driver.UID, &w.record, facts, r.now())
+			r.replicas.found(w.driver.UID, &w.record, facts, r.now())
 			w.outcome = written
 			return w
 		}
@@ -254,7 +254,7 @@ func (r *recorder) update(w *result, facts []fact) (news []oom.Termination, stan
 // wrote notes what was written.
 func (r *recorder) wrote(w *result, patched spark.Pod, news []oom.Termination) {
 	r.conditions.Add(conditionKey(w.driver, &w.record), r.now())
-	r.turns.wrote(w.driver.UID, news)
+	r.replicas.wrote(w.driver.UID, news)
 	w.driver = patched
 	for _, t := range news {
 		if lag := r.now().Sub(t.At.Time); lag < oldest {
