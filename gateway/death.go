@@ -20,38 +20,23 @@ type Death struct {
 // clocks bounds how much the clocks of the kubelet, the API server and Kyuubi differ.
 const clocks = 2 * time.Second
 
-// DeathOf returns when a driver ended without success. dead is true if the pod's status
-// shows that Spark's container terminated with an exit code other than 0. It is also
-// true if the container never ran and the phase is Failed, because the kubelet refused
-// the pod or its node was removed. Otherwise the phase does not matter: it changes one
-// to two seconds later, and not while a sidecar runs. dead is false
-//   - while the container runs, whatever the pod's phase or annotations say. A lost
-//     node reports nothing, and its driver may still serve;
+// DeathOf returns when a driver ended without success. dead is false
+//   - while the driver has no [spark.Pod.End];
 //   - if the container may be started again, which Spark never asks for;
 //   - after a success. The engine then removes its registration itself, even if a
-//     sidecar makes the phase Failed;
-//   - if the pod is deleted and its container never ran.
+//     sidecar makes the phase Failed.
 //
 // It does not matter if someone ended the driver on purpose by deleting its pod: its
 // sessions are dead too.
 func DeathOf(driver spark.Pod) (d Death, dead bool) {
-	if driver.Restarts() {
+	end, ended := driver.End()
+	if !ended || end.Success || driver.Restarts() {
 		return d, false
 	}
-	var state corev1.ContainerState
-	if status := driver.ContainerStatus(); status != nil {
-		state = status.State
+	if end.At.IsZero() { // ContainerStatusUnknown, or it never ran
+		return Death{At: driver.LastChange(annotations.DeathCondition).Time, Estimated: true}, true
 	}
-	switch ended := state.Terminated; {
-	case state.Running != nil, ended != nil && ended.ExitCode == 0,
-		ended == nil && (driver.Status.Phase != corev1.PodFailed || driver.DeletionTimestamp != nil):
-		return d, false
-	case ended != nil && !ended.FinishedAt.IsZero():
-		d = Death{At: ended.FinishedAt.Time}
-	default: // ContainerStatusUnknown, or it never ran
-		d = Death{At: driver.LastChange(annotations.DeathCondition).Time, Estimated: true}
-	}
-	return d, true
+	return Death{At: end.At.Time}, true
 }
 
 // Due reports whether an instance of Kyuubi must still release a driver, and when the

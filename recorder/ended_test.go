@@ -10,7 +10,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/oom"
 )
 
-// An executor that ended by itself is counted on its driver and told nowhere; one
+// An executor that ended by itself is counted on its driver and has no Event. One
 // that ended after its driver is not even counted.
 func TestEndsAreCounted(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -35,7 +35,7 @@ func TestEndsAreCounted(t *testing.T) {
 			if err := s.work(t); err != nil {
 				t.Fatal(err)
 			}
-			s.tellAll(t)
+			s.createAll(t)
 			s.want(t, "", 0, 0)
 			record, err := oom.Read(s.driver(t).Annotations)
 			if err != nil || len(record.Ends) != c.want {

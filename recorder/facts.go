@@ -38,7 +38,7 @@ type fact struct {
 	pod *corev1.Pod
 	// doubtful facts hold only if the kubelet's Events say that it stopped the container.
 	doubtful bool
-	// due is when to write it; until then it is another replica's turn.
+	// due is when to write it; until then another replica may write it.
 	due time.Time
 }
 
@@ -90,85 +90,72 @@ func latest(facts []fact) (all []fact) {
 	return all
 }
 
-// facts are those that wait to be written, by application. A fact stays until it is
-// written or its driver is gone.
+// facts are those that wait to be written, by application, in the order in which they
+// became known. A fact stays until it is written or its driver is gone.
 type facts struct {
 	mutex   sync.Mutex
-	waiting map[application]*line
+	waiting map[application][]fact
 	taken   int // and not done yet
 }
 
-// line is a queue of facts, each once, in the order in which they became known.
-type line struct {
-	facts []fact
-	known map[known]bool
-}
-
-type known struct {
-	termination
-	cause oom.Cause
-}
-
-func (l *line) add(more ...fact) {
-	for i := range more {
-		if k := (known{more[i].about(), more[i].Cause}); !l.known[k] {
-			l.known[k] = true
-			l.facts = append(l.facts, more[i])
-		}
-	}
-}
+// same reports whether two facts say the same.
+func (f *fact) same(other *fact) bool { return f.about() == other.about() && f.Cause == other.Cause }
 
 // add adds facts, unless they already wait.
 func (f *facts) add(to application, more []fact) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	f.line(to).add(more...)
+	f.append(to, more)
 }
 
-// again puts back facts that could not be written. They go before facts that came in
-// the meantime, which may correct them.
-func (f *facts) again(to application, failed []fact) {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	since := f.line(to).facts
-	delete(f.waiting, to)
-	f.line(to).add(slices.Concat(failed, since)...)
-}
-
-func (f *facts) line(of application) *line {
+func (f *facts) append(to application, more []fact) {
 	if f.waiting == nil {
-		f.waiting = map[application]*line{}
+		f.waiting = map[application][]fact{}
 	}
-	l := f.waiting[of]
-	if l == nil {
-		l = &line{known: map[known]bool{}}
-		f.waiting[of] = l
+	for i := range more {
+		if !slices.ContainsFunc(f.waiting[to], func(known fact) bool { return known.same(&more[i]) }) {
+			f.waiting[to] = append(f.waiting[to], more[i])
+		}
 	}
-	return l
 }
 
 // take returns the facts of an application that are due, and when more are due. The
-// caller calls done when they are done.
-func (f *facts) take(of application, now time.Time) (all []fact, next time.Time, done func()) {
+// caller calls done afterwards.
+func (f *facts) take(of application, now time.Time) (all []fact, next time.Time) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	before := f.line(of).facts
-	delete(f.waiting, of)
-	for _, w := range before {
-		if !w.due.After(now) {
+	var later []fact
+	for _, w := range f.waiting[of] {
+		switch {
+		case !w.due.After(now):
 			all = append(all, w)
 			continue
-		}
-		if next.IsZero() || w.due.Before(next) {
+		case next.IsZero() || w.due.Before(next):
 			next = w.due
 		}
-		f.line(of).add(w)
+		later = append(later, w)
 	}
+	f.set(of, later)
 	f.taken += len(all)
-	return all, next, func() {
-		f.mutex.Lock()
-		defer f.mutex.Unlock()
-		f.taken -= len(all)
+	return all, next
+}
+
+// done ends what take began. Facts that could not be written wait again. They go before
+// facts that came in the meantime, which may correct them.
+func (f *facts) done(of application, all []fact, written bool) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	f.taken -= len(all)
+	if !written {
+		since := f.waiting[of]
+		f.set(of, all)
+		f.append(of, since)
+	}
+}
+
+func (f *facts) set(of application, all []fact) {
+	if delete(f.waiting, of); len(all) > 0 {
+		f.waiting[of] = all
 	}
 }
 
@@ -176,9 +163,9 @@ func (f *facts) take(of application, now time.Time) (all []fact, next time.Time,
 func (f *facts) hurry() {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	for _, l := range f.waiting {
-		for i := range l.facts {
-			l.facts[i].due = time.Time{}
+	for _, all := range f.waiting {
+		for i := range all {
+			all[i].due = time.Time{}
 		}
 	}
 }
@@ -195,9 +182,9 @@ func (f *facts) due(now time.Time) int {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	n := f.taken
-	for _, l := range f.waiting {
-		for i := range l.facts {
-			if !l.facts[i].due.After(now) {
+	for _, all := range f.waiting {
+		for i := range all {
+			if !all[i].due.After(now) {
 				n++
 			}
 		}

@@ -22,12 +22,11 @@ func TestFacts(t *testing.T) {
 	if n := f.due(now.Add(time.Hour)); n != 2 {
 		t.Fatalf("%d wait, want 2: a termination and its correction", n)
 	}
-	all, _, done := f.take(app, now)
-	if again, _, _ := f.take(app, now); len(all) != 2 || len(again) != 0 || f.due(now.Add(time.Hour)) != 2 {
+	all, _ := f.take(app, now)
+	if again, _ := f.take(app, now); len(all) != 2 || len(again) != 0 || f.due(now.Add(time.Hour)) != 2 {
 		t.Fatalf("%d taken, then %d, %d not done", len(all), len(again), f.due(now.Add(time.Hour)))
 	}
-	f.again(app, all)
-	done()
+	f.done(app, all, false)
 	if n := f.due(now.Add(time.Hour)); n != 2 || len(f.applications()) != 1 {
 		t.Fatalf("%d wait after a failure", n)
 	}
@@ -41,17 +40,16 @@ func TestFactsInOrder(t *testing.T) {
 	corrected := first
 	corrected.Cause = oom.OOMKilled
 	f.add(app, []fact{first})
-	failed, _, done := f.take(app, now)
+	failed, _ := f.take(app, now)
 	f.add(app, []fact{corrected})
-	f.again(app, failed)
-	done()
-	all, _, _ := f.take(app, now)
+	f.done(app, failed, false)
+	all, _ := f.take(app, now)
 	if last := latest(all); len(all) != 2 || len(last) != 1 || last[0].Cause != oom.OOMKilled {
 		t.Errorf("of %+v the latest are %+v", all, last)
 	}
 }
 
-// What is another replica's turn waits, each death for itself.
+// A death that another replica writes first waits, each for itself.
 func TestFactsAreDue(t *testing.T) {
 	var f facts
 	app := application{namespace: "spark", id: "spark-1"}
@@ -59,13 +57,13 @@ func TestFactsAreDue(t *testing.T) {
 		death := oom.Termination{Set: "executors", Number: int64(i), Cause: oom.Killed}
 		f.add(app, []fact{{Termination: death, pod: new(corev1.Pod), due: now.Add(time.Duration(i) * time.Second)}})
 	}
-	all, next, done := f.take(app, now)
-	done()
+	all, next := f.take(app, now)
+	f.done(app, all, true)
 	if len(all) != 1 || next != now.Add(time.Second) || f.due(now.Add(time.Hour)) != 2 {
 		t.Fatalf("%d taken, the next is due at %s, %d wait", len(all), next, f.due(now.Add(time.Hour)))
 	}
 	f.hurry()
-	if all, next, _ = f.take(app, now); len(all) != 2 || !next.IsZero() {
+	if all, next = f.take(app, now); len(all) != 2 || !next.IsZero() {
 		t.Fatalf("%d taken in a hurry, the next is due at %s", len(all), next)
 	}
 }

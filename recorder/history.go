@@ -21,9 +21,8 @@ import (
 // does not show which pods died and were deleted in the meantime. The API server's
 // history does, on any server. So every error is turned into one of the two, unless
 // that history is gone.
-func (r *recorder) podsWatched(namespace string, by *namespaced) *cache.ListWatch {
+func (r *recorder) podsWatched(namespace string, by *podWatch) *cache.ListWatch {
 	pods := r.Client.CoreV1().Pods(namespace)
-	ended := func(barren bool) *apierrors.StatusError { return r.ended(by, barren) }
 	const selector = spark.RoleLabel + " in (driver,executor)"
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
@@ -32,14 +31,15 @@ func (r *recorder) podsWatched(namespace string, by *namespaced) *cache.ListWatc
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			options.LabelSelector = selector
+			lists := options.SendInitialEvents != nil
 			w, err := pods.Watch(ctx, options)
 			switch {
 			case err == nil:
-				return goingOn(w, options.SendInitialEvents != nil, ended), nil
-			case options.SendInitialEvents != nil || historyGone(err): // it is a list, or must be
+				return newResumingWatch(w, lists, func(empty bool) *apierrors.StatusError { return r.ended(by, empty) }), nil
+			case lists || historyGone(err): // it is a list, or must be
 				return nil, err
 			}
-			by.blind.failed(r.now())
+			by.failures.add(r.now())
 			r.failed("watch", err, "namespace", namespace)
 			return nil, apierrors.NewTooManyRequestsError(err.Error())
 		},
@@ -48,73 +48,85 @@ func (r *recorder) podsWatched(namespace string, by *namespaced) *cache.ListWatc
 
 func historyGone(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
 
-// atLeast is how long a watch must last for a reflector to resume with another.
-const atLeast = time.Second
+// minWatch is how long a watch must last for a reflector to resume with another.
+const minWatch = time.Second
 
-// maxBarren is after how many watches that ended at once, without events, the recorder
+// maxEmpty is after how many watches that ended at once, without events, the recorder
 // lists again. A new list may help.
-const maxBarren = 5
+const maxEmpty = 5
 
-var errBarren = errors.New("the watch ended at once, without events")
+var errEmpty = errors.New("the watch ended at once, without events")
 
 // ended handles the end of a watch. An error means that the reflector must list again.
-func (r *recorder) ended(by *namespaced, barren bool) *apierrors.StatusError {
-	if !barren {
-		by.barren.Store(0)
+func (r *recorder) ended(by *podWatch, empty bool) *apierrors.StatusError {
+	if !empty {
+		by.empty.Store(0)
 		return nil
 	}
-	by.blind.failed(r.now())
-	r.failed("watch", errBarren)
-	if by.barren.Add(1)%maxBarren == 0 {
-		return apierrors.NewInternalError(errBarren)
+	by.failures.add(r.now())
+	r.failed("watch", errEmpty)
+	if by.empty.Add(1)%maxEmpty == 0 {
+		return apierrors.NewInternalError(errEmpty)
 	}
 	return nil
 }
 
-// goingOn returns a watch that resumes: its errors become ends, and it ends no sooner
-// than after a second. If the watch begins with a list, errors during the list stay
-// errors, and the second begins after the list.
-func goingOn(w watch.Interface, list bool, ended func(barren bool) *apierrors.StatusError) watch.Interface {
+// resumingWatch turns the errors of a watch into ends, so that a reflector resumes at
+// its resource version. It ends no sooner than after minWatch. If the watch begins with
+// a list, errors during the list stay errors, and minWatch begins after the list.
+type resumingWatch struct {
+	*watch.ProxyWatcher
+	source watch.Interface
+	events chan watch.Event
+	lists  bool // the list has not ended
+	begun  time.Time
+	empty  bool // no event since it began
+	// ended is called at the end. If it returns an error, that becomes the last event.
+	ended func(empty bool) *apierrors.StatusError
+}
+
+func newResumingWatch(source watch.Interface, lists bool, ended func(empty bool) *apierrors.StatusError) *resumingWatch {
 	events := make(chan watch.Event)
-	going := watch.NewProxyWatcher(events)
-	go func() {
-		defer close(events)
-		defer w.Stop()
-		begun, told := time.Now(), false
-		for {
-			select {
-			case <-going.StopChan():
-				return
-			case event, ok := <-w.ResultChan():
-				if !ok || event.Type == watch.Error && !list && !historyGone(apierrors.FromObject(event.Object)) {
-					rest := atLeast - time.Since(begun)
-					select {
-					case <-time.After(rest):
-					case <-going.StopChan():
-						return
-					}
-					if err := ended(rest > 0 && !told); err != nil {
-						event = watch.Event{Type: watch.Error, Object: &err.ErrStatus}
-						select {
-						case events <- event:
-						case <-going.StopChan():
-						}
-					}
-					return
-				}
-				told = true
-				if list && endsList(event) { // the reflector's next watch begins
-					list, begun, told = false, time.Now(), false
-				}
-				select {
-				case events <- event:
-				case <-going.StopChan():
-					return
-				}
-			}
+	w := &resumingWatch{watch.NewProxyWatcher(events), source, events, lists, time.Now(), true, ended}
+	go w.run()
+	return w
+}
+
+// Stop implements watch.Interface.
+func (w *resumingWatch) Stop() {
+	w.ProxyWatcher.Stop()
+	w.source.Stop()
+}
+
+func (w *resumingWatch) run() {
+	defer close(w.events)
+	defer w.source.Stop()
+	for event := range w.source.ResultChan() {
+		if event.Type == watch.Error && !w.lists && !historyGone(apierrors.FromObject(event.Object)) {
+			break
 		}
-	}()
-	return going
+		w.empty = false
+		if w.lists && endsList(event) { // the reflector's next watch begins
+			w.lists, w.begun, w.empty = false, time.Now(), true
+		}
+		w.send(event)
+	}
+	rest := minWatch - time.Since(w.begun)
+	select {
+	case <-time.After(rest):
+	case <-w.StopChan():
+		return
+	}
+	if err := w.ended(rest > 0 && w.empty); err != nil {
+		w.send(watch.Event{Type: watch.Error, Object: &err.ErrStatus})
+	}
+}
+
+func (w *resumingWatch) send(event watch.Event) {
+	select {
+	case w.events <- event:
+	case <-w.StopChan():
+	}
 }
 
 func endsList(event watch.Event) bool {

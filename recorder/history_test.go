@@ -19,9 +19,9 @@ func watchError(err *apierrors.StatusError) watch.Event {
 	return watch.Event{Type: watch.Error, Object: &err.ErrStatus}
 }
 
-// What a reflector would list anew after is not told to it; that the history is
-// gone is, and whatever happens while it lists.
-func TestGoingOn(t *testing.T) {
+// A reflector does not see errors after which it would list again. It sees that the
+// history is gone, and what happens while it lists.
+func TestResumingWatch(t *testing.T) {
 	pod := watch.Event{Type: watch.Added, Object: &corev1.Pod{}}
 	listed := watch.Event{Type: watch.Bookmark, Object: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{metav1.InitialEventsAnnotationKey: "true"}}}}
 	broken := watchError(apierrors.NewInternalError(errors.New("http2: client connection lost")))
@@ -51,7 +51,7 @@ func TestGoingOn(t *testing.T) {
 				}()
 				begun := time.Now()
 				var got []watch.Event
-				for e := range goingOn(from, test.list, fine).ResultChan() {
+				for e := range newResumingWatch(from, test.list, fine).ResultChan() {
 					got = append(got, e)
 				}
 				if d := cmp.Diff(test.want, got); d != "" {
@@ -65,12 +65,12 @@ func TestGoingOn(t *testing.T) {
 	}
 }
 
-// Who stops it, waits for nothing.
-func TestGoingOnIsStopped(t *testing.T) {
+// Stop does not wait.
+func TestResumingWatchIsStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from := watch.NewFakeWithChanSize(1, false)
 		from.Action(watch.Added, &corev1.Pod{})
-		goingOn(from, false, fine).Stop()
+		newResumingWatch(from, false, fine).Stop()
 		synctest.Wait() // or the test fails by what still runs
 		if !from.IsStopped() {
 			t.Error("what it comes from goes on")
@@ -103,25 +103,25 @@ func TestWatchCannotBegin(t *testing.T) {
 
 func fine(bool) *apierrors.StatusError { return nil }
 
-// Watches that end at once and tell nothing are told, and end in a new list; not
-// those of a cluster where nothing happens.
-func TestBarrenWatches(t *testing.T) {
+// Watches that end at once, without events, are reported and end in a new list. Those of
+// a cluster where nothing happens are not.
+func TestEmptyWatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := recording(t, dead(t, ""))
 		s.now = time.Now
 		lists := 0
-		for i := range 3 * maxBarren {
+		for i := range 3 * maxEmpty {
 			from := watch.NewFake()
-			going := goingOn(from, false, func(barren bool) *apierrors.StatusError { return s.ended(s.pods.at(""), barren) })
-			if i < maxBarren {
+			w := newResumingWatch(from, false, func(empty bool) *apierrors.StatusError { return s.ended(s.pods.at(""), empty) })
+			if i < maxEmpty {
 				time.Sleep(time.Minute)
 			}
 			from.Stop()
-			for range going.ResultChan() {
+			for range w.ResultChan() {
 				lists++
 			}
 		}
-		if failed := testutil.ToFloat64(s.metrics.errors.WithLabelValues("watch")); lists != 2 || failed != 2*maxBarren {
+		if failed := testutil.ToFloat64(s.metrics.errors.WithLabelValues("watch")); lists != 2 || failed != 2*maxEmpty {
 			t.Errorf("%d lists, %v failures", lists, failed)
 		}
 	})

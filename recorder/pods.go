@@ -23,28 +23,28 @@ import (
 // a watch is one.
 const maxWatches = 50
 
-// namespaced is a watch of the pods of a namespace, or with "" of all.
-type namespaced struct {
+// podWatch is a watch of the pods of a namespace, or with "" of all.
+type podWatch struct {
 	cache.SharedIndexInformer
-	begun  atomic.Bool
-	stop   context.CancelFunc
-	barren atomic.Int32 // watches in a row without events
-	blind  outage
+	begun    atomic.Bool
+	stop     context.CancelFunc
+	empty    atomic.Int32 // watches in a row without events
+	failures failures
 }
 
 // listed reports whether the pods are known that existed when it began.
-func (w *namespaced) listed() bool { return !w.begun.Load() || w.HasSynced() }
+func (w *podWatch) listed() bool { return !w.begun.Load() || w.HasSynced() }
 
 // watches are the watches of pods, by namespace. A namespace has its own, or there is
 // one of all. While the one replaces the other, both exist.
 type watches struct {
 	mutex sync.Mutex
-	of    map[string]*namespaced
-	run   func(namespace string, w *namespaced) // nil until the recorder runs
+	of    map[string]*podWatch
+	run   func(namespace string, w *podWatch) // nil until the recorder runs
 }
 
 // at returns the watch that sees a namespace's pods, or nil.
-func (w *watches) at(namespace string) *namespaced {
+func (w *watches) at(namespace string) *podWatch {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	if own := w.of[namespace]; own != nil {
@@ -54,7 +54,7 @@ func (w *watches) at(namespace string) *namespaced {
 }
 
 // all returns all watches.
-func (w *watches) all() []*namespaced {
+func (w *watches) all() []*podWatch {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	return slices.Collect(maps.Values(w.of))
@@ -62,7 +62,7 @@ func (w *watches) all() []*namespaced {
 
 // watch starts to watch a namespace, or with "" all.
 func (r *recorder) watch(namespace string) error {
-	w := &namespaced{}
+	w := &podWatch{}
 	pods := cache.ToListWatcherWithWatchListSemantics(paged.ListWatch(r.podsWatched(namespace, w), reading.Transform), r.Client)
 	w.SharedIndexInformer = cache.NewSharedIndexInformerWithOptions(pods, &corev1.Pod{}, cache.SharedIndexInformerOptions{
 		ResyncPeriod: r.Reconcile,
@@ -72,7 +72,7 @@ func (r *recorder) watch(namespace string) error {
 	if err == nil {
 		err = w.SetWatchErrorHandlerWithContext(func(ctx context.Context, reflector *cache.Reflector, err error) {
 			r.metrics.errors.WithLabelValues("watch").Inc()
-			w.blind.failed(r.now())
+			w.failures.add(r.now())
 			cache.DefaultWatchErrorHandler(ctx, reflector, err)
 		})
 	}
@@ -92,7 +92,7 @@ func (r *recorder) watch(namespace string) error {
 func (r *recorder) runWatches(ctx context.Context, tasks *errgroup.Group) {
 	r.pods.mutex.Lock()
 	defer r.pods.mutex.Unlock()
-	r.pods.run = func(namespace string, w *namespaced) {
+	r.pods.run = func(namespace string, w *podWatch) {
 		running, stop := context.WithCancel(ctx)
 		w.stop = stop
 		w.begun.Store(true)
@@ -140,7 +140,7 @@ func (r *recorder) unfollow(namespace string) {
 
 // succeed stops the watches of single namespaces, once the watch of all knows what they
 // knew.
-func (r *recorder) succeed(ctx context.Context, all *namespaced) {
+func (r *recorder) succeed(ctx context.Context, all *podWatch) {
 	if !cache.WaitForCacheSync(ctx.Done(), all.HasSynced) {
 		return
 	}
@@ -201,10 +201,10 @@ func (r *recorder) listed(namespace string) bool {
 // named, those that can be listed are enough: a namespace or Role that was deleted must
 // not delay the others.
 func (r *recorder) sees() bool {
-	unlisted := func(w *namespaced) bool { return !w.listed() }
+	unlisted := func(w *podWatch) bool { return !w.listed() }
 	all := r.pods.all()
 	if len(r.Namespaces) > 0 {
-		return slices.ContainsFunc(all, func(w *namespaced) bool { return !unlisted(w) })
+		return slices.ContainsFunc(all, func(w *podWatch) bool { return !unlisted(w) })
 	}
 	return !slices.ContainsFunc(all, unlisted)
 }
@@ -213,5 +213,5 @@ func (r *recorder) sees() bool {
 // spark_vitals_recorder_errors_total show failures of a single namespace.
 func (r *recorder) isBlind(now time.Time) bool {
 	all := r.pods.all()
-	return len(all) > 0 && !slices.ContainsFunc(all, func(w *namespaced) bool { return !w.blind.lasts(now) })
+	return len(all) > 0 && !slices.ContainsFunc(all, func(w *podWatch) bool { return !w.failures.persist(now) })
 }

@@ -3,7 +3,6 @@ package recorder
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -94,30 +93,25 @@ func (r *recorder) rememberEnds(record oom.Record, facts []fact) {
 // carry writes on the driver of an application how the last driver of its owner ended.
 // If it does not fit, or is refused, it is left out, because it is not part of this
 // driver's record.
-func (r *recorder) carry(ctx context.Context, app application) error {
+func (r *recorder) carry(ctx context.Context, app application) outcome {
 	driver := app.among(r.podsOf(app))
 	if driver.Pod == nil || !r.recordsIn(app.namespace) || !r.records(driver) || !r.sawDriver(driver) {
-		return nil
+		return dropped
 	}
 	end, _ := r.previous.before(driver.Pod)
-	text, err := json.Marshal(end)
-	if err != nil {
-		return err
-	}
-	body, err := json.Marshal(map[string]any{"metadata": map[string]any{
+	text, _ := json.Marshal(end) // plain data: it cannot fail
+	body, _ := json.Marshal(map[string]any{"metadata": map[string]any{
 		"uid": driver.UID, "annotations": map[string]any{annotations.Previous: strings.ToValidUTF8(string(text), "?")},
 	}})
-	if err != nil {
-		return err
-	}
-	_, err = r.Client.CoreV1().Pods(driver.Namespace).Patch(ctx, driver.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, "status")
+	_, err := r.Client.CoreV1().Pods(driver.Namespace).Patch(ctx, driver.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, "status")
 	if err == nil {
-		return nil
+		return written
 	}
+	r.failed("record", err, "namespace", driver.Namespace, "driver", driver.Name)
 	switch outcome := outcomeOf(err); outcome {
-	case "gone", "full", "refused":
-		r.failed("record", err, "namespace", driver.Namespace, "driver", driver.Name)
-		return nil
+	case full, refused:
+		return dropped
+	default:
+		return outcome
 	}
-	return fmt.Errorf("writing on %s/%s how the driver before it ended: %w", driver.Namespace, driver.Name, err)
 }

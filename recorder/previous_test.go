@@ -42,13 +42,13 @@ func restarted(t *testing.T, s *site, second *corev1.Pod) *corev1.Pod {
 	s.see(t, second)
 	for range s.queue.Len() {
 		app, _ := s.queue.Get()
-		if err := s.attempt(t.Context(), app); err != nil {
-			t.Fatal(err)
+		if outcome := s.attempt(t.Context(), app); !outcome.done() {
+			t.Fatal(outcome)
 		}
 		s.queue.Done(app)
 	}
-	if err := s.carry(t.Context(), applicationOf(mustPod(t, second))); err != nil {
-		t.Fatal(err)
+	if outcome := s.carry(t.Context(), applicationOf(mustPod(t, second))); !outcome.done() {
+		t.Fatal(outcome)
 	}
 	return s.driver(t)
 }
@@ -99,8 +99,8 @@ func TestPreviousDriverOfARecord(t *testing.T) {
 		t.Error("it is not carried over")
 	}
 	fresh := recording(t, again(t, "u-2", "a-1", now.Add(-time.Minute)))
-	if err := fresh.carry(t.Context(), applicationOf(mustPod(t, written))); err != nil || fresh.driver(t).Annotations[annotations.Previous] != "" {
-		t.Error("a recorder says what it has not seen", err)
+	if outcome := fresh.carry(t.Context(), applicationOf(mustPod(t, written))); !outcome.done() || fresh.driver(t).Annotations[annotations.Previous] != "" {
+		t.Error("a recorder says what it has not seen", outcome)
 	}
 }
 

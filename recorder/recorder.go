@@ -57,7 +57,7 @@ const (
 	firstRetry, lastRetry = 100 * time.Millisecond, 10 * time.Second
 	// Failures after which a death is reported although it is not written, and a
 	// refusal is believed.
-	patience = 8
+	maxFailures = 8
 	// A refused write is then tried again after.
 	refusedWait = 2 * time.Minute
 	// Old deaths, found at a first start or an opt-in, are written at this rate a second,
@@ -75,7 +75,7 @@ const (
 	// A condition that was removed is written again after.
 	conditionPause = 10 * time.Minute
 	// Deaths without a driver that are remembered.
-	maxTold = 8192
+	maxRemembered = 8192
 )
 
 type recorder struct {
@@ -85,12 +85,12 @@ type recorder struct {
 	queue      workqueue.TypedRateLimitingInterface[application]
 	pods       watches
 	namespaces namespaces
-	told       *lru.Cache
+	queued     *lru.Cache
 	previous   previous
-	tellings   workqueue.TypedRateLimitingInterface[*telling]
-	untold     atomic.Int64 // tellings that are not done yet
+	events     workqueue.TypedRateLimitingInterface[*deathEvent]
+	pending    atomic.Int64 // Events that are not created yet
 	backlog    *rate.Limiter
-	turns      turns
+	replicas   replicas
 	conditions *lru.Cache // of drivers' deaths that this replica wrote, and when
 	ending     atomic.Bool
 	ready      atomic.Bool
@@ -101,19 +101,19 @@ type recorder struct {
 }
 
 func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
-	r := &recorder{Config: c, metrics: newMetrics(registry), told: lru.New(maxTold), previous: newPrevious(), turns: newTurns(), conditions: lru.New(maxTold), optOutWait: time.Minute, followWait: followWait, now: time.Now}
+	r := &recorder{Config: c, metrics: newMetrics(registry), queued: lru.New(maxRemembered), previous: newPrevious(), replicas: newReplicas(), conditions: lru.New(maxRemembered), optOutWait: time.Minute, followWait: followWait, now: time.Now}
 	r.queue = workqueue.NewTypedRateLimitingQueue(retries[application]())
-	r.tellings = workqueue.NewTypedRateLimitingQueue(retries[*telling]())
+	r.events = workqueue.NewTypedRateLimitingQueue(retries[*deathEvent]())
 	r.backlog = rate.NewLimiter(backlogRate, backlogRate)
 	r.instance, _ = os.Hostname() // "" is refused by the API server
 	if r.instance == "" {
 		r.instance = fieldManager
 	}
 	r.instance = fmt.Sprintf("%.100s-%d", r.instance, os.Getpid())
-	r.pods.of = map[string]*namespaced{}
+	r.pods.of = map[string]*podWatch{}
 	registry.MustRegister(newMissed(r.missedInjections), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "spark_vitals_deaths_waiting", Help: "Deaths that are due and not yet written, and Events that are not yet created.",
-	}, func() float64 { return float64(r.facts.due(r.now())) + float64(r.untold.Load()) }))
+	}, func() float64 { return float64(r.facts.due(r.now())) + float64(r.pending.Load()) }))
 	errs := []error{r.knowNamespaces()}
 	watched := c.Namespaces
 	if len(watched) == 0 && c.Everywhere {
@@ -158,18 +158,18 @@ func (r *recorder) saw(p *corev1.Pod) {
 		delay = optInWait // again finds what is older, if it still exists
 		facts = slices.DeleteFunc(facts, func(f fact) bool { return r.now().Sub(f.At.Time) > time.Minute })
 	}
-	app, turn := applicationOf(pod), r.turns.wait()
+	app, later := applicationOf(pod), r.replicas.delay()
 	if pod.Role == spark.Driver && r.sawDriver(pod) {
-		r.queue.AddAfter(app, delay+turn)
+		r.queue.AddAfter(app, delay+later)
 	}
 	if len(facts) == 0 {
 		return
 	}
 	for i := range facts {
-		facts[i].due = r.now().Add(turn)
+		facts[i].due = r.now().Add(later)
 	}
 	r.facts.add(app, facts)
-	r.queue.AddAfter(app, delay+turn)
+	r.queue.AddAfter(app, delay+later)
 }
 
 // missedInjections returns how many pods run without the webhook's stamp although they
@@ -195,18 +195,18 @@ func (r *recorder) work(ctx context.Context) {
 		if shutdown {
 			return
 		}
-		err := errUnlisted
+		outcome := unlisted
 		if r.listed(app.namespace) {
-			err = r.attempt(ctx, app)
+			outcome = r.attempt(ctx, app)
 		}
 		switch {
-		case err == nil:
+		case outcome.done():
 			r.queue.Forget(app)
-		case errors.Is(err, errUnlisted):
+		case outcome == unlisted:
 			r.queue.AddAfter(app, waitAtMost)
-		case errors.Is(err, errBacklog):
+		case outcome == postponed:
 			r.queue.AddAfter(app, rand.N(backlogWait))
-		case errors.Is(err, errRefused) && r.queue.NumRequeues(app) >= patience:
+		case outcome == refused && r.queue.NumRequeues(app) >= maxFailures:
 			r.queue.AddAfter(app, refusedWait+rand.N(refusedWait))
 		default:
 			r.queue.AddRateLimited(app)
@@ -215,15 +215,16 @@ func (r *recorder) work(ctx context.Context) {
 	}
 }
 
-func (r *recorder) attempt(ctx context.Context, app application) (err error) {
-	facts, next, done := r.facts.take(app, r.now())
-	defer done()
+// attempt writes the facts of an application that are due.
+func (r *recorder) attempt(ctx context.Context, app application) (outcome outcome) {
+	facts, next := r.facts.take(app, r.now())
+	defer func() { r.facts.done(app, facts, outcome.done()) }()
 	if !next.IsZero() {
 		r.queue.AddAfter(app, next.Sub(r.now()))
 	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
 	if len(facts) == 0 {
-		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-		defer cancel()
 		return r.carry(ctx, app)
 	}
 	log := r.Log.With("namespace", app.namespace, "application", app.id, "deaths", len(facts))
@@ -231,20 +232,15 @@ func (r *recorder) attempt(ctx context.Context, app application) (err error) {
 		if mistake := recover(); mistake != nil { // it must not affect other applications
 			r.metrics.errors.WithLabelValues("panic").Inc()
 			log.Error("deaths are lost because of a bug in spark-vitals", "panic", mistake, "stack", string(debug.Stack()))
-			err = nil
+			outcome = dropped
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
-	if err = r.write(ctx, app, facts); err == nil {
-		return nil
-	}
-	r.facts.again(app, facts)
-	if !errors.Is(err, errBacklog) {
+	outcome, err := r.write(ctx, app, facts)
+	if err != nil {
 		r.metrics.errors.WithLabelValues("record").Inc()
 		log.Warn("deaths are not written yet", "error", err)
 	}
-	return err
+	return outcome
 }
 
 // finish writes and reports what is left when the recorder is asked to end, until the
@@ -261,8 +257,7 @@ func (r *recorder) finish(ctx context.Context) {
 				continue
 			}
 			tasks.Go(func() error {
-				err := r.attempt(ctx, app) // is logged
-				if err != nil && !errors.Is(err, errBacklog) && !errors.Is(err, errRefused) {
+				if outcome := r.attempt(ctx, app); !outcome.done() && outcome != postponed && outcome != refused {
 					again.Store(true)
 				}
 				return nil
@@ -271,7 +266,7 @@ func (r *recorder) finish(ctx context.Context) {
 		_ = tasks.Wait()
 		return !again.Load(), nil
 	})
-	_ = wait.PollUntilContextCancel(ctx, firstRetry, true, func(context.Context) (bool, error) { return r.untold.Load() == 0, nil })
+	_ = wait.PollUntilContextCancel(ctx, firstRetry, true, func(context.Context) (bool, error) { return r.pending.Load() == 0, nil })
 }
 
 // Run records until the context ends.
@@ -312,17 +307,17 @@ func (r *recorder) run(ctx context.Context) error {
 	writing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	context.AfterFunc(ctx, func() { time.AfterFunc(finishTimeout, stop) })
-	telling := new(errgroup.Group)
+	creating := new(errgroup.Group)
 	for range workers {
 		tasks.Go(func() error { r.work(writing); return nil })
-		telling.Go(func() error { r.createEvents(writing); return nil })
+		creating.Go(func() error { r.createEvents(writing); return nil })
 	}
 	<-ctx.Done()
 	r.queue.ShutDown()
 	err := tasks.Wait()
 	r.finish(writing)
-	r.tellings.ShutDown()
-	return errors.Join(err, telling.Wait())
+	r.events.ShutDown()
+	return errors.Join(err, creating.Wait())
 }
 
 // isReady returns nil, or why the recorder sees no pods.

@@ -52,13 +52,13 @@ func recording(t *testing.T, p *corev1.Pod, others ...runtime.Object) *site {
 		t.Fatal(err)
 	}
 	r.now, r.followWait = func() time.Time { return now }, 0
-	t.Cleanup(func() { r.queue.ShutDown(); r.tellings.ShutDown() })
+	t.Cleanup(func() { r.queue.ShutDown(); r.events.ShutDown() })
 	s := &site{r, client}
 	s.see(t, p)
 	return s
 }
 
-// see the pod as a watch would tell of it.
+// see the pod as a watch would show it.
 func (s *site) see(t *testing.T, p *corev1.Pod) {
 	t.Helper()
 	object := strip(p)
@@ -72,19 +72,21 @@ func (s *site) work(t *testing.T) error {
 	t.Helper()
 	var errs []error
 	for _, app := range s.facts.applications() {
-		errs = append(errs, s.attempt(t.Context(), app))
+		if outcome := s.attempt(t.Context(), app); !outcome.done() {
+			errs = append(errs, errors.New(string(outcome)))
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// tellAll that waits to be told, each once.
-func (s *site) tellAll(t *testing.T) (again int) {
+// createAll creates all Events that wait, each once.
+func (s *site) createAll(t *testing.T) (again int) {
 	t.Helper()
-	for range s.tellings.Len() {
-		next, _ := s.tellings.Get()
-		s.tellings.Done(next)
+	for range s.recorder.events.Len() {
+		next, _ := s.recorder.events.Get()
+		s.recorder.events.Done(next)
 		if s.create(t.Context(), next) != nil {
-			s.tellings.Add(next)
+			s.recorder.events.Add(next)
 			again++
 		}
 	}
@@ -154,18 +156,18 @@ func terminating() error {
 	return err
 }
 
-func TestDeathIsWrittenAndTold(t *testing.T) {
+func TestDeathIsWrittenAndReported(t *testing.T) {
 	s := recording(t, dead(t, "OOMKilled"))
 	if err := s.work(t); err != nil {
 		t.Fatal(err)
 	}
-	s.tellAll(t)
+	s.createAll(t)
 	s.want(t, "DriverOOMKilled", 1, 1)
 	s.see(t, s.driver(t))
 	if err := s.work(t); err != nil {
 		t.Fatal(err)
 	}
-	s.tellAll(t)
+	s.createAll(t)
 	s.want(t, "DriverOOMKilled", 1, 1)
 }
 
@@ -192,46 +194,46 @@ func TestKillingOfASidecar(t *testing.T) {
 			if err := s.work(t); err != nil {
 				t.Fatal(err)
 			}
-			s.tellAll(t)
+			s.createAll(t)
 			s.want(t, test.want, 1, 1)
 		})
 	}
 }
 
-// What died before a first start stands on its driver and is no news.
-func TestOldDeathsAreNotTold(t *testing.T) {
+// What died before a first start is on its driver and is no news.
+func TestOldDeathsAreNotReported(t *testing.T) {
 	p := dead(t, "OOMKilled")
 	p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(now.Add(-2 * time.Hour))
 	s := recording(t, p)
 	s.backlog.SetBurst(0) // all of its rate is taken
-	if err := s.work(t); !errors.Is(err, errBacklog) {
+	if err := s.work(t); err == nil || err.Error() != string(postponed) {
 		t.Fatal(err)
 	}
 	s.backlog.SetLimit(rate.Inf)
 	if err := s.work(t); err != nil {
 		t.Fatal(err)
 	}
-	s.tellAll(t)
+	s.createAll(t)
 	s.want(t, "DriverOOMKilled", 0, 0)
 }
 
-// A write that is refused, or fails for long, silences nothing, and is tried on.
-func TestRefusedWritesAreTold(t *testing.T) {
+// A write that is refused, or fails for long, is reported and tried again.
+func TestRefusedWritesAreReported(t *testing.T) {
 	s := recording(t, dead(t, "OOMKilled"))
 	s.refuse("patch", "pods", forbidden, 2, nil) // with the condition, and without
-	if err := s.work(t); !errors.Is(err, errRefused) {
+	if err := s.work(t); err == nil || err.Error() != string(refused) {
 		t.Fatal(err)
 	}
-	s.tellAll(t)
+	s.createAll(t)
 	s.want(t, "", 1, 1)
 	if err := s.work(t); err != nil {
 		t.Fatal(err)
 	}
-	s.tellAll(t)
+	s.createAll(t)
 	s.want(t, "DriverOOMKilled", 1, 1)
 }
 
-// A write that was done and never answered is told.
+// A write that was done and never answered is e.
 func TestUnansweredWrite(t *testing.T) {
 	p := dead(t, "OOMKilled")
 	s := recording(t, p)
@@ -250,7 +252,7 @@ func TestUnansweredWrite(t *testing.T) {
 	if err := s.work(t); err == nil {
 		t.Fatal("the answer was not lost")
 	}
-	s.tellAll(t)
+	s.createAll(t)
 	s.want(t, "DriverOOMKilled", 0, 0)
 	if err := s.pods.at("spark").GetIndexer().Update(strip(s.driver(t))); err != nil {
 		t.Fatal(err)
@@ -258,7 +260,7 @@ func TestUnansweredWrite(t *testing.T) {
 	if err := s.work(t); err != nil {
 		t.Fatal(err)
 	}
-	s.tellAll(t)
+	s.createAll(t)
 	s.want(t, "DriverOOMKilled", 1, 1)
 }
 
@@ -296,10 +298,10 @@ func TestEventsAreTriedAgain(t *testing.T) {
 					}
 				}
 			})
-			if again := s.tellAll(t); again != test.again {
-				t.Errorf("%d are to be told again", again)
+			if again := s.createAll(t); again != test.again {
+				t.Errorf("%d are to be created again", again)
 			}
-			s.tellAll(t)
+			s.createAll(t)
 			s.want(t, "DriverOOMKilled", test.events, 1)
 		})
 	}
@@ -318,8 +320,8 @@ func TestForgedState(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.writeOn(t.Context(), &driver, nil); err != nil {
-			t.Fatal(err)
+		if w := s.writeOn(t.Context(), driver, nil); w.outcome != written {
+			t.Fatal(w.err)
 		}
 		got := s.driver(t)
 		if got.Annotations[annotations.State] != state || got.Annotations[annotations.Released] != "x" {
@@ -328,7 +330,7 @@ func TestForgedState(t *testing.T) {
 	}
 }
 
-// A mistake of ours is told, and ends neither the recorder nor other records.
+// A bug is reported, and ends neither the recorder nor other records.
 func TestPanic(t *testing.T) {
 	s := recording(t, dead(t, "OOMKilled"))
 	s.PrependReactor("patch", "pods", func(kubetesting.Action) (bool, runtime.Object, error) { panic("a mistake") })
@@ -357,24 +359,24 @@ func TestOptIn(t *testing.T) {
 	if err := s.work(t); err != nil {
 		t.Fatal(err)
 	}
-	s.tellAll(t)
+	s.createAll(t)
 	s.want(t, "DriverOOMKilled", 1, 1)
 }
 
 func TestOutage(t *testing.T) {
-	var o outage
+	var f failures
 	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 	for m := range 5 {
-		o.failed(at(m))
-		if o.lasts(at(m)) {
+		f.add(at(m))
+		if f.persist(at(m)) {
 			t.Errorf("it lasts after %d minutes", m)
 		}
 	}
-	o.failed(at(5))
-	if !o.lasts(at(5)) || o.lasts(at(8)) {
+	f.add(at(5))
+	if !f.persist(at(5)) || f.persist(at(8)) {
 		t.Error("it lasts too short or too long")
 	}
-	if o.failed(at(60)); o.lasts(at(60)) {
+	if f.add(at(60)); f.persist(at(60)) {
 		t.Error("another outage is taken for the same")
 	}
 }
@@ -398,7 +400,7 @@ func TestReplacedPodIsGone(t *testing.T) {
 }
 
 // A record that is full counts no more deaths of executors without a number, and
-// they are told all the same.
+// they are reported all the same.
 func TestFullRecord(t *testing.T) {
 	driver := dead(t, "")
 	driver.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
@@ -413,11 +415,11 @@ func TestFullRecord(t *testing.T) {
 	executor.Labels[spark.ApplicationLabel] = driver.Labels[spark.ApplicationLabel]
 	executor.Status.ContainerStatuses[0].LastTerminationState.Terminated.FinishedAt = metav1.NewTime(now.Add(-time.Minute))
 	s.see(t, executor)
-	for range 2 { // it stays known, and is told once
+	for range 2 { // it stays known, and is reported once
 		if err := s.work(t); err != nil {
 			t.Fatal(err)
 		}
-		s.tellAll(t)
+		s.createAll(t)
 		s.see(t, executor)
 	}
 	if found := s.events(t); len(found) != 1 || found[0].Reason != "ExecutorOOMKilled" {
@@ -438,7 +440,7 @@ func TestRestartedDriver(t *testing.T) {
 		if err := s.work(t); err != nil {
 			t.Fatal(err)
 		}
-		s.tellAll(t)
+		s.createAll(t)
 		s.want(t, "DriverOOMKilled", 1, 1)
 		if state := s.driver(t).Annotations[annotations.State]; state != want {
 			t.Errorf("the state is %q, want %q", state, want)

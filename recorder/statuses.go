@@ -74,7 +74,7 @@ func (a *Application) AddTo(record *oom.Record) {
 	}
 	for _, p := range a.Executors {
 		evidence := oom.Evidence{Pod: p}
-		ended := slices.DeleteFunc(oom.Ended(evidence), func(t oom.Termination) bool { return over(driver, &t) })
+		ended := slices.DeleteFunc(oom.Ended(evidence), func(t oom.Termination) bool { return outlived(driver, &t) })
 		record.Add(slices.Concat(oom.Terminations(evidence), ended)...)
 	}
 	sawExecutors(record, a.Executors)

@@ -20,7 +20,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// For every way to die that package oom knows, a stripped pod tells the same as
+// For every way to die that package oom knows, a stripped pod shows the same as
 // the whole one, and so does the record on a stripped driver; and what is
 // stripped is small and stays as it is.
 func TestStrippedTellsTheSame(t *testing.T) {

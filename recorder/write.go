@@ -3,7 +3,6 @@ package recorder
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -26,83 +25,94 @@ const (
 	attempts = 5
 )
 
-var (
-	// errGone means that the driver is gone, or another one has its name.
-	errGone = errors.New("the driver is gone")
-	// errRefused means that the write is not allowed, and that this may last.
-	errRefused = errors.New("the write is refused")
-	// errUnlisted means that the pods of its namespace are not listed yet.
-	errUnlisted = errors.New("the namespace's pods are not listed yet")
-	// errBacklog means that the deaths are old, and others are written first.
-	errBacklog = errors.New("old deaths wait, to limit the rate of writes")
+// outcome is what became of facts. The first six are words of the metric of writes.
+type outcome string
+
+const (
+	written   outcome = "written"  // the record is on the driver
+	conflict  outcome = "conflict" // the pod has changed in the meantime
+	full      outcome = "full"     // other annotations leave less space
+	gone      outcome = "gone"     // there is no driver, or another pod has its name
+	refused   outcome = "refused"  // the write is not allowed, which may last
+	failed    outcome = "error"
+	dropped   outcome = "dropped"   // they are not recorded, or there is a bug
+	postponed outcome = "postponed" // the deaths are old, and others are written first
+	unlisted  outcome = "unlisted"  // the namespace's pods are not listed yet
 )
 
-// write writes facts on the driver of their application, or reports them without it. An
-// error means that they must be written again. Facts are reported once they are
-// written, or if writing takes long; the first replica to report counts them.
-func (r *recorder) write(ctx context.Context, app application, facts []fact) error {
-	if !r.recordsIn(app.namespace) {
-		return nil
-	}
+// done reports whether the facts need no other attempt.
+func (o outcome) done() bool { return o == written || o == gone || o == dropped }
+
+// result is the result of writing on a driver.
+type result struct {
+	outcome
+	driver spark.Pod  // as it was written, or is known
+	record oom.Record // the one on the driver, or the one that could not be written
+	err    error      // why it could not
+}
+
+// write writes facts on the driver of their application, or reports them without it.
+// Facts are reported once they are written, or if writing takes long; the first replica
+// to report counts them.
+func (r *recorder) write(ctx context.Context, app application, facts []fact) (outcome, error) {
 	// One watch returns all pods in order, so the cache knew the driver before its
 	// executors died.
 	driver := app.among(r.podsOf(app))
-	if driver.Pod != nil && !r.records(driver) {
-		return nil
+	if !r.recordsIn(app.namespace) || driver.Pod != nil && !r.records(driver) {
+		return dropped, nil
 	}
-	facts = slices.DeleteFunc(slices.Clone(facts), func(f fact) bool { return !f.IsDeath() && over(driver, &f.Termination) })
+	facts = slices.DeleteFunc(slices.Clone(facts), func(f fact) bool { return !f.IsDeath() && outlived(driver, &f.Termination) })
 	before := r.read(driver)
 	if news := r.news(before, facts); len(news) > 0 && !slices.ContainsFunc(news, r.recent) && !r.backlog.Allow() {
-		return errBacklog
+		return postponed, nil
 	}
 	r.measure(ctx, before, facts)
 	certain, doubtful := split(facts)
-	record, err := before, errGone
-	if driver.Pod != nil {
-		record, err = r.writeOn(ctx, &driver, certain)
-	}
-	if err == nil || errors.Is(err, errGone) {
-		proven, unknown := r.proven(ctx, record, doubtful)
-		if unknown != nil && r.patient(app) {
-			return unknown // report nothing that may be corrected at once
+	last := r.writeOn(ctx, driver, certain)
+	if last.done() {
+		proven, err := r.proven(ctx, last.record, doubtful)
+		if err != nil && r.mayWait(app) {
+			return failed, err // report nothing that may be corrected at once
 		}
-		if len(proven) > 0 {
-			certain = append(certain, proven...)
-			if err == nil {
-				record, err = r.writeOn(ctx, &driver, proven)
-			}
+		certain = append(certain, proven...)
+		if last.outcome == written && len(proven) > 0 {
+			last = r.writeOn(ctx, last.driver, proven)
 		}
 	}
-	certain = slices.DeleteFunc(latest(certain), func(f fact) bool {
-		stands := len(r.news(before, []fact{f})) > 0 || record.Holds(&f.Termination) || record.Unknowable(&f.Termination)
-		return !r.recent(f) || !stands || !f.IsDeath()
-	})
-	r.rememberEnds(record, certain)
-	switch {
-	case errors.Is(err, errGone):
-		for _, f := range certain {
-			r.tellWithoutDriver(f)
-		}
-		return nil
-	case err == nil, errors.Is(err, errRefused), !r.patient(app):
-		r.tell(driver, &record, certain, err == nil)
-	}
-	return err
+	r.report(app, before, &last, certain)
+	return last.outcome, last.err
 }
 
-// over reports whether the driver had ended before one of its executors. An executor
-// without a driver always ends.
-func over(driver spark.Pod, t *oom.Termination) bool {
+// report reports the deaths among facts that were written, or cannot be.
+func (r *recorder) report(app application, before oom.Record, last *result, facts []fact) {
+	facts = slices.DeleteFunc(latest(facts), func(f fact) bool {
+		counted := len(r.news(before, []fact{f})) > 0 || last.record.Holds(&f.Termination) || last.record.Unknowable(&f.Termination)
+		return !counted || !f.IsDeath() || !r.recent(f)
+	})
+	r.rememberEnds(last.record, facts)
+	switch {
+	case last.outcome == gone:
+		for _, f := range facts {
+			r.reportWithoutDriver(f)
+		}
+	case last.outcome != failed || !r.mayWait(app):
+		r.reportOn(last.driver, &last.record, facts, last.outcome == written)
+	}
+}
+
+// outlived reports whether something ended after its driver, or has no driver. An
+// executor without a driver always ends.
+func outlived(driver spark.Pod, t *oom.Termination) bool {
 	if driver.Pod == nil {
 		return true
 	}
-	status := driver.ContainerStatus()
-	return status != nil && status.State.Terminated != nil && !t.At.Before(&status.State.Terminated.FinishedAt)
+	end, ended := driver.End()
+	return ended && !t.At.Before(&end.At)
 }
 
-// patient reports whether a failure for an application may soon succeed.
-func (r *recorder) patient(app application) bool {
-	return !r.ending.Load() && r.queue.NumRequeues(app) < patience
+// mayWait reports whether what failed for an application may soon succeed.
+func (r *recorder) mayWait(app application) bool {
+	return !r.ending.Load() && r.queue.NumRequeues(app) < maxFailures
 }
 
 // news returns the facts that the record does not have.
@@ -178,65 +188,87 @@ func (r *recorder) read(driver spark.Pod) oom.Record {
 	return record
 }
 
-// writeOn writes all facts on a driver that are not there yet, in one patch. Afterwards
-// driver is what was written. The record is the one on the driver, or the one that
-// could not be written.
-func (r *recorder) writeOn(ctx context.Context, driver *spark.Pod, facts []fact) (record oom.Record, err error) {
-	room, condition := oom.Plenty, true
+// writeOn writes all facts on a driver that are not there yet, in one patch.
+func (r *recorder) writeOn(ctx context.Context, driver spark.Pod, facts []fact) (w result) {
+	if driver.Pod == nil {
+		return result{outcome: gone}
+	}
+	w.driver = driver
+	space, condition := oom.Plenty, true
 	for range attempts {
-		record = r.read(*driver)
-		own := oom.Terminations(oom.Evidence{Pod: driver.Pod})
-		if !slices.ContainsFunc(own, func(t oom.Termination) bool { return t.Role == spark.Driver && t.IsSparks() }) {
-			record.Driver = nil // from a restored or forged copy: a living driver has not died
+		news, stands := r.update(&w, facts)
+		if stands {
+			r.replicas.found(w.driver.UID, &w.record, facts, r.now())
+			w.outcome = written
+			return w
 		}
-		news := record.Add(terminations(facts)...)
-		if driver.Annotations[annotations.State] != "" { // true or forged: the pod decides
-			record.Add(own...)
-		}
-		if len(news) == 0 && driver.Annotations[annotations.State] == string(record.State(*driver)) && !r.lacksCondition(*driver, &record) {
-			r.turns.found(driver.UID, &record, facts, r.now())
-			return record, nil
-		}
-		sawExecutors(&record, r.podsOf(applicationOf(*driver)))
-		var written spark.Pod
-		if written, err = r.patch(ctx, *driver, &record, room, condition); err == nil {
-			r.conditions.Add(conditionKey(*driver, &record), r.now())
-			*driver = written
-			r.turns.wrote(driver.UID, news)
-			r.wrote(news)
-			return record, nil
-		}
-		outcome := outcomeOf(err)
-		r.metrics.writes.WithLabelValues(outcome).Inc()
-		switch outcome {
-		case "gone":
-			return record, errGone
-		case "refused":
-			if condition && record.Condition(*driver) != nil { // the annotations are worth more than both or none
-				r.Log.Warn("the condition of a driver's death is refused, and the record is written without it", "namespace", driver.Namespace, "driver", driver.Name, "error", err)
+		sawExecutors(&w.record, r.podsOf(applicationOf(w.driver)))
+		patched, err := r.patch(ctx, w.driver, &w.record, space, condition)
+		w.outcome = outcomeOf(err)
+		r.metrics.writes.WithLabelValues(string(w.outcome)).Inc()
+		switch w.outcome {
+		case written:
+			r.wrote(&w, patched, news)
+			return w
+		case refused:
+			if condition && w.record.Condition(w.driver) != nil { // the annotations are worth more than both or none
+				r.Log.Warn("the condition of a driver's death is refused, and the record is written without it", "namespace", w.driver.Namespace, "driver", w.driver.Name, "error", err)
 				condition = false
 				continue
 			}
-			return record, fmt.Errorf("writing the record of %s/%s: %w: %w", driver.Namespace, driver.Name, errRefused, err)
-		case "error":
-			return record, fmt.Errorf("writing the record of %s/%s: %w", driver.Namespace, driver.Name, err)
+			fallthrough
+		case failed:
+			return w.fail("writing the record of", err)
+		case gone:
+			return w
 		}
-		live, left, err := r.live(ctx, *driver)
-		if err != nil {
-			return record, err
+		live, left, err := r.live(ctx, w.driver)
+		switch {
+		case err != nil:
+			return w.fail("reading the driver", err)
+		case live.Pod == nil:
+			w.outcome = gone
+			return w
 		}
-		*driver, room = live, left
+		w.driver, space = live, left
 	}
-	return record, fmt.Errorf("writing the record of %s/%s: others changed the pod %d times meanwhile", driver.Namespace, driver.Name, attempts)
+	return w.fail("writing the record of", fmt.Errorf("others changed the pod %d times in the meantime", attempts))
 }
 
-func (r *recorder) wrote(news []oom.Termination) {
-	r.metrics.writes.WithLabelValues("written").Inc()
+// update reads the record of a driver and adds the facts to it. stands reports whether
+// the driver's pod has all of that already.
+func (r *recorder) update(w *result, facts []fact) (news []oom.Termination, stands bool) {
+	w.record = r.read(w.driver)
+	own := oom.Terminations(oom.Evidence{Pod: w.driver.Pod})
+	if !slices.ContainsFunc(own, func(t oom.Termination) bool { return t.Role == spark.Driver && t.IsSparks() }) {
+		w.record.Driver = nil // from a restored or forged copy: a living driver has not died
+	}
+	news = w.record.Add(terminations(facts)...)
+	state := w.driver.Annotations[annotations.State]
+	if state != "" { // true or forged: the pod decides
+		w.record.Add(own...)
+	}
+	return news, len(news) == 0 && state == string(w.record.State(w.driver)) && !r.lacksCondition(w.driver, &w.record)
+}
+
+// wrote notes what was written.
+func (r *recorder) wrote(w *result, patched spark.Pod, news []oom.Termination) {
+	r.conditions.Add(conditionKey(w.driver, &w.record), r.now())
+	r.replicas.wrote(w.driver.UID, news)
+	w.driver = patched
 	for _, t := range news {
 		if lag := r.now().Sub(t.At.Time); lag < oldest {
 			r.metrics.lag.Observe(lag.Seconds())
 		}
 	}
+}
+
+func (w result) fail(doing string, err error) result {
+	if w.outcome != refused {
+		w.outcome = failed
+	}
+	w.err = fmt.Errorf("%s %s/%s: %w", doing, w.driver.Namespace, w.driver.Name, err)
+	return w
 }
 
 func terminations(facts []fact) (all []oom.Termination) {
@@ -282,8 +314,8 @@ func deathCondition(p *corev1.Pod) *corev1.PodCondition {
 // pod that was read. An annotation that is no longer true, or does not fit, is removed.
 // It is a strategic merge patch, as the kubelet's are, because a JSON merge patch would
 // replace all conditions.
-func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Record, room int, condition bool) (spark.Pod, error) {
-	all, change := record.Annotations(driver, room), map[string]any{}
+func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Record, space int, condition bool) (spark.Pod, error) {
+	all, change := record.Annotations(driver, space), map[string]any{}
 	for _, key := range annotations.Death {
 		if value, ok := all[key]; ok {
 			change[key] = value
@@ -311,20 +343,20 @@ func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Reco
 	return spark.PodOf(strip(p))
 }
 
-func outcomeOf(err error) string {
+func outcomeOf(err error) outcome {
 	switch {
-	case apierrors.IsNotFound(err):
-		return "gone"
+	case err == nil:
+		return written
+	case apierrors.IsNotFound(err), job.IsReplaced(err):
+		return gone
 	case apierrors.IsConflict(err):
-		return "conflict"
-	case job.IsReplaced(err):
-		return "gone"
+		return conflict
 	case job.IsInvalid(err, "metadata.annotations"):
-		return "full"
+		return full
 	case final(err):
-		return "refused"
+		return refused
 	}
-	return "error"
+	return failed
 }
 
 // final reports whether trying again soon does not help.
@@ -338,27 +370,25 @@ func mayBeStarting(err error) bool {
 	return apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
-// live returns the current driver, and the space that other annotations leave.
-func (r *recorder) live(ctx context.Context, driver spark.Pod) (spark.Pod, int, error) {
+// live returns the current driver, and the space that other annotations leave. The
+// driver is empty if it is gone.
+func (r *recorder) live(ctx context.Context, driver spark.Pod) (live spark.Pod, space int, err error) {
 	p, err := r.Client.CoreV1().Pods(driver.Namespace).Get(ctx, driver.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && p.UID != driver.UID {
-		return spark.Pod{}, 0, errGone
+		return live, 0, nil
 	}
 	if err != nil {
 		r.metrics.errors.WithLabelValues("driver").Inc()
-		return spark.Pod{}, 0, fmt.Errorf("reading the driver %s/%s: %w", driver.Namespace, driver.Name, err)
+		return live, 0, err
 	}
-	room := annotations.MaxBytes
+	space = annotations.MaxBytes
 	for key, value := range p.Annotations {
 		if !slices.Contains(annotations.Death, key) {
-			room -= len(key) + len(value)
+			space -= len(key) + len(value)
 		}
 	}
-	pod, err := spark.PodOf(strip(p))
-	if err != nil {
-		return spark.Pod{}, 0, errGone
-	}
-	return pod, min(room, oom.Plenty), nil
+	live, _ = spark.PodOf(strip(p)) // empty if it is no driver any more
+	return live, min(space, oom.Plenty), nil
 }
 
 // heap returns the heap of a driver from its ConfigMap, or 0 if it is not known.

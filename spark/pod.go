@@ -111,6 +111,30 @@ func (p Pod) ContainerStatus() *corev1.ContainerStatus {
 	return nil
 }
 
+// End is the end of Spark's container.
+type End struct {
+	At      metav1.Time // zero if the kubelet did not report the time
+	Success bool
+}
+
+// End returns how Spark's container ended. ok is true if the pod's status shows that it
+// terminated, or that it never ran and never will: the phase is Failed, because the
+// kubelet refused the pod or its node was removed. Otherwise the phase does not matter:
+// it changes one to two seconds later, and not while a sidecar runs. ok is false
+//   - while the container runs, whatever the pod's phase or annotations say. A lost
+//     node reports nothing, and its container may still run;
+//   - if the pod is deleted and its container never ran.
+func (p Pod) End() (end End, ok bool) {
+	var state corev1.ContainerState
+	if status := p.ContainerStatus(); status != nil {
+		state = status.State
+	}
+	if t := state.Terminated; t != nil {
+		return End{At: t.FinishedAt, Success: t.ExitCode == 0}, true
+	}
+	return end, state.Running == nil && p.Status.Phase == corev1.PodFailed && p.DeletionTimestamp == nil
+}
+
 // Restarts tells whether the container may be started again after it ended, which
 // Spark never asks for.
 func (p Pod) Restarts() bool {

@@ -37,8 +37,8 @@ const (
 	followWait = 2 * time.Second
 )
 
-// telling is one Event that must be created.
-type telling struct {
+// deathEvent is one Event that must be created.
+type deathEvent struct {
 	*eventsv1.Event
 	termination *oom.Termination
 	pod         *corev1.Pod // that died
@@ -49,32 +49,32 @@ type telling struct {
 	ambiguous   bool        // an attempt may have succeeded without an answer
 }
 
-// tell reports deaths that are written on their driver, or cannot be.
-func (r *recorder) tell(driver spark.Pod, record *oom.Record, facts []fact, stand bool) {
+// reportOn reports deaths that are written on their driver, or cannot be.
+func (r *recorder) reportOn(driver spark.Pod, record *oom.Record, facts []fact, stand bool) {
 	deaths := 0
 	for _, d := range record.Deaths {
 		deaths += d.Count
 	}
 	for _, f := range facts {
-		t := telling{driver: driver.Name}
+		t := deathEvent{driver: driver.Name}
 		if last := f.Role == spark.Driver && f.IsSparks() && !driver.Restarts(); deaths > ownEvents && !last {
 			t.deaths = deaths
 		}
-		t.follows = stand && !r.turns.isMine(driver.UID, &f.Termination)
+		t.follows = stand && !r.replicas.hasWritten(driver.UID, &f.Termination)
 		text := record.Advice(&f.Termination, driver)
 		for _, owner := range sparkApplications(driver.Pod) {
 			r.event(owner, f, text, t)
 		}
 		// A death without its own Event is counted by the replica that wrote it. A death
 		// that cannot be written is counted by each.
-		t.counts = t.deaths == 0 || !stand || record.Unknowable(&f.Termination) || r.turns.isMine(driver.UID, &f.Termination)
+		t.counts = t.deaths == 0 || !stand || record.Unknowable(&f.Termination) || r.replicas.hasWritten(driver.UID, &f.Termination)
 		r.event(reference(driver.Pod), f, text, t)
 	}
 }
 
-// tellWithoutDriver reports a death whose driver is gone or is not a Spark pod. The
+// reportWithoutDriver reports a death whose driver is gone or is not a Spark pod. The
 // Event is on the executor's owner.
-func (r *recorder) tellWithoutDriver(f fact) {
+func (r *recorder) reportWithoutDriver(f fact) {
 	about := reference(f.pod)
 	if owner := metav1.GetControllerOf(f.pod); f.Role == spark.Executor && owner != nil {
 		about = corev1.ObjectReference{APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: f.pod.Namespace, Name: owner.Name, UID: owner.UID}
@@ -85,17 +85,17 @@ func (r *recorder) tellWithoutDriver(f fact) {
 	}
 	var record oom.Record
 	record.Add(f.Termination)
-	r.event(about, f, record.Advice(&f.Termination, pod), telling{counts: true})
+	r.event(about, f, record.Advice(&f.Termination, pod), deathEvent{counts: true})
 }
 
 // event queues an Event about an object, unless this replica created it or is about to.
 // Its name follows from what happened, so only one of all replicas creates it.
-func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t telling) {
+func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t deathEvent) {
 	name := eventName(about, f.pod, &f.Termination)
-	if _, told := r.told.Get(name); told {
+	if _, known := r.queued.Get(name); known {
 		return
 	}
-	r.told.Add(name, struct{}{})
+	r.queued.Add(name, struct{}{})
 	if t.deaths > 0 {
 		name = manyName(about, &f.Termination)
 		note = fmt.Sprintf("%d deaths of this application so far. After the first %d there is one Event in %s. One of the last: %s", t.deaths, ownEvents, eventsPause, note)
@@ -118,46 +118,46 @@ func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t te
 		if t.counts {
 			r.count(&t)
 		}
-		if _, told := r.told.Get(name); told {
+		if _, known := r.queued.Get(name); known {
 			return
 		}
 		t.counts = false
-		r.told.Add(name, struct{}{})
+		r.queued.Add(name, struct{}{})
 	}
-	r.untold.Add(1)
+	r.pending.Add(1)
 	if t.follows && !r.ending.Load() {
-		r.tellings.AddAfter(&t, r.followWait)
+		r.events.AddAfter(&t, r.followWait)
 		return
 	}
-	r.tellings.Add(&t)
+	r.events.Add(&t)
 }
 
 // createEvents works until the queue is shut down. Events have their own queue, so no
 // record waits for them.
 func (r *recorder) createEvents(ctx context.Context) {
 	for {
-		t, shutdown := r.tellings.Get()
+		t, shutdown := r.events.Get()
 		if shutdown {
 			return
 		}
 		if err := r.create(ctx, t); err != nil {
 			r.failed("event", err, "namespace", t.Namespace, "about", t.Regarding.Name, "death", t.Note)
-			r.tellings.AddRateLimited(t)
+			r.events.AddRateLimited(t)
 		} else {
-			r.tellings.Forget(t)
-			r.untold.Add(-1)
+			r.events.Forget(t)
+			r.pending.Add(-1)
 		}
-		r.tellings.Done(t)
+		r.events.Done(t)
 	}
 }
 
 // create creates the Event of a death, and counts the death if no replica has. An error
 // means that it may succeed later.
-func (r *recorder) create(ctx context.Context, t *telling) error {
+func (r *recorder) create(ctx context.Context, t *deathEvent) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if t.follows {
-		if told, err := r.isTold(ctx, t); told || err != nil {
+		if exists, err := r.exists(ctx, t); exists || err != nil {
 			return err
 		}
 		t.follows = false
@@ -180,7 +180,7 @@ func (r *recorder) create(ctx context.Context, t *telling) error {
 	case !final(err) && r.now().Sub(t.termination.At.Time) < oldest:
 		t.ambiguous = true
 		return err
-	case mayBeStarting(err) && r.tellings.NumRequeues(t) < patience:
+	case mayBeStarting(err) && r.events.NumRequeues(t) < maxFailures:
 		return err
 	default: // refused for good; the death is still counted and logged
 		r.failed("event", err, "namespace", t.Namespace, "about", t.Regarding.Name)
@@ -195,9 +195,9 @@ func (r *recorder) create(ctx context.Context, t *telling) error {
 	return nil
 }
 
-// isTold reports whether the Event exists. If it cannot be read, the attempt to create
+// exists reports whether the Event exists. If it cannot be read, the attempt to create
 // it decides.
-func (r *recorder) isTold(ctx context.Context, t *telling) (bool, error) {
+func (r *recorder) exists(ctx context.Context, t *deathEvent) (bool, error) {
 	_, err := r.Client.EventsV1().Events(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
 		return false, nil
@@ -206,7 +206,7 @@ func (r *recorder) isTold(ctx context.Context, t *telling) (bool, error) {
 }
 
 // created reports whether this replica created the Event.
-func (r *recorder) created(ctx context.Context, t *telling) (bool, error) {
+func (r *recorder) created(ctx context.Context, t *deathEvent) (bool, error) {
 	list, err := r.Client.CoreV1().Events(t.Namespace).List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", t.Name).String()})
 	if err != nil {
 		return false, err
@@ -215,12 +215,12 @@ func (r *recorder) created(ctx context.Context, t *telling) (bool, error) {
 }
 
 // count counts a death and writes it as one line of the log.
-func (r *recorder) count(told *telling) {
-	t, pod := told.termination, told.pod
+func (r *recorder) count(e *deathEvent) {
+	t, pod := e.termination, e.pod
 	r.metrics.deaths.WithLabelValues(pod.Namespace, string(t.Role), string(t.Cause)).Inc()
 	attributes := []any{
-		"namespace", pod.Namespace, "application", pod.Labels[spark.ApplicationLabel], "driver", told.driver, "pod", t.Pod, "uid", pod.UID, "role", t.Role,
-		"container", t.Container, "cause", t.Cause, "at", t.At.UTC().Format(time.RFC3339), "limitMiB", t.LimitMiB, "heapMiB", t.HeapMiB, "heapEstimated", t.Estimated, "message", told.Note,
+		"namespace", pod.Namespace, "application", pod.Labels[spark.ApplicationLabel], "driver", e.driver, "pod", t.Pod, "uid", pod.UID, "role", t.Role,
+		"container", t.Container, "cause", t.Cause, "at", t.At.UTC().Format(time.RFC3339), "limitMiB", t.LimitMiB, "heapMiB", t.HeapMiB, "heapEstimated", t.Estimated, "message", e.Note,
 	}
 	if t.ExitCode != nil {
 		attributes = append(attributes, "exitCode", *t.ExitCode)

@@ -57,7 +57,7 @@ func TestManyDeathsHaveFewEvents(t *testing.T) {
 			if err := s.work(t); err != nil {
 				t.Fatal(err)
 			}
-			s.tellAll(t)
+			s.createAll(t)
 		}
 	}
 	own, many := 0, 0
@@ -109,7 +109,7 @@ func TestOneReplicaCreatesTheEvent(t *testing.T) {
 					t.Fatal(err)
 				}
 				if s == second || !ended {
-					s.tellAll(t)
+					s.createAll(t)
 				}
 			}
 			counted := 0.0

@@ -10,14 +10,14 @@ import (
 
 // Of two replicas the one that found a death written lets the other go first,
 // until it finds that nobody has.
-func TestTurns(t *testing.T) {
+func TestReplicas(t *testing.T) {
 	for name, test := range map[string]struct {
 		age       time.Duration // of the death
 		byAnother bool
-		behind    bool
+		second    bool
 	}{
 		"one's own":  {age: time.Second},
-		"another's":  {age: time.Second, byAnother: true, behind: true},
+		"another's":  {age: time.Second, byAnother: true, second: true},
 		"an old one": {age: 2 * time.Minute, byAnother: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -39,7 +39,7 @@ func TestTurns(t *testing.T) {
 			if err := s.work(t); err != nil {
 				t.Fatal(err)
 			}
-			if wait := s.turns.wait(); (wait == behind) != test.behind {
+			if wait := s.replicas.delay(); (wait == secondDelay) != test.second {
 				t.Errorf("waits for %s", wait)
 			}
 			p.UID, p.Name = "u-2", "etl-2"
@@ -51,14 +51,14 @@ func TestTurns(t *testing.T) {
 			if err := s.work(t); err != nil {
 				t.Fatal(err)
 			}
-			if waiting := s.facts.due(now.Add(time.Hour)); (waiting > 0) != test.behind {
+			if waiting := s.facts.due(now.Add(time.Hour)); (waiting > 0) != test.second {
 				t.Errorf("%d deaths wait for another replica", waiting)
 			}
 			s.facts.hurry()
 			if err := s.work(t); err != nil {
 				t.Fatal(err)
 			}
-			if wait := s.turns.wait(); wait != 0 {
+			if wait := s.replicas.delay(); wait != 0 {
 				t.Errorf("wrote, and still waits for %s", wait)
 			}
 		})
