@@ -48,7 +48,7 @@ func (p *Policy) For(pod spark.Pod, namespace Mode) Choice {
 		role:      pod.Role,
 		labels:    pod.Labels,
 		mainClass: pod.MainClass,
-		version:   sync.OnceValue(func() *semver.Version { return sparkVersion(pod.Version()) }),
+		version:   sync.OnceValue(func() *semver.Version { return spark.ParseVersion(pod.Version()) }),
 	}
 	c := p.choose(pod.Annotations, namespace, s, podOf(pod.Role))
 	if pod.Role == spark.Driver && namespace == Enabled {
@@ -68,7 +68,7 @@ func (p *Policy) ForService(service *corev1.Service, namespace Mode) Choice {
 	return p.choose(service.Annotations, namespace, subject{
 		role:    spark.Driver,
 		labels:  labels.Set(selector),
-		version: sync.OnceValue(func() *semver.Version { return sparkVersion(selector[spark.VersionLabel]) }),
+		version: sync.OnceValue(func() *semver.Version { return spark.ParseVersion(selector[spark.VersionLabel]) }),
 	}, driverService)
 }
 

@@ -66,7 +66,7 @@ func suspectOn(pod spark.Pod, name ProbeName, probe *corev1.Probe, published boo
 	s := suspect{
 		role: pod.Role, name: name, probe: probe,
 		gated:        name == Liveness && pod.Container().StartupProbe != nil,
-		mayBeUnready: pod.Role == spark.Executor || published || findsDriverByIP(pod.Version()),
+		mayBeUnready: pod.Role == spark.Executor || published || pod.IsAtLeast(findsDriverByIP),
 		published:    published,
 		operated:     pod.Role == spark.Driver && pod.OwnedByApacheOperator(),
 		connect:      pod.MainClass() == connectServer,
@@ -99,12 +99,9 @@ func (s *suspect) ask(pod spark.Pod, number int32) {
 
 const connectServer = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
-// findsDriverByIP reports whether executors use the driver's IP, as they do since 4.3
-// (SPARK-57351). A version that cannot be read counts as older.
-func findsDriverByIP(version string) bool {
-	v := sparkVersion(version)
-	return v != nil && (v.Major() > 4 || v.Major() == 4 && v.Minor() >= 3)
-}
+// findsDriverByIP is the first version of Spark whose executors use the driver's IP
+// (SPARK-57351).
+const findsDriverByIP = "4.3"
 
 // askedOnPod is the name that Spark gives the port; "" if it is not Spark's.
 // Spark's numbers are Spark's on either role, declared or not, because one pod
