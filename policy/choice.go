@@ -89,9 +89,9 @@ func (p *Policy) choose(settings map[string]string, namespace Mode, s subject, o
 	if c.Rule == nil {
 		c.Rule = &Rule{Match: Match{Role: s.role}}
 	}
-	if len(settingKeys(settings)) > 0 {
+	if changes := settingsIn(settings); len(changes) > 0 {
 		own := *c.Rule
-		c.Rule, c.Warnings = &own, append(c.Warnings, own.apply(settings, on)...)
+		c.Rule, c.Warnings = &own, append(c.Warnings, own.apply(changes, on)...)
 	}
 	return c
 }
