@@ -450,15 +450,10 @@ func (a *adviser) failed() string {
 		limit = "It is not known if it ran out of heap."
 	}
 	remedy := "Its log says why."
-	if atLeast(a.driver.Version(), '4', '1') && a.driver.Annotations[ExitException] == "" {
+	if a.driver.IsAtLeast("4.1") && a.driver.Annotations[ExitException] == "" {
 		remedy += " Set " + a.option("spark.kubernetes.driver.annotateExitException", "true") + " to also see the exception on the pod."
 	}
 	return join(fact+".", limit, remedy)
-}
-
-// atLeast compares the beginning of a version of Spark.
-func atLeast(version string, major, minor byte) bool {
-	return len(version) > 2 && version[1] == '.' && (version[0] > major || version[0] == major && version[2] >= minor)
 }
 
 func (a *adviser) evicted() string {

@@ -102,7 +102,7 @@ func (a *adviser) limitIsOthers() bool {
 	if a.LimitByOthers || a.Settings != nil && a.asked() != a.LimitMiB && a.asked() != a.RequestMiB {
 		return true
 	}
-	if a.Role == spark.Executor && a.submitter != spark.Kubeflow && atLeast(a.driver.Version(), '4', '2') {
+	if a.Role == spark.Executor && a.submitter != spark.Kubeflow && a.driver.IsAtLeast("4.2") {
 		return false
 	}
 	return a.RequestMiB > 0 && a.RequestMiB < a.LimitMiB

@@ -48,7 +48,7 @@ func (p *Policy) For(pod spark.Pod, namespace Mode) Choice {
 		role:      pod.Role,
 		labels:    pod.Labels,
 		mainClass: pod.MainClass,
-		version:   sync.OnceValue(func() *semver.Version { return sparkVersion(pod.Version()) }),
+		version:   sync.OnceValue(func() *semver.Version { return spark.ParseVersion(pod.Version()) }),
 	}
 	c := p.choose(pod.Annotations, namespace, s, podOf(pod.Role))
 	if pod.Role == spark.Driver && namespace == Enabled {
@@ -68,7 +68,7 @@ func (p *Policy) ForService(service *corev1.Service, namespace Mode) Choice {
 	return p.choose(service.Annotations, namespace, subject{
 		role:    spark.Driver,
 		labels:  labels.Set(selector),
-		version: sync.OnceValue(func() *semver.Version { return sparkVersion(selector[spark.VersionLabel]) }),
+		version: sync.OnceValue(func() *semver.Version { return spark.ParseVersion(selector[spark.VersionLabel]) }),
 	}, driverService)
 }
 
@@ -89,9 +89,9 @@ func (p *Policy) choose(settings map[string]string, namespace Mode, s subject, o
 	if c.Rule == nil {
 		c.Rule = &Rule{Match: Match{Role: s.role}}
 	}
-	if len(settingKeys(settings)) > 0 {
+	if changes := settingsIn(settings); len(changes) > 0 {
 		own := *c.Rule
-		c.Rule, c.Warnings = &own, append(c.Warnings, own.apply(settings, on)...)
+		c.Rule, c.Warnings = &own, append(c.Warnings, own.apply(changes, on)...)
 	}
 	return c
 }

@@ -6,18 +6,18 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// patience is how long a probe that can end a container must bear with Spark
+// minSeconds is how long a probe that can end a container must let Spark not answer
 // before it does: ten minutes, which is what Spark itself gives a peer that has
 // gone silent (60 heartbeats of 10 s) and what slow starts need.
-const patience = 600 // seconds
+const minSeconds = 600 // seconds
 
-// shortestPause is the same for an injected check that calls the driver from inside: a
+// minPauseSeconds is the same for an injected check that calls the driver from inside: a
 // garbage collection or a heap dump takes minutes.
-const shortestPause = 120 // seconds
+const minPauseSeconds = 120 // seconds
 
-// operatorPatience is how long apache/spark-kubernetes-operator waits until a
+// operatorSeconds is how long apache/spark-kubernetes-operator waits until a
 // driver is Ready before it ends the application (driverReadyTimeoutMillis).
-const operatorPatience = 300 // seconds
+const operatorSeconds = 300 // seconds
 
 // dnsSeconds is how long after its RPC port opened a driver may still be
 // unready. Spark waits one second for readiness and then creates executors
@@ -26,7 +26,7 @@ const operatorPatience = 300 // seconds
 // dies. Measured: with 2 s none was lost, with 5 s one was.
 const dnsSeconds = 2
 
-// verdict of a judge on a probe; one without a text says nothing.
+// verdict is the result of a check of a probe. Without a text it found nothing.
 type verdict struct {
 	text string
 	// certain: it harms Spark on each such pod. Otherwise it depends on what the
@@ -36,14 +36,14 @@ type verdict struct {
 	ends bool
 }
 
-// judges in the order of what they are sure of; the first that speaks decides.
-var judges = []func(suspect) verdict{
+// checks are in the order of how certain they are. The first that finds something decides.
+var checks = []func(probeCase) verdict{
 	noSuchPort, noListener, wrongProtocol, lateOrNever, endsExecutor, endsStarting, endsRunning, endsPausing, tooLateForOperator, losesDNS,
 }
 
-// noSuchPort judges a probe whose port the kubelet cannot find. It discards the result,
+// noSuchPort finds a probe whose port the kubelet cannot find. It discards the result,
 // so the probe ends nothing and never succeeds.
-func noSuchPort(s suspect) verdict {
+func noSuchPort(s probeCase) verdict {
 	const remedy = "name a port that the container declares, or write the number"
 	switch {
 	case s.unknownPort == "":
@@ -54,38 +54,38 @@ func noSuchPort(s suspect) verdict {
 	return s.neverReady(fmt.Sprintf("the container declares no port %q", s.unknownPort), remedy)
 }
 
-// noListener judges a probe on a port without a listener. An executor listens only at
+// noListener finds a probe on a port without a listener. An executor listens only at
 // its block manager. It declares 7079 for it unless the user chose another port, and
 // listens on a random port unless the user or a rule chose one. A driver listens where
 // it declares its ports.
-func noListener(s suspect) verdict {
-	if s.ours && !s.ends() {
+func noListener(s probeCase) verdict {
+	if s.rule != nil && !s.ends() {
 		return verdict{} // such a probe is not injected into pods that do not listen there
 	}
-	switch {
-	case s.role == spark.Executor && s.asks != "" && s.asks != spark.BlockManagerPort:
+	switch elsewhere := s.listensOn > 0 && s.listensOn != s.number; {
+	case s.role == spark.Executor && s.targetPort != "" && s.targetPort != spark.BlockManagerPort:
 		return s.neverSucceeds("only a driver listens on "+s.port(), "remove the probe from executors")
-	case s.role == spark.Executor && s.asks != "" && !s.listens && s.elsewhere > 0:
-		return s.neverSucceeds(fmt.Sprintf("the executor listens on port %d, and not on %s", s.elsewhere, s.port()), s.rightPort(spark.BlockManagerPort)+", or remove the probe")
-	case s.role == spark.Executor && s.asks != "" && !s.listens:
+	case s.role == spark.Executor && s.targetPort != "" && elsewhere:
+		return s.neverSucceeds(fmt.Sprintf("the executor listens on port %d, and not on %s", s.listensOn, s.port()), s.rightPort(spark.BlockManagerPort)+", or remove the probe")
+	case s.role == spark.Executor && s.targetPort != "" && s.listensOn != s.number:
 		return s.neverSucceeds("an executor declares this port and listens on a random one", "set spark.blockManager.port, or remove the probe")
-	case s.role == spark.Driver && s.asks != spark.BlockManagerPort && s.elsewhere > 0:
-		v := s.neverSucceeds(fmt.Sprintf("the driver declares %s at %d, so most likely nothing listens on %d", s.asks, s.elsewhere, s.number), s.rightPort(s.asks))
+	case s.role == spark.Driver && s.targetPort != spark.BlockManagerPort && elsewhere:
+		v := s.neverSucceeds(fmt.Sprintf("the driver declares %s at %d, so most likely nothing listens on %d", s.targetPort, s.listensOn, s.number), s.rightPort(s.targetPort))
 		v.certain = false // the program may listen there, and Spark's port be moved for it
 		return v
 	}
 	return verdict{}
 }
 
-// wrongProtocol judges a probe with a protocol that the port does not speak. Spark has
+// wrongProtocol finds a probe with a protocol that the port does not speak. Spark has
 // no gRPC health service, nor does Spark Connect (4.0 source), and only its UI speaks
 // HTTP.
-func wrongProtocol(s suspect) verdict {
+func wrongProtocol(s probeCase) verdict {
 	switch {
-	case s.asks == "":
+	case s.targetPort == "":
 	case s.probe.GRPC != nil:
 		return s.neverSucceeds("Spark serves no gRPC health protocol", "use tcpSocket")
-	case s.probe.HTTPGet != nil && s.asks != spark.UIPort:
+	case s.probe.HTTPGet != nil && s.targetPort != spark.UIPort:
 		return s.neverSucceeds(s.port()+" does not speak HTTP", "use tcpSocket")
 	}
 	return verdict{}
@@ -94,54 +94,54 @@ func wrongProtocol(s suspect) verdict {
 // lateOrNever is about what a driver opens late, on another port than the one
 // that it declares, or not at all. A user knows whether his driver serves Spark
 // Connect, which any driver can (SparkConnectPlugin); a rule does not.
-func lateOrNever(s suspect) verdict {
-	late := s.asks == spark.BlockManagerPort || s.asks == spark.ConnectPort && s.ours && !s.connect
+func lateOrNever(s probeCase) verdict {
+	late := s.targetPort == spark.BlockManagerPort || s.targetPort == spark.ConnectPort && s.rule != nil && !s.rule.isConnect()
 	if s.role != spark.Driver || !late || s.gated || !s.ends() && s.mayBeUnready {
 		return verdict{}
 	}
 	why := fmt.Sprintf("a driver opens %s late, or listens on another port", s.port())
-	if s.asks == spark.ConnectPort {
+	if s.targetPort == spark.ConnectPort {
 		why = fmt.Sprintf("a driver listens on %s only if it serves Spark Connect", s.port())
 	}
 	v := s.neverSucceeds(why, "use port "+spark.RPCPort)
-	v.certain = v.certain && s.ends() && s.seconds() < patience
+	v.certain = v.certain && s.ends() && s.seconds() < minSeconds
 	return v
 }
 
-// endsExecutor judges a probe that ends an executor before its driver has accepted it,
+// endsExecutor finds a probe that ends an executor before its driver has accepted it,
 // which is when its port opens.
-func endsExecutor(s suspect) verdict {
-	if s.role != spark.Executor || s.asks != spark.BlockManagerPort || !s.ends() || s.seconds() >= patience {
+func endsExecutor(s probeCase) verdict {
+	if s.role != spark.Executor || s.targetPort != spark.BlockManagerPort || !s.ends() || s.seconds() >= minSeconds {
 		return verdict{}
 	}
-	return ends(true, "this probe ends an executor that has not registered within %d s, which Spark counts as a failure of the application. Remove the probe, because Spark itself replaces executors that end or no longer answer, or "+allow, s.seconds(), patience)
+	return ends(true, "this probe ends an executor that has not registered within %d s, which Spark counts as a failure of the application. Remove the probe, because Spark itself replaces executors that end or no longer answer, or "+allow, s.seconds(), minSeconds)
 }
 
-// endsStarting judges a probe that ends a driver before its port opens. No port is open
+// endsStarting finds a probe that ends a driver before its port opens. No port is open
 // while user code works before its SparkContext, and a UI can be off.
-func endsStarting(s suspect) verdict {
-	missing := map[string]string{spark.UIPort: "has no SparkContext, or no UI,", spark.RPCPort: "has no SparkContext", spark.ConnectPort: "does not serve Spark Connect"}[s.asks]
+func endsStarting(s probeCase) verdict {
+	missing := map[string]string{spark.UIPort: "has no SparkContext, or no UI,", spark.RPCPort: "has no SparkContext", spark.ConnectPort: "does not serve Spark Connect"}[s.targetPort]
 	if s.role != spark.Driver || missing == "" || !s.ends() || s.gated {
 		return verdict{}
 	}
-	hasty := s.seconds() < patience
-	if !hasty && (s.name == Startup || s.asks == spark.ConnectPort) {
+	hasty := s.seconds() < minSeconds
+	if !hasty && (s.name == Startup || s.targetPort == spark.ConnectPort) {
 		return verdict{}
 	}
-	remedy := fmt.Sprintf("set failureThreshold: %d, or "+allow, NeverGivesUp, patience)
+	remedy := fmt.Sprintf("set failureThreshold: %d, or "+allow, NeverGivesUp, minSeconds)
 	if s.name == Liveness {
 		remedy = fmt.Sprintf("add a startupProbe on the same port with failureThreshold: %d", NeverGivesUp)
 		if hasty {
-			remedy += fmt.Sprintf(", and "+allow, patience)
+			remedy += fmt.Sprintf(", and "+allow, minSeconds)
 		}
 	}
-	return ends(hasty && s.asks != spark.ConnectPort, "this probe ends a driver that %s %d s after its start; %s", missing, s.seconds(), remedy)
+	return ends(hasty && s.targetPort != spark.ConnectPort, "this probe ends a driver that %s %d s after its start; %s", missing, s.seconds(), remedy)
 }
 
-// endsRunning judges a probe that ends a driver after spark.stop(). Its ports are then
+// endsRunning finds a probe that ends a driver after spark.stop(). Its ports are then
 // closed, and it may run for long.
-func endsRunning(s suspect) verdict {
-	if s.role != spark.Driver || s.asks != spark.UIPort && s.asks != spark.RPCPort || s.name != Liveness || s.seconds() >= patience {
+func endsRunning(s probeCase) verdict {
+	if s.role != spark.Driver || s.targetPort != spark.UIPort && s.targetPort != spark.RPCPort || s.name != Liveness || s.seconds() >= minSeconds {
 		return verdict{}
 	}
 	pause := ""
@@ -150,42 +150,42 @@ func endsRunning(s suspect) verdict {
 	}
 	// Most programs end soon after it; whether this one does, its owner knows. A rule
 	// meets drivers of all kinds.
-	return ends(s.ours || s.seconds() < shortestPause, "this probe ends a driver that still works %d s after spark.stop()%s; "+allow, s.seconds(), pause, patience)
+	return ends(s.rule != nil || s.seconds() < minPauseSeconds, "this probe ends a driver that still works %d s after spark.stop()%s; "+allow, s.seconds(), pause, minSeconds)
 }
 
-// endsPausing judges an injected exec probe that ends a driver while it pauses. A
+// endsPausing finds an injected exec probe that ends a driver while it pauses. A
 // user's own exec cannot be judged.
-func endsPausing(s suspect) verdict {
-	if !s.ours || s.role != spark.Driver || s.name != Liveness || s.probe.Exec == nil || s.seconds() >= shortestPause {
+func endsPausing(s probeCase) verdict {
+	if s.rule == nil || s.role != spark.Driver || s.name != Liveness || s.probe.Exec == nil || s.seconds() >= minPauseSeconds {
 		return verdict{}
 	}
-	return ends(true, "this probe ends a driver that pauses for %d s, to collect garbage or write a heap dump; "+allow, s.seconds(), shortestPause)
+	return ends(true, "this probe ends a driver that pauses for %d s, to collect garbage or write a heap dump; "+allow, s.seconds(), minPauseSeconds)
 }
 
-// tooLateForOperator judges a probe with which the operator ends the driver because it
+// tooLateForOperator finds a probe with which the operator ends the driver because it
 // is Ready too late. It is not certain, because the operator's limit can be raised.
-func tooLateForOperator(s suspect) verdict {
+func tooLateForOperator(s probeCase) verdict {
 	soonest := int64(s.probe.InitialDelaySeconds) + int64(s.probe.PeriodSeconds)*int64(s.probe.SuccessThreshold-1)
-	if !s.operated || s.name == Liveness || soonest < operatorPatience {
+	if !s.operated || s.name == Liveness || soonest < operatorSeconds {
 		return verdict{}
 	}
 	return verdict{text: fmt.Sprintf("the driver is Ready no sooner than %d s after its start, and apache/spark-kubernetes-operator ends an application whose driver is not Ready within %d s. Set initialDelaySeconds: 0, or raise driverReadyTimeoutMillis",
-		soonest, operatorPatience)}
+		soonest, operatorSeconds)}
 }
 
-// losesDNS is the one judge of a driver's DNS name, for rules, settings and
+// losesDNS is the one check of a driver's DNS name, for rules, settings and
 // users' probes alike: a driver may be unready for dnsSeconds after its start.
 // Only of a rule it is also asked that each healthy driver answers it, unless
 // the driver's Service publishes addresses that are not ready: a rule meets
 // drivers of all kinds.
-func losesDNS(s suspect) verdict {
+func losesDNS(s probeCase) verdict {
 	if s.role != spark.Driver || s.name == Liveness || s.mayBeUnready {
 		return verdict{}
 	}
 	if seconds := int64(s.probe.InitialDelaySeconds) + int64(s.probe.PeriodSeconds)*int64(s.probe.SuccessThreshold); seconds > dnsSeconds {
 		return verdict{certain: true, text: fmt.Sprintf("the driver can be unready for %d s after its start; %s; set initialDelaySeconds: 0, periodSeconds: 1", seconds, orphans)}
 	}
-	if s.ours && !s.published && s.asks != spark.RPCPort {
+	if s.rule != nil && !s.rule.PublishNotReadyAddresses && s.targetPort != spark.RPCPort {
 		return verdict{certain: true, text: "a healthy driver need not answer this, for example if its UI is off; " + orphans + "; use tcpSocket with port: " + spark.RPCPort + ", or set publishNotReadyAddresses: true"}
 	}
 	return verdict{}
@@ -201,7 +201,7 @@ func ends(certain bool, format string, args ...any) verdict {
 }
 
 // neverSucceeds returns the verdict on a probe that always fails.
-func (s suspect) neverSucceeds(why, remedy string) verdict {
+func (s probeCase) neverSucceeds(why, remedy string) verdict {
 	if !s.ends() {
 		return s.neverReady(why, remedy)
 	}
@@ -213,42 +213,42 @@ func (s suspect) neverSucceeds(why, remedy string) verdict {
 }
 
 // neverReady returns the verdict on a probe that always fails and ends nothing.
-func (s suspect) neverReady(why, remedy string) verdict {
+func (s probeCase) neverReady(why, remedy string) verdict {
 	why += fmt.Sprintf(", so the %s is never Ready", s.role)
 	switch {
 	case s.operated:
-		return verdict{certain: true, text: fmt.Sprintf("%s, and apache/spark-kubernetes-operator ends the application after %d s; %s", why, operatorPatience, remedy)}
+		return verdict{certain: true, text: fmt.Sprintf("%s, and apache/spark-kubernetes-operator ends the application after %d s; %s", why, operatorSeconds, remedy)}
 	case !s.mayBeUnready:
 		return verdict{certain: true, text: why + "; " + orphans + "; " + remedy}
-	case s.ours:
+	case s.rule != nil:
 		return verdict{}
 	}
 	return verdict{text: why + "; " + remedy}
 }
 
 // ends tells whether the kubelet ends the container when the probe fails.
-func (s suspect) ends() bool {
+func (s probeCase) ends() bool {
 	return s.name == Liveness || s.name == Startup && s.probe.FailureThreshold < NeverGivesUp
 }
 
 // seconds until the kubelet ends the container, from its start or from the time
 // when Spark stops to answer.
-func (s suspect) seconds() int64 {
+func (s probeCase) seconds() int64 {
 	return int64(s.probe.InitialDelaySeconds) + int64(s.probe.PeriodSeconds)*int64(s.probe.FailureThreshold)
 }
 
 // rightPort is the remedy for a probe that asks the wrong number.
-func (s suspect) rightPort(name string) string {
+func (s probeCase) rightPort(name string) string {
 	if s.probe.Exec != nil {
-		return fmt.Sprintf("ask port %d", s.elsewhere)
+		return fmt.Sprintf("ask port %d", s.listensOn)
 	}
 	return "write port: " + name
 }
 
 // port is what is asked, as it is called in a sentence.
-func (s suspect) port() string {
+func (s probeCase) port() string {
 	if s.number == 0 {
-		return "port " + s.asks
+		return "port " + s.targetPort
 	}
-	return fmt.Sprintf("port %d (%s)", s.number, s.asks)
+	return fmt.Sprintf("port %d (%s)", s.number, s.targetPort)
 }

@@ -41,91 +41,91 @@ func rpc() *corev1.Probe {
 	return p
 }
 
-// Each judge speaks of what it is for, first of all judges, and is silent when
+// Each check finds what it is for, before all others, and finds nothing when
 // one thing is changed.
-func TestJudges(t *testing.T) {
+func TestChecks(t *testing.T) {
 	const d, e = spark.Driver, spark.Executor
 	tests := []struct {
-		judge   string
-		harm    suspect
+		check   string
+		harm    probeCase
 		certain bool
-		tweak   func(*suspect)
+		tweak   func(*probeCase)
 	}{
-		{"noSuchPort", suspect{role: d, name: Readiness, probe: tcp(1, 3), unknownPort: "x"}, true, func(s *suspect) { s.unknownPort = "" }},
-		{"noSuchPort", suspect{role: d, name: Readiness, probe: tcp(1, 3), unknownPort: "x", mayBeUnready: true}, false, func(s *suspect) { s.unknownPort = "" }},
-		{"noSuchPort", suspect{role: d, name: Startup, probe: tcp(1, NeverGivesUp), unknownPort: "x"}, true, func(s *suspect) { s.unknownPort = "" }},
-		{"noSuchPort", suspect{role: e, name: Liveness, probe: tcp(1, 3), unknownPort: "x", mayBeUnready: true}, false, func(s *suspect) { s.unknownPort = "" }},
-		{"noSuchPort", suspect{role: d, name: Readiness, probe: tcp(1, 3), unknownPort: "x", mayBeUnready: true, operated: true}, true, func(s *suspect) { s.unknownPort = "" }},
-		{"noListener", suspect{role: e, name: Liveness, probe: http(60, 60), asks: spark.UIPort, mayBeUnready: true}, true, func(s *suspect) { s.asks = "" }},
-		{"noListener", suspect{role: e, name: Startup, probe: tcp(60, 60), asks: spark.RPCPort, mayBeUnready: true}, true, func(s *suspect) { s.asks = "" }},
-		{"noListener", suspect{role: e, name: Readiness, probe: tcp(60, 60), asks: spark.RPCPort, mayBeUnready: true}, false, func(s *suspect) { s.ours = true }},
-		{"noListener", suspect{role: e, name: Liveness, probe: tcp(60, 60), asks: spark.BlockManagerPort, mayBeUnready: true}, true, func(s *suspect) { s.listens = true }},
-		{"noListener", suspect{role: e, name: Liveness, probe: tcp(60, 60), asks: spark.BlockManagerPort, elsewhere: 20001, mayBeUnready: true}, true, func(s *suspect) { s.listens = true }},
-		{"noListener", suspect{role: d, name: Liveness, probe: http(60, 60), asks: spark.UIPort, elsewhere: 4045, gated: true}, false, func(s *suspect) { s.elsewhere = 0 }},
-		{"noListener", suspect{role: d, name: Readiness, probe: http(1, 60), asks: spark.UIPort, elsewhere: 4045}, false, func(s *suspect) { s.elsewhere = 0 }},
-		{"wrongProtocol", suspect{role: d, name: Liveness, probe: rpc(), asks: spark.ConnectPort, connect: true}, true, func(s *suspect) { s.asks = "" }},
-		{"wrongProtocol", suspect{role: d, name: Readiness, probe: rpc(), asks: spark.ConnectPort, mayBeUnready: true}, false, func(s *suspect) { s.asks = "" }},
-		{"wrongProtocol", suspect{role: d, name: Liveness, probe: http(60, 60), asks: spark.RPCPort, gated: true}, true, func(s *suspect) { s.asks = spark.UIPort }},
-		{"wrongProtocol", suspect{role: e, name: Liveness, probe: rpc(), asks: spark.BlockManagerPort, listens: true, mayBeUnready: true}, true, func(s *suspect) { s.probe = tcp(10, 60) }},
-		{"lateOrNever", suspect{role: d, name: Liveness, probe: tcp(60, 60), asks: spark.BlockManagerPort}, false, func(s *suspect) { s.gated = true }},
-		{"lateOrNever", suspect{role: d, name: Liveness, probe: tcp(10, 3), asks: spark.BlockManagerPort}, true, func(s *suspect) { s.gated = true }},
-		{"lateOrNever", suspect{role: d, name: Liveness, probe: tcp(60, 60), asks: spark.ConnectPort, ours: true}, false, func(s *suspect) { s.connect = true }},
-		{"lateOrNever", suspect{role: d, name: Readiness, probe: tcp(1, 3), asks: spark.BlockManagerPort}, false, func(s *suspect) { s.mayBeUnready = true }},
-		{"endsExecutor", suspect{role: e, name: Startup, probe: tcp(10, 59), asks: spark.BlockManagerPort, listens: true}, true, func(s *suspect) { s.probe = tcp(10, 60) }},
-		{"endsStarting", suspect{role: d, name: Liveness, probe: tcp(10, 3), asks: spark.UIPort}, true, func(s *suspect) { s.asks = "" }},
-		{"endsStarting", suspect{role: d, name: Liveness, probe: tcp(60, 60), asks: spark.UIPort}, false, func(s *suspect) { s.gated = true }},
-		{"endsStarting", suspect{role: d, name: Startup, probe: tcp(10, 59), asks: spark.RPCPort, mayBeUnready: true}, true, func(s *suspect) { s.probe = tcp(10, 60) }},
-		{"endsStarting", suspect{role: d, name: Startup, probe: tcp(10, 59), asks: spark.ConnectPort, mayBeUnready: true}, false, func(s *suspect) { s.probe = tcp(10, 60) }},
-		{"endsStarting", suspect{role: d, name: Liveness, probe: tcp(10, 59), asks: spark.ConnectPort}, false, func(s *suspect) { s.probe = tcp(10, 60) }},
-		{"endsRunning", suspect{role: d, name: Liveness, probe: http(10, 59), asks: spark.UIPort, gated: true, ours: true}, true, func(s *suspect) { s.probe = http(10, 60) }},
-		{"endsRunning", suspect{role: d, name: Liveness, probe: http(10, 59), asks: spark.UIPort, gated: true}, false, func(s *suspect) { s.probe = http(10, 60) }},
-		{"endsRunning", suspect{role: d, name: Liveness, probe: http(10, 11), asks: spark.UIPort, gated: true}, true, func(s *suspect) { s.probe = http(10, 60) }},
-		{"endsPausing", suspect{role: d, name: Liveness, probe: command(10, 11), ours: true}, true, func(s *suspect) { s.probe = command(10, 12) }},
-		{"endsPausing", suspect{role: d, name: Liveness, probe: command(10, 11), ours: true}, true, func(s *suspect) { s.ours = false }},
-		{"tooLateForOperator", suspect{role: d, name: Readiness, probe: delayed(300), operated: true, mayBeUnready: true}, false, func(s *suspect) { s.probe = delayed(299) }},
-		{"tooLateForOperator", suspect{role: d, name: Readiness, probe: delayed(300), operated: true, mayBeUnready: true}, false, func(s *suspect) { s.operated = false }},
-		{"losesDNS", suspect{role: d, name: Readiness, probe: tcp(3, 3), asks: spark.RPCPort}, true, func(s *suspect) { s.probe = tcp(2, 3) }},
-		{"losesDNS", suspect{role: d, name: Readiness, probe: delayed(2), asks: spark.RPCPort}, true, func(s *suspect) { s.probe = delayed(1) }},
-		{"losesDNS", suspect{role: d, name: Readiness, probe: tcp(3, 3), asks: spark.RPCPort}, true, func(s *suspect) { s.mayBeUnready = true }},
-		{"losesDNS", suspect{role: d, name: Readiness, probe: http(1, 3), asks: spark.UIPort, ours: true}, true, func(s *suspect) { s.published = true }},
-		{"losesDNS", suspect{role: d, name: Readiness, probe: http(1, 3), asks: spark.UIPort, ours: true}, true, func(s *suspect) { s.ours = false }},
+		{"noSuchPort", probeCase{role: d, name: Readiness, probe: tcp(1, 3), unknownPort: "x"}, true, func(s *probeCase) { s.unknownPort = "" }},
+		{"noSuchPort", probeCase{role: d, name: Readiness, probe: tcp(1, 3), unknownPort: "x", mayBeUnready: true}, false, func(s *probeCase) { s.unknownPort = "" }},
+		{"noSuchPort", probeCase{role: d, name: Startup, probe: tcp(1, NeverGivesUp), unknownPort: "x"}, true, func(s *probeCase) { s.unknownPort = "" }},
+		{"noSuchPort", probeCase{role: e, name: Liveness, probe: tcp(1, 3), unknownPort: "x", mayBeUnready: true}, false, func(s *probeCase) { s.unknownPort = "" }},
+		{"noSuchPort", probeCase{role: d, name: Readiness, probe: tcp(1, 3), unknownPort: "x", mayBeUnready: true, operated: true}, true, func(s *probeCase) { s.unknownPort = "" }},
+		{"noListener", probeCase{role: e, name: Liveness, probe: http(60, 60), targetPort: spark.UIPort, mayBeUnready: true}, true, func(s *probeCase) { s.targetPort = "" }},
+		{"noListener", probeCase{role: e, name: Startup, probe: tcp(60, 60), targetPort: spark.RPCPort, mayBeUnready: true}, true, func(s *probeCase) { s.targetPort = "" }},
+		{"noListener", probeCase{role: e, name: Readiness, probe: tcp(60, 60), targetPort: spark.RPCPort, mayBeUnready: true}, false, func(s *probeCase) { s.rule = &Rule{} }},
+		{"noListener", probeCase{role: e, name: Liveness, probe: tcp(60, 60), targetPort: spark.BlockManagerPort, number: 7079, mayBeUnready: true}, true, func(s *probeCase) { s.listensOn = s.number }},
+		{"noListener", probeCase{role: e, name: Liveness, probe: tcp(60, 60), targetPort: spark.BlockManagerPort, number: 7079, listensOn: 20001, mayBeUnready: true}, true, func(s *probeCase) { s.listensOn = s.number }},
+		{"noListener", probeCase{role: d, name: Liveness, probe: http(60, 60), targetPort: spark.UIPort, number: 4040, listensOn: 4045, gated: true}, false, func(s *probeCase) { s.listensOn = 0 }},
+		{"noListener", probeCase{role: d, name: Readiness, probe: http(1, 60), targetPort: spark.UIPort, number: 4040, listensOn: 4045}, false, func(s *probeCase) { s.listensOn = 0 }},
+		{"wrongProtocol", probeCase{role: d, name: Liveness, probe: rpc(), targetPort: spark.ConnectPort}, true, func(s *probeCase) { s.targetPort = "" }},
+		{"wrongProtocol", probeCase{role: d, name: Readiness, probe: rpc(), targetPort: spark.ConnectPort, mayBeUnready: true}, false, func(s *probeCase) { s.targetPort = "" }},
+		{"wrongProtocol", probeCase{role: d, name: Liveness, probe: http(60, 60), targetPort: spark.RPCPort, gated: true}, true, func(s *probeCase) { s.targetPort = spark.UIPort }},
+		{"wrongProtocol", probeCase{role: e, name: Liveness, probe: rpc(), targetPort: spark.BlockManagerPort, mayBeUnready: true}, true, func(s *probeCase) { s.probe = tcp(10, 60) }},
+		{"lateOrNever", probeCase{role: d, name: Liveness, probe: tcp(60, 60), targetPort: spark.BlockManagerPort}, false, func(s *probeCase) { s.gated = true }},
+		{"lateOrNever", probeCase{role: d, name: Liveness, probe: tcp(10, 3), targetPort: spark.BlockManagerPort}, true, func(s *probeCase) { s.gated = true }},
+		{"lateOrNever", probeCase{role: d, name: Liveness, probe: tcp(60, 60), targetPort: spark.ConnectPort, rule: &Rule{}}, false, func(s *probeCase) { s.rule = &Rule{Match: Match{MainClass: "org.apache.spark.sql.connect.*"}} }},
+		{"lateOrNever", probeCase{role: d, name: Readiness, probe: tcp(1, 3), targetPort: spark.BlockManagerPort}, false, func(s *probeCase) { s.mayBeUnready = true }},
+		{"endsExecutor", probeCase{role: e, name: Startup, probe: tcp(10, 59), targetPort: spark.BlockManagerPort}, true, func(s *probeCase) { s.probe = tcp(10, 60) }},
+		{"endsStarting", probeCase{role: d, name: Liveness, probe: tcp(10, 3), targetPort: spark.UIPort}, true, func(s *probeCase) { s.targetPort = "" }},
+		{"endsStarting", probeCase{role: d, name: Liveness, probe: tcp(60, 60), targetPort: spark.UIPort}, false, func(s *probeCase) { s.gated = true }},
+		{"endsStarting", probeCase{role: d, name: Startup, probe: tcp(10, 59), targetPort: spark.RPCPort, mayBeUnready: true}, true, func(s *probeCase) { s.probe = tcp(10, 60) }},
+		{"endsStarting", probeCase{role: d, name: Startup, probe: tcp(10, 59), targetPort: spark.ConnectPort, mayBeUnready: true}, false, func(s *probeCase) { s.probe = tcp(10, 60) }},
+		{"endsStarting", probeCase{role: d, name: Liveness, probe: tcp(10, 59), targetPort: spark.ConnectPort}, false, func(s *probeCase) { s.probe = tcp(10, 60) }},
+		{"endsRunning", probeCase{role: d, name: Liveness, probe: http(10, 59), targetPort: spark.UIPort, gated: true, rule: &Rule{}}, true, func(s *probeCase) { s.probe = http(10, 60) }},
+		{"endsRunning", probeCase{role: d, name: Liveness, probe: http(10, 59), targetPort: spark.UIPort, gated: true}, false, func(s *probeCase) { s.probe = http(10, 60) }},
+		{"endsRunning", probeCase{role: d, name: Liveness, probe: http(10, 11), targetPort: spark.UIPort, gated: true}, true, func(s *probeCase) { s.probe = http(10, 60) }},
+		{"endsPausing", probeCase{role: d, name: Liveness, probe: command(10, 11), rule: &Rule{}}, true, func(s *probeCase) { s.probe = command(10, 12) }},
+		{"endsPausing", probeCase{role: d, name: Liveness, probe: command(10, 11), rule: &Rule{}}, true, func(s *probeCase) { s.rule = nil }},
+		{"tooLateForOperator", probeCase{role: d, name: Readiness, probe: delayed(300), operated: true, mayBeUnready: true}, false, func(s *probeCase) { s.probe = delayed(299) }},
+		{"tooLateForOperator", probeCase{role: d, name: Readiness, probe: delayed(300), operated: true, mayBeUnready: true}, false, func(s *probeCase) { s.operated = false }},
+		{"losesDNS", probeCase{role: d, name: Readiness, probe: tcp(3, 3), targetPort: spark.RPCPort}, true, func(s *probeCase) { s.probe = tcp(2, 3) }},
+		{"losesDNS", probeCase{role: d, name: Readiness, probe: delayed(2), targetPort: spark.RPCPort}, true, func(s *probeCase) { s.probe = delayed(1) }},
+		{"losesDNS", probeCase{role: d, name: Readiness, probe: tcp(3, 3), targetPort: spark.RPCPort}, true, func(s *probeCase) { s.mayBeUnready = true }},
+		{"losesDNS", probeCase{role: d, name: Readiness, probe: http(1, 3), targetPort: spark.UIPort, rule: &Rule{}}, true, func(s *probeCase) { s.rule = &Rule{PublishNotReadyAddresses: true} }},
+		{"losesDNS", probeCase{role: d, name: Readiness, probe: http(1, 3), targetPort: spark.UIPort, rule: &Rule{}}, true, func(s *probeCase) { s.rule = nil }},
 	}
 	spoken := map[string]bool{}
 	for _, test := range tests {
-		if got := speaker(test.harm); got != test.judge || test.harm.judge().certain != test.certain {
-			t.Errorf("%s is to speak of %+v, and %q does: %+v", test.judge, test.harm, got, test.harm.judge())
+		if got := firstFinding(test.harm); got != test.check || test.harm.check(nil).certain != test.certain {
+			t.Errorf("%s is to find %+v, and %q does: %+v", test.check, test.harm, got, test.harm.check(nil))
 		}
-		spoken[test.judge] = true
+		spoken[test.check] = true
 		test.tweak(&test.harm)
-		if got := speaker(test.harm); got != "" {
-			t.Errorf("%s: %q speaks of the harmless %+v", test.judge, got, test.harm)
+		if got := firstFinding(test.harm); got != "" {
+			t.Errorf("%s: %q finds the harmless %+v", test.check, got, test.harm)
 		}
 	}
-	for _, judge := range judges {
-		if !spoken[nameOf(judge)] {
-			t.Errorf("the judge %s has no test", nameOf(judge))
+	for _, check := range checks {
+		if !spoken[nameOf(check)] {
+			t.Errorf("the check %s has no test", nameOf(check))
 		}
 	}
 }
 
-// speaker is the name of the judge that speaks first.
-func speaker(s suspect) string {
-	for _, judge := range judges {
-		if judge(s).text != "" {
-			return nameOf(judge)
+// firstFinding is the name of the check that finds something first.
+func firstFinding(s probeCase) string {
+	for _, check := range checks {
+		if check(s).text != "" {
+			return nameOf(check)
 		}
 	}
 	return ""
 }
 
-func nameOf(judge func(suspect) verdict) string {
-	name := runtime.FuncForPC(reflect.ValueOf(judge).Pointer()).Name()
+func nameOf(check func(probeCase) verdict) string {
+	name := runtime.FuncForPC(reflect.ValueOf(check).Pointer()).Name()
 	return name[strings.LastIndex(name, ".")+1:]
 }
 
-// A rule, a pod's setting and a user's own probe are judged by one judge of the
+// A rule, a pod's setting and a user's own probe are checked by one check of the
 // driver's name in DNS.
-func TestOneJudgeOfDNS(t *testing.T) {
+func TestOneCheckOfDNS(t *testing.T) {
 	for _, delay := range []int32{0, 1, 2, 30} {
 		probe := delayed(delay)
 		probe.TCPSocket.Port = intstr.FromString(spark.RPCPort)
@@ -154,7 +154,7 @@ func driver(tweak func(*corev1.Pod)) spark.Pod {
 }
 
 // Which port a number is, on a driver and on an executor.
-func TestAskedOnPod(t *testing.T) {
+func TestSparkPort(t *testing.T) {
 	declare := func(ports ...corev1.ContainerPort) func(*corev1.Pod) {
 		return func(p *corev1.Pod) { p.Spec.Containers[0].Ports = ports }
 	}
@@ -189,7 +189,7 @@ func TestAskedOnPod(t *testing.T) {
 		}, 4040, ""},
 	}
 	for _, test := range tests {
-		if got := askedOnPod(driver(test.tweak), test.number); got != test.want {
+		if got := sparkPort(driver(test.tweak), test.number); got != test.want {
 			t.Errorf("%s: %d is %q, want %q", test.name, test.number, got, test.want)
 		}
 	}

@@ -47,7 +47,7 @@ func (r *Rule) checkProbe(name ProbeName, p *corev1.Probe, at *field.Path) field
 	if len(errs) > 0 {
 		return errs
 	}
-	v := r.suspect(name, p).firstVerdict(func(v verdict) bool { return v.ends && r.AcceptEarlyEnd })
+	v := r.caseOfRule(name, p).check(func(v verdict) bool { return v.ends && r.AcceptEarlyEnd })
 	accept := "acceptUnreadyDriver"
 	if v.ends {
 		accept = "acceptEarlyEnd"

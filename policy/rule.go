@@ -2,7 +2,6 @@ package policy
 
 import (
 	"path"
-	"strings"
 
 	"github.com/Masterminds/semver/v3"
 	corev1 "k8s.io/api/core/v1"
@@ -146,18 +145,4 @@ func (m *Match) matchesVersion(s subject) bool {
 	}
 	v := s.version()
 	return v != nil && m.version.Check(v)
-}
-
-// sparkVersion reads the numbers in front of a version: previews, snapshots and
-// vendors' builds ("3.5.1-amzn-0") behave as the version that they are named by.
-func sparkVersion(label string) *semver.Version {
-	numbers := label
-	if end := strings.IndexFunc(label, func(r rune) bool { return r != '.' && (r < '0' || r > '9') }); end >= 0 {
-		numbers = label[:end]
-	}
-	v, err := semver.NewVersion(strings.TrimRight(numbers, "."))
-	if err != nil {
-		return nil
-	}
-	return v
 }

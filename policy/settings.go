@@ -122,119 +122,109 @@ func Settings() (all []string) {
 	return append(all, "logStall.after")
 }
 
-// apply changes the rule by the settings among the annotations of an object. It ignores
-// a setting, and warns, if it cannot be read, if it means nothing here, or if it would
-// make a probe that the rules of a policy may not have. The numbers of a probe are
-// judged together. The rule is the caller's own copy; its probes are copied before they
-// are changed.
-func (r *Rule) apply(settings map[string]string, on object) (told []Warning) {
-	untold, worst := 0, SettingUnused
-	tell := func(key string, kind WarningKind, problem string) {
-		switch {
-		case problem == "":
-		case len(told) < maxTold:
-			told = append(told, settingWarning(kind, key, settings[key], problem))
-		default:
-			untold++
-			if kind == SettingIgnored {
-				worst = kind
+// setting is an annotation that changes the rule.
+type setting struct{ name, value string } // the name is without the prefix
+
+// settingsIn returns the settings among annotations, sorted: a probe is turned off before
+// its numbers are set, and its numbers come together.
+func settingsIn(all map[string]string) (settings []setting) {
+	for key, value := range all {
+		if name, ok := strings.CutPrefix(key, annotations.Prefix); ok && key != annotations.Inject && key != annotations.Rule &&
+			!annotations.IsStamp(key) && !annotations.IsRecord(key) {
+			settings = append(settings, setting{name, value})
+		}
+	}
+	slices.SortFunc(settings, func(a, b setting) int { return strings.Compare(a.name, b.name) })
+	return settings
+}
+
+// maxSettingWarnings is for how many settings of an object there is a warning each. Fewer
+// exist, but an object can have thousands of annotations that only look like settings.
+const maxSettingWarnings = 32
+
+// apply changes the rule by the settings of an object. It ignores a setting, and warns,
+// if it cannot be read, if it means nothing here, or if it would make a probe that the
+// rules of a policy may not have. The numbers of a probe are set together, because a
+// period and a threshold may be right only with each other. If they are wrong together,
+// they are set one by one. The rule is the caller's own copy; its probes are copied
+// before they are changed.
+func (r *Rule) apply(settings []setting, on object) (warnings []Warning) {
+	more := 0
+	for len(settings) > 0 {
+		group := settings[:countTogether(settings)]
+		settings = settings[len(group):]
+		if _, problem := r.set(group, on); problem == "" {
+			continue
+		}
+		for i, s := range group {
+			kind, problem := r.set(group[i:i+1], on)
+			switch {
+			case problem == "":
+			case len(warnings) == maxSettingWarnings:
+				more++
+			default:
+				warnings = append(warnings, settingWarning(kind, annotations.Prefix+s.name, s.value, problem))
 			}
 		}
 	}
-	keys := settingKeys(settings)
-	for len(keys) > 0 {
-		key := keys[0]
-		setting := strings.TrimPrefix(key, annotations.Prefix)
-		name, _, dotted := strings.Cut(setting, ".")
-		if !dotted || on == driverService || !slices.Contains(ProbeNames, ProbeName(name)) {
-			kind, problem := r.set(setting, settings[key], on)
-			tell(key, kind, problem)
-			keys = keys[1:]
-			continue
-		}
-		n := 1
-		for n < len(keys) && strings.HasPrefix(keys[n], annotations.Prefix+name+".") {
-			n++
-		}
-		r.setNumbers(ProbeName(name), keys[:n], settings, tell)
-		keys = keys[n:]
+	if more > 0 {
+		warnings = append(warnings, Warning{SettingIgnored, "metadata.annotations", fmt.Sprintf("%d more settings are ignored", more)})
 	}
-	if untold > 0 {
-		told = append(told, Warning{worst, "metadata.annotations", fmt.Sprintf("%d more settings are ignored", untold)})
-	}
-	return told
+	return warnings
 }
 
-// maxTold settings of an object are each warned of. There are fewer that mean
-// anything, and an object can have 100,000 that do not.
-const maxTold = 32
-
-// settingKeys returns the keys sorted: a probe is turned off before its fields are set,
-// and its fields come together.
-func settingKeys(all map[string]string) (keys []string) {
-	for key := range all {
-		if strings.HasPrefix(key, annotations.Prefix) && key != annotations.Inject && key != annotations.Rule &&
-			!annotations.IsStamp(key) && !annotations.IsRecord(key) {
-			keys = append(keys, key)
-		}
+// countTogether returns how many of the next settings are numbers of one probe, or 1.
+func countTogether(settings []setting) int {
+	name, _, dotted := strings.Cut(settings[0].name, ".")
+	n := 1
+	for dotted && isProbe(name) && n < len(settings) && strings.HasPrefix(settings[n].name, name+".") {
+		n++
 	}
-	slices.Sort(keys)
-	return keys
+	return n
 }
 
-func (r *Rule) set(setting, value string, on object) (kind WarningKind, problem string) {
-	name, number, dotted := strings.Cut(setting, ".")
-	isProbe := slices.Contains(ProbeNames, ProbeName(name))
-	i := slices.IndexFunc(toggles, func(t toggle) bool { return t.name == setting })
+func isProbe(name string) bool { return slices.Contains(ProbeNames, ProbeName(name)) }
+
+// set sets one setting, or several numbers of one probe.
+func (r *Rule) set(group []setting, on object) (kind WarningKind, problem string) {
+	value := group[0].value
+	name, field, dotted := strings.Cut(group[0].name, ".")
+	i := slices.IndexFunc(toggles, func(t toggle) bool { return t.name == group[0].name })
 	switch {
-	case isProbe && on == driverService:
+	case isProbe(name) && on == driverService:
 		return SettingUnused, "a Service has no probes"
+	case isProbe(name) && dotted:
+		return r.setNumbers(ProbeName(name), group)
 	case name == "logStall" && dotted:
-		return r.setLogStall(number, value, on)
-	case !isProbe && i < 0:
-		return SettingIgnored, "there is no such setting; the settings are " + names(ProbeNames, func(n ProbeName) string { return string(n) + "[.<field>]" }) +
-			", " + names(toggles, func(t toggle) string { return t.name }) + ", logStall.after"
+		return r.setLogStall(field, value, on)
+	case !isProbe(name) && i < 0:
+		return SettingIgnored, noSuchSetting
 	case value != "true" && value != "false":
 		return SettingIgnored, `must be "true" or "false"`
-	case isProbe:
-		return r.turnProbe(ProbeName(name), value == "true")
+	case isProbe(name) && value == "true" && *r.Probes.Named(ProbeName(name)) == nil:
+		return SettingUnused, r.hasNo(ProbeName(name))
+	case isProbe(name):
+		if value == "false" {
+			*r.Probes.Named(ProbeName(name)) = nil
+		}
 	case toggles[i].of != on && (toggles[i].of != anyPod || on == driverService):
 		return SettingUnused, "it applies only to " + string(toggles[i].of)
-	}
-	toggles[i].set(r, value == "true")
-	return "", ""
-}
-
-func (r *Rule) turnProbe(name ProbeName, on bool) (kind WarningKind, problem string) {
-	probe := r.Probes.Named(name)
-	if on && *probe == nil {
-		return SettingUnused, r.hasNo(name)
-	}
-	if !on {
-		*probe = nil
+	default:
+		toggles[i].set(r, value == "true")
 	}
 	return "", ""
 }
 
-// setNumbers of a probe all together, as a period and a threshold may be right only
-// with each other; where that is wrong, one by one.
-func (r *Rule) setNumbers(name ProbeName, keys []string, settings map[string]string, tell func(key string, kind WarningKind, problem string)) {
-	if _, problem := r.setTogether(name, keys, settings); problem == "" {
-		return
-	}
-	for i, key := range keys {
-		kind, problem := r.setTogether(name, keys[i:i+1], settings)
-		tell(key, kind, problem)
-	}
-}
+var noSuchSetting = "there is no such setting; the settings are " + names(ProbeNames, func(n ProbeName) string { return string(n) + "[.<field>]" }) +
+	", " + names(toggles, func(t toggle) string { return t.name }) + ", logStall.after"
 
-func (r *Rule) setTogether(name ProbeName, keys []string, settings map[string]string) (kind WarningKind, problem string) {
+func (r *Rule) setNumbers(name ProbeName, group []setting) (kind WarningKind, problem string) {
 	probe, changed := r.Probes.Named(name), new(corev1.Probe)
 	if *probe != nil {
 		changed = (*probe).DeepCopy()
 	}
-	for _, key := range keys {
-		if problem := setNumber(changed, strings.TrimPrefix(key, annotations.Prefix+string(name)+"."), settings[key]); problem != "" {
+	for _, s := range group {
+		if problem := setNumber(changed, strings.TrimPrefix(s.name, string(name)+"."), s.value); problem != "" {
 			return SettingIgnored, problem
 		}
 	}

@@ -14,11 +14,6 @@ import (
 // digits unless spark.app.id says otherwise; "" where the label is missing.
 func (p Pod) Application() string { return p.Labels[ApplicationLabel] }
 
-// Version is the Spark version on the pod's label, such as "3.5.9" or
-// "4.0.0-preview1"; "" where there is none. It is the version that made the
-// pod: of spark-submit for a driver, of the driver for an executor.
-func (p Pod) Version() string { return p.Labels[VersionLabel] }
-
 // MainClass returns the class that the driver runs with --class, such as
 // "org.apache.spark.deploy.PythonRunner" for Python, or "" for executors.
 func (p Pod) MainClass() string { return readSubmitArgs(p.Container().Args).class }

@@ -42,76 +42,76 @@ func newConnections(registry prometheus.Registerer) *connections {
 }
 
 // of returns the limit of one endpoint.
-func (c *connections) of(endpoint string) *crowd {
-	return &crowd{
+func (c *connections) of(endpoint string) *connLimiter {
+	return &connLimiter{
 		open: c.open.WithLabelValues(endpoint), refused: c.refused.WithLabelValues(endpoint), begun: c.begun.WithLabelValues(endpoint),
 		at: map[net.Conn]*list.Element{},
 	}
 }
 
-// crowd limits the open connections of an endpoint. Above the limit it closes the one
+// connLimiter limits the open connections of an endpoint. Above the limit it closes the one
 // on which nothing began or ended for the longest time. So a new client is always
 // served, even if many others stay.
-type crowd struct {
+type connLimiter struct {
 	open           prometheus.Gauge
 	refused, begun prometheus.Counter
 
 	mu    sync.Mutex
-	order list.List // guests, the longest unused first
+	order list.List // of connection, the longest unused first
 	at    map[net.Conn]*list.Element
 }
 
-type guest struct {
-	connection net.Conn
-	leave      context.CancelFunc // ends the work for this connection
+type connection struct {
+	net.Conn
+	cancel context.CancelFunc // ends the work for this connection
 }
 
-// enter is for http.Server's ConnContext.
-func (c *crowd) enter(ctx context.Context, connection net.Conn) context.Context {
-	ctx, leave := context.WithCancel(ctx)
+// opened is for http.Server's ConnContext.
+func (c *connLimiter) opened(ctx context.Context, conn net.Conn) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
 	c.open.Inc()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.at[connection] = c.order.PushBack(guest{connection, leave})
+	c.at[conn] = c.order.PushBack(connection{conn, cancel})
 	if c.order.Len() > maxConnections {
 		oldest := c.remove(c.order.Front())
 		c.refused.Inc()
-		_ = underTLS(oldest.connection).Close()
+		_ = underTLS(oldest.Conn).Close()
 	}
 	return ctx
 }
 
 // changed is for http.Server's ConnState.
-func (c *crowd) changed(connection net.Conn, state http.ConnState) {
+func (c *connLimiter) changed(conn net.Conn, state http.ConnState) {
 	if state == http.StateActive {
 		c.begun.Inc()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	element, stays := c.at[connection]
+	element, open := c.at[conn]
 	switch {
 	case state == http.StateClosed:
 		c.open.Dec()
-		if stays {
+		if open {
 			c.remove(element)
 		}
-	case stays:
+	case open:
 		c.order.MoveToBack(element)
 	}
 }
 
-func (c *crowd) remove(element *list.Element) guest {
-	g := c.order.Remove(element).(guest)
-	delete(c.at, g.connection)
-	g.leave()
-	return g
+func (c *connLimiter) remove(element *list.Element) connection {
+	removed := c.order.Remove(element).(connection)
+	delete(c.at, removed.Conn)
+	removed.cancel()
+	return removed
 }
 
 // underTLS returns the connection below TLS, which closes without a message to a client
 // that may not read it.
-func underTLS(connection net.Conn) net.Conn {
-	if t, ok := connection.(*tls.Conn); ok {
+func underTLS(conn net.Conn) net.Conn {
+	if t, ok := conn.(*tls.Conn); ok {
 		return t.NetConn()
 	}
-	return connection
+	return conn
 }

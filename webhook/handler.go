@@ -112,7 +112,7 @@ func (h *Handler) answering(path string, judge func(*admission.Request) (verdict
 		if err != nil {
 			return h.fail(path, &req, Failed, err)
 		}
-		h.tell(path, &req, v)
+		h.report(path, &req, v)
 		if v.refusal != "" {
 			return admission.Denied(v.refusal)
 		}
@@ -135,7 +135,7 @@ func (h *Handler) fail(path string, req *admission.Request, outcome Outcome, err
 	}}
 }
 
-func (h *Handler) tell(path string, req *admission.Request, v verdict) {
+func (h *Handler) report(path string, req *admission.Request, v verdict) {
 	h.Metrics.count(path, req, v)
 	attributes := append(logged(path, req), "outcome", v.outcome, "role", v.role, "rule", v.result.Rule)
 	for _, w := range v.result.Warnings[:min(len(v.result.Warnings), maxAnswerWarnings)] {

@@ -238,7 +238,7 @@ func TestWhoMustGo(t *testing.T) {
 	var first, last context.Context
 	for i := range maxConnections + 1 {
 		_, connection := net.Pipe()
-		last = c.enter(t.Context(), connection)
+		last = c.opened(t.Context(), connection)
 		if i == 0 {
 			first = last
 		}
@@ -248,14 +248,14 @@ func TestWhoMustGo(t *testing.T) {
 	}
 }
 
-// A crowd of 10,000 takes no more memory than the connections that are served.
+// 10,000 connections take no more memory than those that are served.
 // Those too many are closed and counted, the others when their time is over, and
 // who comes with a review is answered all the time.
-func TestCrowds(t *testing.T) {
-	const crowd = 10_000
+func TestManyConnections(t *testing.T) {
+	const many = 10_000
 	for name, test := range map[string]struct {
 		send string
-		most int64 // MiB, of the crowd itself too
+		most int64 // MiB, of the test's own ends too
 	}{
 		"silent":              {"", 64},
 		"half a header":       {header(1)[:30], 128},
@@ -266,7 +266,7 @@ func TestCrowds(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				send := []byte(test.send)
 				s, before := serveInMemory(t), heap()
-				all := make([]net.Conn, crowd)
+				all := make([]net.Conn, many)
 				for i := range all {
 					all[i] = s.dial()
 					go all[i].Write(send)
@@ -276,10 +276,10 @@ func TestCrowds(t *testing.T) {
 				if grown := (heap() - before) >> 20; grown > test.most {
 					t.Errorf("%d MiB, want at most %d", grown, test.most)
 				}
-				checkConnections(t, s, maxConnections, crowd-maxConnections)
+				checkConnections(t, s, maxConnections, many-maxConnections)
 				s.serves(t)
 				time.Sleep(writeTimeout + time.Second) // nobody reads the answers
-				checkConnections(t, s, 0, crowd-maxConnections+1)
+				checkConnections(t, s, 0, many-maxConnections+1)
 				s.serves(t)
 				for _, c := range all {
 					c.Close()
@@ -328,13 +328,13 @@ spark_vitals_connections_refused_total{endpoint="reviews"} %d
 	}
 }
 
-// While others take all the places, a review waits, and in the end is a failed
-// call; for two places together no longer than for one.
-func TestNoRoom(t *testing.T) {
+// While others hold all the slots, a review waits, and in the end is a failed
+// call; for two slots together no longer than for one.
+func TestNoSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		room := newRoom()
-		site := reviews{"mutate", admission.HandlerFunc(func(context.Context, admission.Request) admission.Response { return admission.Allowed("") }), NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewJSONHandler(&log, nil)), room}
+		limit := newLimiter()
+		site := reviews{"mutate", admission.HandlerFunc(func(context.Context, admission.Request) admission.Response { return admission.Allowed("") }), NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewJSONHandler(&log, nil)), limit}
 		review := func(query, name string) (status int, waited time.Duration) {
 			begun, answer := time.Now(), httptest.NewRecorder()
 			r := httptest.NewRequest(http.MethodPost, "/mutate"+query, strings.NewReader(strings.Replace(emptyReview, `"u"`, `"u","name":"`+name+`"`, 1)))
@@ -347,10 +347,10 @@ func TestNoRoom(t *testing.T) {
 			waits  string
 			others []string
 		}{
-			{room.ordinary, "", []string{strings.Repeat("x", smallBytes), strings.Repeat(",", fewElements)}},
-			{room.heavy, strings.Repeat(",", fewElements), []string{""}},
-			{room.heavy, strings.Repeat("x", smallBytes), []string{""}},
-			{room.large, strings.Repeat("x", smallBytes), []string{"", strings.Repeat(",", fewElements)}},
+			{limit.ordinary, "", []string{strings.Repeat("x", smallBytes), strings.Repeat(",", fewElements)}},
+			{limit.heavy, strings.Repeat(",", fewElements), []string{""}},
+			{limit.heavy, strings.Repeat("x", smallBytes), []string{""}},
+			{limit.large, strings.Repeat("x", smallBytes), []string{"", strings.Repeat(",", fewElements)}},
 		} {
 			for range cap(test.full) {
 				test.full <- struct{}{}
@@ -363,7 +363,7 @@ func TestNoRoom(t *testing.T) {
 					t.Errorf("%q is answered by %d after %s", query, status, waited)
 				}
 			}
-			if read := test.full != room.large; read != strings.Contains(log.String(), `"uid":"u"`) {
+			if read := test.full != limit.large; read != strings.Contains(log.String(), `"uid":"u"`) {
 				t.Errorf("logged as %.300s", &log)
 			}
 			log.Reset()
@@ -382,10 +382,10 @@ func TestNoRoom(t *testing.T) {
 				t.Errorf("answered by %d after %s, when there is room", status, waited)
 			}
 		}
-		synctest.Wait() // until the last places are left
-		for _, places := range []chan struct{}{room.large, room.ordinary, room.heavy} {
-			if len(places) > 0 {
-				t.Errorf("%d places are not left", len(places))
+		synctest.Wait() // until the last slots are released
+		for _, slots := range []chan struct{}{limit.large, limit.ordinary, limit.heavy} {
+			if len(slots) > 0 {
+				t.Errorf("%d slots are not released", len(slots))
 			}
 		}
 	})

@@ -36,8 +36,9 @@ func (h *Handler) mutatePod(req *admission.Request, namespace policy.Mode) (verd
 	return verdict{outcome: outcomeOf(result), role: string(sparkPod.Role), result: result}, nil
 }
 
-// optedOut answers for a pod that opts out itself, from its metadata alone. Decoding
-// the rest takes longer than everything else.
+// optedOut answers for a pod that opts out itself, from its metadata alone. Decoding the
+// rest takes longer than everything else, so such a pod costs least, and it is left alone
+// even if its spec cannot be read.
 func optedOut(object []byte) (v verdict, ok bool) {
 	if !bytes.Contains(object, []byte(`"`+annotations.Inject+`"`)) {
 		return verdict{}, false
@@ -132,9 +133,9 @@ const maxQuantity = 64
 
 var errQuantity = errors.New("its exponent or its length is above any realistic quantity")
 
-// quantities reads a quantity only if that is cheap: apimachinery's parser needs a
-// minute for "1e-100000000". The API server sends quantities in a shorter form; other
-// clients need not.
+// quantities reads a quantity only if that is cheap, so that one pod cannot stop the
+// webhook: apimachinery's parser needs a minute for "1e-100000000". The API server sends
+// quantities in a shorter form; other clients need not.
 var quantities = json.UnmarshalFromFunc(func(from *jsontext.Decoder, into *resource.Quantity) error {
 	text, err := from.ReadValue()
 	if err != nil {

@@ -21,9 +21,9 @@ import (
 // answer with allowed: false.
 func Reviews(handlers map[string]admission.Handler, metrics *Metrics, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
-	room := newRoom()
+	limit := newLimiter()
 	for path, handler := range handlers {
-		mux.Handle(path, metrics.timed(path[1:], reviews{path[1:], handler, metrics, log, room}))
+		mux.Handle(path, metrics.timed(path[1:], reviews{path[1:], handler, metrics, log, limit}))
 	}
 	mux.Handle("/", metrics.timed("other", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusNotFound, errors.New("nothing is served here"))
@@ -36,7 +36,7 @@ type reviews struct {
 	handler admission.Handler
 	metrics *Metrics
 	log     *slog.Logger
-	room    *room
+	limit   *limiter
 }
 
 func (s reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -65,16 +65,16 @@ func refuse(w http.ResponseWriter, status int, err error) {
 var reviewType = metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"}
 
 func (s reviews) answer(w http.ResponseWriter, r *http.Request) (response *admissionv1.AdmissionResponse, status int, err error) {
-	places := placesFor(r)
-	defer places.leave()
-	body, status, err := s.room.read(w, r, &places)
+	held := slotsFor(r)
+	defer held.release()
+	body, status, err := s.limit.read(w, r, &held)
 	if err != nil {
 		return s.failed(body, status, err)
 	}
 	if n := elements(body); n > maxElements {
 		return s.leaveAlone(body, n)
 	}
-	if err := places.take(r.Context(), s.room.toAnswer(body)); err != nil {
+	if err := held.acquire(r.Context(), s.limit.slotsToDecode(body)); err != nil {
 		return s.failed(body, http.StatusServiceUnavailable, err)
 	}
 	req, err := readReview(body)

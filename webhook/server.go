@@ -116,7 +116,7 @@ func (s *server) stopAfter(ctx, serving context.Context) error {
 // endpoint is one address and what is served there.
 type endpoint struct {
 	flag, address string
-	connections   *crowd
+	connections   *connLimiter
 	handler       http.Handler
 	tls           *tls.Config  // nil for plain HTTP
 	listener      net.Listener // open from listen on
@@ -140,7 +140,7 @@ func (e *endpoint) serve(ctx context.Context, errorLog *log.Logger) (err error) 
 		TLSConfig:   e.tls,
 		Protocols:   protocols,
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: errorLog, ConnContext: e.connections.enter, ConnState: e.connections.changed,
+		ErrorLog: errorLog, ConnContext: e.connections.opened, ConnState: e.connections.changed,
 	}
 	stopped := make(chan error, 1)
 	go func() {

@@ -50,17 +50,17 @@ func (c *certificates) read() error {
 // keepReading reads them again until the context ends. It logs an error if it is a new
 // one, and once a minute.
 func (c *certificates) keepReading(ctx context.Context) error {
-	var told string
+	var logged string
 	var when time.Time
 	wait.UntilWithContext(ctx, func(context.Context) {
 		err := c.read()
 		if err == nil {
-			told = ""
+			logged = ""
 			return
 		}
 		c.errors.Inc()
-		if err.Error() != told || time.Since(when) >= time.Minute {
-			told, when = err.Error(), time.Now()
+		if err.Error() != logged || time.Since(when) >= time.Minute {
+			logged, when = err.Error(), time.Now()
 			c.log.Error("serving the previous certificate", "error", err)
 		}
 	}, readEvery)
@@ -106,9 +106,9 @@ func newHandshakeErrors(registry prometheus.Registerer) *prometheus.CounterVec {
 // else would show it. So this is logged once a minute. Other failed handshakes come
 // from port scans and from load balancers that check the port.
 type serverErrors struct {
-	count *prometheus.CounterVec
-	log   *slog.Logger
-	told  atomic.Int64 // when, in Unix seconds
+	count  *prometheus.CounterVec
+	log    *slog.Logger
+	logged atomic.Int64 // when, in Unix seconds
 }
 
 func (e *serverErrors) Write(line []byte) (int, error) {
@@ -124,8 +124,8 @@ func (e *serverErrors) Write(line []byte) (int, error) {
 			break
 		}
 		e.count.WithLabelValues(byCaller).Inc()
-		now, told := time.Now().Unix(), e.told.Load()
-		if now-told >= 60 && e.told.CompareAndSwap(told, now) {
+		now, logged := time.Now().Unix(), e.logged.Load()
+		if now-logged >= 60 && e.logged.CompareAndSwap(logged, now) {
 			level = slog.LevelWarn
 			text += "; does the caBundle of the webhook configurations match?"
 		}

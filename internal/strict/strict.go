@@ -3,10 +3,12 @@
 package strict
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -39,33 +41,44 @@ func Decode(data []byte, into any, at *field.Path) (unknown []error, err error) 
 var wrongType = regexp.MustCompile(`cannot unmarshal (\w+)(?: (\S+))? into Go (?:struct field [^.]+\.(\S+)|value) of type (\S+)`)
 
 // typeError names the place and what belongs there, in words for people who write YAML.
+// The decoder's own error names Go's types, and no index: of five containers it does not
+// say which one is wrong.
 func typeError(data []byte, err error, at *field.Path) error {
+	path, text := "", ""
 	if errors.Is(err, resource.ErrFormatWrong) || errors.Is(err, resource.ErrNumeric) || errors.Is(err, resource.ErrSuffix) {
-		return quantityError(data, err, at)
+		path, text = quantityError(data)
+	} else if m := wrongType.FindStringSubmatch(err.Error()); m != nil {
+		found, number, wanted := m[1], m[2], m[4]
+		text = fmt.Sprintf("must be %s, not %s", expected(wanted), strings.TrimSpace(kinds[found].name+" "+number))
+		if wanted == "string" && found != "object" && found != "array" {
+			text += "; put it in quotes"
+		}
+		if m[3] != "" {
+			path = locate(data, m[3], kinds[found].kind)
+		}
 	}
-	m := wrongType.FindStringSubmatch(err.Error())
-	if m == nil && at == nil {
-		return err
-	}
-	if m == nil {
-		return fmt.Errorf("%s: %w", at, err)
-	}
-	found, number, path, wanted := m[1], m[2], m[3], m[4]
-	text := fmt.Sprintf("must be %s, not %s", expected(wanted), strings.TrimSpace(names[found]+" "+number))
-	if wanted == "string" && found != "object" && found != "array" {
-		text += "; put it in quotes"
-	}
-	where := at
 	if path != "" {
-		where = at.Child(locate(data, strings.Split(path, "."), found))
+		at = at.Child(path)
 	}
-	if where == nil {
+	switch {
+	case text == "" && at == nil:
+		return err
+	case text == "":
+		return fmt.Errorf("%s: %w", at, err)
+	case at == nil:
 		return errors.New("the whole of it " + text)
 	}
-	return fmt.Errorf("%s: %s", where, text)
+	return fmt.Errorf("%s: %s", at, text)
 }
 
-var names = map[string]string{"string": "a text", "number": "a number", "bool": "true or false", "object": "a map", "array": "a list"}
+// kinds are the kinds of JSON values, by the decoder's names.
+var kinds = map[string]struct {
+	name string
+	kind reflect.Kind
+}{
+	"string": {"a text", reflect.String}, "number": {"a number", reflect.Float64}, "bool": {"true or false", reflect.Bool},
+	"object": {"a map", reflect.Map}, "array": {"a list", reflect.Slice},
+}
 
 func expected(goType string) string {
 	switch {
@@ -83,97 +96,61 @@ func expected(goType string) string {
 	return "a map"
 }
 
-// locate adds the indices to a path that has none: of the first value there that
-// is of the kind found.
-func locate(data []byte, path []string, found string) string {
-	var value any
-	if err := json.Unmarshal(data, &value); err == nil {
-		if indexed, ok := walk(value, path, found); ok {
-			return indexed
-		}
-	}
-	return strings.Join(path, ".")
-}
-
-func walk(value any, path []string, found string) (string, bool) {
-	if list, ok := value.([]any); ok && (len(path) > 0 || found != "array") {
-		for i, element := range list {
-			if rest, ok := walk(element, path, found); ok {
-				return fmt.Sprintf("[%d]%s", i, prefixed(rest)), true
-			}
-		}
-		return "", false
-	}
-	if len(path) == 0 {
-		return "", kindOf(value) == found
-	}
-	object, ok := value.(map[string]any)
-	if !ok {
-		return "", false
-	}
-	rest, ok := walk(object[path[0]], path[1:], found)
-	return path[0] + prefixed(rest), ok
-}
-
-func prefixed(rest string) string {
-	if rest == "" || rest[0] == '[' {
-		return rest
-	}
-	return "." + rest
-}
-
-func kindOf(value any) string {
-	switch value.(type) {
-	case string:
-		return "string"
-	case float64:
-		return "number"
-	case bool:
-		return "bool"
-	case map[string]any:
-		return "object"
-	case []any:
-		return "array"
-	}
-	return ""
-}
-
-// quantityError names the first field that should be a quantity and is none: the
-// decoder does not say which one it was.
-func quantityError(data []byte, err error, at *field.Path) error {
-	var value any
-	if json.Unmarshal(data, &value) == nil {
-		if path, text := badQuantity(value, false); path != "" {
-			return fmt.Errorf("%s: must be a quantity such as 500m or 4Gi, not %q", at.Child(path), text)
-		}
-	}
-	if at == nil {
-		return err
-	}
-	return fmt.Errorf("%s: %w", at, err)
+// locate adds the indices to a path that has none: of the first value there that is of
+// the kind.
+func locate(data []byte, path string, kind reflect.Kind) string {
+	indexed, _ := find(data, func(keys []string, value any) bool {
+		return strings.Join(keys, ".") == path && reflect.ValueOf(value).Kind() == kind
+	})
+	return cmp.Or(indexed, path)
 }
 
 // quantities are the fields that are one, or a map of them.
 var quantities = []string{"limits", "requests", "sizeLimit", "divisor", "overhead", "capacity", "allocatedResources"}
 
-func badQuantity(value any, is bool) (path, text string) {
-	switch value := value.(type) {
-	case map[string]any:
-		for _, key := range slices.Sorted(maps.Keys(value)) {
-			if rest, text := badQuantity(value[key], is || slices.Contains(quantities, key)); text != "" {
-				return key + prefixed(rest), text
-			}
+// quantityError names the first field that should be a quantity and is none: the
+// decoder does not say which one it was.
+func quantityError(data []byte) (path, text string) {
+	path, value := find(data, func(keys []string, value any) bool {
+		text, ok := value.(string)
+		if !ok || !slices.ContainsFunc(keys, func(key string) bool { return slices.Contains(quantities, key) }) {
+			return false
 		}
-	case []any:
-		for i, element := range value {
-			if rest, text := badQuantity(element, is); text != "" {
-				return fmt.Sprintf("[%d]%s", i, prefixed(rest)), text
-			}
-		}
-	case string:
-		if _, err := resource.ParseQuantity(value); is && err != nil {
-			return "", value
-		}
+		_, err := resource.ParseQuantity(text)
+		return err != nil
+	})
+	if path == "" {
+		return "", ""
 	}
-	return "", ""
+	return path, fmt.Sprintf("must be a quantity such as 500m or 4Gi, not %q", value)
+}
+
+// find returns the first value in a JSON that matches, with its path. keys is the path
+// without indices.
+func find(data []byte, matches func(keys []string, value any) bool) (path string, value any) {
+	var walk func(path string, keys []string, value any) (string, any)
+	walk = func(path string, keys []string, value any) (string, any) {
+		if matches(keys, value) {
+			return path, value
+		}
+		switch value := value.(type) {
+		case map[string]any:
+			for _, key := range slices.Sorted(maps.Keys(value)) {
+				if path, found := walk(strings.TrimPrefix(path+"."+key, "."), append(keys, key), value[key]); found != nil {
+					return path, found
+				}
+			}
+		case []any:
+			for i, element := range value {
+				if path, found := walk(fmt.Sprintf("%s[%d]", path, i), keys, element); found != nil {
+					return path, found
+				}
+			}
+		}
+		return "", nil
+	}
+	if json.Unmarshal(data, &value) != nil {
+		return "", nil
+	}
+	return walk("", nil, value)
 }

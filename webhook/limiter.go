@@ -11,10 +11,11 @@ import (
 	"time"
 )
 
-// room limits the memory of all reviews together. A review takes a place before it
-// becomes more than a small body, and waits if there is none. Ordinary reviews have
-// their own places, so none of them waits for an unusual pod.
-type room struct {
+// limiter limits the memory of all reviews together, so that no client can make the
+// webhook run out of it. A review takes a slot before it becomes more than a small body,
+// and waits if none is free. Ordinary reviews have their own slots, so none of them waits
+// for an unusual pod.
+type limiter struct {
 	large    chan struct{} // bodies above smallBytes, from before they are read
 	ordinary chan struct{} // small bodies of few elements, while they are answered
 	heavy    chan struct{} // all others
@@ -31,81 +32,81 @@ const (
 	maxElements = 60_000
 	maxLarge    = 4
 	maxOrdinary = 16
-	// maxWait limits the wait for all places, even if the caller waits longer.
+	// maxWait limits the wait for all slots, even if the caller waits longer.
 	maxWait = 2 * time.Second
 	// callersWait is used if a caller does not say how long it waits: the chart's
 	// timeoutSeconds.
 	callersWait = time.Second
-	// largeTime limits how long a large body may take. Others wait for its place, so it
+	// largeTime limits how long a large body may take. Others wait for its slot, so it
 	// is less than callersWait.
 	largeTime = 400 * time.Millisecond
 )
 
-func newRoom() *room {
-	return &room{make(chan struct{}, maxLarge), make(chan struct{}, maxOrdinary), make(chan struct{}, 1)}
+func newLimiter() *limiter {
+	return &limiter{make(chan struct{}, maxLarge), make(chan struct{}, maxOrdinary), make(chan struct{}, 1)}
 }
 
 // elements returns at most how many values a JSON has, not counting the first of each
 // list and object. Its size in memory grows with them, some 100 to 1,000 bytes each.
 func elements(object []byte) int { return bytes.Count(object, []byte(",")) }
 
-// toAnswer returns the kind of place that a review needs before it is decoded.
-func (m *room) toAnswer(body []byte) chan struct{} {
+// slotsToDecode returns the slots of which a review needs one before it is decoded.
+func (l *limiter) slotsToDecode(body []byte) chan struct{} {
 	if len(body) <= smallBytes && elements(body) <= fewElements {
-		return m.ordinary
+		return l.ordinary
 	}
-	return m.heavy
+	return l.heavy
 }
 
-// places are those that one review has taken.
-type places struct {
-	wait  time.Duration // for all places together
+// slots are those that one review holds.
+type slots struct {
+	wait  time.Duration // for all slots together
 	until time.Time     // the end of that wait
-	taken []chan struct{}
+	held  []chan struct{}
 }
 
-// placesFor returns the places of a request. It waits for them for half of the time
+// slotsFor returns the slots of a request, none yet. It waits for them for half of the time
 // that the API server gives it ("?timeout=1s"), so the other half is left for the
 // answer.
-func placesFor(r *http.Request) places {
+func slotsFor(r *http.Request) slots {
 	timeout, err := time.ParseDuration(r.URL.Query().Get("timeout"))
 	if err != nil || timeout <= 0 {
 		timeout = callersWait
 	}
 	wait := min(timeout/2, maxWait)
-	return places{wait: wait, until: time.Now().Add(wait), taken: make([]chan struct{}, 0, 2)}
+	return slots{wait: wait, until: time.Now().Add(wait), held: make([]chan struct{}, 0, 2)}
 }
 
-func (p *places) take(ctx context.Context, place chan struct{}) error {
+func (s *slots) acquire(ctx context.Context, of chan struct{}) error {
 	select {
-	case place <- struct{}{}:
+	case of <- struct{}{}:
 	default:
-		ctx, cancel := context.WithDeadline(ctx, p.until)
+		ctx, cancel := context.WithDeadline(ctx, s.until)
 		defer cancel()
 		select {
-		case place <- struct{}{}:
+		case of <- struct{}{}:
 		case <-ctx.Done():
-			return fmt.Errorf("no free memory within %s: %w", p.wait, ctx.Err())
+			return fmt.Errorf("no free memory within %s: %w", s.wait, ctx.Err())
 		}
 	}
-	p.taken = append(p.taken, place)
+	s.held = append(s.held, of)
 	return nil
 }
 
-func (p *places) leave() {
-	for _, place := range p.taken {
-		<-place
+func (s *slots) release() {
+	for _, of := range s.held {
+		<-of
 	}
 }
 
 // read reads the body of a request.
-func (m *room) read(w http.ResponseWriter, r *http.Request, places *places) (body []byte, status int, err error) {
+func (l *limiter) read(w http.ResponseWriter, r *http.Request, held *slots) (body []byte, status int, err error) {
 	if status, err := checkHeader(r); err != nil {
 		return nil, status, err
 	}
 	large := r.ContentLength > smallBytes
 	if large {
-		if err := places.take(r.Context(), m.large); err != nil {
+		if err := held.acquire(r.Context(), l.large); err != nil {
 			return nil, http.StatusServiceUnavailable, err
 		}
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(largeTime)) // net/http ends it with the body

@@ -13,32 +13,25 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// suspect is a probe that may harm Spark, with what must be known to judge it.
-type suspect struct {
+// probeCase is a probe of Spark's container, with what the checks must know about it.
+type probeCase struct {
 	role  spark.Role
 	name  ProbeName
 	probe *corev1.Probe
-	// asks is the port of Spark's that it asks, by the name that Spark gives it;
-	// "" for exec and for a port that is not Spark's.
-	asks   string
-	number int32 // of that port; 0 where only its name is known
-	// elsewhere is the number that Spark really listens on, if the probe asks
-	// another one.
-	elsewhere int32
-	// gated: a startup probe holds it back until Spark has answered once.
-	gated bool
+	rule  *Rule // that has the probe; nil for a probe of a pod
+	// targetPort is the port of Spark that the probe asks, by Spark's name. It is "" for
+	// exec and for a port that is not Spark's.
+	targetPort string
+	number     int32 // of that port; 0 if only its name is known
+	// listensOn is the number on which Spark really listens; 0 if it is not known.
+	listensOn   int32
+	unknownPort string // a named port that the container does not declare
+	gated       bool   // a startup probe holds the probe back until Spark has answered once
 	// mayBeUnready is true if it harms nothing when the pod is not Ready.
 	mayBeUnready bool
-	// published: the driver's Service publishes addresses that are not ready.
-	published bool
-	// operated: apache/spark-kubernetes-operator ends the application if this
+	// operated is true if apache/spark-kubernetes-operator ends the application when this
 	// driver is not Ready in time.
 	operated bool
-	// unknownPort is a named port that the container does not declare.
-	unknownPort string
-	listens     bool // an executor's block manager, on the port that is asked
-	connect     bool // the driver is a Spark Connect server
-	ours        bool // a probe of a rule
 }
 
 // Harm says what a probe of Spark's container will do to Spark, with the remedy.
@@ -48,11 +41,11 @@ type suspect struct {
 func Harm(pod spark.Pod, name ProbeName, probe *corev1.Probe, published bool) (kind WarningKind, text string) {
 	probe = probe.DeepCopy()
 	setDefaults(probe)
-	s := suspectOn(pod, name, probe, published)
-	v := s.judge()
+	s := caseOnPod(pod, name, probe, published)
+	v := s.check(nil)
 	if number, ok := portInWords(pod, probe); ok && v.text == "" {
-		s.ask(pod, number)
-		if v = s.judge(); v.text != "" {
+		s.setTarget(pod, number)
+		if v = s.check(nil); v.text != "" {
 			v.certain, v.text = false, fmt.Sprintf("if this command asks port %d of its own container: %s", number, v.text)
 		}
 	}
@@ -62,14 +55,12 @@ func Harm(pod spark.Pod, name ProbeName, probe *corev1.Probe, published bool) (k
 	return DoubtfulProbe, v.text
 }
 
-func suspectOn(pod spark.Pod, name ProbeName, probe *corev1.Probe, published bool) suspect {
-	s := suspect{
+func caseOnPod(pod spark.Pod, name ProbeName, probe *corev1.Probe, published bool) probeCase {
+	s := probeCase{
 		role: pod.Role, name: name, probe: probe,
 		gated:        name == Liveness && pod.Container().StartupProbe != nil,
-		mayBeUnready: pod.Role == spark.Executor || published || findsDriverByIP(pod.Version()),
-		published:    published,
+		mayBeUnready: pod.Role == spark.Executor || published || pod.IsAtLeast(findsDriverByIP),
 		operated:     pod.Role == spark.Driver && pod.OwnedByApacheOperator(),
-		connect:      pod.MainClass() == connectServer,
 	}
 	number, port := Target(probe)
 	if port != "" {
@@ -80,36 +71,34 @@ func suspectOn(pod spark.Pod, name ProbeName, probe *corev1.Probe, published boo
 		}
 		number = declared
 	}
-	s.ask(pod, number)
+	s.setTarget(pod, number)
 	return s
 }
 
-// ask fills in what the pod shows about a port that the probe asks.
-func (s *suspect) ask(pod spark.Pod, number int32) {
-	s.asks, s.number = askedOnPod(pod, number), number
-	right, known := pod.Port(s.asks)
-	if s.asks == spark.BlockManagerPort && s.role == spark.Executor {
-		right, known = pod.BlockManager()
-		s.listens = known && right == number
-	}
-	if known && right != number && !mayBeTLS(pod, number) {
-		s.elsewhere = right
+// setTarget fills in what the pod shows about the port that the probe asks.
+func (s *probeCase) setTarget(pod spark.Pod, number int32) {
+	s.targetPort, s.number = sparkPort(pod, number), number
+	switch {
+	case s.targetPort == "":
+	case s.targetPort == spark.BlockManagerPort && s.role == spark.Executor:
+		s.listensOn, _ = pod.BlockManager()
+	case mayBeTLS(pod, number):
+		s.listensOn = number
+	default:
+		s.listensOn, _ = pod.Port(s.targetPort)
 	}
 }
 
 const connectServer = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
-// findsDriverByIP reports whether executors use the driver's IP, as they do since 4.3
-// (SPARK-57351). A version that cannot be read counts as older.
-func findsDriverByIP(version string) bool {
-	v := sparkVersion(version)
-	return v != nil && (v.Major() > 4 || v.Major() == 4 && v.Minor() >= 3)
-}
+// findsDriverByIP is the first version of Spark whose executors use the driver's IP
+// (SPARK-57351).
+const findsDriverByIP = "4.3"
 
-// askedOnPod is the name that Spark gives the port; "" if it is not Spark's.
+// sparkPort returns the name that Spark gives the port, or "" if it is not Spark's.
 // Spark's numbers are Spark's on either role, declared or not, because one pod
 // template may serve both roles, and one of Spark before 3.4 loses its ports.
-func askedOnPod(pod spark.Pod, number int32) string {
+func sparkPort(pod spark.Pod, number int32) string {
 	if number == 0 {
 		return ""
 	}
@@ -167,40 +156,41 @@ func portInWords(pod spark.Pod, probe *corev1.Probe) (number int32, ok bool) {
 	}
 	for _, found := range local.FindAllStringSubmatch(strings.Join(probe.Exec.Command, " "), -1) {
 		n, err := strconv.ParseInt(found[1], 10, 32)
-		if err == nil && askedOnPod(pod, int32(n)) != "" && !strings.Contains(found[0], "SPARK_DRIVER_POD_IP") {
+		if err == nil && sparkPort(pod, int32(n)) != "" && !strings.Contains(found[0], "SPARK_DRIVER_POD_IP") {
 			return int32(n), true
 		}
 	}
 	return 0, false
 }
 
-// suspect is a probe of the rule before it meets a pod.
-func (r *Rule) suspect(name ProbeName, probe *corev1.Probe) suspect {
+// caseOfRule is a probe of the rule before it meets a pod. A port that the rule names is
+// the one on which Spark listens, or else the probe is left out of the pod.
+func (r *Rule) caseOfRule(name ProbeName, probe *corev1.Probe) probeCase {
 	number, port := Target(probe)
-	s := suspect{
-		role: r.Match.Role, name: name, probe: probe, ours: true, number: number,
+	s := probeCase{
+		role: r.Match.Role, name: name, probe: probe, rule: r, number: number,
 		gated:        name == Liveness && r.Probes.Startup != nil,
 		mayBeUnready: r.Match.Role == spark.Executor || r.AcceptUnreadyDriver,
-		published:    r.PublishNotReadyAddresses,
-		listens:      port != "", // or the probe is left out of the pod
 	}
 	for _, each := range sparkPorts {
 		if port == each || number == spark.DefaultPorts[each] {
-			s.asks = each
+			s.targetPort = each
 		}
-	}
-	if r.Match.MainClass != "" {
-		s.connect, _ = path.Match(r.Match.MainClass, connectServer)
 	}
 	return s
 }
 
-func (s suspect) judge() verdict { return s.firstVerdict(func(verdict) bool { return false }) }
+// isConnect reports whether the rule is for Spark Connect servers only.
+func (r *Rule) isConnect() bool {
+	matches, _ := path.Match(r.Match.MainClass, connectServer)
+	return matches
+}
 
-// firstVerdict is the first one that is not accepted.
-func (s suspect) firstVerdict(accepted func(verdict) bool) verdict {
-	for _, judge := range judges {
-		if v := judge(s); v.text != "" && !accepted(v) {
+// check returns the first verdict that is not accepted, or one without a text. accepted
+// may be nil.
+func (s probeCase) check(accepted func(verdict) bool) verdict {
+	for _, check := range checks {
+		if v := check(s); v.text != "" && (accepted == nil || !accepted(v)) {
 			return v
 		}
 	}
