@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
@@ -53,23 +54,23 @@ func TestReadTail(t *testing.T) {
 func TestJudge(t *testing.T) {
 	three, idle := 3, int64(2)
 	for name, c := range map[string]struct {
-		e    stall.Evidence
-		want stall.Confidence
+		e    annotations.StallEvidence
+		want annotations.Confidence
 		says string
 	}{
-		"nothing but silence":      {stall.Evidence{}, stall.Unsure, "when it logs at WARN"},
-		"healthy as far as we see": {stall.Evidence{UI: stall.Answers, Executors: &three, CPU: &idle}, stall.Unsure, "Its UI answers. 3 executors run. It uses 2 millicores."},
-		"its scheduler died":       {stall.Evidence{Thread: "dag-scheduler-event-loop", Error: "java.lang.OutOfMemoryError", UI: stall.Answers}, stall.Sure, "dag-scheduler-event-loop died of java.lang.OutOfMemoryError, and Spark runs no job without it"},
-		"another thread died":      {stall.Evidence{Thread: "Thread-9"}, stall.Likely, "Its thread Thread-9 died."},
-		"a UI that is silent":      {stall.Evidence{UI: stall.IsSilent}, stall.Likely, "accepts a connection and does not answer"},
-		"stopped, and goes on":     {stall.Evidence{Stopped: true, UI: stall.Refuses}, stall.Likely, "a non-daemon thread keeps the JVM alive"},
-		"all signs but the one":    {stall.Evidence{Thread: "main", Stopped: true, UI: stall.IsSilent}, stall.Likely, "It is likely that it hangs."},
+		"nothing but silence":      {annotations.StallEvidence{}, annotations.Unsure, "when it logs at WARN"},
+		"healthy as far as we see": {annotations.StallEvidence{UI: annotations.UIAnswers, Executors: &three, CPU: &idle}, annotations.Unsure, "Its UI answers. 3 executors run. It uses 2 millicores."},
+		"its scheduler died":       {annotations.StallEvidence{Thread: "dag-scheduler-event-loop", Error: "java.lang.OutOfMemoryError", UI: annotations.UIAnswers}, annotations.Sure, "dag-scheduler-event-loop died of java.lang.OutOfMemoryError, and Spark runs no job without it"},
+		"another thread died":      {annotations.StallEvidence{Thread: "Thread-9"}, annotations.Likely, "Its thread Thread-9 died."},
+		"a UI that is silent":      {annotations.StallEvidence{UI: annotations.UISilent}, annotations.Likely, "accepts a connection and does not answer"},
+		"stopped, and goes on":     {annotations.StallEvidence{Stopped: true, UI: annotations.UIRefuses}, annotations.Likely, "a non-daemon thread keeps the JVM alive"},
+		"all signs but the one":    {annotations.StallEvidence{Thread: "main", Stopped: true, UI: annotations.UISilent}, annotations.Likely, "It is likely that it hangs."},
 	} {
 		mark := stall.NewMark(noon, noon.Add(time.Hour), c.e)
 		if mark.Confidence != c.want || !strings.Contains(mark.Message, c.says) {
 			t.Errorf("%s: %s: %s", name, mark.Confidence, mark.Message)
 		}
-		back, err := stall.ParseMark(mark.String())
+		back, err := annotations.ReadStallMark(mark.String())
 		if err != nil || back.String() != mark.String() || !back.Is(noon.Add(time.Millisecond)) || back.Is(noon.Add(time.Second)) {
 			t.Errorf("%s: read back as %v, %v", name, back, err)
 		}
@@ -84,9 +85,9 @@ func TestSure(t *testing.T) {
 2026-11-21T12:00:03.551Z 	at org.apache.spark.util.EventLoop$$anon$1.run(EventLoop.scala:50)
 2026-11-21T12:00:41.870Z 26/11/21 12:00:41 INFO BlockManagerInfo: Removed broadcast_7_piece0 on 10.1.2.3:7079 in memory
 `)
-	mark := stall.NewMark(tail.Last, at(33), stall.Evidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, UI: stall.Answers})
+	mark := stall.NewMark(tail.Last, at(33), annotations.StallEvidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, UI: annotations.UIAnswers})
 	const says = "The driver's log is silent since 2026-11-21T12:00:41Z. Its thread dag-scheduler-event-loop died of java.lang.OutOfMemoryError, and Spark runs no job without it. Its UI answers. It hangs."
-	if err != nil || mark.Confidence != stall.Sure || mark.Message != says {
+	if err != nil || mark.Confidence != annotations.Sure || mark.Message != says {
 		t.Errorf("%s: %s, %v", mark.Confidence, mark.Message, err)
 	}
 }
@@ -95,11 +96,11 @@ func TestSure(t *testing.T) {
 func TestMarkIsShort(t *testing.T) {
 	thread, class := strings.Repeat("t", 80), strings.Repeat("E", 100)
 	n, cpu := 1<<30, int64(1)<<40
-	mark := stall.NewMark(noon, noon, stall.Evidence{LastLine: noon, Thread: thread, Error: class, Stopped: true, UI: stall.IsSilent, Executors: &n, CPU: &cpu})
+	mark := stall.NewMark(noon, noon, annotations.StallEvidence{LastLine: noon, Thread: thread, Error: class, Stopped: true, UI: annotations.UISilent, Executors: &n, CPU: &cpu})
 	if len(mark.Message) > 1024 || len(mark.String()) > 2048 || !json.Valid([]byte(mark.String())) {
 		t.Errorf("%d and %d bytes", len(mark.Message), len(mark.String()))
 	}
-	if unsure := stall.NewMark(noon, noon, stall.Evidence{UI: stall.Answers, Executors: &n, CPU: &cpu}); len(unsure.Message) > 1024 {
+	if unsure := stall.NewMark(noon, noon, annotations.StallEvidence{UI: annotations.UIAnswers, Executors: &n, CPU: &cpu}); len(unsure.Message) > 1024 {
 		t.Errorf("%d bytes", len(unsure.Message))
 	}
 }

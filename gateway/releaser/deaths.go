@@ -74,20 +74,22 @@ func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
 // look at living engines must know of the pod. The caller holds the lock.
 func (l *loop) judge(pod *corev1.Pod, gone bool) (died gateway.Death, due bool) {
 	k := job.KeyOf(pod)
+	_, over := l.done[k]
 	driver, e, ours := l.engine(pod)
-	dead, settled := false, false
+	stage := gateway.NotDead
 	if ours {
-		died, dead = gateway.DeathOf(driver)
-		_, due = gateway.Due(driver, gone, l.gateway.Instance())
-		settled = gateway.MarkOf(pod).Settles(l.gateway.Instance(), died)
+		died, stage = gateway.StageOf(driver, gone, l.gateway.Instance())
 	}
-	_, done := l.done[k]
-	due = due && !done && time.Since(died.At) <= longAgo
-	needed := runs(driver) || dead
-	if gone {
-		needed = due && l.leads.Load()
+	due = stage == gateway.Due && !over && time.Since(died.At) <= longAgo
+	switch {
+	case !ours || stage == gateway.Released:
+		over = true
+	case gone:
+		over = !due || !l.leads.Load()
+	case stage == gateway.NotDead:
+		over = over || !runs(driver)
 	}
-	l.note(k, driver, e, !ours || done || settled || !needed)
+	l.note(k, driver, e, over)
 	return died, due
 }
 

@@ -5,7 +5,7 @@
 // # What starts a release
 //
 // A driver is due if its record has a state, which the recorder wrote, and no mark of a
-// release yet; see [gateway.Due]. The record only hands the driver over. The proof is
+// release yet; see [gateway.StageOf]. The record only hands the driver over. The proof is
 // read again: the pod has the same UID, its status says that Spark's container
 // terminated, no other pod has its keys, and a registration has its keys and its
 // address. A pod that is gone cannot be read. Then the object that the watch saw last

@@ -98,7 +98,7 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 			l.tellRefusal(ctx, k, d, refusal)
 		}
 		l.log.Warn("release given up", "pod", k.NamespacedName, "gateway", keptBy(r), "error", err)
-		outcome := gateway.Unproven
+		outcome := annotations.Unproven
 		if r.Pending[0] == gateway.CloseSessions {
 			outcome = outcomeOf(r)
 		}
@@ -161,7 +161,7 @@ func (l *loop) advance(ctx context.Context, k key, d *death) error {
 		err := r.Next(ctx, l.gateway)
 		switch {
 		case errors.Is(err, gateway.ErrNotRegistered) && (d.looked || l.seen(d) == nil):
-			return l.finish(ctx, k, d, gateway.NotRegistered)
+			return l.finish(ctx, k, d, annotations.NotRegistered)
 		case errors.Is(err, gateway.ErrForeign):
 			l.endLife(k)
 		case err != nil && step == gateway.Deregister: // sessions are kept from when it succeeds
@@ -180,11 +180,11 @@ func (l *loop) advance(ctx context.Context, k key, d *death) error {
 	return l.finish(ctx, k, d, outcomeOf(d.release))
 }
 
-func outcomeOf(r *gateway.Release) gateway.Outcome {
+func outcomeOf(r *gateway.Release) annotations.ReleaseResult {
 	if r.Expired {
-		return gateway.Expired
+		return annotations.Expired
 	}
-	return gateway.Deregistered
+	return annotations.Deregistered
 }
 
 // errEarly means that the engine is deregistered and its sessions are not due yet.
@@ -282,8 +282,8 @@ func (l *loop) due(pod *corev1.Pod, gone bool) (e gateway.Engine, d gateway.Deat
 	if !ours {
 		return e, d, false
 	}
-	d, due = gateway.Due(driver, gone, l.gateway.Instance())
-	return e, d, due
+	d, stage := gateway.StageOf(driver, gone, l.gateway.Instance())
+	return e, d, stage == gateway.Due
 }
 
 // engine returns the gateway's engine that a pod is, if it is one in the namespaces of
@@ -355,14 +355,14 @@ func (l *loop) alone(ctx context.Context, k key, d *death) error {
 
 // finish marks the driver, so that it is not released again. It removes the journal's
 // entry last: until then a new process can finish in its place.
-func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outcome) error {
+func (l *loop) finish(ctx context.Context, k key, d *death, outcome annotations.ReleaseResult) error {
 	r := d.release
-	mark := gateway.Mark{
+	mark := annotations.ReleaseMark{
 		Gateway: gateway.Name, At: time.Now(), Registration: outcome, Sessions: r.Sessions,
 		GivenUp: r.GivenUp, Instances: []string{l.gateway.Instance()},
 	}
 	if pod := l.seen(d); pod != nil { // other instances that looked
-		mark.Instances = append(mark.Instances, gateway.MarkOf(pod).Instances...)
+		mark.Instances = append(mark.Instances, annotations.ReadReleaseMark(pod.Annotations[annotations.Released]).Instances...)
 		slices.Sort(mark.Instances)
 		mark.Instances = slices.Compact(mark.Instances)
 	}
@@ -381,7 +381,7 @@ func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outc
 }
 
 // mark writes the mark on the driver. It is not an error if the driver is gone.
-func (l *loop) mark(ctx context.Context, k key, m gateway.Mark) error {
+func (l *loop) mark(ctx context.Context, k key, m annotations.ReleaseMark) error {
 	if err := job.Annotate(ctx, l.api, k, annotations.Released, m.String()); err != nil {
 		return fmt.Errorf("marking the driver: %w", err)
 	}

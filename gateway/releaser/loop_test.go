@@ -34,8 +34,8 @@ func TestRelease(t *testing.T) {
 	if !slices.Equal(w.gateway.order, []string{"registration", "sessions"}) {
 		t.Error(w.gateway.order)
 	}
-	var mark gateway.Mark
-	if err := json.Unmarshal([]byte(w.mark(pod)), &mark); err != nil || mark.Gateway != "kyuubi" || mark.Registration != gateway.Deregistered || mark.Sessions != 3 {
+	var mark annotations.ReleaseMark
+	if err := json.Unmarshal([]byte(w.mark(pod)), &mark); err != nil || mark.Gateway != "kyuubi" || mark.Registration != annotations.Deregistered || mark.Sessions != 3 {
 		t.Error(mark, err)
 	}
 	if !slices.Equal(w.events(), []string{"EngineReleased"}) || len(w.journal()) > 0 || len(w.loop.deaths) > 0 {
@@ -269,7 +269,7 @@ func TestNothingIsDialled(t *testing.T) {
 			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-2 * longAgo))
 		}},
 		"released already": {pod: func(p *corev1.Pod) {
-			p.Annotations[annotations.Released] = gateway.Mark{Gateway: "kyuubi", At: time.Now(), Registration: gateway.Deregistered}.String()
+			p.Annotations[annotations.Released] = annotations.ReleaseMark{Gateway: "kyuubi", At: time.Now(), Registration: annotations.Deregistered}.String()
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

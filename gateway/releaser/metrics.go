@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
@@ -56,7 +57,7 @@ func newMetrics(pending func() (all, refused float64), unregistered func() float
 			gauge("spark_vitals_engines_unregistered", "Engines that run and are no longer registered: frozen, about to end, or set to take no new sessions.", unregistered),
 		},
 	}
-	for _, outcome := range []gateway.Outcome{gateway.Deregistered, gateway.Expired, gateway.NotRegistered, gateway.Unproven} {
+	for _, outcome := range []annotations.ReleaseResult{annotations.Deregistered, annotations.Expired, annotations.NotRegistered, annotations.Unproven} {
 		m.releases.WithLabelValues(string(outcome)) // begins at zero, so that Prometheus sees the first
 	}
 	return m
@@ -76,7 +77,7 @@ func (m *metrics) deregistered(r *gateway.Release) {
 	}
 }
 
-func (m *metrics) released(mark gateway.Mark) {
+func (m *metrics) released(mark annotations.ReleaseMark) {
 	m.releases.WithLabelValues(string(mark.Registration)).Inc()
 	m.sessions.Add(float64(mark.Sessions))
 }

@@ -76,10 +76,10 @@ func (c *cluster) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Ta
 }
 
 // UI implements world.
-func (c *cluster) UI(ctx context.Context, of spark.Pod) stall.UI {
+func (c *cluster) UI(ctx context.Context, of spark.Pod) annotations.UIState {
 	address, ok := uiOf(of)
 	if !ok {
-		return stall.NotReachable
+		return annotations.UIUnknown
 	}
 	return askTwice(ctx, address, answersWithin)
 }
@@ -146,7 +146,7 @@ func (c *cluster) millicores(ctx context.Context, of spark.Pod) (int64, error) {
 }
 
 // Mark implements world.
-func (c *cluster) Mark(ctx context.Context, k key, mark *stall.Mark) error {
+func (c *cluster) Mark(ctx context.Context, k key, mark *annotations.StallMark) error {
 	if mark == nil {
 		return job.Annotate(ctx, c.api, k, annotations.Stalled, "")
 	}
@@ -159,6 +159,6 @@ const (
 )
 
 // Tell implements world. It creates an Event.
-func (c *cluster) Tell(ctx context.Context, about key, of *stall.Mark, kind, reason, text string) {
+func (c *cluster) Tell(ctx context.Context, about key, of *annotations.StallMark, kind, reason, text string) {
 	job.Events{Job: name, API: c.api, Log: c.log}.Tell(ctx, about, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
 }

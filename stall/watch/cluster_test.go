@@ -12,8 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
-	"github.com/spark-vitals/spark-vitals/stall"
 )
 
 // A policy may refuse a mark with the same status as a patch of a pod that has
@@ -57,7 +57,7 @@ func TestMarkRefused(t *testing.T) {
 			}
 			var k key
 			k.Namespace, k.Name, k.UID = "spark", "d", "u"
-			if err := world.Mark(t.Context(), k, &stall.Mark{}); (err != nil) != c.refused {
+			if err := world.Mark(t.Context(), k, &annotations.StallMark{}); (err != nil) != c.refused {
 				t.Error(err)
 			}
 		})

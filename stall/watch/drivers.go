@@ -22,11 +22,11 @@ type driver struct {
 	spark.Pod
 	started   time.Time // when its container started
 	track     *stall.Track
-	mark      *stall.Mark // as it was reported
-	unwritten bool        // the pod does not have it yet
-	held      bool        // it looks stalled, and too many others do
-	failed    bool        // its log could not be read at the last look
-	ended     bool        // its log is read once more, for the last lines
+	mark      *annotations.StallMark // as it was reported
+	unwritten bool                   // the pod does not have it yet
+	held      bool                   // it looks stalled, and too many others do
+	failed    bool                   // its log could not be read at the last look
+	ended     bool                   // its log is read once more, for the last lines
 }
 
 // adder is the part of a queue that is used.
@@ -55,8 +55,8 @@ func (l *loop) see(p *corev1.Pod, q adder) {
 		d = &driver{}
 		l.drivers[k] = d
 		if text, ok := p.Annotations[annotations.Stalled]; ok {
-			if d.mark, _ = stall.ParseMark(text); d.mark == nil {
-				d.mark = &stall.Mark{} // a foreign mark: it is removed when the driver logs
+			if d.mark, _ = annotations.ReadStallMark(text); d.mark == nil {
+				d.mark = &annotations.StallMark{} // a foreign mark: it is removed when the driver logs
 			}
 		}
 	}

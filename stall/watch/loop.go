@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
@@ -21,15 +22,15 @@ type world interface {
 	// Tail returns the last lines of a log.
 	Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error)
 	// UI calls the UI, and again if it does not answer.
-	UI(context.Context, spark.Pod) stall.UI
+	UI(context.Context, spark.Pod) annotations.UIState
 	// Use returns the number of running executors and the millicores; nil if not known.
 	Use(context.Context, spark.Pod) (executors *int, cpu *int64)
 	// Mark writes a driver's mark, or removes it if it is nil. It is not an error if the
 	// driver is gone.
-	Mark(context.Context, key, *stall.Mark) error
+	Mark(context.Context, key, *annotations.StallMark) error
 	// Tell reports a driver. It does not report the same silence with the same
 	// confidence again.
-	Tell(ctx context.Context, about key, of *stall.Mark, kind, reason, text string)
+	Tell(ctx context.Context, about key, of *annotations.StallMark, kind, reason, text string)
 }
 
 type loop struct {
@@ -167,11 +168,11 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 	if !report {
 		return
 	}
-	evidence := stall.Evidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, Stopped: tail.Stopped, UI: l.world.UI(ctx, pod)}
-	before := stall.Confidence("")
+	evidence := annotations.StallEvidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, Stopped: tail.Stopped, UI: l.world.UI(ctx, pod)}
+	before := annotations.Confidence("")
 	if mark != nil {
 		before = mark.Confidence
-		if evidence.UI == stall.NotReachable {
+		if evidence.UI == annotations.UIUnknown {
 			evidence.UI = mark.Evidence.UI
 		}
 	}
@@ -189,7 +190,7 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 	}
 }
 
-func (l *loop) tell(ctx context.Context, k key, mark *stall.Mark) {
+func (l *loop) tell(ctx context.Context, k key, mark *annotations.StallMark) {
 	l.world.Tell(ctx, k, mark, warning, "DriverStalled", mark.Message)
 }
 
@@ -203,7 +204,7 @@ func (l *loop) talks(ctx context.Context, k key, d *driver) {
 
 // mark marks a driver, or unmarks it with nil. If the mark cannot be written, the
 // driver is reported all the same, and the write is tried again soon.
-func (l *loop) mark(ctx context.Context, k key, d *driver, mark *stall.Mark) {
+func (l *loop) mark(ctx context.Context, k key, d *driver, mark *annotations.StallMark) {
 	err := l.world.Mark(ctx, k, mark)
 	l.lock.Lock()
 	defer l.lock.Unlock()

@@ -40,18 +40,18 @@ type play struct {
 	began   time.Time
 	silent  map[string]time.Time // since when
 	fails   map[string]error
-	marks   map[string]*stall.Mark
+	marks   map[string]*annotations.StallMark
 	told    []string
 	written int
 	once    map[string]bool
 	asked   map[string]int
-	ui      stall.UI
+	ui      annotations.UIState
 	thread  map[string]string
 	next    map[key]time.Time
 }
 
 func newPlay(t *testing.T) *play {
-	p := &play{t: t, began: time.Now(), silent: map[string]time.Time{}, fails: map[string]error{}, marks: map[string]*stall.Mark{}, asked: map[string]int{}, once: map[string]bool{}, next: map[key]time.Time{}, thread: map[string]string{}}
+	p := &play{t: t, began: time.Now(), silent: map[string]time.Time{}, fails: map[string]error{}, marks: map[string]*annotations.StallMark{}, asked: map[string]int{}, once: map[string]bool{}, next: map[key]time.Time{}, thread: map[string]string{}}
 	p.loop = newLoop(p, callsPerSecond, slog.New(slog.DiscardHandler))
 	return p
 }
@@ -65,11 +65,11 @@ func (p *play) Tail(_ context.Context, of spark.Pod, _ int64) (stall.Tail, error
 	return stall.Tail{Last: last, Thread: p.thread[of.Name]}, p.fails[of.Name]
 }
 
-func (p *play) UI(context.Context, spark.Pod) stall.UI { return p.ui }
+func (p *play) UI(context.Context, spark.Pod) annotations.UIState { return p.ui }
 
 func (p *play) Use(context.Context, spark.Pod) (executors *int, cpu *int64) { return nil, nil }
 
-func (p *play) Mark(_ context.Context, k key, m *stall.Mark) error {
+func (p *play) Mark(_ context.Context, k key, m *annotations.StallMark) error {
 	p.written++
 	if err := p.fails["mark"]; err != nil {
 		return err
@@ -78,7 +78,7 @@ func (p *play) Mark(_ context.Context, k key, m *stall.Mark) error {
 	return nil
 }
 
-func (p *play) Tell(_ context.Context, about key, of *stall.Mark, _, reason, _ string) {
+func (p *play) Tell(_ context.Context, about key, of *annotations.StallMark, _, reason, _ string) {
 	if once := fmt.Sprint(about, of.Since, of.Confidence, reason); !p.once[once] {
 		p.told, p.once[once] = append(p.told, about.Name+" "+reason), true
 	}
@@ -202,7 +202,7 @@ func TestReported(t *testing.T) {
 			t.Errorf("marked after %s", after)
 		}
 		p.run(after / 2)
-		if got := p.marked(); !slices.Equal(got, []string{"quiet"}) || p.marks["quiet"].Confidence != stall.Sure {
+		if got := p.marked(); !slices.Equal(got, []string{"quiet"}) || p.marks["quiet"].Confidence != annotations.Sure {
 			t.Fatalf("marked are %v, %v", got, p.marks["quiet"])
 		}
 		p.run(3 * time.Hour)
@@ -227,11 +227,11 @@ func TestJudgedAnew(t *testing.T) {
 		p.start("warn")
 		p.silence("warn")
 		for _, c := range []struct {
-			ui   stall.UI
-			want stall.Confidence
+			ui   annotations.UIState
+			want annotations.Confidence
 			told int
 		}{
-			{stall.Answers, stall.Unsure, 1}, {stall.IsSilent, stall.Likely, 2}, {stall.NotReachable, stall.Likely, 2}, {stall.Answers, stall.Unsure, 2},
+			{annotations.UIAnswers, annotations.Unsure, 1}, {annotations.UISilent, annotations.Likely, 2}, {annotations.UIUnknown, annotations.Likely, 2}, {annotations.UIAnswers, annotations.Unsure, 2},
 		} {
 			p.ui = c.ui
 			p.run(time.Hour)
@@ -239,7 +239,7 @@ func TestJudgedAnew(t *testing.T) {
 				t.Fatalf("the UI is %q: %s, told %q", c.ui, mark, p.told)
 			}
 		}
-		if got := p.count().stalled["spark"]; got[stall.Unsure] != 1 || got[stall.Likely] != 0 {
+		if got := p.count().stalled["spark"]; got[annotations.Unsure] != 1 || got[annotations.Likely] != 0 {
 			t.Errorf("counted %v", got)
 		}
 	})
@@ -270,8 +270,8 @@ func TestMarkIsTriedAgain(t *testing.T) {
 		refused := errors.New("a guard refuses it")
 		p.fails["mark"] = refused
 		p.run(2 * time.Hour)
-		stalls := testutil.ToFloat64(p.metrics.stalls.WithLabelValues("spark", string(stall.Unsure)))
-		if n := p.count(); len(p.told) != 2 || n.unwritten != 2 || n.stalled["spark"][stall.Unsure] != 2 || stalls != 2 {
+		stalls := testutil.ToFloat64(p.metrics.stalls.WithLabelValues("spark", string(annotations.Unsure)))
+		if n := p.count(); len(p.told) != 2 || n.unwritten != 2 || n.stalled["spark"][annotations.Unsure] != 2 || stalls != 2 {
 			t.Errorf("told %q, counted %v and %v", p.told, n, stalls)
 		}
 		delete(p.fails, "mark")
@@ -382,7 +382,7 @@ func TestWaitsForTheLate(t *testing.T) {
 	for _, silent := range []bool{true, false} {
 		bubble(t, func(p *play) {
 			marked, since := driverPod("e"), time.Now().Add(-time.Hour)
-			marked.Annotations[annotations.Stalled] = stall.NewMark(since, time.Now(), stall.Evidence{LastLine: since}).String()
+			marked.Annotations[annotations.Stalled] = stall.NewMark(since, time.Now(), annotations.StallEvidence{LastLine: since}).String()
 			p.silent["e"] = since
 			p.see(marked, p)
 			p.start("a", "b", "c", "d", "f", "g", "h", "i")

@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
-	"github.com/spark-vitals/spark-vitals/stall"
 )
 
 // uiOf returns the address of a driver's UI: the port that it declares, on its own
@@ -28,10 +28,10 @@ func uiOf(pod spark.Pod) (netip.AddrPort, bool) {
 // askTwice calls a UI again if it does not answer, so that a JVM in a garbage
 // collection does not count as one that hangs. If the UI does not answer and then
 // accepts no connection, its backlog is full.
-func askTwice(ctx context.Context, address netip.AddrPort, patience time.Duration) stall.UI {
+func askTwice(ctx context.Context, address netip.AddrPort, patience time.Duration) annotations.UIState {
 	ui := askUI(ctx, address, patience)
-	if ui == stall.IsSilent {
-		if again := askUI(ctx, address, patience); again != stall.NotReachable {
+	if ui == annotations.UISilent {
+		if again := askUI(ctx, address, patience); again != annotations.UIUnknown {
 			return again
 		}
 	}
@@ -42,17 +42,17 @@ func askTwice(ctx context.Context, address netip.AddrPort, patience time.Duratio
 // Host header, so no page is made and no filter runs. A connection that is refused or
 // closed is healthy. A connection that fails in another way shows nothing: a
 // NetworkPolicy may forbid it.
-func askUI(ctx context.Context, address netip.AddrPort, patience time.Duration) stall.UI {
+func askUI(ctx context.Context, address netip.AddrPort, patience time.Duration) annotations.UIState {
 	dialer := net.Dialer{Timeout: patience}
 	connection, err := dialer.DialContext(ctx, "tcp", address.String())
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return stall.Refuses
+		return annotations.UIRefuses
 	}
 	if errors.Is(err, syscall.ECONNRESET) { // it was accepted before
-		return stall.Answers
+		return annotations.UIAnswers
 	}
 	if err != nil {
-		return stall.NotReachable
+		return annotations.UIUnknown
 	}
 	defer func() { _ = connection.Close() }()
 	_ = connection.SetDeadline(time.Now().Add(patience))
@@ -60,7 +60,7 @@ func askUI(ctx context.Context, address netip.AddrPort, patience time.Duration) 
 		_, err = connection.Read(make([]byte, 1))
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return stall.IsSilent
+		return annotations.UISilent
 	}
-	return stall.Answers
+	return annotations.UIAnswers
 }
