@@ -105,16 +105,20 @@ func TestMarkIsShort(t *testing.T) {
 	}
 }
 
-func TestCrowd(t *testing.T) {
-	many := func(namespace string, suspects, others int) (all []stall.Watched) {
-		for i := range suspects + others {
-			all = append(all, stall.Watched{Namespace: namespace, Suspect: i < suspects})
+func TestMassSilence(t *testing.T) {
+	many := func(namespace string, silent, others int) (all []stall.Watched) {
+		for i := range silent + others {
+			w := stall.Watched{Namespace: namespace, State: stall.Logs}
+			if i < silent {
+				w.State = stall.FellSilent
+			}
+			all = append(all, w)
 		}
 		return all
 	}
-	five := func(suspects, others int) (all []stall.Watched) { // in each of five namespaces
+	five := func(silent, others int) (all []stall.Watched) { // in each of five namespaces
 		for _, namespace := range []string{"b", "c", "d", "e", "f"} {
-			all = append(all, many(namespace, suspects, others)...)
+			all = append(all, many(namespace, silent, others)...)
 		}
 		return all
 	}
@@ -133,8 +137,40 @@ func TestCrowd(t *testing.T) {
 		"one of a hundred in each of six": {slices.Concat(five(1, 99), many("a", 1, 99)), false},
 		"five of ten namespaces":          {slices.Concat(five(0, 1), many("a", 1, 0), many("g", 1, 0), many("h", 1, 0), many("i", 1, 0), many("j", 1, 0)), false},
 	} {
-		if got := stall.Crowd(slices.Values(c.all), "a"); got != c.want {
+		want := stall.None
+		if c.want {
+			want = stall.Certain
+		}
+		if got := stall.MassSilenceOf(c.all, "a"); got != want {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// Drivers that are late may have fallen silent too; of those that cannot be read nothing
+// is expected. Neither makes a mass silence that is certain less certain.
+func TestUncertainMassSilence(t *testing.T) {
+	for name, c := range map[string]struct {
+		silent, logs, late, unread int
+		want                       stall.MassSilence
+	}{
+		"all are known":              {5, 4, 0, 0, stall.Certain},
+		"few are late":               {5, 2, 2, 0, stall.Certain},
+		"few cannot be read":         {5, 2, 0, 2, stall.Certain},
+		"half is late":               {5, 0, 5, 0, stall.Probable},
+		"half cannot be read":        {5, 0, 0, 5, stall.Probable},
+		"only with those late":       {4, 1, 1, 0, stall.Possible},
+		"all others are late":        {1, 0, 9, 0, stall.Possible},
+		"not even with those late":   {1, 8, 7, 0, stall.None},
+		"all others cannot be read":  {1, 0, 0, 9, stall.None},
+		"unread ones are not silent": {4, 1, 0, 9, stall.None},
+	} {
+		var all []stall.Watched
+		for state, n := range map[stall.State]int{stall.FellSilent: c.silent, stall.Logs: c.logs, stall.Late: c.late, stall.Unread: c.unread} {
+			all = append(all, slices.Repeat([]stall.Watched{{Namespace: "a", State: state}}, n)...)
+		}
+		if got := stall.MassSilenceOf(all, "a"); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
 }

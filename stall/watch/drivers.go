@@ -17,7 +17,9 @@ import (
 
 type key = job.Key
 
-// driver is a driver that is watched.
+// driver is a driver that is watched. Its fields are changed with the loop's lock. The
+// worker that has its key reads mark, unwritten and what its track heard without the
+// lock, because no one else changes them once the driver is in the map.
 type driver struct {
 	spark.Pod
 	started   time.Time // when its container started

@@ -67,19 +67,19 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	for _, c := range []prometheus.Collector{m.looks, m.stalls, m.late} {
 		c.Collect(to)
 	}
-	tell := func(d *prometheus.Desc, n int, labels ...string) {
+	gauge := func(d *prometheus.Desc, n int, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
 	}
 	n := m.count()
-	tell(m.watched, n.watched)
-	tell(m.unknown, n.unknown)
-	tell(m.unwritten, n.unwritten)
+	gauge(m.watched, n.watched)
+	gauge(m.unknown, n.unknown)
+	gauge(m.unwritten, n.unwritten)
 	for namespace, held := range n.held {
-		tell(m.held, held, namespace)
+		gauge(m.held, held, namespace)
 	}
 	for namespace, by := range n.stalled {
 		for confidence, stalled := range by {
-			tell(m.stalled, stalled, namespace, string(confidence))
+			gauge(m.stalled, stalled, namespace, string(confidence))
 		}
 	}
 }

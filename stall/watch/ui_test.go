@@ -50,11 +50,11 @@ func TestAskTwice(t *testing.T) {
 					}
 				}()
 			}
-			patience := time.Minute // the machine may pause
+			timeout := time.Minute // the machine may pause
 			if c.silent {
-				patience = 2 * time.Second
+				timeout = 2 * time.Second
 			}
-			if got := askTwice(t.Context(), netip.MustParseAddrPort(listener.Addr().String()), patience); got != c.want {
+			if got := askTwice(t.Context(), netip.MustParseAddrPort(listener.Addr().String()), timeout); got != c.want {
 				t.Errorf("it %q, want %q", got, c.want)
 			}
 		})

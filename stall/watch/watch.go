@@ -50,11 +50,11 @@ const workers = 8
 
 // Run watches until the context ends.
 func Run(ctx context.Context, c Config) error {
-	world, err := newCluster(c)
+	api, err := newAPIServer(c)
 	if err != nil {
 		return fmt.Errorf("starting the stall watch: %w", err)
 	}
-	l := newLoop(world, c.CallsPerSecond, c.Log)
+	l := newLoop(api, c.CallsPerSecond, c.Log)
 	return job.Elected{
 		Name: name, API: c.API, Namespace: c.Namespace, Namespaces: c.Namespaces,
 		Pods: cache.ByObject{
