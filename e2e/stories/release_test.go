@@ -101,7 +101,7 @@ func (s release) tell(t *testing.T, version string) {
 	var urls []string
 	var servers []*kyuubitest.Server
 	for range 2 {
-		server := &kyuubitest.Server{Registry: tree}
+		server := &kyuubitest.Server{}
 		served := httptest.NewServer(server)
 		defer served.Close()
 		servers, urls = append(servers, server), append(urls, served.URL)

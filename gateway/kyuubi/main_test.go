@@ -38,7 +38,7 @@ func newWorld(t testing.TB, config string) *world {
 		t.Fatal(err)
 	}
 	for range 2 {
-		w.servers = append(w.servers, &kyuubitest.Server{Registry: w.tree})
+		w.servers = append(w.servers, &kyuubitest.Server{})
 	}
 	w.hosts = kyuubitest.Network{"kyuubi-0": w.servers[0], "kyuubi-1": w.servers[1]}
 	w.kyuubi = New(c, nil, slog.New(slog.DiscardHandler))

@@ -64,7 +64,7 @@ servers: {service: {namespace: kyuubi, name: kyuubi}, tls: {serverName: kyuubi}}
 
 // TLS with the configured authority and name, and no other.
 func TestTLS(t *testing.T) {
-	stand := &kyuubitest.Server{Registry: &kyuubitest.Tree{}}
+	stand := &kyuubitest.Server{}
 	served := httptest.NewTLSServer(stand)
 	defer served.Close()
 	dir := t.TempDir()
@@ -111,7 +111,7 @@ func TestCredentialsStay(t *testing.T) {
 	}))
 	defer elsewhere.Close()
 	t.Setenv("HTTP_PROXY", elsewhere.URL)
-	stand := &kyuubitest.Server{Registry: &kyuubitest.Tree{}}
+	stand := &kyuubitest.Server{}
 	stand.Fail(func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 		http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 		return nil

@@ -128,7 +128,7 @@ func TestClientReadsItsError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := dead()
 		application := pod.Labels["spark-app-selector"]
-		server := &kyuubitest.Server{Registry: &kyuubitest.Tree{}}
+		server := &kyuubitest.Server{}
 		server.Open(kyuubitest.Session{Identifier: session, EngineID: application})
 		server.Submit(kyuubitest.Operation{Identifier: statement, Session: session, Log: []string{"started"}})
 		call := func(method, path string) string {
