@@ -220,10 +220,10 @@ func TestRefusedCredentialsRest(t *testing.T) {
 		if calls.Load() != first || first != 4 {
 			t.Errorf("%d calls with a wrong password, %d more", first, calls.Load()-first)
 		}
-		time.Sleep(rest)
+		time.Sleep(credentialsPause)
 		refused()
 		if calls.Load() == first {
-			t.Error("no call after the rest")
+			t.Error("no call after the pause")
 		}
 		before := w.kyuubi.Configuration()
 		if err := os.WriteFile(w.kyuubi.config.Servers.Basic.PasswordFile, []byte("right\n"), 0o600); err != nil {

@@ -2,7 +2,6 @@ package kyuubi
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"testing"
 	"time"
@@ -41,7 +40,7 @@ func newWorld(t testing.TB, config string) *world {
 		w.servers = append(w.servers, &kyuubitest.Server{})
 	}
 	w.hosts = kyuubitest.Network{"kyuubi-0": w.servers[0], "kyuubi-1": w.servers[1]}
-	w.kyuubi = New(c, nil, slog.New(slog.DiscardHandler))
+	w.kyuubi = New(c, nil)
 	w.kyuubi.transport = func() (http.RoundTripper, func(), error) { return w.hosts, func() {}, nil }
 	w.kyuubi.registry.dial = func(context.Context) (tree, error) { return w.tree, nil }
 	return w

@@ -2,7 +2,6 @@ package releaser
 
 import (
 	"encoding/json"
-	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -28,7 +27,7 @@ func TestWhatIsKeptIsDue(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Annotations = map[string]string{annotations.State: "KILLED", annotations.Released: annotations.ReleaseMark{Gateway: "kyuubi", Instances: []string{"a"}}.String(), "other": "x"}
-	g := kyuubi.New(&kyuubi.Config{ZooKeeper: &kyuubi.ZooKeeper{}}, nil, slog.New(slog.DiscardHandler))
+	g := kyuubi.New(&kyuubi.Config{ZooKeeper: &kyuubi.ZooKeeper{}}, nil)
 	type facts struct {
 		Engine gateway.Engine
 		Death  gateway.Death
