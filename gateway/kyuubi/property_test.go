@@ -185,7 +185,7 @@ func (s *schedule) dies(l *life, how int) {
 	for _, server := range s.servers {
 		server.Engine(l.Application, []kyuubitest.Health{kyuubitest.Dead, kyuubitest.Frozen}[how%2])
 	}
-	l.release = gateway.Release{Engine: l.Engine, Death: gateway.Death{At: time.Now()}, Lived: l.lived, Pending: gateway.Steps}
+	l.release = gateway.Release{Engine: l.Engine, Death: gateway.Death{At: time.Now()}, WhileRunning: l.lived, Pending: gateway.Steps}
 }
 
 // step does one, as the releaser does: what proves is written down.
@@ -295,7 +295,7 @@ func (s *schedule) forgeLife(e event) {
 	if s.tree.Expire(node); e.M%2 == 0 {
 		found[0] = append(found[0], found[1]...) // were it the victim's, it would not be removed
 	}
-	release := gateway.Release{Engine: own, Death: gateway.Death{At: time.Now()}, Lived: found[0], Pending: gateway.Steps}
+	release := gateway.Release{Engine: own, Death: gateway.Death{At: time.Now()}, WhileRunning: found[0], Pending: gateway.Steps}
 	for len(release.Pending) > 0 {
 		if err := release.Next(s.t.Context(), s.kyuubi); err != nil {
 			return

@@ -12,7 +12,7 @@
 // is used, and its status alone starts the release, because no one can write a record
 // on it any more. The same is true for a pod that is being deleted.
 //
-// # Lives
+// # Running engines
 //
 // An engine that freezes, or is asked to end, is no longer registered when it dies. So
 // each replica looks at the registrations of running engines, and remembers them. If
@@ -31,7 +31,7 @@
 // to a [journal], and a new process continues from there. Without an entry it starts
 // again from the pod. Each step may be done twice. When a process ends, only this is
 // lost: a pod that died and was deleted before its registration was found. If all
-// replicas end at once, what they saw at looks is lost too.
+// replicas end at once, what they saw of running engines is lost too.
 //
 // # Failures
 //

@@ -266,7 +266,7 @@ func TestNothingIsDialled(t *testing.T) {
 			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 		}},
 		"died long ago": {pod: func(p *corev1.Pod) {
-			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-2 * longAgo))
+			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-2 * tooOld))
 		}},
 		"released already": {pod: func(p *corev1.Pod) {
 			p.Annotations[annotations.Released] = annotations.ReleaseMark{Gateway: "kyuubi", At: time.Now(), Registration: annotations.Deregistered}.String()
@@ -410,9 +410,9 @@ func TestForbidden(t *testing.T) {
 		first, second int // lists that are forbidden, and once more after one that was not
 		events        []string
 	}{
-		"while it starts": {first: patience - 1, events: []string{"EngineReleased"}},
-		"twice":           {first: patience - 1, second: patience - 1, events: []string{"EngineReleased"}},
-		"a right missing": {first: patience, events: []string{"RightsMissing"}},
+		"while it starts": {first: maxForbidden - 1, events: []string{"EngineReleased"}},
+		"twice":           {first: maxForbidden - 1, second: maxForbidden - 1, events: []string{"EngineReleased"}},
+		"a right missing": {first: maxForbidden, events: []string{"RightsMissing"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -517,7 +517,7 @@ func TestForgotten(t *testing.T) {
 	for name, begun := range map[string]bool{"not read": false, "not marked": true} {
 		synctest.Test(t, func(t *testing.T) {
 			pod := dead()
-			pod.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-longAgo + 10*time.Minute))
+			pod.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-tooOld + 10*time.Minute))
 			w := newWorld(t, pod)
 			w.see(pod, false)
 			w.refuses = func(patch bool) error {

@@ -16,7 +16,7 @@ type metrics struct {
 	failures prometheus.Counter
 	sessions prometheus.Counter
 	unseen   prometheus.Counter
-	// unwritten counts releases and lives that did not fit into the journal
+	// unwritten counts releases and running engines that did not fit into the journal
 	unwritten    prometheus.Counter
 	lookFailures prometheus.Counter
 	seconds      prometheus.Histogram
@@ -57,8 +57,8 @@ func newMetrics(pending func() (all, refused float64), unregistered func() float
 			gauge("spark_vitals_engines_unregistered", "Engines that run and are no longer registered: frozen, about to end, or set to take no new sessions.", unregistered),
 		},
 	}
-	for _, outcome := range []annotations.ReleaseResult{annotations.Deregistered, annotations.Expired, annotations.NotRegistered, annotations.Unproven} {
-		m.releases.WithLabelValues(string(outcome)) // begins at zero, so that Prometheus sees the first
+	for _, result := range []annotations.ReleaseResult{annotations.Deregistered, annotations.Expired, annotations.NotRegistered, annotations.Unproven} {
+		m.releases.WithLabelValues(string(result)) // begins at zero, so that Prometheus sees the first
 	}
 	return m
 }

@@ -30,7 +30,8 @@ func running(pod *corev1.Pod) *corev1.Pod {
 // look at the lives, as is done each ten seconds.
 func (w *world) look() {
 	w.t.Helper()
-	if err := errors.Join(w.loop.lookAtLives(w.t.Context()), w.loop.writeLives(w.t.Context())); err != nil {
+	_, _, err := w.loop.look(w.t.Context())
+	if err := errors.Join(err, w.loop.syncJournal(w.t.Context())); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -95,8 +96,8 @@ func TestExpired(t *testing.T) {
 					t.Error(text)
 				}
 				w.look()
-				if len(w.journal()) > 0 || len(w.loop.lives) > 0 {
-					t.Error(w.journal(), w.loop.lives)
+				if len(w.journal()) > 0 || len(w.loop.tracked) > 0 {
+					t.Error(w.journal(), w.loop.tracked)
 				}
 			})
 		}
@@ -239,7 +240,7 @@ func TestFrozenIsWrittenDown(t *testing.T) {
 			}
 			w.look()
 			w.look()
-			if len(w.journal()) != 1 || w.journal()[string(pod.UID)+ofLife] == "" {
+			if len(w.journal()) != 1 || w.journal()[string(pod.UID)+runningSuffix] == "" {
 				t.Error(w.journal())
 			}
 			c.then(w, pod)
@@ -269,8 +270,8 @@ func TestFewLivesAreWrittenDown(t *testing.T) {
 	for range 4 {
 		w.look()
 	}
-	if n := len(w.journal()); n != maxWritten || testutil.ToFloat64(w.loop.metrics.unwritten) != maxWritten/2 || len(w.loop.livesThat((*life).hasVanished)) != maxWritten*3/2 {
-		t.Errorf("%d are written down, %v not, of %v", n, testutil.ToFloat64(w.loop.metrics.unwritten), len(w.loop.livesThat((*life).hasVanished)))
+	if n := len(w.journal()); n != maxWritten || testutil.ToFloat64(w.loop.metrics.unwritten) != maxWritten/2 || len(w.loop.trackedThat((*tracked).isUnregistered)) != maxWritten*3/2 {
+		t.Errorf("%d are written down, %v not, of %v", n, testutil.ToFloat64(w.loop.metrics.unwritten), len(w.loop.trackedThat((*tracked).isUnregistered)))
 	}
 	w.gateway.registered = true
 	if w.look(); len(w.journal()) > 0 {
@@ -302,7 +303,7 @@ func TestLooks(t *testing.T) {
 			}
 			w.added = nil
 			looking, stop := context.WithCancel(t.Context())
-			go w.loop.watchLives(looking)
+			go w.loop.keepLooking(looking)
 			defer stop()
 			time.Sleep(10 * time.Minute)
 			w.gateway.set(func() {
@@ -334,8 +335,8 @@ func TestStandbyLooks(t *testing.T) {
 	w.look()
 	w.look()
 	note(another, true)
-	if len(w.journal()) > 0 || len(w.loop.lives) != 1 {
-		t.Errorf("%v is written, %d live", w.journal(), len(w.loop.lives))
+	if len(w.journal()) > 0 || len(w.loop.tracked) != 1 {
+		t.Errorf("%v is written, %d live", w.journal(), len(w.loop.tracked))
 	}
 	w.loop.leads.Store(true)
 	w.see(pod, false)
