@@ -1,5 +1,5 @@
-// Package stall judges whether a driver with a silent log hangs. It only computes;
-// package watch reads logs and reports.
+// Package stall judges log stalls: whether a driver with a silent log hangs. It only
+// computes; the stall watch, package watch, reads logs and reports.
 //
 // A [Track] says when to read a log and what its silence means, with rotated logs,
 // restarts and clocks that differ. [MassSilenceOf] says when so many drivers are silent

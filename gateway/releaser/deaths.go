@@ -162,12 +162,6 @@ func (l *loop) seen(d *death) *corev1.Pod {
 	return d.pod
 }
 
-func (l *loop) forget(k key) {
-	l.lock.Lock()
-	defer l.lock.Unlock()
-	delete(l.deaths, k)
-}
-
 // markDone notes that a release is done, for as long as it could be due again.
 func (l *loop) markDone(k key) {
 	l.lock.Lock()
@@ -182,12 +176,6 @@ func (l *loop) untrack(k key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	l.drop(k)
-}
-
-func (l *loop) setState(d *death, s state) {
-	l.lock.Lock()
-	defer l.lock.Unlock()
-	d.state = s
 }
 
 // refuse notes a refusal, and reports whether it is new.

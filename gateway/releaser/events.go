@@ -33,7 +33,7 @@ func (l *loop) reportRefusal(ctx context.Context, k key, d *death, refusal *gate
 		return
 	}
 	kept := keptBy(d.release)
-	l.metrics.refused(refusal.Reason)
+	l.metrics.refusals.WithLabelValues(string(refusal.Reason)).Inc()
 	l.log.Error("release refused", "pod", k.NamespacedName, "reason", refusal.Reason, "gateway", kept, "error", refusal.Err, "remedy", refusal.Remedy)
 	l.emitEvent(ctx, k, corev1.EventTypeWarning, string(refusal.Reason), fmt.Sprintf("%s %s. %s", gateway.Name, kept, refusal.Remedy))
 }

@@ -36,6 +36,7 @@ const (
 	failing            // it is tried again
 	unregistered       // the last look found no registration; it looks once more
 	waiting            // the engine is deregistered, and its sessions are not due yet
+	done
 )
 
 // death is a driver whose release is due or in progress. pod, state and refused are
@@ -52,11 +53,6 @@ type death struct {
 	written   bool // to the journal
 	resumed   bool // from the journal
 	forbidden int  // lists of pods, in a row
-}
-
-// unproven reports whether there is no proof yet, or none any more.
-func (d *death) unproven() bool {
-	return d.release == nil || len(d.release.Found) == 0
 }
 
 type loop struct {
@@ -103,41 +99,46 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		}
 	}
 	err := l.advance(ctx, k, d)
-	refusal := gateway.RefusalOf(err)
-	if refusal != nil {
+	if refusal := gateway.RefusalOf(err); refusal != nil {
 		l.reportRefusal(ctx, k, d, refusal)
 	}
 	if result, ends := l.result(d, before, err); ends {
 		if err != nil {
 			l.log.Warn("release given up", "pod", k.NamespacedName, "gateway", keptBy(d.release), "error", err)
 		}
-		err, refusal = l.finish(ctx, k, d, result), nil
+		err = l.finish(ctx, k, d, result)
 	}
-	if d.unproven() && l.seen(d) != nil { // the next try begins with the pod
+	after, pause := l.after(ctx, k, d, err)
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	if d.release != nil && len(d.release.Found) == 0 && d.pod != nil { // the next try begins with the pod
 		d.release = nil
 	}
-	after, pause := failing, time.Duration(0)
+	if d.state = after; after == done {
+		delete(l.deaths, k)
+	}
+	return reconcile.Result{RequeueAfter: pause}, nil
+}
+
+// after returns the state that follows a try, and the pause before the next one.
+func (l *loop) after(ctx context.Context, k key, d *death, err error) (state, time.Duration) {
 	switch {
 	case err == nil || errors.Is(err, errNotDue):
-		l.forget(k)
-		return reconcile.Result{}, nil
+		return done, 0
 	case errors.Is(err, errEarly): // no worker waits for it
-		after, pause = waiting, max(time.Until(d.release.CloseAt), time.Millisecond)
+		return waiting, max(time.Until(d.release.CloseAt), time.Millisecond)
 	case time.Since(d.at) > giveUpAfter:
 		l.log.Error("release given up, and the mark could not be written", "pod", k.NamespacedName, "error", errors.Join(err, l.journal.remove(ctx, k.UID)))
-		l.forget(k)
-		return reconcile.Result{}, nil
+		return done, 0
 	case errors.Is(err, gateway.ErrNotRegistered): // it may be about to register, or ZooKeeper's server lags behind
-		after, pause = unregistered, secondLook
-	case refusal != nil:
-		pause = wait.Jitter(refusedPause, 0.1)
-	default:
-		pause = d.pause.Step()
-		l.metrics.failed()
-		l.log.Warn("release failed, trying again", "pod", k.NamespacedName, "in", pause, "error", err)
+		return unregistered, secondLook
+	case gateway.RefusalOf(err) != nil:
+		return failing, wait.Jitter(refusedPause, 0.1)
 	}
-	l.setState(d, after)
-	return reconcile.Result{RequeueAfter: pause}, nil
+	pause := d.pause.Step()
+	l.metrics.failures.Inc()
+	l.log.Warn("release failed, trying again", "pod", k.NamespacedName, "in", pause, "error", err)
+	return failing, pause
 }
 
 // result returns the result of a release. ends is false if it is not needed or must be

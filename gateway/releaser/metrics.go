@@ -67,10 +67,6 @@ func (m *metrics) all() []prometheus.Collector {
 	return append(m.gauges, m.lookFailures, m.releases, m.refusals, m.failures, m.sessions, m.unseen, m.unwritten, m.seconds)
 }
 
-func (m *metrics) failed() { m.failures.Inc() }
-
-func (m *metrics) refused(reason gateway.Reason) { m.refusals.WithLabelValues(string(reason)).Inc() }
-
 func (m *metrics) deregistered(r *gateway.Release) {
 	if !r.Expired && !r.Death.Estimated {
 		m.seconds.Observe(time.Since(r.Death.At).Seconds())

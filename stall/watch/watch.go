@@ -1,5 +1,5 @@
-// Package watch reads the logs of Spark's running drivers, and reports those that are
-// silent for too long: on the driver, as an Event and as a metric. It ends nothing.
+// Package watch is the stall watch. It reads the logs of Spark's running drivers, and
+// reports log stalls: on the driver, as an Event and as a metric. It ends nothing.
 //
 // The webhook stamps on a driver that it is watched, and for how long it may be silent.
 // What is known of a log is only in memory. A new leader reads the log of each driver
