@@ -102,8 +102,8 @@ servers: {urls: ["` + served.URL + `"], tls: {caFile: ` + ca + `, serverName: ` 
 	}
 }
 
-// Credentials go to the configured servers alone: through no proxy, and to
-// nobody that a server names.
+// Credentials go only to the configured servers: through no proxy, and to no server that
+// another server names.
 func TestCredentialsStay(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		t.Errorf("sent to another server: %s", r.Header.Get("Authorization"))

@@ -71,7 +71,7 @@ func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
 }
 
 // judge returns when a pod died, and whether its release is due. It also tracks the
-// engine, if it runs. The caller holds the lock.
+// engine if it runs. The caller holds the lock.
 func (l *loop) judge(pod *corev1.Pod, gone bool) (died gateway.Death, due bool) {
 	k := job.KeyOf(pod)
 	_, obsolete := l.done[k]

@@ -48,7 +48,7 @@ func newMetrics(pending func() (all, refused float64), unregistered func() float
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "spark_vitals_release_seconds", ConstLabels: labels,
 			Help: "Time from a driver's death to its deregistration. After that a new connection starts a new engine. The kubelet reports the death in whole seconds.",
-			// Fine below the time that a registration lives without the releaser.
+			// Fine below the time that a registration stays without the releaser.
 			Buckets: []float64{.5, 1, 1.5, 2, 3, 5, 10, 20, 40, 60, 120, 300, 1800},
 		}),
 		gauges: []prometheus.Collector{

@@ -89,7 +89,7 @@ func TestExecutorsAreCounted(t *testing.T) {
 	if n, _ := api.Usage(t.Context(), of); n == nil || *n != 2 {
 		t.Errorf("counted %v", n)
 	}
-	answer, kind = `"items":[]`, "PodList" // of who knows no tables
+	answer, kind = `"items":[]`, "PodList" // of a server that knows no tables
 	if n, _ := api.Usage(t.Context(), of); n != nil {
 		t.Errorf("counted %d", *n)
 	}

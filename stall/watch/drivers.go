@@ -87,8 +87,8 @@ func (l *loop) ends(k key, q adder) {
 	q.Add(k)
 }
 
-// forget removes a driver, unless it has started again.
-func (l *loop) forget(k key) {
+// remove removes a driver, unless it has started again.
+func (l *loop) remove(k key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	if d := l.drivers[k]; d != nil && d.ended {

@@ -93,7 +93,7 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		}
 	}
 	if ended && !d.unwritten && (err == nil || apierrors.IsNotFound(err)) {
-		l.forget(k)
+		l.remove(k)
 		return reconcile.Result{}, nil
 	}
 	if verdict == stall.Stalled && !ended {

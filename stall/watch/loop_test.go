@@ -222,7 +222,7 @@ func TestReported(t *testing.T) {
 
 // A marked driver is judged again at each look. A second Event follows only when that is
 // more sure. What is not known changes nothing.
-func TestJudgedAnew(t *testing.T) {
+func TestJudgedAgain(t *testing.T) {
 	bubble(t, func(s *simulation) {
 		s.start("warn")
 		s.silence("warn")
@@ -569,7 +569,7 @@ func TestRestarts(t *testing.T) {
 			t.Fatalf("marked are %v", s.marked())
 		}
 		s.run(20 * time.Minute)
-		// The container: its log begins anew.
+		// The container: its log begins again.
 		delete(s.silent, "again")
 		s.see(driverPod("again"), s)
 		if s.run(time.Second); !slices.Equal(s.marked(), []string{"quiet"}) {
