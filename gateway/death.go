@@ -39,17 +39,6 @@ func DeathOf(driver spark.Pod) (d Death, dead bool) {
 	return Death{At: end.At.Time}, true
 }
 
-// Due reports whether an instance of Kyuubi must still release a driver, and when the
-// driver died. The recorder hands a driver over by writing the record's state;
-// [DeathOf] is the proof. If the pod is being deleted it may never get a record, and if
-// it is gone it cannot get one, so then the status alone decides. A driver whose mark
-// settles its death is not due; see [Mark.Settles].
-func Due(driver spark.Pod, gone bool, instance string) (d Death, due bool) {
-	d, dead := DeathOf(driver)
-	settled := MarkOf(driver.Pod).Settles(instance, d)
-	return d, dead && !settled && (gone || driver.DeletionTimestamp != nil || driver.Annotations[annotations.State] != "")
-}
-
 // Addresses returns the pod's own addresses, from its status. It returns none for a pod
 // that shares its node's address, because that proves nothing.
 func Addresses(pod *corev1.Pod) (own []string) {

@@ -1,6 +1,8 @@
 // Package gateway describes the release of a dead engine of Apache Kyuubi: what proves
 // the death from the pod, which steps a release has, and what is written about it.
-// Package kyuubi does the steps, and package releaser works through them.
+// Package kyuubi does the steps, and package releaser works through them. Neither
+// imports the other: this package is all that they share, so each is tested without the
+// other. It calls nothing, so the proof of a death is a function of the pod.
 //
 // Kyuubi keeps a registration for each engine, a Spark driver that serves SQL to many
 // sessions. A driver that is killed cannot remove its registration, so Kyuubi sends

@@ -1,7 +1,6 @@
 package gateway_test
 
 import (
-	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -31,11 +30,11 @@ func TestDue(t *testing.T) {
 	}{
 		"OOMKilled, phase still Running": {func(*corev1.Pod) {}, true, true},
 		"without a record":               {func(p *corev1.Pod) { p.Annotations = nil }, false, true},
-		"released already":               {marked(gateway.Mark{Gateway: "kyuubi", At: died, Registration: gateway.Deregistered}), false, false},
-		"not registered here":            {marked(gateway.Mark{Gateway: "kyuubi", At: died, Registration: gateway.NotRegistered, Instances: []string{"/other", "/kyuubi"}}), false, false},
-		"not registered elsewhere":       {marked(gateway.Mark{Gateway: "kyuubi", At: died, Registration: gateway.NotRegistered, Instances: []string{"/other"}}), true, true},
-		"released by another gateway":    {marked(gateway.Mark{Gateway: "livy", At: died, Registration: gateway.Deregistered}), true, true},
-		"marked before it died":          {marked(gateway.Mark{Gateway: "kyuubi", At: died.Add(-time.Minute), Registration: gateway.Deregistered}), true, true},
+		"released already":               {marked(annotations.ReleaseMark{Gateway: "kyuubi", At: died, Registration: annotations.Deregistered}), false, false},
+		"not registered here":            {marked(annotations.ReleaseMark{Gateway: "kyuubi", At: died, Registration: annotations.NotRegistered, Instances: []string{"/other", "/kyuubi"}}), false, false},
+		"not registered elsewhere":       {marked(annotations.ReleaseMark{Gateway: "kyuubi", At: died, Registration: annotations.NotRegistered, Instances: []string{"/other"}}), true, true},
+		"released by another gateway":    {marked(annotations.ReleaseMark{Gateway: "livy", At: died, Registration: annotations.Deregistered}), true, true},
+		"marked before it died":          {marked(annotations.ReleaseMark{Gateway: "kyuubi", At: died.Add(-time.Minute), Registration: annotations.Deregistered}), true, true},
 		"a mark of no sense":             {func(p *corev1.Pod) { p.Annotations[annotations.Released] = "yes" }, true, true},
 		"may start again":                {func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyOnFailure }, false, false},
 		"its container may start again":  {func(p *corev1.Pod) { p.Spec.Containers[0].RestartPolicy = new(corev1.ContainerRestartPolicyNever) }, false, false},
@@ -76,7 +75,7 @@ func TestDue(t *testing.T) {
 			deleted(p, died.Add(-10*time.Second))
 			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 		}, false, false},
-		"expired": {marked(gateway.Mark{Gateway: "kyuubi", At: died, Registration: gateway.Expired}), false, false},
+		"expired": {marked(annotations.ReleaseMark{Gateway: "kyuubi", At: died, Registration: annotations.Expired}), false, false},
 	} {
 		pod := kyuubitest.DriverOOMKilled()
 		pod.Annotations = map[string]string{annotations.State: "KILLED"}
@@ -86,8 +85,8 @@ func TestDue(t *testing.T) {
 			t.Fatal(err)
 		}
 		for gone, want := range map[bool]bool{false: c.due, true: c.gone} {
-			if at, due := gateway.Due(driver, gone, "/kyuubi"); due != want || due && !at.At.Equal(died) {
-				t.Errorf("%s (gone: %t): %v %t", name, gone, at, due)
+			if at, stage := gateway.StageOf(driver, gone, "/kyuubi"); (stage == gateway.Due) != want || want && !at.At.Equal(died) {
+				t.Errorf("%s (gone: %t): %v %d", name, gone, at, stage)
 			}
 		}
 	}
@@ -99,7 +98,7 @@ func failed(p *corev1.Pod) []corev1.PodCondition {
 	return []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(died)}}
 }
 
-func marked(m gateway.Mark) func(*corev1.Pod) {
+func marked(m annotations.ReleaseMark) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Annotations[annotations.Released] = m.String() }
 }
 
@@ -129,18 +128,6 @@ func TestAddresses(t *testing.T) {
 	pod.Spec.HostNetwork = true
 	if own := gateway.Addresses(pod); own != nil {
 		t.Errorf("%q of a pod that shares its node's", own)
-	}
-}
-
-func TestMark(t *testing.T) {
-	at := died.In(time.FixedZone("", 3600)).Add(time.Millisecond)
-	text := gateway.Mark{Gateway: "kyuubi", At: at, Registration: gateway.Deregistered, Sessions: 3}.String()
-	if want := `{"gateway":"kyuubi","at":"2026-11-21T08:28:37Z","registration":"deregistered","sessions":3}`; text != want {
-		t.Errorf("%s, want %s", text, want)
-	}
-	var mark gateway.Mark
-	if err := json.Unmarshal([]byte(text), &mark); err != nil || mark.Sessions != 3 {
-		t.Error(mark, err)
 	}
 }
 

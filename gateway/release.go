@@ -18,12 +18,12 @@ type Release struct {
 	UID    types.UID            `json:"uid"`
 	Engine Engine               `json:"engine"`
 	Death  Death                `json:"death"`
-	// Lived are the registrations that had its keys and address while it ran.
-	Lived []Registration `json:"lived,omitempty"`
+	// WhileRunning are the registrations that had its keys and address while it ran.
+	WhileRunning []Registration `json:"lived,omitempty"`
 	// Found are the registrations that prove it. Empty until they are found.
 	Found []Registration `json:"found,omitempty"`
-	// Expired is true if no registration was left after the death. Those from its life
-	// are then the proof.
+	// Expired is true if no registration was left after the death. Those from while it
+	// ran are then the proof.
 	Expired bool `json:"expired,omitempty"`
 	// Pending are the steps that must still be done, the next one first.
 	Pending []Step `json:"pending"`
@@ -87,19 +87,19 @@ func (r *Release) Next(ctx context.Context, g Gateway) (err error) {
 		switch {
 		case err != nil:
 			r.Found = nil
-		case len(r.Found) == 0 && len(r.Lived) > 0:
-			r.Found, r.Lived, r.Expired = r.Lived, nil, true
+		case len(r.Found) == 0 && len(r.WhileRunning) > 0:
+			r.Found, r.WhileRunning, r.Expired = r.WhileRunning, nil, true
 		case len(r.Found) == 0:
 			err = ErrNotRegistered
 		case !Bounded(r.Found):
 			err = &Refusal{Reason: NotProven, Err: fmt.Errorf("%d registrations carry the driver's keys", len(r.Found)), Remedy: "An engine registers only once, so some of these are forged. They must expire."}
 			r.Found = nil
 		default:
-			r.Lived = nil // there is better proof
+			r.WhileRunning = nil // there is better proof
 		}
 	case Deregister:
 		if err = g.Deregister(ctx, r); errors.Is(err, ErrForeign) {
-			r.Found, r.Lived, r.Expired, r.Pending = nil, nil, false, slices.Clone(Steps)
+			r.Found, r.WhileRunning, r.Expired, r.Pending = nil, nil, false, slices.Clone(Steps)
 		}
 	case CloseSessions:
 		err = r.closeSessions(ctx, g)
@@ -111,9 +111,9 @@ func (r *Release) Next(ctx context.Context, g Gateway) (err error) {
 	return nil
 }
 
-// patience is how long a server may be unreachable. A server that is gone has no
+// maxUnreachable is how long a server may be unreachable. A server that is gone has no
 // sessions any more.
-const patience = 5 * time.Minute
+const maxUnreachable = 5 * time.Minute
 
 // closeSessions closes sessions on the servers that are not finished.
 func (r *Release) closeSessions(ctx context.Context, g Gateway) error {
@@ -131,7 +131,7 @@ func (r *Release) closeSessions(ctx context.Context, g Gateway) error {
 		switch {
 		case s.Err == nil:
 			r.Finished = append(r.Finished, s.Server)
-		case s.Unreachable && time.Since(since[s.Server]) >= patience:
+		case s.Unreachable && time.Since(since[s.Server]) >= maxUnreachable:
 			r.Finished, r.GivenUp = append(r.Finished, s.Server), append(r.GivenUp, s.Server)
 		default:
 			errs = append(errs, s.Err)

@@ -76,7 +76,7 @@ func (p Pod) DriverHost() string {
 	return u.Hostname()
 }
 
-// OwnedByApacheOperator tells whether apache/spark-kubernetes-operator runs the
+// OwnedByApacheOperator reports whether apache/spark-kubernetes-operator runs the
 // application. It reads the readiness of driver and executors, and ends an
 // application whose pods are not ready in time.
 func (p Pod) OwnedByApacheOperator() bool {
@@ -89,7 +89,7 @@ func (p Pod) OwnedByApacheOperator() bool {
 	})
 }
 
-// FromWorkload tells whether a StatefulSet or Deployment made the executor
+// FromWorkload reports whether a StatefulSet or Deployment made the executor
 // (spark.kubernetes.allocation.pods.allocator). Such pods restart in place and
 // do not know their executor id.
 func (p Pod) FromWorkload() bool {

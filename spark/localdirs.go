@@ -36,7 +36,7 @@ func isMemory(v corev1.Volume) bool {
 	return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
 }
 
-// MemoryVolumesFit tells whether the emptyDirs of medium Memory that hold local
+// MemoryVolumesFit reports whether the emptyDirs of medium Memory that hold local
 // directories are limited to so many bytes together.
 func (p Pod) MemoryVolumesFit(bytes int64) bool {
 	dirs := p.LocalDirsInMemory()
@@ -66,7 +66,7 @@ func (p Pod) holdsLocalDir(mountPath string) bool {
 	})
 }
 
-// LocalDirsOnClaim tells whether a volume that is claimed holds local directories.
+// LocalDirsOnClaim reports whether a volume that is claimed holds local directories.
 func (p Pod) LocalDirsOnClaim() bool {
 	return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
 		return strings.HasPrefix(v.Name, localDirVolume) && (v.PersistentVolumeClaim != nil || v.Ephemeral != nil)

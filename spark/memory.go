@@ -31,7 +31,7 @@ func (m Memory) Overhead() int64 {
 	return max(m.Limit-m.Heap, 0)
 }
 
-// HeapFillsLimit tells whether the heap alone may take the whole limit, so that
+// HeapFillsLimit reports whether the heap alone may take the whole limit, so that
 // the kernel ends the container before the JVM runs out of heap.
 func (m Memory) HeapFillsLimit() bool {
 	return m.Limit > 0 && !m.Estimated && m.Heap >= m.Limit

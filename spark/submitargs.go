@@ -12,7 +12,7 @@ type submitArgs struct {
 	master, properties bool
 }
 
-// byHand tells whether the pod is not of spark-submit's making, so that its
+// byHand reports whether the pod is not of spark-submit's making, so that its
 // limit does not follow from the heap.
 func (a submitArgs) byHand() bool { return a.master && !a.properties }
 
@@ -64,7 +64,7 @@ func (a *submitArgs) option(option, value string) {
 	}
 }
 
-// ByHand tells whether a driver's pod is not of spark-submit's making, but of a
+// ByHand reports whether a driver's pod is not of spark-submit's making, but of a
 // platform's or a person's, who choose its limit.
 func (p Pod) ByHand() bool { return p.Role == Driver && readSubmitArgs(p.Container().Args).byHand() }
 

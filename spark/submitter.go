@@ -30,13 +30,13 @@ const (
 // its user's.
 const KyuubiEngineClass = "org.apache.kyuubi.engine.spark.SparkSQLEngine"
 
-// IsKyuubiEngine tells whether a driver serves the connections of Kyuubi's users;
+// IsKyuubiEngine reports whether a driver serves the connections of Kyuubi's users;
 // other drivers of Kyuubi's are batches.
 func (p Pod) IsKyuubiEngine() bool {
 	return p.Submitter() == Kyuubi && p.MainClass() == KyuubiEngineClass
 }
 
-// IsShared tells whether a driver is an engine that serves many connections. One of
+// IsShared reports whether a driver is an engine that serves many connections. One of
 // share level CONNECTION has it in its name, unless its user chose another
 // (EngineRef.scala, defaultEngineName).
 func (p Pod) IsShared() bool {

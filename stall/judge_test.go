@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
@@ -53,23 +54,23 @@ func TestReadTail(t *testing.T) {
 func TestJudge(t *testing.T) {
 	three, idle := 3, int64(2)
 	for name, c := range map[string]struct {
-		e    stall.Evidence
-		want stall.Confidence
+		e    annotations.StallEvidence
+		want annotations.Confidence
 		says string
 	}{
-		"nothing but silence":      {stall.Evidence{}, stall.Unsure, "when it logs at WARN"},
-		"healthy as far as we see": {stall.Evidence{UI: stall.Answers, Executors: &three, CPU: &idle}, stall.Unsure, "Its UI answers. 3 executors run. It uses 2 millicores."},
-		"its scheduler died":       {stall.Evidence{Thread: "dag-scheduler-event-loop", Error: "java.lang.OutOfMemoryError", UI: stall.Answers}, stall.Sure, "dag-scheduler-event-loop died of java.lang.OutOfMemoryError, and Spark runs no job without it"},
-		"another thread died":      {stall.Evidence{Thread: "Thread-9"}, stall.Likely, "Its thread Thread-9 died."},
-		"a UI that is silent":      {stall.Evidence{UI: stall.IsSilent}, stall.Likely, "accepts a connection and does not answer"},
-		"stopped, and goes on":     {stall.Evidence{Stopped: true, UI: stall.Refuses}, stall.Likely, "a non-daemon thread keeps the JVM alive"},
-		"all signs but the one":    {stall.Evidence{Thread: "main", Stopped: true, UI: stall.IsSilent}, stall.Likely, "It is likely that it hangs."},
+		"nothing but silence":      {annotations.StallEvidence{}, annotations.Unsure, "when it logs at WARN"},
+		"healthy as far as we see": {annotations.StallEvidence{UI: annotations.UIAnswers, Executors: &three, CPU: &idle}, annotations.Unsure, "Its UI answers. 3 executors run. It uses 2 millicores."},
+		"its scheduler died":       {annotations.StallEvidence{Thread: "dag-scheduler-event-loop", Error: "java.lang.OutOfMemoryError", UI: annotations.UIAnswers}, annotations.Sure, "dag-scheduler-event-loop died of java.lang.OutOfMemoryError, and Spark runs no job without it"},
+		"another thread died":      {annotations.StallEvidence{Thread: "Thread-9"}, annotations.Likely, "Its thread Thread-9 died."},
+		"a UI that is silent":      {annotations.StallEvidence{UI: annotations.UISilent}, annotations.Likely, "accepts a connection and does not answer"},
+		"stopped, and goes on":     {annotations.StallEvidence{Stopped: true, UI: annotations.UIRefuses}, annotations.Likely, "a non-daemon thread keeps the JVM alive"},
+		"all signs but the one":    {annotations.StallEvidence{Thread: "main", Stopped: true, UI: annotations.UISilent}, annotations.Likely, "It is likely that it hangs."},
 	} {
 		mark := stall.NewMark(noon, noon.Add(time.Hour), c.e)
 		if mark.Confidence != c.want || !strings.Contains(mark.Message, c.says) {
 			t.Errorf("%s: %s: %s", name, mark.Confidence, mark.Message)
 		}
-		back, err := stall.ParseMark(mark.String())
+		back, err := annotations.ReadStallMark(mark.String())
 		if err != nil || back.String() != mark.String() || !back.Is(noon.Add(time.Millisecond)) || back.Is(noon.Add(time.Second)) {
 			t.Errorf("%s: read back as %v, %v", name, back, err)
 		}
@@ -84,9 +85,9 @@ func TestSure(t *testing.T) {
 2026-11-21T12:00:03.551Z 	at org.apache.spark.util.EventLoop$$anon$1.run(EventLoop.scala:50)
 2026-11-21T12:00:41.870Z 26/11/21 12:00:41 INFO BlockManagerInfo: Removed broadcast_7_piece0 on 10.1.2.3:7079 in memory
 `)
-	mark := stall.NewMark(tail.Last, at(33), stall.Evidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, UI: stall.Answers})
+	mark := stall.NewMark(tail.Last, at(33), annotations.StallEvidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, UI: annotations.UIAnswers})
 	const says = "The driver's log is silent since 2026-11-21T12:00:41Z. Its thread dag-scheduler-event-loop died of java.lang.OutOfMemoryError, and Spark runs no job without it. Its UI answers. It hangs."
-	if err != nil || mark.Confidence != stall.Sure || mark.Message != says {
+	if err != nil || mark.Confidence != annotations.Sure || mark.Message != says {
 		t.Errorf("%s: %s, %v", mark.Confidence, mark.Message, err)
 	}
 }
@@ -95,25 +96,29 @@ func TestSure(t *testing.T) {
 func TestMarkIsShort(t *testing.T) {
 	thread, class := strings.Repeat("t", 80), strings.Repeat("E", 100)
 	n, cpu := 1<<30, int64(1)<<40
-	mark := stall.NewMark(noon, noon, stall.Evidence{LastLine: noon, Thread: thread, Error: class, Stopped: true, UI: stall.IsSilent, Executors: &n, CPU: &cpu})
+	mark := stall.NewMark(noon, noon, annotations.StallEvidence{LastLine: noon, Thread: thread, Error: class, Stopped: true, UI: annotations.UISilent, Executors: &n, CPU: &cpu})
 	if len(mark.Message) > 1024 || len(mark.String()) > 2048 || !json.Valid([]byte(mark.String())) {
 		t.Errorf("%d and %d bytes", len(mark.Message), len(mark.String()))
 	}
-	if unsure := stall.NewMark(noon, noon, stall.Evidence{UI: stall.Answers, Executors: &n, CPU: &cpu}); len(unsure.Message) > 1024 {
+	if unsure := stall.NewMark(noon, noon, annotations.StallEvidence{UI: annotations.UIAnswers, Executors: &n, CPU: &cpu}); len(unsure.Message) > 1024 {
 		t.Errorf("%d bytes", len(unsure.Message))
 	}
 }
 
-func TestCrowd(t *testing.T) {
-	many := func(namespace string, suspects, others int) (all []stall.Watched) {
-		for i := range suspects + others {
-			all = append(all, stall.Watched{Namespace: namespace, Suspect: i < suspects})
+func TestMassSilence(t *testing.T) {
+	many := func(namespace string, silent, others int) (all []stall.Watched) {
+		for i := range silent + others {
+			w := stall.Watched{Namespace: namespace, State: stall.Logs}
+			if i < silent {
+				w.State = stall.FellSilent
+			}
+			all = append(all, w)
 		}
 		return all
 	}
-	five := func(suspects, others int) (all []stall.Watched) { // in each of five namespaces
+	five := func(silent, others int) (all []stall.Watched) { // in each of five namespaces
 		for _, namespace := range []string{"b", "c", "d", "e", "f"} {
-			all = append(all, many(namespace, suspects, others)...)
+			all = append(all, many(namespace, silent, others)...)
 		}
 		return all
 	}
@@ -132,8 +137,40 @@ func TestCrowd(t *testing.T) {
 		"one of a hundred in each of six": {slices.Concat(five(1, 99), many("a", 1, 99)), false},
 		"five of ten namespaces":          {slices.Concat(five(0, 1), many("a", 1, 0), many("g", 1, 0), many("h", 1, 0), many("i", 1, 0), many("j", 1, 0)), false},
 	} {
-		if got := stall.Crowd(slices.Values(c.all), "a"); got != c.want {
+		want := stall.None
+		if c.want {
+			want = stall.Certain
+		}
+		if got := stall.MassSilenceOf(c.all, "a"); got != want {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// Drivers that are late may have fallen silent too; of those that cannot be read nothing
+// is expected. Neither makes a mass silence that is certain less certain.
+func TestUncertainMassSilence(t *testing.T) {
+	for name, c := range map[string]struct {
+		silent, logs, late, unread int
+		want                       stall.MassSilence
+	}{
+		"all are known":              {5, 4, 0, 0, stall.Certain},
+		"few are late":               {5, 2, 2, 0, stall.Certain},
+		"few cannot be read":         {5, 2, 0, 2, stall.Certain},
+		"half is late":               {5, 0, 5, 0, stall.Probable},
+		"half cannot be read":        {5, 0, 0, 5, stall.Probable},
+		"only with those late":       {4, 1, 1, 0, stall.Possible},
+		"all others are late":        {1, 0, 9, 0, stall.Possible},
+		"not even with those late":   {1, 8, 7, 0, stall.None},
+		"all others cannot be read":  {1, 0, 0, 9, stall.None},
+		"unread ones are not silent": {4, 1, 0, 9, stall.None},
+	} {
+		var all []stall.Watched
+		for state, n := range map[stall.State]int{stall.FellSilent: c.silent, stall.Logs: c.logs, stall.Late: c.late, stall.Unread: c.unread} {
+			all = append(all, slices.Repeat([]stall.Watched{{Namespace: "a", State: state}}, n)...)
+		}
+		if got := stall.MassSilenceOf(all, "a"); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
 }

@@ -86,7 +86,7 @@ func (t *Track) Saw(now, line time.Time) Verdict {
 	case t.silent.IsZero():
 		t.silent = now
 	case now.Sub(t.silent) >= t.confirm():
-		t.due = now.Add(t.again(now) + t.spread())
+		t.due = now.Add(t.pause(now) + t.spread())
 		return Stalled
 	}
 	t.due = t.silent.Add(t.confirm())
@@ -116,10 +116,10 @@ func (t *Track) written(line, now time.Time) time.Time {
 // drivers that fall silent at once are seen together before one is reported.
 func (t *Track) confirm() time.Duration { return max(t.After/10, 5*time.Second) }
 
-// again returns the pause between looks at a stalled driver. It grows with the silence:
+// pause returns the pause between looks at a stalled driver. It grows with the silence:
 // a driver that may be silent for only a minute must not be read every few seconds all
 // day.
-func (t *Track) again(now time.Time) time.Duration {
+func (t *Track) pause(now time.Time) time.Duration {
 	return min(max(now.Sub(t.heard)/6, time.Minute), 5*time.Minute)
 }
 

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
@@ -91,7 +92,7 @@ func TestResume(t *testing.T) {
 		for track.Saw(now, line) != stall.Stalled {
 			now = track.Due()
 		}
-		mark := stall.NewMark(track.Heard(), now, stall.Evidence{LastLine: line})
+		mark := stall.NewMark(track.Heard(), now, annotations.StallEvidence{LastLine: line})
 		now = now.Add(time.Minute)
 		next := func() *stall.Track {
 			track := stall.NewTrack(after, 0, began, now)

@@ -72,7 +72,7 @@ func configureGateway(c *releaser.Config, file string) error {
 	}
 	warnOfStrangers(c.Log, parsed)
 	c.Namespaces, c.KeepSessions = parsed.Namespaces, parsed.KeepSessions()
-	c.Gateway = func(r client.Reader) gateway.Gateway { return kyuubi.New(parsed, r, c.Log) }
+	c.Gateway = func(r client.Reader) gateway.Gateway { return kyuubi.New(parsed, r) }
 	return nil
 }
 

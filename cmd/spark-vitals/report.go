@@ -24,7 +24,6 @@ import (
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/recorder"
 	"github.com/spark-vitals/spark-vitals/spark"
-	"github.com/spark-vitals/spark-vitals/stall"
 )
 
 func reportCommand() *cobra.Command {
@@ -180,7 +179,7 @@ type reported struct {
 	// Absent says that the driver's pod is not among the pods that were read.
 	Absent bool `json:"driverAbsent,omitempty"`
 	// Stalled is what the stall watch reported last; of one that ended, before.
-	Stalled *stall.Mark `json:"stalled,omitempty"`
+	Stalled *annotations.StallMark `json:"stalled,omitempty"`
 	// Previous is how the driver ended that the same SparkApplication had before.
 	Previous *oom.PreviousDriver `json:"previousDriver,omitempty"`
 	Ended    bool                `json:"ended,omitempty"`
@@ -282,12 +281,12 @@ func (r reported) worthTelling() bool {
 	return !r.Record.IsZero() || r.State != "" || r.Stalled != nil || r.Previous != nil || r.Unreadable != "" || len(r.Events) > 0
 }
 
-func stalledOf(p *corev1.Pod) (*stall.Mark, error) {
+func stalledOf(p *corev1.Pod) (*annotations.StallMark, error) {
 	text, ok := p.Annotations[annotations.Stalled]
 	if !ok {
 		return nil, nil
 	}
-	mark, err := stall.ParseMark(text)
+	mark, err := annotations.ReadStallMark(text)
 	if err != nil {
 		return nil, fmt.Errorf("annotation %s: %w", annotations.Stalled, err)
 	}

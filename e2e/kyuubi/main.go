@@ -56,7 +56,7 @@ func serve(ctx context.Context, zookeeper string, session time.Duration, address
 	registry := kyuubitest.ZooKeeper(conn)
 	serving, ctx := errgroup.WithContext(ctx)
 	for _, address := range addresses {
-		server := &http.Server{Addr: address, Handler: handler(&kyuubitest.Server{Registry: registry}), ReadHeaderTimeout: time.Minute}
+		server := &http.Server{Addr: address, Handler: handler(&kyuubitest.Server{}, registry), ReadHeaderTimeout: time.Minute}
 		context.AfterFunc(ctx, func() { _ = server.Close() })
 		serving.Go(func() error {
 			if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
@@ -68,11 +68,11 @@ func serve(ctx context.Context, zookeeper string, session time.Duration, address
 	return serving.Wait()
 }
 
-func handler(s *kyuubitest.Server) http.Handler {
+func handler(s *kyuubitest.Server, registry kyuubitest.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", s)
 	mux.Handle("POST /stand-in/engines", taking(func(e struct{ Level, User, Subdomain, RefID, EngineID, Address string }) (any, error) {
-		return kyuubitest.Register(s.Registry, kyuubitest.Space{Level: e.Level, User: e.User, Subdomain: e.Subdomain}, e.RefID, e.EngineID, e.Address)
+		return kyuubitest.Register(registry, kyuubitest.Space{Level: e.Level, User: e.User, Subdomain: e.Subdomain}, e.RefID, e.EngineID, e.Address)
 	}))
 	mux.Handle("POST /stand-in/sessions", taking(func(session kyuubitest.Session) (any, error) {
 		s.Open(session)

@@ -34,6 +34,7 @@ var (
 	api          kubernetes.Interface
 	zookeeper    *cluster.ZooKeeper
 	servers      []*kyuubitest.Server
+	registry     kyuubitest.Registry
 	urls         []string
 )
 
@@ -53,13 +54,13 @@ func TestMain(m *testing.M) {
 		if err := c.Apply(ctx, "gateway/releaser/manifest.yaml"); err != nil {
 			return err
 		}
-		registry, stop, err := connect(30 * time.Second)
-		if err != nil {
+		var stop func()
+		if registry, stop, err = connect(30 * time.Second); err != nil {
 			return err
 		}
 		defer stop()
 		for range 2 {
-			s := &kyuubitest.Server{Registry: registry, Passwords: map[string]string{"ops": "secret"}, Administrators: []string{"ops"}}
+			s := &kyuubitest.Server{Passwords: map[string]string{"ops": "secret"}, Administrators: []string{"ops"}}
 			served := httptest.NewServer(s)
 			defer served.Close()
 			servers, urls = append(servers, s), append(urls, served.URL)
@@ -220,7 +221,7 @@ func (e *engine) recorded() *engine {
 
 func (e *engine) registered() bool {
 	e.t.Helper()
-	nodes, err := servers[0].Registry.Children(filepath.Dir(e.node))
+	nodes, err := registry.Children(filepath.Dir(e.node))
 	if err != nil {
 		e.t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -30,7 +29,7 @@ func exactly(t testing.TB, root, digestFile string) *kyuubi.Kyuubi {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return kyuubi.New(c, nil, slog.New(slog.DiscardHandler))
+	return kyuubi.New(c, nil)
 }
 
 // On a real ZooKeeper, among random engines of all share levels:
@@ -139,7 +138,7 @@ func TestZooKeeperByTLS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		found, err := kyuubi.New(c, nil, slog.New(slog.DiscardHandler)).Registrations(t.Context(), e)
+		found, err := kyuubi.New(c, nil).Registrations(t.Context(), e)
 		if len(found) != want || (err == nil) != (want > 0) {
 			t.Errorf("%q: %q, %v", own, found, err)
 		}

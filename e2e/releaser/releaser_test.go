@@ -18,7 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
 )
 
@@ -49,8 +49,8 @@ func TestReleased(t *testing.T) {
 	if !fresh.registered() || fresh.sessions() != 2 {
 		t.Errorf("the fresh engine: registered: %t, sessions: %d", fresh.registered(), fresh.sessions())
 	}
-	var mark gateway.Mark
-	if err := json.Unmarshal([]byte(dead.mark()), &mark); err != nil || mark.Registration != gateway.Deregistered || mark.Sessions != 2 {
+	var mark annotations.ReleaseMark
+	if err := json.Unmarshal([]byte(dead.mark()), &mark); err != nil || mark.Registration != annotations.Deregistered || mark.Sessions != 2 {
 		t.Errorf("%s %v", dead.mark(), err)
 	}
 	if !slices.Equal(dead.events(), []string{"EngineReleased"}) {

@@ -26,7 +26,6 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
-	"github.com/spark-vitals/spark-vitals/stall"
 )
 
 var (
@@ -129,7 +128,7 @@ func start(t *testing.T, name string, annotated map[string]string) *corev1.Pod {
 	return pod
 }
 
-func mark(t *testing.T, driver string) *stall.Mark {
+func mark(t *testing.T, driver string) *annotations.StallMark {
 	t.Helper()
 	pod, err := api.CoreV1().Pods("spark").Get(t.Context(), driver, metav1.GetOptions{})
 	if err != nil {
@@ -139,7 +138,7 @@ func mark(t *testing.T, driver string) *stall.Mark {
 	if !ok {
 		return nil
 	}
-	m, err := stall.ParseMark(text)
+	m, err := annotations.ReadStallMark(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,10 +215,10 @@ func TestStalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := watch(t, "first", "--metrics-bind-address="+address)
-	var m *stall.Mark
+	var m *annotations.StallMark
 	eventually(t, "the dead driver is marked", func() bool { m = mark(t, "dead"); return m != nil })
-	if m.Confidence != stall.Sure || m.Evidence.Thread != "dag-scheduler-event-loop" || m.Evidence.Executors == nil || *m.Evidence.Executors != 1 ||
-		m.Evidence.CPU != nil || m.Evidence.UI != stall.NotReachable || !m.Is(past) || !m.Evidence.LastLine.Equal(past) {
+	if m.Confidence != annotations.Sure || m.Evidence.Thread != "dag-scheduler-event-loop" || m.Evidence.Executors == nil || *m.Evidence.Executors != 1 ||
+		m.Evidence.CPU != nil || m.Evidence.UI != annotations.UIUnknown || !m.Is(past) || !m.Evidence.LastLine.Equal(past) {
 		t.Errorf("marked as %s", m)
 	}
 	eventually(t, "it is told", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled"}) })

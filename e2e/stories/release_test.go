@@ -23,7 +23,6 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
-	"github.com/spark-vitals/spark-vitals/gateway"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -34,7 +33,7 @@ import (
 type release struct {
 	story
 	dies func(*testing.T, *run)
-	mark gateway.Outcome // of the release; "" where nobody releases it
+	mark annotations.ReleaseResult // of the release; "" where nobody releases it
 }
 
 const engineTag = "0d2c7e5a-9a3b-4d57-8c41-6f0e8a1b2c3d"
@@ -63,11 +62,11 @@ var hasty = conf("spark.kyuubi.ha.zookeeper.session.timeout", "4000")
 var releaseStories = []release{
 	{
 		story: story{name: "release-oom", why: "the kernel ends an engine: its node goes at once, its sessions when their clients could read the error; a fresh engine stays", app: engine("40", nil), ci: newest, host: true},
-		mark:  gateway.Deregistered,
+		mark:  annotations.Deregistered,
 	},
 	{
 		story: story{name: "release-hung", why: "an engine hangs, ZooKeeper lets its session go, and its liveness probe ends it: its sessions are closed by the proof from its life", app: engine("600", fast(hasty)), host: true},
-		dies:  func(t *testing.T, r *run) { freeze(t, r.driverPod(t)) }, mark: gateway.Expired,
+		dies:  func(t *testing.T, r *run) { freeze(t, r.driverPod(t)) }, mark: annotations.Expired,
 	},
 	{
 		story: story{name: "release-term", why: "the same of an engine that gets SIGTERM and takes its node away itself", app: engine("600", nil), host: true},
@@ -76,7 +75,7 @@ var releaseStories = []release{
 				t.Fatal(err)
 			}
 		},
-		mark: gateway.Expired,
+		mark: annotations.Expired,
 	},
 	{story: story{name: "no-release", why: "the control: the node goes when its session expires, the sessions never", app: engine("40", nil), host: true}},
 }
@@ -102,7 +101,7 @@ func (s release) tell(t *testing.T, version string) {
 	var urls []string
 	var servers []*kyuubitest.Server
 	for range 2 {
-		server := &kyuubitest.Server{Registry: tree}
+		server := &kyuubitest.Server{}
 		served := httptest.NewServer(server)
 		defer served.Close()
 		servers, urls = append(servers, server), append(urls, served.URL)
@@ -184,7 +183,7 @@ func (s release) tell(t *testing.T, version string) {
 	})
 	closed := time.Since(reported)
 	r.until(t, "the driver is marked", func(h *lab.History) bool { return h.Driver().Last.Annotations[annotations.Released] != "" })
-	if mark := gateway.MarkOf(r.driverPod(t)); mark.Registration != s.mark || mark.Sessions != 2 {
+	if mark := annotations.ReadReleaseMark(r.driverPod(t).Annotations[annotations.Released]); mark.Registration != s.mark || mark.Sessions != 2 {
 		t.Errorf("the mark is %+v, and not of %s", mark, s.mark)
 	}
 	if early.Load() > 0 {

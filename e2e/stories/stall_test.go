@@ -9,7 +9,6 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
-	"github.com/spark-vitals/spark-vitals/stall"
 )
 
 // stalled is a story of a driver whose log falls silent.
@@ -18,7 +17,7 @@ type stalled struct {
 	// hangs makes it silent and returns since when.
 	hangs func(*testing.T, *run) time.Time
 	// says checks what is reported.
-	says func(*testing.T, *stall.Mark)
+	says func(*testing.T, *annotations.StallMark)
 	// ends checks what becomes of it; nil: it stays as it is.
 	ends func(*testing.T, *run)
 }
@@ -56,8 +55,8 @@ var stallStories = []stalled{
 		story: story{name: "stall-frozen", why: "frozen, without a liveness probe; it is thawed and talks again", host: true,
 			app: app{file: "long.py", args: []string{"600"}, conf: watched(noLiveness...), driver: shortGrace}},
 		hangs: func(t *testing.T, r *run) time.Time { r.untilLog(t, "CONTEXT"); return freeze(t, r.driverPod(t)) },
-		says: func(t *testing.T, m *stall.Mark) {
-			if m.Evidence.UI != stall.IsSilent || m.Confidence != stall.Likely {
+		says: func(t *testing.T, m *annotations.StallMark) {
+			if m.Evidence.UI != annotations.UISilent || m.Confidence != annotations.Likely {
 				t.Errorf("reported as %s", m)
 			}
 		},
@@ -98,7 +97,7 @@ func (s stalled) tell(t *testing.T, version string) {
 		return text != "" && len(h.Events(h.Driver().Last)["DriverStalled"]) > 0
 	})
 	found := time.Since(since)
-	mark, err := stall.ParseMark(text)
+	mark, err := annotations.ReadStallMark(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,18 +120,18 @@ func untilHangs(t *testing.T, r *run) time.Time {
 }
 
 // stopped: the JVM goes on without its SparkContext, and without the UI.
-func stopped(t *testing.T, m *stall.Mark) {
+func stopped(t *testing.T, m *annotations.StallMark) {
 	t.Helper()
-	if !m.Evidence.Stopped || m.Evidence.UI == stall.IsSilent || m.Confidence != stall.Likely {
+	if !m.Evidence.Stopped || m.Evidence.UI == annotations.UISilent || m.Confidence != annotations.Likely {
 		t.Errorf("reported as %s", m)
 	}
 }
 
 // unsure: the UI answers, executors run, and nothing tells it from a healthy one.
-func unsure(t *testing.T, m *stall.Mark) {
+func unsure(t *testing.T, m *annotations.StallMark) {
 	t.Helper()
 	e := m.Evidence
-	if m.Confidence != stall.Unsure || e.UI != stall.Answers || e.Executors == nil || *e.Executors == 0 || !strings.Contains(m.Message, "WARN") {
+	if m.Confidence != annotations.Unsure || e.UI != annotations.UIAnswers || e.Executors == nil || *e.Executors == 0 || !strings.Contains(m.Message, "WARN") {
 		t.Errorf("reported as %s", m)
 	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // passwords makes the servers ask for one.
-func (w *world) passwords() {
+func (w *workbench) passwords() {
 	for _, s := range w.servers {
 		s.Passwords, s.Administrators = map[string]string{"ops": "right", "alice": "right"}, []string{"ops"}
 	}
@@ -38,8 +38,8 @@ func with(t *testing.T, more string, files map[string]string) string {
 
 const basic = "basic: {userFile: DIR/user, passwordFile: DIR/password}"
 
-// Each row of the table of answers. What a server says to GET sessions stands
-// for all that it may say to any call.
+// Each row of the table of answers. What a server answers to GET sessions, it
+// may answer to any call.
 func TestAnswers(t *testing.T) {
 	e := deadEngine(t)
 	tested := map[string]bool{}
@@ -70,7 +70,7 @@ func TestAnswers(t *testing.T) {
 		{row: "other", config: someConfig, said: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
 	} {
 		tested[c.row] = true
-		w := newWorld(t, c.config)
+		w := newWorkbench(t, c.config)
 		w.register(t, usersSpace, e)
 		if c.said == nil {
 			w.passwords()
@@ -109,7 +109,7 @@ func TestSecretsStay(t *testing.T) {
 	} {
 		for _, status := range []int{200, 302, 400, 401, 403, 404, 500, 503} {
 			for _, form := range []string{`{"message":"No auth scheme matched for %s"}`, `<html><title>No auth scheme matched for %s</title>`, `%s`} {
-				w := newWorld(t, c.config)
+				w := newWorkbench(t, c.config)
 				w.servers[0].Fail(func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 					_, password, _ := r.BasicAuth()
 					said := r.Header.Get("Authorization") + " " + password
@@ -158,7 +158,7 @@ func TestClosing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, someConfig)
+				w := newWorkbench(t, someConfig)
 				w.register(t, usersSpace, e)
 				c.prepare(w.servers[0])
 				r, err := w.release(t, e)
@@ -198,7 +198,7 @@ func TestRefusedCredentialsRest(t *testing.T) {
 	e := deadEngine(t)
 	config := with(t, basic, map[string]string{"user": "ops", "password": "wrong"})
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, config)
+		w := newWorkbench(t, config)
 		w.passwords()
 		var calls atomic.Int32 // both servers are asked at once
 		for _, s := range w.servers {
@@ -220,10 +220,10 @@ func TestRefusedCredentialsRest(t *testing.T) {
 		if calls.Load() != first || first != 4 {
 			t.Errorf("%d calls with a wrong password, %d more", first, calls.Load()-first)
 		}
-		time.Sleep(rest)
+		time.Sleep(credentialsPause)
 		refused()
 		if calls.Load() == first {
-			t.Error("no call after the rest")
+			t.Error("no call after the pause")
 		}
 		before := w.kyuubi.Configuration()
 		if err := os.WriteFile(w.kyuubi.config.Servers.Basic.PasswordFile, []byte("right\n"), 0o600); err != nil {
@@ -240,7 +240,7 @@ func TestRefusedCredentialsRest(t *testing.T) {
 
 // A list without an end is not read to its end.
 func TestEndlessAnswer(t *testing.T) {
-	w := newWorld(t, someConfig)
+	w := newWorkbench(t, someConfig)
 	pad := strings.Repeat("x", 1<<20)
 	w.kyuubi.transport = func() (http.RoundTripper, func(), error) {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -256,12 +256,12 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (r roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return r(request) }
 
-// endless gives rest again and again.
-type endless struct{ now, rest string }
+// endless reads now, and then repeat without end.
+type endless struct{ now, repeat string }
 
 func (e *endless) Read(p []byte) (int, error) {
 	if e.now == "" {
-		e.now = e.rest
+		e.now = e.repeat
 	}
 	n := copy(p, e.now)
 	e.now = e.now[n:]

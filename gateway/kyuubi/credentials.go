@@ -26,10 +26,10 @@ type refused struct {
 	until time.Time
 }
 
-// rest is for how long refused credentials are not sent.
-const rest = 10 * time.Minute
+// credentialsPause is for how long refused credentials are not sent.
+const credentialsPause = 10 * time.Minute
 
-var errResting = errors.New("these credentials were refused before, and are not sent again yet")
+var errPaused = errors.New("these credentials were refused before, and are not sent again yet")
 
 // before returns an error if a call may not be made now.
 func (c *credentialsRefused) before(base, authorization string) error {
@@ -38,7 +38,7 @@ func (c *credentialsRefused) before(base, authorization string) error {
 	if !c.now().Before(c.refused[credentials{base, authorization}].until) {
 		return nil
 	}
-	return &gateway.Refusal{Reason: gateway.CredentialsRefused, Err: errResting, Remedy: wrongCredentials}
+	return &gateway.Refusal{Reason: gateway.CredentialsRefused, Err: errPaused, Remedy: wrongCredentials}
 }
 
 // keep remembers the result of a call, and returns it.
@@ -55,7 +55,7 @@ func (c *credentialsRefused) keep(base, authorization string, err error) error {
 		c.refused = map[credentials]refused{}
 	}
 	if times := c.refused[key].times + 1; times > 1 || authorization == "" {
-		c.refused[key] = refused{times, c.now().Add(rest)}
+		c.refused[key] = refused{times, c.now().Add(credentialsPause)}
 		return err
 	}
 	c.refused[key] = refused{times: 1}

@@ -2,7 +2,6 @@ package kyuubi
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"path"
 	"time"
@@ -15,10 +14,9 @@ import (
 
 // Kyuubi is a gateway with one configuration. Make one with [New].
 type Kyuubi struct {
-	config   *Config
-	registry *registry
-	slices   client.Reader
-	log      *slog.Logger
+	*registry // finds and removes registrations
+	config    *Config
+	slices    client.Reader
 	// transport makes the connections to the servers, new for each release. Its second
 	// result closes them.
 	transport func() (http.RoundTripper, func(), error)
@@ -29,9 +27,9 @@ var _ gateway.Gateway = (*Kyuubi)(nil)
 
 // New returns the gateway of a configuration. The reader is for EndpointSlices; it may
 // be nil if the configuration lists the servers.
-func New(c *Config, slices client.Reader, log *slog.Logger) *Kyuubi {
+func New(c *Config, slices client.Reader) *Kyuubi {
 	return &Kyuubi{
-		config: c, registry: newRegistry(*c.ZooKeeper), slices: slices, log: log,
+		registry: newRegistry(*c.ZooKeeper), config: c, slices: slices,
 		transport: c.Servers.transport, refused: credentialsRefused{now: time.Now},
 	}
 }
@@ -45,25 +43,14 @@ func (k *Kyuubi) Instance() string {
 // that Kyuubi did not launch.
 func (k *Kyuubi) Engine(driver spark.Pod) (gateway.Engine, bool) { return engineOf(driver) }
 
-// Registrations returns an engine's nodes in ZooKeeper.
-func (k *Kyuubi) Registrations(ctx context.Context, e gateway.Engine) ([]gateway.Registration, error) {
-	return k.registry.registrations(ctx, e)
-}
-
-// Look returns the registrations of running engines.
-func (k *Kyuubi) Look(ctx context.Context, engines []gateway.Engine) ([][]gateway.Registration, error) {
-	return k.registry.look(ctx, engines)
-}
-
-// Deregister removes the registrations of an engine.
-func (k *Kyuubi) Deregister(ctx context.Context, r *gateway.Release) error {
-	return k.registry.deregister(ctx, r)
-}
-
 // CloseSessions closes an engine's sessions on every server, unless another engine has
 // its application id.
 func (k *Kyuubi) CloseSessions(ctx context.Context, r *gateway.Release) ([]gateway.Closed, error) {
-	if err := k.registry.noRivals(ctx, r.Engine); err != nil {
+	nodes, err := k.read(ctx)
+	if err == nil {
+		err = checkUnique(nodes, r.Engine)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return k.closeSessions(ctx, r)
@@ -73,7 +60,7 @@ func (k *Kyuubi) CloseSessions(ctx context.Context, r *gateway.Release) ([]gatew
 // returns "" for the space of a group or of the server.
 func (k *Kyuubi) owner(r *gateway.Release) (owner string) {
 	for i, found := range r.Found {
-		level, user, _ := k.registry.place(found, r.Engine)
+		level, user, _ := k.place(found, r.Engine)
 		if level != "USER" && level != "CONNECTION" || i > 0 && user != owner {
 			return ""
 		}

@@ -13,7 +13,7 @@ import (
 // address must be its own.
 func TestLook(t *testing.T) {
 	own := deadEngine(t)
-	w := newWorld(t, someConfig)
+	w := newWorkbench(t, someConfig)
 	node, other := w.register(t, usersSpace, own), w.register(t, usersSpace, healthy)
 	for name, c := range map[string]struct {
 		engine gateway.Engine
@@ -38,7 +38,7 @@ func TestLook(t *testing.T) {
 
 // A look that fails or takes too long is no answer, and refuses no death.
 func TestLookFails(t *testing.T) {
-	w := newWorld(t, someConfig)
+	w := newWorkbench(t, someConfig)
 	w.register(t, usersSpace, healthy)
 	w.tree.Down(true)
 	for range 2 * maxOverruns {
@@ -56,7 +56,7 @@ func TestLookFails(t *testing.T) {
 // memory: what is left is our own work. e2e/releaser has a real ZooKeeper.
 func BenchmarkLook(b *testing.B) {
 	const many = 2000
-	w := newWorld(b, someConfig)
+	w := newWorkbench(b, someConfig)
 	var engines []gateway.Engine
 	for i := range many {
 		e := gateway.Engine{Reference: fmt.Sprintf("%08x-0000-4000-8000-000000000000", i), Application: fmt.Sprintf("spark-%032x", i), Namespace: "kyuubi", Addresses: []string{fmt.Sprintf("10.%d.%d.1", i/250, i%250)}}

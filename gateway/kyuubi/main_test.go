@@ -2,7 +2,6 @@ package kyuubi
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"testing"
 	"time"
@@ -12,8 +11,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// A world is a Kyuubi of two servers, a registry, and the gateway that is tested.
-type world struct {
+// workbench is a Kyuubi of two servers, a registry, and the gateway that is tested.
+type workbench struct {
 	tree    *kyuubitest.Tree
 	servers []*kyuubitest.Server
 	hosts   kyuubitest.Network
@@ -26,29 +25,29 @@ zookeeper: {servers: ["zookeeper:2181"]}
 servers: {urls: ["http://kyuubi-0", "http://kyuubi-1"]}
 `
 
-func newWorld(t testing.TB, config string) *world {
+func newWorkbench(t testing.TB, config string) *workbench {
 	t.Helper()
 	c, err := ParseConfig([]byte(config))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.Servers.TimeoutSeconds, c.ZooKeeper.TimeoutSeconds = 60, 60 // the machine may pause
-	w := &world{tree: &kyuubitest.Tree{}}
+	w := &workbench{tree: &kyuubitest.Tree{}}
 	if _, err := w.tree.Register("/kyuubi/serverUri=kyuubi-0:10009;sequence="); err != nil { // Kyuubi's own
 		t.Fatal(err)
 	}
 	for range 2 {
-		w.servers = append(w.servers, &kyuubitest.Server{Registry: w.tree})
+		w.servers = append(w.servers, &kyuubitest.Server{})
 	}
 	w.hosts = kyuubitest.Network{"kyuubi-0": w.servers[0], "kyuubi-1": w.servers[1]}
-	w.kyuubi = New(c, nil, slog.New(slog.DiscardHandler))
+	w.kyuubi = New(c, nil)
 	w.kyuubi.transport = func() (http.RoundTripper, func(), error) { return w.hosts, func() {}, nil }
 	w.kyuubi.registry.dial = func(context.Context) (tree, error) { return w.tree, nil }
 	return w
 }
 
 // register an engine and open a session of it on each server.
-func (w *world) register(t testing.TB, space kyuubitest.Space, e gateway.Engine) (node string) {
+func (w *workbench) register(t testing.TB, space kyuubitest.Space, e gateway.Engine) (node string) {
 	t.Helper()
 	node, err := kyuubitest.Register(w.tree, space, e.Reference, e.Application, e.Addresses[0]+":44057")
 	if err != nil {
@@ -69,14 +68,14 @@ func handle(e gateway.Engine, server int) string {
 	return string("0123456789abcdef"[server]) + e.Reference[1:]
 }
 
-func (w *world) die(e gateway.Engine) {
+func (w *workbench) die(e gateway.Engine) {
 	for _, s := range w.servers {
 		s.Engine(e.Application, kyuubitest.Dead)
 	}
 }
 
 // sessions of an engine that are open on all servers.
-func (w *world) sessions(e gateway.Engine) (n int) {
+func (w *workbench) sessions(e gateway.Engine) (n int) {
 	for i, s := range w.servers {
 		for _, session := range s.Sessions() {
 			if session.Identifier == handle(e, i) {
@@ -88,7 +87,7 @@ func (w *world) sessions(e gateway.Engine) (n int) {
 }
 
 // release an engine, all steps.
-func (w *world) release(t testing.TB, e gateway.Engine) (gateway.Release, error) {
+func (w *workbench) release(t testing.TB, e gateway.Engine) (gateway.Release, error) {
 	t.Helper()
 	r := released(e)
 	for len(r.Pending) > 0 {
@@ -105,7 +104,7 @@ func released(e gateway.Engine) gateway.Release {
 }
 
 // close sessions, as the last step does.
-func (w *world) close(t testing.TB, e gateway.Engine) error {
+func (w *workbench) close(t testing.TB, e gateway.Engine) error {
 	t.Helper()
 	r := released(e)
 	r.Pending = []gateway.Step{gateway.CloseSessions}

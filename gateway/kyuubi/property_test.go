@@ -17,7 +17,7 @@ import (
 )
 
 // The promise, under random schedules of engines that start, freeze, die, expire
-// and register again, of looks at those that live, of servers and a ZooKeeper that
+// and register again, of looks at those that run, of servers and a ZooKeeper that
 // fail, of restarts between any two steps and of forged pods: a healthy engine is
 // never deregistered and its sessions never closed; a dead one's always are, once
 // the gateway answers. The one exception is a registration that was gone before
@@ -31,7 +31,7 @@ func TestSchedules(t *testing.T) {
 		events := rapid.SliceOfN(drawEvent, 5, 40).Draw(rt, "events")
 		var wrong []string
 		synctest.Test(t, func(t *testing.T) {
-			s := &schedule{world: newWorld(t, someConfig), t: t}
+			s := &schedule{workbench: newWorkbench(t, someConfig), t: t}
 			for _, event := range events {
 				s.do(event)
 			}
@@ -51,18 +51,18 @@ type event struct {
 }
 
 var (
-	kinds     = []string{"start", "start", "die", "die", "expire", "look", "look", "lapse", "register again", "restart", "step", "step", "step", "step and crash", "forge", "forge a life", "fail", "heal", "zookeeper down", "zookeeper up"}
+	kinds     = []string{"start", "start", "die", "die", "expire", "look", "look", "freeze", "register again", "restart", "step", "step", "step", "step and crash", "forge", "forge a running engine", "fail", "heal", "zookeeper down", "zookeeper up"}
 	drawEvent = rapid.Custom(func(t *rapid.T) event {
 		return event{rapid.SampledFrom(kinds).Draw(t, "kind"), rapid.IntRange(0, 11).Draw(t, "n"), rapid.IntRange(0, 11).Draw(t, "m")}
 	})
 )
 
-type life struct {
+type engine struct {
 	gateway.Engine
 	space         kyuubitest.Space
 	node          string
 	dead, expired bool
-	lived         []gateway.Registration // as the last look that found any saw them
+	found         []gateway.Registration // at the last look that found any
 	missed        int                    // looks since then
 	shared        bool                   // its application is another engine's too
 	release       gateway.Release        // what is in memory
@@ -70,9 +70,9 @@ type life struct {
 }
 
 type schedule struct {
-	*world
+	*workbench
 	t       *testing.T
-	engines []*life
+	engines []*engine
 	wrong   []string
 }
 
@@ -92,14 +92,14 @@ func (s *schedule) do(e event) {
 		s.tree.Down(false)
 	case "forge":
 		s.forge(e)
-	case "forge a life":
-		s.forgeLife(e)
+	case "forge a running engine":
+		s.forgeRunning(e)
 	case "look":
 		s.look()
 	case "restart": // what is written down stays
 		for _, l := range s.engines {
 			if !l.dead && l.missed < 2 {
-				l.lived = nil
+				l.found = nil
 			}
 		}
 	default:
@@ -110,11 +110,11 @@ func (s *schedule) do(e event) {
 	s.check(e)
 }
 
-func (s *schedule) live(l *life, e event) {
+func (s *schedule) live(l *engine, e event) {
 	switch e.Kind {
 	case "die":
 		s.dies(l, e.M)
-	case "lapse": // it is frozen, or about to end
+	case "freeze": // or it is about to end
 		if !l.dead {
 			s.tree.Expire(l.node)
 			l.expired = true
@@ -135,7 +135,7 @@ func (s *schedule) live(l *life, e event) {
 		}
 	case "step":
 		s.step(l)
-	case "step and crash": // the step is done, its outcome forgotten
+	case "step and crash": // the step is done, and its result lost
 		before := l.release
 		s.step(l)
 		l.release = before
@@ -150,11 +150,11 @@ func (s *schedule) live(l *life, e event) {
 
 func (s *schedule) start(e event) {
 	n := len(s.engines)
-	l := &life{Engine: gateway.Engine{
+	l := &engine{Engine: gateway.Engine{
 		Reference: fmt.Sprintf("%08x-0000-4000-8000-000000000000", n), Application: fmt.Sprintf("spark-%032x", n),
 		Addresses: []string{s.freeAddress(e.M)},
 	}}
-	if n > 0 && e.M == 0 { // whoever submits a driver can choose it
+	if n > 0 && e.M == 0 { // the user who submits a driver can choose it
 		l.Application, l.shared = s.engines[n-1].Application, true
 		s.engines[n-1].shared = true
 	}
@@ -167,17 +167,17 @@ func (s *schedule) start(e event) {
 	s.engines = append(s.engines, l)
 }
 
-// freeAddress is used by no engine that lives; the dead leave theirs to others.
+// freeAddress returns an address of no running engine; those of dead ones are used again.
 func (s *schedule) freeAddress(n int) string {
 	for ; ; n++ {
 		address := fmt.Sprintf("10.0.0.%d", n%250)
-		if !slices.ContainsFunc(s.engines, func(l *life) bool { return !l.dead && l.Addresses[0] == address }) {
+		if !slices.ContainsFunc(s.engines, func(l *engine) bool { return !l.dead && l.Addresses[0] == address }) {
 			return address
 		}
 	}
 }
 
-func (s *schedule) dies(l *life, how int) {
+func (s *schedule) dies(l *engine, how int) {
 	if l.dead {
 		return
 	}
@@ -185,11 +185,11 @@ func (s *schedule) dies(l *life, how int) {
 	for _, server := range s.servers {
 		server.Engine(l.Application, []kyuubitest.Health{kyuubitest.Dead, kyuubitest.Frozen}[how%2])
 	}
-	l.release = gateway.Release{Engine: l.Engine, Death: gateway.Death{At: time.Now()}, Lived: l.lived, Pending: gateway.Steps}
+	l.release = gateway.Release{Engine: l.Engine, Death: gateway.Death{At: time.Now()}, WhileRunning: l.found, Pending: gateway.Steps}
 }
 
-// step does one, as the releaser does: what proves is written down.
-func (s *schedule) step(l *life) {
+// step does a step, as the releaser does: the proof is written down.
+func (s *schedule) step(l *engine) {
 	if len(l.release.Pending) == 0 || s.hasTwin(l) {
 		return
 	}
@@ -197,7 +197,7 @@ func (s *schedule) step(l *life) {
 	err := l.release.Next(s.t.Context(), s.kyuubi)
 	switch {
 	case errors.Is(err, gateway.ErrNotRegistered):
-		if (!l.expired || len(l.lived) > 0) && l.journal == nil {
+		if (!l.expired || len(l.found) > 0) && l.journal == nil {
 			s.wrong = append(s.wrong, l.Reference+" is registered, or was seen to be, and was not found")
 		}
 		l.release.Pending = nil
@@ -206,16 +206,16 @@ func (s *schedule) step(l *life) {
 	}
 }
 
-// hasTwin tells whether an engine of the same application runs that ZooKeeper does
-// not show: the releaser sees its pod, and does nothing.
-func (s *schedule) hasTwin(l *life) bool {
-	return slices.ContainsFunc(s.engines, func(other *life) bool {
+// hasTwin reports whether an engine of the same application runs that ZooKeeper does
+// not show. The releaser sees its pod, and does nothing.
+func (s *schedule) hasTwin(l *engine) bool {
+	return slices.ContainsFunc(s.engines, func(other *engine) bool {
 		return other != l && !other.dead && other.expired && other.Application == l.Application
 	})
 }
 
-// forge lets a stranger's pod die whose labels are another's, one or both, and
-// whose address is its own.
+// forge lets a pod die whose labels are another's, one or both, and whose address is its
+// own.
 func (s *schedule) forge(e event) {
 	if len(s.engines) == 0 {
 		return
@@ -244,7 +244,7 @@ func (s *schedule) forge(e event) {
 
 // look at the engines that run, as the releaser does.
 func (s *schedule) look() {
-	var running []*life
+	var running []*engine
 	var engines []gateway.Engine
 	for _, l := range s.engines {
 		if !l.dead {
@@ -258,7 +258,7 @@ func (s *schedule) look() {
 	for i, l := range running {
 		switch {
 		case len(found[i]) > 0:
-			l.lived, l.missed = found[i], 0
+			l.found, l.missed = found[i], 0
 			if l.expired || !slices.Equal(found[i], []gateway.Registration{gateway.Registration(l.node)}) {
 				s.wrong = append(s.wrong, fmt.Sprintf("%s is registered as %s, and seen as %q", l.Reference, l.node, found[i]))
 			}
@@ -270,10 +270,9 @@ func (s *schedule) look() {
 	}
 }
 
-// forgeLife lets a stranger's pod of its own tag and address register itself
-// under the application of an engine that is registered, be looked at, take its
-// registration away and die.
-func (s *schedule) forgeLife(e event) {
+// forgeRunning lets a pod with its own tag and address register itself under the
+// application of a registered engine, be looked at, remove its registration and die.
+func (s *schedule) forgeRunning(e event) {
 	if len(s.engines) == 0 {
 		return
 	}
@@ -295,13 +294,13 @@ func (s *schedule) forgeLife(e event) {
 	if s.tree.Expire(node); e.M%2 == 0 {
 		found[0] = append(found[0], found[1]...) // were it the victim's, it would not be removed
 	}
-	release := gateway.Release{Engine: own, Death: gateway.Death{At: time.Now()}, Lived: found[0], Pending: gateway.Steps}
+	release := gateway.Release{Engine: own, Death: gateway.Death{At: time.Now()}, WhileRunning: found[0], Pending: gateway.Steps}
 	for len(release.Pending) > 0 {
 		if err := release.Next(s.t.Context(), s.kyuubi); err != nil {
 			return
 		}
 	}
-	s.wrong = append(s.wrong, fmt.Sprintf("a forged life released %+v", own))
+	s.wrong = append(s.wrong, fmt.Sprintf("a forged engine released %+v", own))
 }
 
 // check that nothing healthy was touched.
@@ -327,12 +326,12 @@ func (s *schedule) finish() {
 		server.Fail(nil)
 	}
 	for _, l := range s.engines {
-		found := !l.expired || l.journal != nil || len(l.lived) > 0
+		found := !l.expired || l.journal != nil || len(l.found) > 0
 		for range 2 * len(gateway.Steps) {
 			s.step(l)
 		}
 		switch {
-		case !l.dead, l.shared: // nothing can be promised of these but that the healthy are left alone
+		case !l.dead, l.shared: // of these it is only promised that the healthy are not touched
 		case len(l.release.Pending) > 0:
 			s.wrong = append(s.wrong, fmt.Sprintf("%s: pending %v", l.Reference, l.release.Pending))
 		case found && !slices.Contains(s.tree.Deleted(), l.node) && !l.expired:

@@ -15,7 +15,7 @@ import (
 )
 
 // ZooKeeper is spoken to by TLS, with a certificate of our own where it asks for
-// one; what is wrong with it is told. e2e/releaser has a real one behind TLS.
+// one; what is wrong with it is reported. e2e/releaser has a real one behind TLS.
 func TestZooKeeperByTLS(t *testing.T) {
 	served := httptest.NewUnstartedServer(http.NotFoundHandler())
 	served.StartTLS()
@@ -71,7 +71,7 @@ func TestZooKeeperByTLS(t *testing.T) {
 						t.Error("no handshake")
 					}
 				case <-time.After(time.Minute):
-					t.Error("nobody came")
+					t.Error("no connection came")
 				}
 			}
 		})

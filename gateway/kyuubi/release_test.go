@@ -16,7 +16,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// At every share level and in engine pools the dead engine is forgotten.
+// At every share level and in engine pools the dead engine is deregistered.
 func TestShareLevels(t *testing.T) {
 	e := deadEngine(t)
 	for name, space := range map[string]kyuubitest.Space{
@@ -28,7 +28,7 @@ func TestShareLevels(t *testing.T) {
 		"SERVER_LOCAL": {Level: "SERVER_LOCAL", User: "kyuubi", Subdomain: "10.0.0.1_default"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, someConfig)
+			w := newWorkbench(t, someConfig)
 			node := w.register(t, space, e)
 			w.die(e)
 			r, err := w.release(t, e)
@@ -59,7 +59,7 @@ func TestForgedKeys(t *testing.T) {
 		"an address that is no address": {Reference: healthy.Reference, Application: healthy.Application, Addresses: []string{"", "10.244.0", "10.244.0.100:44057"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, someConfig)
+			w := newWorkbench(t, someConfig)
 			w.register(t, usersSpace, healthy)
 			for _, s := range w.servers {
 				s.Open(kyuubitest.Session{Identifier: "launching", SessionType: "INTERACTIVE"})
@@ -67,7 +67,7 @@ func TestForgedKeys(t *testing.T) {
 			if _, err := w.release(t, forged); !errors.Is(err, gateway.ErrNotRegistered) {
 				t.Error(err)
 			}
-			// Were there proof after all, sessions without an engine would be left alone.
+			// Even with a proof, sessions without an engine are not closed.
 			forged.Application = own.Application
 			if err := w.close(t, forged); err != nil {
 				t.Error(err)
@@ -85,7 +85,7 @@ func TestForgedKeys(t *testing.T) {
 // A fresh engine in the same space stays, and so do its sessions.
 func TestFreshEngineBeside(t *testing.T) {
 	e := deadEngine(t)
-	w := newWorld(t, someConfig)
+	w := newWorkbench(t, someConfig)
 	node := w.register(t, usersSpace, e)
 	w.register(t, usersSpace, healthy)
 	if _, err := w.release(t, e); err != nil || !slices.Equal(w.tree.Deleted(), []string{node}) || w.sessions(healthy) != 2 {
@@ -93,14 +93,14 @@ func TestFreshEngineBeside(t *testing.T) {
 	}
 }
 
-// Sessions name their engine by its application alone, and whoever submits a
-// driver can choose that: with another engine of the same one nothing is done.
+// Sessions name their engine only by its application, and the user who submits a driver
+// can choose that. If another engine has the same one, nothing is done.
 func TestSharedApplication(t *testing.T) {
 	e := deadEngine(t)
 	rival := healthy
 	rival.Application = e.Application
 	for _, before := range []bool{true, false} { // it is registered before the proof, or after the removal
-		w := newWorld(t, someConfig)
+		w := newWorkbench(t, someConfig)
 		w.register(t, usersSpace, e)
 		if before {
 			w.register(t, usersSpace, rival)
@@ -122,7 +122,7 @@ func TestSharedApplication(t *testing.T) {
 // Sessions of somebody else, or begun after the death, are another engine's.
 func TestOthersSessions(t *testing.T) {
 	e := deadEngine(t)
-	w := newWorld(t, someConfig)
+	w := newWorkbench(t, someConfig)
 	w.register(t, usersSpace, e)
 	r := released(e)
 	for _, other := range []kyuubitest.Session{
@@ -174,7 +174,7 @@ func TestRelabelled(t *testing.T) {
 // proven again.
 func TestForeignRegistration(t *testing.T) {
 	e := deadEngine(t)
-	w := newWorld(t, someConfig)
+	w := newWorkbench(t, someConfig)
 	node := w.register(t, usersSpace, e)
 	other := w.register(t, usersSpace, healthy)
 	for _, foreign := range []string{other, "/root" + node, "/elsewhere" + node[strings.LastIndex(node, "/"):], "type=SPARK_SQL"} {
@@ -186,9 +186,9 @@ func TestForeignRegistration(t *testing.T) {
 	}
 }
 
-// A root or namespace where no Kyuubi is is told, with what is there.
+// A root or namespace without a Kyuubi is reported, with what is there.
 func TestWrongNamespace(t *testing.T) {
-	w := newWorld(t, strings.Replace(someConfig, `"zookeeper:2181"]`, `"zookeeper:2181"], namespace: other`, 1))
+	w := newWorkbench(t, strings.Replace(someConfig, `"zookeeper:2181"]`, `"zookeeper:2181"], namespace: other`, 1))
 	w.register(t, usersSpace, deadEngine(t))
 	_, err := w.release(t, deadEngine(t))
 	if refusal := gateway.RefusalOf(err); refusal == nil || refusal.Reason != gateway.WrongPath || !strings.Contains(err.Error(), "kyuubi_1.12.0_USER_SPARK_SQL") {
@@ -224,7 +224,7 @@ func TestUnknownNames(t *testing.T) {
 func TestServerGone(t *testing.T) {
 	e := deadEngine(t)
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, someConfig)
+		w := newWorkbench(t, someConfig)
 		w.register(t, usersSpace, e)
 		delete(w.hosts, "kyuubi-1")
 		asked := 0

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -52,7 +51,7 @@ servers: {service: {namespace: kyuubi, name: kyuubi}, tls: {serverName: kyuubi}}
 	if err != nil {
 		t.Fatal(err)
 	}
-	servers, err := New(c, api, slog.New(slog.DiscardHandler)).bases(t.Context())
+	servers, err := New(c, api).bases(t.Context())
 	var got []string
 	for _, s := range servers {
 		got = append(got, s.base)
@@ -64,7 +63,7 @@ servers: {service: {namespace: kyuubi, name: kyuubi}, tls: {serverName: kyuubi}}
 
 // TLS with the configured authority and name, and no other.
 func TestTLS(t *testing.T) {
-	stand := &kyuubitest.Server{Registry: &kyuubitest.Tree{}}
+	stand := &kyuubitest.Server{}
 	served := httptest.NewTLSServer(stand)
 	defer served.Close()
 	dir := t.TempDir()
@@ -93,7 +92,7 @@ servers: {urls: ["` + served.URL + `"], tls: {caFile: ` + ca + `, serverName: ` 
 		if err != nil {
 			t.Fatal(err)
 		}
-		closed, err := New(config, nil, slog.New(slog.DiscardHandler)).closeSessions(t.Context(), &gateway.Release{Engine: healthy})
+		closed, err := New(config, nil).closeSessions(t.Context(), &gateway.Release{Engine: healthy})
 		for _, c := range closed {
 			err = errors.Join(err, c.Err)
 		}
@@ -103,15 +102,15 @@ servers: {urls: ["` + served.URL + `"], tls: {caFile: ` + ca + `, serverName: ` 
 	}
 }
 
-// Credentials go to the configured servers alone: through no proxy, and to
-// nobody that a server names.
+// Credentials go only to the configured servers: through no proxy, and to no server that
+// another server names.
 func TestCredentialsStay(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		t.Errorf("sent to another server: %s", r.Header.Get("Authorization"))
 	}))
 	defer elsewhere.Close()
 	t.Setenv("HTTP_PROXY", elsewhere.URL)
-	stand := &kyuubitest.Server{Registry: &kyuubitest.Tree{}}
+	stand := &kyuubitest.Server{}
 	stand.Fail(func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 		http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 		return nil
@@ -123,7 +122,7 @@ func TestCredentialsStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Servers.URLs = c.Servers.URLs[:1]
-	if closed, err := New(c, nil, slog.New(slog.DiscardHandler)).closeSessions(t.Context(), &gateway.Release{Engine: healthy}); err != nil || closed[0].Err == nil {
+	if closed, err := New(c, nil).closeSessions(t.Context(), &gateway.Release{Engine: healthy}); err != nil || closed[0].Err == nil {
 		t.Error("a redirect was taken for an answer")
 	}
 }

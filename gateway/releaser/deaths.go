@@ -17,13 +17,13 @@ import (
 
 type queue = job.Queue
 
-// longAgo is after how long no registration is left to find. Without this limit, a
+// tooOld is after how long no registration is left to find. Without this limit, a
 // first start would look for the registration of every failed driver that still exists.
-const longAgo = 24 * time.Hour
+const tooOld = 24 * time.Hour
 
-// forgotten is after how long a driver is given up that could not even be read or
+// giveUpAfter is after how long a driver is given up that could not even be read or
 // marked.
-const forgotten = longAgo + time.Hour
+const giveUpAfter = tooOld + time.Hour
 
 // watch keeps what is due from the object that it gets, because the object may be gone
 // a moment later.
@@ -70,24 +70,26 @@ func (l *loop) see(pod *corev1.Pod, gone bool, q queue) {
 	}
 }
 
-// judge returns when a pod died, and whether its release is due. It also notes what a
-// look at living engines must know of the pod. The caller holds the lock.
+// judge returns when a pod died, and whether its release is due. It also tracks the
+// engine if it runs. The caller holds the lock.
 func (l *loop) judge(pod *corev1.Pod, gone bool) (died gateway.Death, due bool) {
 	k := job.KeyOf(pod)
+	_, obsolete := l.done[k]
 	driver, e, ours := l.engine(pod)
-	dead, settled := false, false
+	stage := gateway.NotDead
 	if ours {
-		died, dead = gateway.DeathOf(driver)
-		_, due = gateway.Due(driver, gone, l.gateway.Instance())
-		settled = gateway.MarkOf(pod).Settles(l.gateway.Instance(), died)
+		died, stage = gateway.StageOf(driver, gone, l.gateway.Instance())
 	}
-	_, done := l.done[k]
-	due = due && !done && time.Since(died.At) <= longAgo
-	needed := runs(driver) || dead
-	if gone {
-		needed = due && l.leads.Load()
+	due = stage == gateway.Due && !obsolete && time.Since(died.At) <= tooOld
+	switch {
+	case !ours || stage == gateway.Released:
+		obsolete = true
+	case gone:
+		obsolete = !due || !l.leads.Load()
+	case stage == gateway.NotDead:
+		obsolete = obsolete || !runs(driver)
 	}
-	l.note(k, driver, e, !ours || done || settled || !needed)
+	l.track(k, driver, e, obsolete)
 	return died, due
 }
 
@@ -98,7 +100,7 @@ func newDeath(at time.Time) *death {
 // resume continues the releases that an earlier process began, and starts to watch the
 // configuration.
 func (l *loop) resume(ctx context.Context, q queue) error {
-	begun, lives, err := l.journal.read(ctx, l.namespaces, l.log)
+	begun, running, err := l.journal.read(ctx, l.namespaces, l.log)
 	if err != nil {
 		return err
 	}
@@ -115,7 +117,7 @@ func (l *loop) resume(ctx context.Context, q queue) error {
 		l.deaths[k].release, l.deaths[k].written, l.deaths[k].resumed = r, true, true
 		q.Add(k)
 	}
-	for _, r := range lives {
+	for _, r := range running {
 		l.restore(r)
 	}
 	l.leads.Store(true)
@@ -144,10 +146,14 @@ func (l *loop) retryWhenChanged(ctx context.Context, q queue) {
 	}, filesPause)
 }
 
-func (l *loop) death(k key) *death {
+func (l *loop) death(k key) (*death, state) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	return l.deaths[k]
+	d := l.deaths[k]
+	if d == nil {
+		return nil, untried
+	}
+	return d, d.state
 }
 
 func (l *loop) seen(d *death) *corev1.Pod {
@@ -156,32 +162,20 @@ func (l *loop) seen(d *death) *corev1.Pod {
 	return d.pod
 }
 
-func (l *loop) forget(k key) {
+// markDone notes that a release is done, for as long as it could be due again.
+func (l *loop) markDone(k key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	delete(l.deaths, k)
-}
-
-// settle notes that a release is done, for as long as it could be due again.
-func (l *loop) settle(k key) {
-	l.lock.Lock()
-	defer l.lock.Unlock()
-	maps.DeleteFunc(l.done, func(_ key, at time.Time) bool { return time.Since(at) > longAgo })
+	maps.DeleteFunc(l.done, func(_ key, at time.Time) bool { return time.Since(at) > tooOld })
 	l.done[k] = time.Now()
-	delete(l.lives, k)
+	delete(l.tracked, k)
 }
 
-func (l *loop) endLife(k key) {
+// untrack forgets what was seen of an engine while it ran.
+func (l *loop) untrack(k key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	l.end(k)
-}
-
-// keeps notes whether a release only waits until its sessions are due.
-func (l *loop) keeps(d *death, keeps bool) {
-	l.lock.Lock()
-	defer l.lock.Unlock()
-	d.keeps = keeps
+	l.drop(k)
 }
 
 // refuse notes a refusal, and reports whether it is new.
@@ -200,7 +194,7 @@ func (l *loop) pending() (all, refused float64) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	for _, d := range l.deaths {
-		if d.keeps {
+		if d.state == waiting {
 			continue
 		}
 		all++

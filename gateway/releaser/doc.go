@@ -5,14 +5,14 @@
 // # What starts a release
 //
 // A driver is due if its record has a state, which the recorder wrote, and no mark of a
-// release yet; see [gateway.Due]. The record only hands the driver over. The proof is
+// release yet; see [gateway.StageOf]. The record only hands the driver over. The proof is
 // read again: the pod has the same UID, its status says that Spark's container
 // terminated, no other pod has its keys, and a registration has its keys and its
 // address. A pod that is gone cannot be read. Then the object that the watch saw last
 // is used, and its status alone starts the release, because no one can write a record
 // on it any more. The same is true for a pod that is being deleted.
 //
-// # Lives
+// # Running engines
 //
 // An engine that freezes, or is asked to end, is no longer registered when it dies. So
 // each replica looks at the registrations of running engines, and remembers them. If
@@ -31,7 +31,7 @@
 // to a [journal], and a new process continues from there. Without an entry it starts
 // again from the pod. Each step may be done twice. When a process ends, only this is
 // lost: a pod that died and was deleted before its registration was found. If all
-// replicas end at once, what they saw at looks is lost too.
+// replicas end at once, what they saw of running engines is lost too.
 //
 // # Failures
 //

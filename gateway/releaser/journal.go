@@ -22,8 +22,8 @@ import (
 
 // journal holds the releases that are proven and not finished: for each pod's UID one
 // entry of some 1,000 bytes. It is not on the pod, because others may write to the pod
-// or delete it. It also holds the lives of engines that run and are no longer
-// registered, each under its own key, so that neither overwrites the other.
+// or delete it. It also holds engines that run and are no longer registered, each
+// under its own key, so that neither overwrites the other.
 //
 // It is several ConfigMaps next to the releaser, because each write of an entry writes
 // the whole object. With one ConfigMap, 500 engines that die in a minute would write
@@ -45,8 +45,8 @@ const shards = 8
 // maxEntry limits an entry, so that others also fit into the 1 MiB of a ConfigMap.
 const maxEntry = 8 << 10
 
-// ofLife is the end of a life's key.
-const ofLife = ".life"
+// runningSuffix is the end of the key of a running engine.
+const runningSuffix = ".life"
 
 // errFull means that the ConfigMap has no space left.
 var errFull = errors.New("the journal is full")
@@ -56,9 +56,9 @@ func (j journal) write(ctx context.Context, uid types.UID, r *gateway.Release) e
 	return j.put(ctx, string(uid), r)
 }
 
-// writeLife writes down an engine that runs and is no longer registered.
-func (j journal) writeLife(ctx context.Context, uid types.UID, r *gateway.Release) error {
-	return j.put(ctx, string(uid)+ofLife, r)
+// writeRunning writes down an engine that runs and is no longer registered.
+func (j journal) writeRunning(ctx context.Context, uid types.UID, r *gateway.Release) error {
+	return j.put(ctx, string(uid)+runningSuffix, r)
 }
 
 func (j journal) put(ctx context.Context, key string, r *gateway.Release) error {
@@ -87,13 +87,13 @@ func (j journal) put(ctx context.Context, key string, r *gateway.Release) error 
 	return nil
 }
 
-// remove removes a release and its life, if they are there.
+// remove removes a release and its running engine, if they are there.
 func (j journal) remove(ctx context.Context, uid types.UID) error {
-	return j.drop(ctx, string(uid), string(uid)+ofLife)
+	return j.drop(ctx, string(uid), string(uid)+runningSuffix)
 }
 
-func (j journal) removeLife(ctx context.Context, uid types.UID) error {
-	return j.drop(ctx, string(uid)+ofLife)
+func (j journal) removeRunning(ctx context.Context, uid types.UID) error {
+	return j.drop(ctx, string(uid)+runningSuffix)
 }
 
 // drop removes those of the keys that were written.
@@ -121,7 +121,7 @@ func (j journal) drop(ctx context.Context, keys ...string) error {
 
 // read returns what is written down. It logs an entry that it cannot use, and leaves it
 // there.
-func (j journal) read(ctx context.Context, namespaces []string, log *slog.Logger) (begun, lives []*gateway.Release, err error) {
+func (j journal) read(ctx context.Context, namespaces []string, log *slog.Logger) (begun, alive []*gateway.Release, err error) {
 	for shard := range shards {
 		kept := j.object(shard)
 		err := j.api.Get(ctx, client.ObjectKeyFromObject(kept), kept)
@@ -133,21 +133,21 @@ func (j journal) read(ctx context.Context, namespaces []string, log *slog.Logger
 		}
 		for key, text := range kept.Data {
 			r := &gateway.Release{}
-			uid, isLife := strings.CutSuffix(key, ofLife)
+			uid, isRunning := strings.CutSuffix(key, runningSuffix)
 			err := json.Unmarshal([]byte(text), r)
 			switch {
-			case err != nil || string(r.UID) != uid || !ours(r, namespaces) || isLife != lived(r) || !isLife && !proven(r):
+			case err != nil || string(r.UID) != uid || !ours(r, namespaces) || isRunning != unbegun(r) || !isRunning && !proven(r):
 				log.Error("the journal has an entry that cannot be read", "configMap", kept.Name, "key", key, "error", err)
 				continue
-			case isLife:
-				lives = append(lives, r)
+			case isRunning:
+				alive = append(alive, r)
 			default:
 				begun = append(begun, r)
 			}
 			j.kept.Store(key, shard)
 		}
 	}
-	return begun, lives, nil
+	return begun, alive, nil
 }
 
 // ours reports whether a release is of a driver in the namespaces of engines, with all
@@ -155,7 +155,7 @@ func (j journal) read(ctx context.Context, namespaces []string, log *slog.Logger
 func ours(r *gateway.Release, namespaces []string) bool {
 	e := r.Engine
 	return slices.Contains(namespaces, r.Driver.Namespace) && e.Reference != "" && e.Application != "" && len(e.Addresses) > 0 &&
-		gateway.Bounded(r.Found) && gateway.Bounded(r.Lived)
+		gateway.Bounded(r.Found) && gateway.Bounded(r.WhileRunning)
 }
 
 // proven reports whether a release has its proof, and is unfinished.
@@ -164,10 +164,10 @@ func proven(r *gateway.Release) bool {
 	return len(r.Found) > 0 && n < len(gateway.Steps) && slices.Equal(r.Pending, gateway.Steps[len(gateway.Steps)-n:])
 }
 
-// lived reports whether a release has not begun, and is of an engine that was
+// unbegun reports whether a release has not begun, and is of an engine that was
 // registered while it ran.
-func lived(r *gateway.Release) bool {
-	return len(r.Found) == 0 && len(r.Lived) > 0 && slices.Equal(r.Pending, gateway.Steps)
+func unbegun(r *gateway.Release) bool {
+	return len(r.Found) == 0 && len(r.WhileRunning) > 0 && slices.Equal(r.Pending, gateway.Steps)
 }
 
 // of returns the ConfigMap of an entry: the one where it is, or else where it belongs.
@@ -176,7 +176,7 @@ func (j journal) of(key string) (shard int) {
 		return shard.(int)
 	}
 	sum := fnv.New32a()
-	_, _ = sum.Write([]byte(strings.TrimSuffix(key, ofLife)))
+	_, _ = sum.Write([]byte(strings.TrimSuffix(key, runningSuffix)))
 	return int(sum.Sum32() % shards)
 }
 

@@ -26,9 +26,9 @@ const node = "/kyuubi_1.12.0_USER_SPARK_SQL/alice/default/serverUri=10.244.0.110
 	"kyuubi.engine.appMgrInfo=eyJyZXNvdXJjZU1hbmFnZXIiOiJrOHM6Ly9odHRwczovLzE5Mi4wLjIuMjoxNjQ0MyIsImt1YmVybmV0ZXNJbmZvIjp7ImNvbnRleHQiOm51bGwsIm5hbWVzcGFjZSI6Imt5dXViaSJ9fQ==;" +
 	"kyuubi.engine.id=spark-9a1028bb636f43dab30d375d57320942;kyuubi.engine.url=spark-9a1028bb636f43da-driver-svc.kyuubi.svc:4040;refId=f0c02483-e90e-4517-bbb9-4f09f479e09c;sequence=0000000001"
 
-// The journal has room for the engines of a node pool that is lost, each for the
+// The journal has space for the engines of a node pool that is lost, each for the
 // two minutes that its sessions are kept.
-func TestJournalHasRoom(t *testing.T) {
+func TestJournalHasSpace(t *testing.T) {
 	pod := dead()
 	driver, err := spark.PodOf(kyuubitest.DriverOOMKilled())
 	if err != nil {
@@ -47,7 +47,7 @@ func TestJournalHasRoom(t *testing.T) {
 	n := (1 << 20) / (len(pod.UID) + len(entry))
 	t.Logf("%d entries of %d bytes", n, len(entry))
 	if n < 900 {
-		t.Errorf("%d entries of %d bytes have room", n, len(entry))
+		t.Errorf("%d entries of %d bytes fit", n, len(entry))
 	}
 }
 
@@ -83,7 +83,7 @@ func TestChartMakesTheJournal(t *testing.T) {
 	}
 }
 
-// Each entry has one ConfigMap. What stands in that of 0.1.0 is found there and
+// Each entry has one ConfigMap. An entry in that of 0.1.0 is found there and
 // removed there.
 func TestJournalOfBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

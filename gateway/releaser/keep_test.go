@@ -19,15 +19,15 @@ import (
 
 const kept = 2 * time.Minute // by default
 
-// keeping is a world whose sessions are kept.
-func keeping(t *testing.T) *world {
-	w := newWorld(t, dead())
+// keeping is a workbench whose sessions are kept.
+func keeping(t *testing.T) *workbench {
+	w := newWorkbench(t, dead())
 	w.keep = kept
 	w.restart()
 	return w
 }
 
-// The engine is deregistered at once, told of, and its sessions closed later. A
+// The engine is deregistered and reported at once, and its sessions are closed later. A
 // release that waits holds no worker, is no failure and none of those pending.
 func TestSessionsAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestKeptFromTheDeregistration(t *testing.T) {
 	})
 }
 
-// What is told of a refusal is true when it is told.
+// What an Event says of a refusal is true at that time.
 func TestRefusalsAreTrue(t *testing.T) {
 	for step, want := range map[string]string{
 		"registrations": "kyuubi may keep this dead engine. Ask.",
@@ -101,9 +101,8 @@ func TestRefusalsAreTrue(t *testing.T) {
 	}
 }
 
-// A journal without room keeps nobody from reconnecting: the engine is
-// deregistered, its sessions are closed in time, and that it is written nowhere
-// is told.
+// A full journal delays no client that reconnects: the engine is deregistered, its
+// sessions are closed in time, and a metric says that it is written nowhere.
 func TestJournalIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := dead()
@@ -128,7 +127,7 @@ func TestClientReadsItsError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := dead()
 		application := pod.Labels["spark-app-selector"]
-		server := &kyuubitest.Server{Registry: &kyuubitest.Tree{}}
+		server := &kyuubitest.Server{}
 		server.Open(kyuubitest.Session{Identifier: session, EngineID: application})
 		server.Submit(kyuubitest.Operation{Identifier: statement, Session: session, Log: []string{"started"}})
 		call := func(method, path string) string {
@@ -204,14 +203,14 @@ func TestAnotherPodWhileSessionsAreKept(t *testing.T) {
 			if closed := slices.Contains(w.gateway.order, "sessions"); closed != c.closed || !strings.Contains(w.mark(pod), `"deregistered"`) {
 				t.Errorf("%s: %v, %s", name, w.gateway.order, w.mark(pod))
 			}
-			if told := strings.Contains(w.eventTexts(), "keeps old sessions of this engine. Another driver has the application's id"); told == c.closed {
+			if reported := strings.Contains(w.eventTexts(), "keeps old sessions of this engine. Another driver has the application's id"); reported == c.closed {
 				t.Errorf("%s: %s", name, w.eventTexts())
 			}
 		})
 	}
 }
 
-// A due time that lies too far ahead, as of a clock that was wrong, is not believed.
+// A due time that is too far in the future, for example of a wrong clock, is not believed.
 func TestDueTooFarAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := keeping(t)

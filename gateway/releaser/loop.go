@@ -1,6 +1,7 @@
 package releaser
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,24 +28,31 @@ import (
 // key identifies a release by its driver.
 type key = job.Key
 
-// death is a driver whose release is due or in progress.
+// state is how far the release of a death is.
+type state int
+
+const (
+	untried      state = iota
+	failing            // it is tried again
+	unregistered       // the last look found no registration; it looks once more
+	waiting            // the engine is deregistered, and its sessions are not due yet
+	done
+)
+
+// death is a driver whose release is due or in progress. pod, state and refused are
+// read and changed with the loop's lock. The others belong to the worker that has the
+// key; resume sets them before there are workers.
 type death struct {
-	pod       *corev1.Pod      // as it was seen last; nil if only the journal has it
+	pod     *corev1.Pod // as it was seen last; nil if only the journal has it
+	state   state
+	refused gateway.Reason // as reported; "" if it is not refused
+
 	at        time.Time        // of the death
 	release   *gateway.Release // nil until it has begun
 	pause     wait.Backoff
-	looked    bool           // once for a registration, and found none
-	tried     bool           // and not done
-	written   bool           // to the journal
-	resumed   bool           // from the journal
-	keeps     bool           // its sessions, until they are due
-	refused   gateway.Reason // as reported; "" if it is not refused
-	forbidden int            // lists of pods, in a row
-}
-
-// unproven reports whether there is no proof yet, or none any more.
-func (d *death) unproven() bool {
-	return d.release == nil || len(d.release.Found) == 0
+	written   bool // to the journal
+	resumed   bool // from the journal
+	forbidden int  // lists of pods, in a row
 }
 
 type loop struct {
@@ -59,11 +67,10 @@ type loop struct {
 	leads   atomic.Bool   // false while it stands by
 	retries chan struct{} // limits how many run at once
 
-	lock   sync.Mutex
-	deaths map[key]*death
-	lives  map[key]*life
-	looked bool              // at lives, once
-	done   map[key]time.Time // by this process, so that removing a mark starts nothing
+	lock    sync.Mutex // of what follows; not held during calls
+	deaths  map[key]*death
+	tracked map[key]*tracked  // engines
+	done    map[key]time.Time // by this process, so that removing a mark starts nothing
 }
 
 func newLoop(c Config, api client.Client) *loop {
@@ -71,19 +78,19 @@ func newLoop(c Config, api client.Client) *loop {
 		gateway: c.Gateway(api), namespaces: c.Namespaces, keep: c.KeepSessions, api: api, log: c.Log,
 		journal: newJournal(api, types.NamespacedName{Namespace: c.Namespace, Name: name}),
 		retries: make(chan struct{}, workers/2),
-		deaths:  map[key]*death{}, lives: map[key]*life{}, done: map[key]time.Time{},
+		deaths:  map[key]*death{}, tracked: map[key]*tracked{}, done: map[key]time.Time{},
 	}
-	l.metrics = newMetrics(l.pending, func() float64 { return float64(len(l.livesThat((*life).hasVanished))) })
+	l.metrics = newMetrics(l.pending, func() float64 { return float64(len(l.trackedThat((*tracked).isUnregistered))) })
 	return l
 }
 
 // Reconcile advances a release as far as possible. Only one worker at a time has a key.
 func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
-	d := l.death(k)
+	d, before := l.death(k)
 	if d == nil {
 		return reconcile.Result{}, nil
 	}
-	if d.tried { // new deaths go first
+	if before != untried { // new deaths go first
 		select {
 		case l.retries <- struct{}{}:
 			defer func() { <-l.retries }()
@@ -92,79 +99,104 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		}
 	}
 	err := l.advance(ctx, k, d)
-	refusal := gateway.RefusalOf(err)
-	if r := d.release; err != nil && r != nil && over(r, refusal) {
-		if refusal != nil {
-			l.tellRefusal(ctx, k, d, refusal)
-		}
-		l.log.Warn("release given up", "pod", k.NamespacedName, "gateway", keptBy(r), "error", err)
-		outcome := gateway.Unproven
-		if r.Pending[0] == gateway.CloseSessions {
-			outcome = outcomeOf(r)
-		}
-		err = l.finish(ctx, k, d, outcome)
-		refusal = nil
+	if refusal := gateway.RefusalOf(err); refusal != nil {
+		l.reportRefusal(ctx, k, d, refusal)
 	}
-	if err != nil && time.Since(d.at) > forgotten {
-		l.log.Error("release given up, and the mark could not be written", "pod", k.NamespacedName, "error", errors.Join(err, l.journal.remove(ctx, k.UID)))
-		l.forget(k)
-		return reconcile.Result{}, nil
+	if result, ends := l.result(d, before, err); ends {
+		if err != nil {
+			l.log.Warn("release given up", "pod", k.NamespacedName, "gateway", keptBy(d.release), "error", err)
+		}
+		err = l.finish(ctx, k, d, result)
 	}
-	if d.unproven() && l.seen(d) != nil { // the next try begins with the pod
+	after, pause := l.after(ctx, k, d, err)
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	if d.release != nil && len(d.release.Found) == 0 && d.pod != nil { // the next try begins with the pod
 		d.release = nil
 	}
-	d.tried = true
-	l.keeps(d, errors.Is(err, errEarly))
-	switch {
-	case err == nil:
-		l.forget(k)
-		return reconcile.Result{}, nil
-	case errors.Is(err, errEarly): // no worker waits for it
-		return reconcile.Result{RequeueAfter: max(time.Until(d.release.CloseAt), time.Millisecond)}, nil
-	case errors.Is(err, gateway.ErrNotRegistered): // it may be about to register, or ZooKeeper's server lags behind
-		d.looked = true
-		return reconcile.Result{RequeueAfter: secondLook}, nil
-	case refusal != nil:
-		l.tellRefusal(ctx, k, d, refusal)
-		return reconcile.Result{RequeueAfter: wait.Jitter(refusedPause, 0.1)}, nil
+	if d.state = after; after == done {
+		delete(l.deaths, k)
 	}
-	l.metrics.failed()
-	pause := d.pause.Step()
-	l.log.Warn("release failed, trying again", "pod", k.NamespacedName, "in", pause, "error", err)
 	return reconcile.Result{RequeueAfter: pause}, nil
 }
 
-// over reports whether a release must end without success, with a mark that says so. A
-// registration that cannot be proven has expired by now, and nothing is tried forever.
-func over(r *gateway.Release, refusal *gateway.Refusal) bool {
+// after returns the state that follows a try, and the pause before the next one.
+func (l *loop) after(ctx context.Context, k key, d *death, err error) (state, time.Duration) {
+	switch {
+	case err == nil || errors.Is(err, errNotDue):
+		return done, 0
+	case errors.Is(err, errEarly): // no worker waits for it
+		return waiting, max(time.Until(d.release.CloseAt), time.Millisecond)
+	case time.Since(d.at) > giveUpAfter:
+		l.log.Error("release given up, and the mark could not be written", "pod", k.NamespacedName, "error", errors.Join(err, l.journal.remove(ctx, k.UID)))
+		return done, 0
+	case errors.Is(err, gateway.ErrNotRegistered): // it may be about to register, or ZooKeeper's server lags behind
+		return unregistered, secondLook
+	case gateway.RefusalOf(err) != nil:
+		return failing, wait.Jitter(refusedPause, 0.1)
+	}
+	pause := d.pause.Step()
+	l.metrics.failures.Inc()
+	l.log.Warn("release failed, trying again", "pod", k.NamespacedName, "in", pause, "error", err)
+	return failing, pause
+}
+
+// result returns the result of a release. ends is false if it is not needed or must be
+// tried again.
+func (l *loop) result(d *death, before state, err error) (result annotations.ReleaseResult, ends bool) {
+	r := d.release
+	switch {
+	case r == nil || errors.Is(err, errNotDue):
+		return "", false
+	case errors.Is(err, gateway.ErrNotRegistered) && (before == unregistered || l.seen(d) == nil):
+		return annotations.NotRegistered, true
+	case err != nil && !isTooLate(r, err):
+		return "", false
+	case err != nil && r.Pending[0] != gateway.CloseSessions:
+		return annotations.Unproven, true
+	case r.Expired:
+		return annotations.Expired, true
+	}
+	return annotations.Deregistered, true
+}
+
+// isTooLate reports whether a release must end without success, with a mark that says
+// so. A registration that cannot be proven has expired by now, and nothing is tried
+// forever.
+func isTooLate(r *gateway.Release, err error) bool {
 	since := r.Death.At
 	if r.CloseAt.After(since) {
 		since = r.CloseAt
 	}
 	age := time.Since(since)
-	return age > longAgo || refusal != nil && refusal.Reason == gateway.NotProven && age > expired
+	refusal := gateway.RefusalOf(err)
+	return age > tooOld || refusal != nil && refusal.Reason == gateway.NotProven && age > registrationExpires
 }
 
-// advance does all steps that are left. Without an error the release is done, or not
-// needed.
+var (
+	// errEarly means that the engine is deregistered and its sessions are not due yet.
+	errEarly = errors.New("old sessions are kept for their clients")
+	// errNotDue means that there is nothing to release.
+	errNotDue = errors.New("the driver need not be released")
+)
+
+// advance does all steps that are left.
 func (l *loop) advance(ctx context.Context, k key, d *death) error {
 	if d.release == nil {
-		if due, err := l.begin(ctx, k, d); !due || err != nil {
+		if err := l.begin(ctx, k, d); err != nil {
 			return err
 		}
 	}
 	for r := d.release; len(r.Pending) > 0; {
 		step := r.Pending[0]
-		if ready, err := l.ready(ctx, k, d, step); !ready || err != nil {
+		if err := l.prepare(ctx, k, d, step); err != nil {
 			return err
 		}
 		err := r.Next(ctx, l.gateway)
-		switch {
-		case errors.Is(err, gateway.ErrNotRegistered) && (d.looked || l.seen(d) == nil):
-			return l.finish(ctx, k, d, gateway.NotRegistered)
-		case errors.Is(err, gateway.ErrForeign):
-			l.endLife(k)
-		case err != nil && step == gateway.Deregister: // sessions are kept from when it succeeds
+		if errors.Is(err, gateway.ErrForeign) {
+			l.untrack(k)
+		}
+		if err != nil && step == gateway.Deregister { // sessions are kept from when it succeeds
 			r.CloseAt, d.written = time.Time{}, false
 		}
 		if err != nil {
@@ -174,49 +206,30 @@ func (l *loop) advance(ctx context.Context, k key, d *death) error {
 			if !d.resumed {
 				l.metrics.deregistered(r)
 			}
-			l.tellRelease(ctx, k, r, l.keep)
+			l.reportRelease(ctx, k, r)
 		}
 	}
-	return l.finish(ctx, k, d, outcomeOf(d.release))
+	return nil
 }
 
-func outcomeOf(r *gateway.Release) gateway.Outcome {
-	if r.Expired {
-		return gateway.Expired
-	}
-	return gateway.Deregistered
-}
-
-// errEarly means that the engine is deregistered and its sessions are not due yet.
-var errEarly = errors.New("old sessions are kept for their clients")
-
-// ready reports whether a step may be done now. Nothing is removed before it is written
-// down, and before the proof is read again.
-func (l *loop) ready(ctx context.Context, k key, d *death, step gateway.Step) (bool, error) {
+// prepare returns an error if a step must not be done now. Nothing is removed before it
+// is written down, and before the proof is read again.
+func (l *loop) prepare(ctx context.Context, k key, d *death, step gateway.Step) error {
 	r := d.release
 	if step == gateway.Prove {
 		d.written = false
-		return true, nil
+		return nil
 	}
 	if r.CloseAt.IsZero() {
 		r.CloseAt = time.Now().Add(l.keep)
 	}
-	early := step == gateway.CloseSessions && time.Now().Before(r.CloseAt)
-	if !early {
-		if dead, err := l.still(ctx, k, d); err != nil {
-			return false, err
-		} else if !dead {
-			l.log.Error("the driver runs again, and is left alone", "pod", k.NamespacedName)
-			return false, l.journal.remove(ctx, k.UID)
-		}
+	if step == gateway.CloseSessions && time.Now().Before(r.CloseAt) {
+		return cmp.Or(l.write(ctx, k, d), errEarly)
 	}
-	if err := l.write(ctx, k, d); err != nil {
-		return false, err
+	if err := l.recheckProof(ctx, k, d); err != nil {
+		return err
 	}
-	if early {
-		return false, errEarly
-	}
-	return true, nil
+	return l.write(ctx, k, d)
 }
 
 // write writes the release down. A full journal must not delay a client's reconnect:
@@ -237,53 +250,49 @@ func (l *loop) write(ctx context.Context, k key, d *death) error {
 	return err
 }
 
-// still reports whether the proof holds right before something is removed: the driver
-// is dead or gone, and no other pod has its keys.
-func (l *loop) still(ctx context.Context, k key, d *death) (dead bool, err error) {
-	pod, gone, err := l.look(ctx, k, d)
+// recheckProof reads the proof again right before something is removed: the driver is
+// dead or gone, and no other pod has its keys.
+func (l *loop) recheckProof(ctx context.Context, k key, d *death) error {
+	pod, gone, err := l.getPod(ctx, k, d)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if !gone {
 		driver, err := spark.PodOf(pod)
-		if err != nil {
-			return false, nil //nolint:nilerr // it is no longer a driver
+		dead := false
+		if err == nil {
+			_, dead = gateway.DeathOf(driver)
 		}
-		if _, dead := gateway.DeathOf(driver); !dead {
-			return false, nil
+		if !dead {
+			l.log.Error("the driver runs again, and is left alone", "pod", k.NamespacedName)
+			return cmp.Or(l.journal.remove(ctx, k.UID), errNotDue)
 		}
 	}
-	return true, l.alone(ctx, k, d)
+	return l.checkUniqueLabels(ctx, k, d)
 }
 
 // begin reads the pod again and starts its release, if it is still due.
-func (l *loop) begin(ctx context.Context, k key, d *death) (due bool, err error) {
-	pod, gone, err := l.look(ctx, k, d)
+func (l *loop) begin(ctx context.Context, k key, d *death) error {
+	pod, gone, err := l.getPod(ctx, k, d)
 	if err != nil {
-		return false, err
+		return err
 	}
-	engine, death, due := l.due(pod, gone)
-	if !due {
-		return false, nil
+	driver, engine, ours := l.engine(pod)
+	if !ours {
+		return errNotDue
 	}
-	d.release = &gateway.Release{Driver: k.NamespacedName, UID: k.UID, Engine: engine, Death: death, Lived: l.lived(k, engine), Pending: slices.Clone(gateway.Steps)}
+	death, stage := gateway.StageOf(driver, gone, l.gateway.Instance())
+	if stage != gateway.Due {
+		return errNotDue
+	}
+	d.release = &gateway.Release{Driver: k.NamespacedName, UID: k.UID, Engine: engine, Death: death, WhileRunning: l.foundWhileRunning(k, engine), Pending: slices.Clone(gateway.Steps)}
 	if len(engine.Addresses) == 0 {
-		return true, &gateway.Refusal{
+		return &gateway.Refusal{
 			Reason: gateway.NotProven, Err: errors.New("the pod has no address of its own"),
 			Remedy: "The pod has no address of its own, for example because of hostNetwork, so nothing proves which registration belongs to it. The registration must expire.",
 		}
 	}
-	return true, l.alone(ctx, k, d)
-}
-
-// due reports whether a pod is a dead engine of the gateway that must be released.
-func (l *loop) due(pod *corev1.Pod, gone bool) (e gateway.Engine, d gateway.Death, due bool) {
-	driver, e, ours := l.engine(pod)
-	if !ours {
-		return e, d, false
-	}
-	d, due = gateway.Due(driver, gone, l.gateway.Instance())
-	return e, d, due
+	return l.checkUniqueLabels(ctx, k, d)
 }
 
 // engine returns the gateway's engine that a pod is, if it is one in the namespaces of
@@ -297,8 +306,8 @@ func (l *loop) engine(pod *corev1.Pod) (driver spark.Pod, e gateway.Engine, ours
 	return driver, e, ours
 }
 
-// look returns the current pod, or the last known one if it is gone.
-func (l *loop) look(ctx context.Context, k key, d *death) (pod *corev1.Pod, gone bool, err error) {
+// getPod returns the current pod, or the last known one if it is gone.
+func (l *loop) getPod(ctx context.Context, k key, d *death) (pod *corev1.Pod, gone bool, err error) {
 	pod = &corev1.Pod{}
 	err = l.api.Get(ctx, k.NamespacedName, pod)
 	if apierrors.IsNotFound(err) || err == nil && pod.UID != k.UID {
@@ -310,12 +319,12 @@ func (l *loop) look(ctx context.Context, k key, d *death) (pod *corev1.Pod, gone
 	return pod, false, err
 }
 
-// alone returns a refusal if another pod has one of the engine's keys. Labels can
-// change, and an address is given to another pod when its owner has ended. So only a
-// pod that has its keys alone is the pod that the gateway means. Before sessions are
+// checkUniqueLabels returns a refusal if another pod has one of the engine's keys. Labels can
+// change, and an address is given to another pod when its owner has ended. So only if
+// no other pod has its keys is it the pod that the gateway means. Before sessions are
 // closed only the application's id counts, because sessions are found by it alone. By
 // then Kyuubi may have launched another engine under the same tag.
-func (l *loop) alone(ctx context.Context, k key, d *death) error {
+func (l *loop) checkUniqueLabels(ctx context.Context, k key, d *death) error {
 	remedy := "Another pod has the driver's labels, copied or forged, so nothing proves which of the two is the engine. The registration must expire."
 	claims := []client.MatchingLabels{{spark.RoleLabel: string(spark.Driver), spark.ApplicationLabel: d.release.Engine.Application}}
 	if d.release.Pending[0] == gateway.CloseSessions {
@@ -329,7 +338,7 @@ func (l *loop) alone(ctx context.Context, k key, d *death) error {
 			others.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
 			err := l.api.List(ctx, others, client.InNamespace(namespace), claim, client.Limit(2))
 			if apierrors.IsForbidden(err) {
-				if d.forbidden++; d.forbidden >= patience {
+				if d.forbidden++; d.forbidden >= maxForbidden {
 					return &gateway.Refusal{
 						Reason: gateway.RightsMissing, Err: err,
 						Remedy: "The releaser may not list the pods of the namespace " + namespace + ". Bind its role there, as in each of the namespaces.",
@@ -355,18 +364,18 @@ func (l *loop) alone(ctx context.Context, k key, d *death) error {
 
 // finish marks the driver, so that it is not released again. It removes the journal's
 // entry last: until then a new process can finish in its place.
-func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outcome) error {
+func (l *loop) finish(ctx context.Context, k key, d *death, result annotations.ReleaseResult) error {
 	r := d.release
-	mark := gateway.Mark{
-		Gateway: gateway.Name, At: time.Now(), Registration: outcome, Sessions: r.Sessions,
+	mark := annotations.ReleaseMark{
+		Gateway: gateway.Name, At: time.Now(), Registration: result, Sessions: r.Sessions,
 		GivenUp: r.GivenUp, Instances: []string{l.gateway.Instance()},
 	}
 	if pod := l.seen(d); pod != nil { // other instances that looked
-		mark.Instances = append(mark.Instances, gateway.MarkOf(pod).Instances...)
+		mark.Instances = append(mark.Instances, annotations.ReadReleaseMark(pod.Annotations[annotations.Released]).Instances...)
 		slices.Sort(mark.Instances)
 		mark.Instances = slices.Compact(mark.Instances)
 	}
-	if err := l.mark(ctx, k, mark); err != nil {
+	if err := l.writeMark(ctx, k, mark); err != nil {
 		return err
 	}
 	if err := l.journal.remove(ctx, k.UID); err != nil {
@@ -374,14 +383,14 @@ func (l *loop) finish(ctx context.Context, k key, d *death, outcome gateway.Outc
 	}
 	took := time.Since(r.Death.At)
 	l.metrics.released(mark)
-	l.settle(k)
+	l.markDone(k)
 	l.log.Info("released", "pod", k.NamespacedName, "uid", k.UID, "application", r.Engine.Application,
-		"registration", outcome, "sessions", r.Sessions, "givenUp", r.GivenUp, "afterDeath", took)
+		"registration", result, "sessions", r.Sessions, "givenUp", r.GivenUp, "afterDeath", took)
 	return nil
 }
 
-// mark writes the mark on the driver. It is not an error if the driver is gone.
-func (l *loop) mark(ctx context.Context, k key, m gateway.Mark) error {
+// writeMark writes the mark on the driver. It is not an error if the driver is gone.
+func (l *loop) writeMark(ctx context.Context, k key, m annotations.ReleaseMark) error {
 	if err := job.Annotate(ctx, l.api, k, annotations.Released, m.String()); err != nil {
 		return fmt.Errorf("marking the driver: %w", err)
 	}

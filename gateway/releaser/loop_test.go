@@ -25,17 +25,17 @@ func wordsOf(data []byte) []string {
 	return strings.FieldsFunc(string(data), func(r rune) bool { return strings.ContainsRune(`",:{}`, r) })
 }
 
-// A dead driver is released in order, told of and marked.
+// A dead driver is released in order, reported and marked.
 func TestRelease(t *testing.T) {
 	pod := dead()
-	w := newWorld(t, pod)
+	w := newWorkbench(t, pod)
 	w.see(pod, false)
 	w.work(0)
 	if !slices.Equal(w.gateway.order, []string{"registration", "sessions"}) {
 		t.Error(w.gateway.order)
 	}
-	var mark gateway.Mark
-	if err := json.Unmarshal([]byte(w.mark(pod)), &mark); err != nil || mark.Gateway != "kyuubi" || mark.Registration != gateway.Deregistered || mark.Sessions != 3 {
+	var mark annotations.ReleaseMark
+	if err := json.Unmarshal([]byte(w.mark(pod)), &mark); err != nil || mark.Gateway != "kyuubi" || mark.Registration != annotations.Deregistered || mark.Sessions != 3 {
 		t.Error(mark, err)
 	}
 	if !slices.Equal(w.events(), []string{"EngineReleased"}) || len(w.journal()) > 0 || len(w.loop.deaths) > 0 {
@@ -61,7 +61,7 @@ func TestRelease(t *testing.T) {
 
 // The process may end before or after any call, of the API server or of the
 // gateway, and again while sessions are kept: the next one finishes when the
-// sessions are due, and nobody is told twice.
+// sessions are due, and reports nothing twice.
 func TestRestarts(t *testing.T) {
 	for name, c := range map[string]struct {
 		keep    time.Duration
@@ -83,7 +83,7 @@ func TestRestarts(t *testing.T) {
 // restartAt a call of the first process; over is false where it had done less.
 func restartAt(t *testing.T, crash int, keep time.Duration, expired bool) (over bool) {
 	pod := dead()
-	w := newWorld(t, pod)
+	w := newWorkbench(t, pod)
 	w.keep = keep
 	w.restart()
 	want := []string{"registration", "sessions"}
@@ -131,8 +131,8 @@ func restartAt(t *testing.T, crash int, keep time.Duration, expired bool) (over 
 	return over
 }
 
-// again is a new process, that is told of the pod as it is now.
-func (w *world) again(pod *corev1.Pod) {
+// again starts a new process, which sees the pod as it is now.
+func (w *workbench) again(pod *corev1.Pod) {
 	w.t.Helper()
 	w.restart()
 	w.resume()
@@ -143,7 +143,7 @@ func (w *world) again(pod *corev1.Pod) {
 	w.see(now, false)
 }
 
-func (w *world) resume() {
+func (w *workbench) resume() {
 	w.t.Helper()
 	if err := w.loop.resume(w.t.Context(), w.queue()); err != nil {
 		w.t.Fatal(err)
@@ -154,7 +154,7 @@ func (w *world) resume() {
 func TestDeletedAfterDeath(t *testing.T) {
 	pod := dead()
 	pod.Annotations = nil // the recorder was too late
-	w := newWorld(t)
+	w := newWorkbench(t)
 	w.see(pod, true)
 	w.work(0)
 	if len(w.gateway.order) != 2 || len(w.events()) != 1 {
@@ -162,7 +162,7 @@ func TestDeletedAfterDeath(t *testing.T) {
 	}
 
 	pod = dead()
-	w = newWorld(t, pod)
+	w = newWorkbench(t, pod)
 	w.see(pod, false)
 	w.gateway.before = func() {
 		if len(w.gateway.calls) == 1 {
@@ -182,8 +182,8 @@ func TestDeletedAfterDeath(t *testing.T) {
 	}
 }
 
-// A watch that broke off and began anew with a list tells only that a pod is
-// gone. An engine that ran then is counted, and left alone; a dead one is released.
+// A watch that broke and began again with a list shows only that a pod is gone. An
+// engine that ran then is counted and not released. A dead one is released.
 func TestEndNotSeen(t *testing.T) {
 	run := func(p *corev1.Pod) {
 		p.Annotations = nil
@@ -207,19 +207,19 @@ func TestEndNotSeen(t *testing.T) {
 		run(successor)
 		successor.UID = "successor"
 		successor.Labels = map[string]string{} // of no engine
-		for how, tell := range map[string]func(*world){
-			"deleted": func(w *world) {
+		for how, show := range map[string]func(*workbench){
+			"deleted": func(w *workbench) {
 				w.loop.watch().Delete(t.Context(), event.TypedDeleteEvent[*corev1.Pod]{Object: pod, DeleteStateUnknown: !c.seen}, w.queue())
 			},
-			"replaced under its name": func(w *world) {
+			"replaced under its name": func(w *workbench) {
 				w.loop.watch().Update(t.Context(), event.TypedUpdateEvent[*corev1.Pod]{ObjectOld: pod, ObjectNew: successor}, w.queue())
 			},
 		} {
 			if c.seen && how != "deleted" {
 				continue
 			}
-			w := newWorld(t)
-			tell(w)
+			w := newWorkbench(t)
+			show(w)
 			w.work(0)
 			if unseen, released := testutil.ToFloat64(w.loop.metrics.unseen), len(w.gateway.order) == 2; unseen != c.unseen || released != c.released {
 				t.Errorf("%s, %s: %v ends not seen, released: %t", name, how, unseen, released)
@@ -266,10 +266,10 @@ func TestNothingIsDialled(t *testing.T) {
 			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 		}},
 		"died long ago": {pod: func(p *corev1.Pod) {
-			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-2 * longAgo))
+			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-2 * tooOld))
 		}},
 		"released already": {pod: func(p *corev1.Pod) {
-			p.Annotations[annotations.Released] = gateway.Mark{Gateway: "kyuubi", At: time.Now(), Registration: gateway.Deregistered}.String()
+			p.Annotations[annotations.Released] = annotations.ReleaseMark{Gateway: "kyuubi", At: time.Now(), Registration: annotations.Deregistered}.String()
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -281,7 +281,7 @@ func TestNothingIsDialled(t *testing.T) {
 			if !c.gone {
 				objects = append(objects, pod)
 			}
-			w := newWorld(t, objects...)
+			w := newWorkbench(t, objects...)
 			w.see(pod, c.gone)
 			w.work(0)
 			if len(w.gateway.calls) > 0 {
@@ -294,8 +294,8 @@ func TestNothingIsDialled(t *testing.T) {
 	}
 }
 
-// The cache says dead, the API server knows better: what was read anew counts.
-func TestReadAnew(t *testing.T) {
+// The cache says dead, the API server knows better: what was read again counts.
+func TestReadAgain(t *testing.T) {
 	for name, change := range map[string]func(*corev1.Pod){
 		"it runs": func(p *corev1.Pod) {
 			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
@@ -305,7 +305,7 @@ func TestReadAnew(t *testing.T) {
 	} {
 		now := dead()
 		change(now)
-		w := newWorld(t, now)
+		w := newWorkbench(t, now)
 		w.see(dead(), false)
 		w.work(0)
 		if len(w.gateway.calls) > 0 || len(w.loop.deaths) > 0 {
@@ -316,7 +316,7 @@ func TestReadAnew(t *testing.T) {
 	now := dead()
 	now.UID = "another"
 	now.Labels = map[string]string{}
-	w := newWorld(t, now)
+	w := newWorkbench(t, now)
 	w.see(dead(), false)
 	w.work(0)
 	if len(w.gateway.order) != 2 || w.mark(now) != "" {
@@ -328,7 +328,7 @@ func TestReadAnew(t *testing.T) {
 func TestNotRegistered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := dead()
-		w := newWorld(t, pod)
+		w := newWorkbench(t, pod)
 		w.gateway.registered = false
 		w.see(pod, false)
 		w.work(time.Minute)
@@ -343,7 +343,7 @@ func TestNotRegistered(t *testing.T) {
 func TestAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := dead()
-		w := newWorld(t, pod)
+		w := newWorkbench(t, pod)
 		w.gateway.err = errors.New("away")
 		var asked []time.Time
 		w.gateway.before = func() {
@@ -364,13 +364,13 @@ func TestAway(t *testing.T) {
 	})
 }
 
-// A refusal is told once, and tried again when the configuration changes.
+// A refusal is reported once, and tried again when the configuration changes.
 func TestRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		pod := dead()
-		w := newWorld(t, pod)
+		w := newWorkbench(t, pod)
 		w.gateway.err = &gateway.Refusal{Reason: gateway.CredentialsRefused, Remedy: "Correct the Secret.", Err: errors.New("403")}
 		if err := w.loop.resume(ctx, w.queue()); err != nil {
 			t.Fatal(err)
@@ -386,8 +386,8 @@ func TestRefused(t *testing.T) {
 		if text := w.eventTexts(); strings.Contains(text, "403") || !strings.Contains(text, "Correct the Secret.") {
 			t.Error(text)
 		}
-		if told := testutil.ToFloat64(w.loop.metrics.refusals); told != 1 {
-			t.Errorf("told %v times", told)
+		if reported := testutil.ToFloat64(w.loop.metrics.refusals); reported != 1 {
+			t.Errorf("reported %v times", reported)
 		}
 		if all, refused := w.loop.pending(); all != 1 || refused != 1 {
 			t.Errorf("pending %v, refused %v", all, refused)
@@ -403,21 +403,21 @@ func TestRefused(t *testing.T) {
 	})
 }
 
-// An API server that has just started forbids what it will allow. That is believed
-// only when it happens again and again, and told then.
+// An API server that has just started forbids what it allows later. That is believed,
+// and reported, only when it happens again and again.
 func TestForbidden(t *testing.T) {
 	for name, c := range map[string]struct {
 		first, second int // lists that are forbidden, and once more after one that was not
 		events        []string
 	}{
-		"while it starts": {first: patience - 1, events: []string{"EngineReleased"}},
-		"twice":           {first: patience - 1, second: patience - 1, events: []string{"EngineReleased"}},
-		"a right missing": {first: patience, events: []string{"RightsMissing"}},
+		"while it starts": {first: maxForbidden - 1, events: []string{"EngineReleased"}},
+		"twice":           {first: maxForbidden - 1, second: maxForbidden - 1, events: []string{"EngineReleased"}},
+		"a right missing": {first: maxForbidden, events: []string{"RightsMissing"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				pod := dead()
-				w := newWorld(t, pod)
+				w := newWorkbench(t, pod)
 				w.forbids = c.first
 				w.gateway.before = func() {
 					w.gateway.err = nil
@@ -439,9 +439,9 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
-// An entry of the journal that cannot be ours is left alone.
+// An entry of the journal that the releaser did not write is not used.
 func TestJournalOfStrangers(t *testing.T) {
-	w := newWorld(t, &corev1.ConfigMap{
+	w := newWorkbench(t, &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "spark-vitals", Name: name},
 		Data: map[string]string{"a": "{", "b": `{"uid":"c","found":["node"]}`, "d": `{"uid":"d","pending":["close-sessions"]}`, "e": `{"uid":"e","found":["node"],"pending":["kill"]}`,
 			"f": `{"uid":"f","driver":{"Namespace":"spark","Name":"f"},"engine":{"reference":"r","application":"a","addresses":["10.0.0.1"]},"pending":["prove"]}`,
@@ -457,16 +457,16 @@ func TestJournalOfStrangers(t *testing.T) {
 }
 
 // The proof is renewed before each change: a driver that runs again meanwhile, or
-// is not alone with its keys any more, is left alone.
+// shares its keys with another pod, is not released.
 func TestProofIsRenewed(t *testing.T) {
-	for name, change := range map[string]func(*world, *corev1.Pod){
-		"it runs again": func(w *world, pod *corev1.Pod) {
+	for name, change := range map[string]func(*workbench, *corev1.Pod){
+		"it runs again": func(w *workbench, pod *corev1.Pod) {
 			pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 			if err := w.api.Status().Update(w.t.Context(), pod); err != nil {
 				w.t.Fatal(err)
 			}
 		},
-		"another has its keys": func(w *world, pod *corev1.Pod) {
+		"another has its keys": func(w *workbench, pod *corev1.Pod) {
 			pod.Name, pod.UID, pod.ResourceVersion = "another", "another", ""
 			if err := w.api.Create(w.t.Context(), pod); err != nil {
 				w.t.Fatal(err)
@@ -477,7 +477,7 @@ func TestProofIsRenewed(t *testing.T) {
 			t.Run(name+" after "+call, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					pod := dead()
-					w := newWorld(t, pod)
+					w := newWorkbench(t, pod)
 					w.gateway.before = func() {
 						if len(w.gateway.calls) == map[string]int{"registrations": 0, "deregister": 1}[call] {
 							now := &corev1.Pod{}
@@ -498,12 +498,12 @@ func TestProofIsRenewed(t *testing.T) {
 	}
 }
 
-// What cannot be proven ends when it has expired, with a mark.
+// A release that cannot be proven ends when the registration has expired, with a mark.
 func TestUnproven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := dead()
 		pod.Spec.HostNetwork = true
-		w := newWorld(t, pod)
+		w := newWorkbench(t, pod)
 		w.see(pod, false)
 		w.work(time.Hour)
 		if !strings.Contains(w.mark(pod), `"unproven"`) || len(w.loop.deaths) > 0 || !slices.Equal(w.events(), []string{"NotProven"}) {
@@ -512,13 +512,13 @@ func TestUnproven(t *testing.T) {
 	})
 }
 
-// What can be neither read nor marked is not tried for ever either.
-func TestForgotten(t *testing.T) {
+// A driver that can be neither read nor marked is not tried forever either.
+func TestGivenUp(t *testing.T) {
 	for name, begun := range map[string]bool{"not read": false, "not marked": true} {
 		synctest.Test(t, func(t *testing.T) {
 			pod := dead()
-			pod.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-longAgo + 10*time.Minute))
-			w := newWorld(t, pod)
+			pod.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-tooOld + 10*time.Minute))
+			w := newWorkbench(t, pod)
 			w.see(pod, false)
 			w.refuses = func(patch bool) error {
 				if patch == begun {

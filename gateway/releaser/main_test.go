@@ -29,7 +29,7 @@ import (
 const tagLabel = gateway.Label
 
 // simple is a gateway of one engine, in memory. Every call but Engine counts as
-// a word to the outside.
+// a call to the outside.
 type simple struct {
 	lock          sync.Mutex
 	registered    bool
@@ -133,8 +133,8 @@ func (s *simple) set(change func()) {
 	change()
 }
 
-// world is an API server in memory and a releaser on it.
-type world struct {
+// workbench is an API server in memory and a releaser on it.
+type workbench struct {
 	t       *testing.T
 	api     client.WithWatch
 	gateway *simple
@@ -149,10 +149,10 @@ type world struct {
 
 var errBroken = errors.New("the process has ended")
 
-// newWorld has an API server that takes our merge patches of a pod's status as a
+// newWorkbench has an API server that takes our merge patches of a pod's status as a
 // real one does: annotations are written, a wrong UID is 422.
-func newWorld(t *testing.T, objects ...client.Object) *world {
-	w := &world{t: t, gateway: &simple{registered: true, sessions: 3}}
+func newWorkbench(t *testing.T, objects ...client.Object) *workbench {
+	w := &workbench{t: t, gateway: &simple{registered: true, sessions: 3}}
 	w.api = fake.NewClientBuilder().WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
 		SubResourcePatch: func(ctx context.Context, c client.Client, _ string, o client.Object, p client.Patch, _ ...client.SubResourcePatchOption) error {
 			w.called()
@@ -212,13 +212,13 @@ func contains(data []byte, text string) bool {
 	return slices.Contains(wordsOf(data), text)
 }
 
-func (w *world) called() {
+func (w *workbench) called() {
 	if w.before != nil {
 		w.before()
 	}
 }
 
-func (w *world) refused(patch bool) error {
+func (w *workbench) refused(patch bool) error {
 	if w.refuses == nil {
 		return nil
 	}
@@ -226,7 +226,7 @@ func (w *world) refused(patch bool) error {
 }
 
 // restart is a new process.
-func (w *world) restart() {
+func (w *workbench) restart() {
 	w.added = nil
 	w.loop = newLoop(Config{
 		Gateway:    func(client.Reader) gateway.Gateway { return w.gateway },
@@ -239,21 +239,21 @@ func (w *world) restart() {
 // adds is a queue that only notes what is added.
 type adds struct {
 	queue
-	world *world
+	workbench *workbench
 }
 
-func (a adds) Add(k key) { a.world.added = append(a.world.added, k) }
+func (a adds) Add(k key) { a.workbench.added = append(a.workbench.added, k) }
 
-func (w *world) queue() queue { return adds{world: w} }
+func (w *workbench) queue() queue { return adds{workbench: w} }
 
-// see tells the releaser of a pod as a watch would, of the one on the API server.
-func (w *world) see(pod *corev1.Pod, gone bool) {
+// see shows the releaser a pod, as a watch does.
+func (w *workbench) see(pod *corev1.Pod, gone bool) {
 	w.t.Helper()
 	w.loop.see(pod, gone, w.queue())
 }
 
 // work until nothing is to be done, for a while at most.
-func (w *world) work(limit time.Duration) {
+func (w *workbench) work(limit time.Duration) {
 	w.t.Helper()
 	end := time.Now().Add(limit)
 	for len(w.added) > 0 {
@@ -283,7 +283,7 @@ func dead() *corev1.Pod {
 }
 
 // mark of a pod; "" for none, and where the pod is gone.
-func (w *world) mark(pod *corev1.Pod) string {
+func (w *workbench) mark(pod *corev1.Pod) string {
 	w.t.Helper()
 	now := &corev1.Pod{}
 	if err := client.IgnoreNotFound(w.api.Get(w.t.Context(), client.ObjectKeyFromObject(pod), now)); err != nil {
@@ -292,7 +292,7 @@ func (w *world) mark(pod *corev1.Pod) string {
 	return now.Annotations[annotations.Released]
 }
 
-func (w *world) events() (reasons []string) {
+func (w *workbench) events() (reasons []string) {
 	w.t.Helper()
 	var list corev1.EventList
 	if err := w.api.List(w.t.Context(), &list); err != nil {
@@ -304,7 +304,7 @@ func (w *world) events() (reasons []string) {
 	return reasons
 }
 
-func (w *world) eventTexts() string {
+func (w *workbench) eventTexts() string {
 	w.t.Helper()
 	var list corev1.EventList
 	if err := w.api.List(w.t.Context(), &list); err != nil {
@@ -317,7 +317,7 @@ func (w *world) eventTexts() string {
 	return texts.String()
 }
 
-func (w *world) journal() map[string]string {
+func (w *workbench) journal() map[string]string {
 	w.t.Helper()
 	var kept corev1.ConfigMapList
 	if err := w.api.List(w.t.Context(), &kept, client.InNamespace("spark-vitals")); err != nil {

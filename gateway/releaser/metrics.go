@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
@@ -15,7 +16,7 @@ type metrics struct {
 	failures prometheus.Counter
 	sessions prometheus.Counter
 	unseen   prometheus.Counter
-	// unwritten counts releases and lives that did not fit into the journal
+	// unwritten counts releases and running engines that did not fit into the journal
 	unwritten    prometheus.Counter
 	lookFailures prometheus.Counter
 	seconds      prometheus.Histogram
@@ -47,7 +48,7 @@ func newMetrics(pending func() (all, refused float64), unregistered func() float
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "spark_vitals_release_seconds", ConstLabels: labels,
 			Help: "Time from a driver's death to its deregistration. After that a new connection starts a new engine. The kubelet reports the death in whole seconds.",
-			// Fine below the time that a registration lives without the releaser.
+			// Fine below the time that a registration stays without the releaser.
 			Buckets: []float64{.5, 1, 1.5, 2, 3, 5, 10, 20, 40, 60, 120, 300, 1800},
 		}),
 		gauges: []prometheus.Collector{
@@ -56,8 +57,8 @@ func newMetrics(pending func() (all, refused float64), unregistered func() float
 			gauge("spark_vitals_engines_unregistered", "Engines that run and are no longer registered: frozen, about to end, or set to take no new sessions.", unregistered),
 		},
 	}
-	for _, outcome := range []gateway.Outcome{gateway.Deregistered, gateway.Expired, gateway.NotRegistered, gateway.Unproven} {
-		m.releases.WithLabelValues(string(outcome)) // begins at zero, so that Prometheus sees the first
+	for _, result := range []annotations.ReleaseResult{annotations.Deregistered, annotations.Expired, annotations.NotRegistered, annotations.Unproven} {
+		m.releases.WithLabelValues(string(result)) // begins at zero, so that Prometheus sees the first
 	}
 	return m
 }
@@ -66,17 +67,13 @@ func (m *metrics) all() []prometheus.Collector {
 	return append(m.gauges, m.lookFailures, m.releases, m.refusals, m.failures, m.sessions, m.unseen, m.unwritten, m.seconds)
 }
 
-func (m *metrics) failed() { m.failures.Inc() }
-
-func (m *metrics) refused(reason gateway.Reason) { m.refusals.WithLabelValues(string(reason)).Inc() }
-
 func (m *metrics) deregistered(r *gateway.Release) {
 	if !r.Expired && !r.Death.Estimated {
 		m.seconds.Observe(time.Since(r.Death.At).Seconds())
 	}
 }
 
-func (m *metrics) released(mark gateway.Mark) {
+func (m *metrics) released(mark annotations.ReleaseMark) {
 	m.releases.WithLabelValues(string(mark.Registration)).Inc()
 	m.sessions.Add(float64(mark.Sessions))
 }

@@ -2,7 +2,6 @@ package releaser
 
 import (
 	"encoding/json"
-	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -27,13 +26,13 @@ func TestWhatIsKeptIsDue(t *testing.T) {
 	if err := json.Unmarshal(text, p); err != nil {
 		t.Fatal(err)
 	}
-	p.Annotations = map[string]string{annotations.State: "KILLED", annotations.Released: gateway.Mark{Gateway: "kyuubi", Instances: []string{"a"}}.String(), "other": "x"}
-	g := kyuubi.New(&kyuubi.Config{ZooKeeper: &kyuubi.ZooKeeper{}}, nil, slog.New(slog.DiscardHandler))
+	p.Annotations = map[string]string{annotations.State: "KILLED", annotations.Released: annotations.ReleaseMark{Gateway: "kyuubi", Instances: []string{"a"}}.String(), "other": "x"}
+	g := kyuubi.New(&kyuubi.Config{ZooKeeper: &kyuubi.ZooKeeper{}}, nil)
 	type facts struct {
 		Engine gateway.Engine
 		Death  gateway.Death
-		Mark   gateway.Mark
-		Due    bool
+		Mark   annotations.ReleaseMark
+		Stage  gateway.Stage
 	}
 	read := func(p *corev1.Pod) (f facts) {
 		driver, err := spark.PodOf(p)
@@ -44,14 +43,14 @@ func TestWhatIsKeptIsDue(t *testing.T) {
 		if f.Engine, ok = g.Engine(driver); !ok {
 			t.Error("it is no engine")
 		}
-		f.Death, f.Due = gateway.Due(driver, false, "b")
-		f.Mark = gateway.MarkOf(p)
+		f.Death, f.Stage = gateway.StageOf(driver, false, "b")
+		f.Mark = annotations.ReadReleaseMark(p.Annotations[annotations.Released])
 		return f
 	}
 	if d := cmp.Diff(read(p), read(reading.Pod(p))); d != "" {
 		t.Errorf("(-whole +kept):\n%s", d)
 	}
-	if whole := read(p); !whole.Due || whole.Engine.Reference == "" || len(whole.Engine.Addresses) == 0 {
+	if whole := read(p); whole.Stage != gateway.Due || whole.Engine.Reference == "" || len(whole.Engine.Addresses) == 0 {
 		t.Errorf("%+v", whole)
 	}
 }

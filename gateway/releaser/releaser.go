@@ -95,17 +95,19 @@ func selector(label string) (labels.Selector, error) {
 	return s, nil
 }
 
-// patience is how many times in a row a list of pods may be forbidden before the
+// maxForbidden is how many times in a row a list of pods may be forbidden before the
 // releaser believes it. An API server that has just started forbids calls until it
 // knows all roles. With the pauses below that takes half a minute.
-const patience = 8
+const maxForbidden = 8
 
 // Pauses between two tries.
 const (
 	firstPause   = 250 * time.Millisecond
 	longestPause = 10 * time.Second
 	refusedPause = 10 * time.Minute
-	expired      = 10 * time.Minute // after which a dead engine has no registration
 	secondLook   = time.Second      // for a registration that was not found
 	filesPause   = 10 * time.Second // between two looks at the configuration
 )
+
+// registrationExpires is after how long a dead engine has no registration.
+const registrationExpires = 10 * time.Minute

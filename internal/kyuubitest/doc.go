@@ -4,8 +4,8 @@
 // recorded request to the stand-in and compares, so that it cannot drift.
 //
 // A [Registry] is where engines are registered: a [Tree] in memory, or a real
-// ZooKeeper. Any number of [Server]s share one. Only what a releaser may use is
-// there, and what shows a client its error; kill=true is not, on purpose.
+// ZooKeeper. A [Server] answers the calls of the releaser, and those that show a
+// client its error.
 package kyuubitest
 
 import (

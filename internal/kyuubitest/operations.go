@@ -7,7 +7,7 @@ import (
 )
 
 // Operation is a statement of a session, as GET /api/v1/operations shows it to
-// its client. It lives as long as its session.
+// its client. It stays as long as its session.
 type Operation struct {
 	Identifier string // a UUID
 	Session    string // its identifier

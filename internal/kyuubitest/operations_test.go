@@ -13,7 +13,7 @@ import (
 // it was seen: 404 Invalid OperationHandle.
 func TestOperations(t *testing.T) {
 	const session, statement = "11111111-2222-3333-4444-555555555555", "22222222-2222-3333-4444-555555555555"
-	s := &Server{Registry: &Tree{}}
+	s := &Server{}
 	s.Open(Session{Identifier: session, EngineID: "spark-1", SessionType: "INTERACTIVE"})
 	s.Submit(Operation{Identifier: statement, Session: session, Log: []string{"started"}})
 	call := func(method, path string) (status int, body string) {

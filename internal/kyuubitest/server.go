@@ -2,7 +2,6 @@ package kyuubitest
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -45,15 +44,11 @@ const (
 
 // Server is one Kyuubi server. Set its fields before it serves.
 type Server struct {
-	Registry Registry
 	// Passwords of users and users of bearer tokens; without any, everybody is
 	// anonymous and an administrator, as with kyuubi.authentication=NONE.
 	Passwords, Tokens map[string]string
 	Administrators    []string
-	// GroupOf a user, for the share level GROUP.
-	GroupOf map[string]string
-	// Old answers like a server before 1.10: an unknown session is an error 500,
-	// and a deleted engine is told without its refId.
+	// Old answers like a server before 1.10: an unknown session is an error 500.
 	Old bool
 
 	lock       sync.Mutex
@@ -112,15 +107,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	handle, isSession := strings.CutPrefix(path, "/admin/sessions/")
 	operation, isOperation := strings.CutPrefix(path, "/operations/")
-	switch call := r.Method + " " + path; {
-	case call == "GET /admin/sessions":
+	switch {
+	case r.Method == http.MethodGet && path == "/admin/sessions":
 		s.listSessions(w, r.URL.Query(), user)
 	case r.Method == http.MethodDelete && isSession:
 		s.closeSession(w, r, handle, user)
 	case r.Method == http.MethodGet && isOperation:
 		s.operation(w, operation)
-	case call == "GET /admin/engine", call == "DELETE /admin/engine":
-		s.engines(w, r, user)
 	default:
 		say(w, http.StatusNotFound, "HTTP 404 Not Found")
 	}
@@ -180,66 +173,6 @@ func (s *Server) remove(handle string) (h Health, found bool) {
 	maps.DeleteFunc(s.operations, func(_ string, o *Operation) bool { return o.Session == handle })
 	s.sessions = slices.Delete(s.sessions, i, i+1)
 	return h, true
-}
-
-// engines of a space are listed, or all deleted. Parameters that are left out
-// have Kyuubi's defaults; a subdomain only for DELETE.
-func (s *Server) engines(w http.ResponseWriter, r *http.Request, user string) {
-	query := r.URL.Query()
-	or := func(name, otherwise string) string {
-		if query.Has(name) {
-			return query.Get(name)
-		}
-		return otherwise
-	}
-	proxy := or("proxyUser", or("hive.server2.proxy.user", user))
-	if !s.administrates(user) && proxy != user {
-		say(w, http.StatusForbidden, fmt.Sprintf("Failed to validate proxy privilege of %s for %s", user, proxy))
-		return
-	}
-	space := Space{Level: strings.ToUpper(or("sharelevel", "USER")), User: proxy, Subdomain: query.Get("subdomain")}
-	kind := or("type", "SPARK_SQL")
-	switch {
-	case query.Has("kill"):
-		say(w, http.StatusNotImplemented, "the stand-in kills no engine")
-		return
-	case !strings.EqualFold(kind, "SPARK_SQL"):
-		say(w, http.StatusInternalServerError, "The value of kyuubi.engine.type should be one of SPARK_SQL, FLINK_SQL, TRINO, HIVE_SQL, JDBC, DATA_AGENT, but was "+kind)
-		return
-	case !slices.Contains([]string{"CONNECTION", "USER", "GROUP", "SERVER_LOCAL", "SERVER"}, space.Level):
-		say(w, http.StatusInternalServerError, "The value of kyuubi.session.engine.share.level should be one of CONNECTION, USER, GROUP, SERVER_LOCAL, SERVER, but was "+space.Level)
-		return
-	case strings.Contains(space.Subdomain, "/"):
-		say(w, http.StatusInternalServerError, "'"+space.Subdomain+"' in kyuubi.engine.share.level.sub.domain is invalid. must be valid zookeeper sub path.")
-		return
-	}
-	if space.Level == "GROUP" {
-		space.User = s.GroupOf[proxy]
-	}
-	if r.Method == http.MethodGet {
-		writeJSON(w, http.StatusOK, enginesIn(s.Registry, space))
-		return
-	}
-	if space.Subdomain == "" {
-		space.Subdomain = "default"
-	}
-	s.deleteEngines(w, space)
-}
-
-func (s *Server) deleteEngines(w http.ResponseWriter, space Space) {
-	var text strings.Builder
-	for _, e := range enginesIn(s.Registry, space) {
-		if err := s.Registry.Delete(e.node); err != nil {
-			say(w, http.StatusNotFound, err.Error())
-			return
-		}
-		reference := " refId=" + e.Attributes["refId"]
-		if s.Old {
-			reference = ""
-		}
-		fmt.Fprintf(&text, "Engine %s%s is deleted successfully.", space.Path(), reference)
-	}
-	writeText(w, text.String())
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) {

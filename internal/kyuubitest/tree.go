@@ -11,11 +11,10 @@ import (
 	"github.com/go-zookeeper/zk"
 )
 
-// Registry is where engines are registered: what Kyuubi and a releaser need of
-// ZooKeeper. Children and Delete give [zk.ErrNoNode] where there is none.
+// Registry is where engines are registered. Children returns [zk.ErrNoNode] if there is
+// no such node.
 type Registry interface {
 	Children(path string) ([]string, error)
-	Delete(path string) error
 	// Register makes an ephemeral node, with its parents, whose name ends with the
 	// next sequence number; it returns the node's path.
 	Register(path string) (string, error)
@@ -128,8 +127,6 @@ func (z zooKeeper) Children(path string) ([]string, error) {
 	children, _, err := z.conn.Children(path)
 	return children, err
 }
-
-func (z zooKeeper) Delete(path string) error { return z.conn.Delete(path, -1) }
 
 func (z zooKeeper) Register(node string) (string, error) {
 	everybody := zk.WorldACL(zk.PermAll)

@@ -29,15 +29,15 @@ import (
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
-// cluster implements world: the API server, and through it the kubelets.
-type cluster struct {
+// apiServer is a cluster behind its API server, which also calls the kubelets.
+type apiServer struct {
 	api  client.Client
 	core kubernetes.Interface // for logs, which api cannot read
 	log  *slog.Logger
 }
 
-// newCluster limits the calls of both clients together.
-func newCluster(c Config) (*cluster, error) {
+// newAPIServer limits the calls of both clients together.
+func newAPIServer(c Config) (*apiServer, error) {
 	config := rest.CopyConfig(c.API)
 	config.QPS, config.Burst = c.CallsPerSecond, max(1, int(c.CallsPerSecond))
 	config.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(config.QPS, config.Burst)
@@ -46,7 +46,7 @@ func newCluster(c Config) (*cluster, error) {
 		return nil, err
 	}
 	core, err := kubernetes.NewForConfig(config)
-	return &cluster{api: api, core: core, log: c.Log}, err
+	return &apiServer{api: api, core: core, log: c.Log}, err
 }
 
 const (
@@ -54,8 +54,8 @@ const (
 	maxTail       = 2 << 20 // bytes; a line of a container's log file has 16 KiB at most
 )
 
-// Tail implements world.
-func (c *cluster) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error) {
+// Tail implements cluster.
+func (c *apiServer) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error) {
 	ctx, cancel := context.WithTimeout(ctx, answersWithin)
 	defer cancel()
 	stream, err := c.core.CoreV1().Pods(of.Namespace).GetLogs(of.Name, &corev1.PodLogOptions{
@@ -75,17 +75,17 @@ func (c *cluster) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Ta
 	return stall.ReadTail(string(text))
 }
 
-// UI implements world.
-func (c *cluster) UI(ctx context.Context, of spark.Pod) stall.UI {
+// UI implements cluster.
+func (c *apiServer) UI(ctx context.Context, of spark.Pod) annotations.UIState {
 	address, ok := uiOf(of)
 	if !ok {
-		return stall.NotReachable
+		return annotations.UIUnknown
 	}
 	return askTwice(ctx, address, answersWithin)
 }
 
-// Use implements world.
-func (c *cluster) Use(ctx context.Context, of spark.Pod) (executors *int, cpu *int64) {
+// Usage implements cluster.
+func (c *apiServer) Usage(ctx context.Context, of spark.Pod) (executors *int, cpu *int64) {
 	ctx, cancel := context.WithTimeout(ctx, answersWithin)
 	defer cancel()
 	if n, err := c.executors(ctx, of); err == nil {
@@ -101,7 +101,7 @@ func (c *cluster) Use(ctx context.Context, of spark.Pod) (executors *int, cpu *i
 
 // executors returns how many executors of the driver's application run. It lists them
 // as a table, because their metadata may be of any size.
-func (c *cluster) executors(ctx context.Context, of spark.Pod) (int, error) {
+func (c *apiServer) executors(ctx context.Context, of spark.Pod) (int, error) {
 	application := of.Labels[spark.ApplicationLabel]
 	if application == "" {
 		return 0, errors.New("the driver names no application")
@@ -127,7 +127,7 @@ func (c *cluster) executors(ctx context.Context, of spark.Pod) (int, error) {
 }
 
 // millicores returns how much CPU Spark's container uses, if the metrics API is served.
-func (c *cluster) millicores(ctx context.Context, of spark.Pod) (int64, error) {
+func (c *apiServer) millicores(ctx context.Context, of spark.Pod) (int64, error) {
 	usage := &unstructured.Unstructured{}
 	usage.SetGroupVersionKind(schema.GroupVersionKind{Group: "metrics.k8s.io", Version: "v1beta1", Kind: "PodMetrics"})
 	if err := c.api.Get(ctx, client.ObjectKeyFromObject(of.Pod), usage); err != nil {
@@ -145,8 +145,8 @@ func (c *cluster) millicores(ctx context.Context, of spark.Pod) (int64, error) {
 	return 0, errors.New("the container is not measured")
 }
 
-// Mark implements world.
-func (c *cluster) Mark(ctx context.Context, k key, mark *stall.Mark) error {
+// WriteMark implements cluster.
+func (c *apiServer) WriteMark(ctx context.Context, k key, mark *annotations.StallMark) error {
 	if mark == nil {
 		return job.Annotate(ctx, c.api, k, annotations.Stalled, "")
 	}
@@ -158,7 +158,7 @@ const (
 	warning = corev1.EventTypeWarning
 )
 
-// Tell implements world. It creates an Event.
-func (c *cluster) Tell(ctx context.Context, about key, of *stall.Mark, kind, reason, text string) {
-	job.Events{Job: name, API: c.api, Log: c.log}.Tell(ctx, about, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
+// EmitEvent implements cluster.
+func (c *apiServer) EmitEvent(ctx context.Context, on key, of *annotations.StallMark, kind, reason, text string) {
+	job.Events{Job: name, API: c.api, Log: c.log}.Tell(ctx, on, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
 }

@@ -12,8 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
-	"github.com/spark-vitals/spark-vitals/stall"
 )
 
 // A policy may refuse a mark with the same status as a patch of a pod that has
@@ -51,13 +51,13 @@ func TestMarkRefused(t *testing.T) {
 					Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid, Details: c.details})
 			}))
 			defer server.Close()
-			world, err := newCluster(Config{API: &rest.Config{Host: server.URL}, CallsPerSecond: 100, Log: slog.New(slog.DiscardHandler)})
+			api, err := newAPIServer(Config{API: &rest.Config{Host: server.URL}, CallsPerSecond: 100, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
 			var k key
 			k.Namespace, k.Name, k.UID = "spark", "d", "u"
-			if err := world.Mark(t.Context(), k, &stall.Mark{}); (err != nil) != c.refused {
+			if err := api.WriteMark(t.Context(), k, &annotations.StallMark{}); (err != nil) != c.refused {
 				t.Error(err)
 			}
 		})
@@ -78,7 +78,7 @@ func TestExecutorsAreCounted(t *testing.T) {
 		fmt.Fprintf(w, `{"kind":%q,"apiVersion":"meta.k8s.io/v1",%s}`, kind, answer)
 	}))
 	defer server.Close()
-	world, err := newCluster(Config{API: &rest.Config{Host: server.URL}, CallsPerSecond: 100, Log: slog.New(slog.DiscardHandler)})
+	api, err := newAPIServer(Config{API: &rest.Config{Host: server.URL}, CallsPerSecond: 100, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,11 +86,11 @@ func TestExecutorsAreCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, _ := world.Use(t.Context(), of); n == nil || *n != 2 {
+	if n, _ := api.Usage(t.Context(), of); n == nil || *n != 2 {
 		t.Errorf("counted %v", n)
 	}
-	answer, kind = `"items":[]`, "PodList" // of who knows no tables
-	if n, _ := world.Use(t.Context(), of); n != nil {
+	answer, kind = `"items":[]`, "PodList" // of a server that knows no tables
+	if n, _ := api.Usage(t.Context(), of); n != nil {
 		t.Errorf("counted %d", *n)
 	}
 }

@@ -17,16 +17,18 @@ import (
 
 type key = job.Key
 
-// driver is a driver that is watched.
+// driver is a driver that is watched. Its fields are changed with the loop's lock. The
+// worker that has its key reads mark, unwritten and what its track heard without the
+// lock, because no one else changes them once the driver is in the map.
 type driver struct {
 	spark.Pod
 	started   time.Time // when its container started
 	track     *stall.Track
-	mark      *stall.Mark // as it was reported
-	unwritten bool        // the pod does not have it yet
-	held      bool        // it looks stalled, and too many others do
-	failed    bool        // its log could not be read at the last look
-	ended     bool        // its log is read once more, for the last lines
+	mark      *annotations.StallMark // as it was reported
+	unwritten bool                   // the pod does not have it yet
+	held      bool                   // it looks stalled, and too many others do
+	failed    bool                   // its log could not be read at the last look
+	ended     bool                   // its log is read once more, for the last lines
 }
 
 // adder is the part of a queue that is used.
@@ -55,8 +57,8 @@ func (l *loop) see(p *corev1.Pod, q adder) {
 		d = &driver{}
 		l.drivers[k] = d
 		if text, ok := p.Annotations[annotations.Stalled]; ok {
-			if d.mark, _ = stall.ParseMark(text); d.mark == nil {
-				d.mark = &stall.Mark{} // a foreign mark: it is removed when the driver logs
+			if d.mark, _ = annotations.ReadStallMark(text); d.mark == nil {
+				d.mark = &annotations.StallMark{} // a foreign mark: it is removed when the driver logs
 			}
 		}
 	}
@@ -85,8 +87,8 @@ func (l *loop) ends(k key, q adder) {
 	q.Add(k)
 }
 
-// forget removes a driver, unless it has started again.
-func (l *loop) forget(k key) {
+// remove removes a driver, unless it has started again.
+func (l *loop) remove(k key) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	if d := l.drivers[k]; d != nil && d.ended {

@@ -11,41 +11,42 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
-// world is what the loop reads from and reports to. An error means that nothing is
+// cluster is what the loop reads from and reports to. An error means that nothing is
 // known.
-type world interface {
+type cluster interface {
 	// Tail returns the last lines of a log.
 	Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error)
 	// UI calls the UI, and again if it does not answer.
-	UI(context.Context, spark.Pod) stall.UI
-	// Use returns the number of running executors and the millicores; nil if not known.
-	Use(context.Context, spark.Pod) (executors *int, cpu *int64)
-	// Mark writes a driver's mark, or removes it if it is nil. It is not an error if the
-	// driver is gone.
-	Mark(context.Context, key, *stall.Mark) error
-	// Tell reports a driver. It does not report the same silence with the same
-	// confidence again.
-	Tell(ctx context.Context, about key, of *stall.Mark, kind, reason, text string)
+	UI(context.Context, spark.Pod) annotations.UIState
+	// Usage returns the number of running executors and the millicores; nil if not known.
+	Usage(context.Context, spark.Pod) (executors *int, cpu *int64)
+	// WriteMark writes a driver's mark, or removes it if it is nil. It is not an error if
+	// the driver is gone.
+	WriteMark(context.Context, key, *annotations.StallMark) error
+	// EmitEvent creates an Event on a driver, but not again for the same silence with the
+	// same confidence.
+	EmitEvent(ctx context.Context, on key, of *annotations.StallMark, kind, reason, text string)
 }
 
 type loop struct {
-	world   world
+	cluster cluster
 	metrics *metrics
 	log     *slog.Logger
+	calls   rate.Limit // a second, for each namespace
 
-	lock    sync.Mutex // not held during calls
-	drivers map[key]*driver
-	rooms   map[string]*rate.Limiter // of namespaces, in calls
-	calls   rate.Limit               // a second, for each
+	lock     sync.Mutex // of what follows, and of the drivers; not held during calls
+	drivers  map[key]*driver
+	limiters map[string]*rate.Limiter // of the calls for a namespace
 }
 
 // newLoop gives each namespace at most half of all calls, so none can take them all.
-func newLoop(w world, callsPerSecond float32, log *slog.Logger) *loop {
-	l := &loop{world: w, log: log, drivers: map[key]*driver{}, rooms: map[string]*rate.Limiter{}, calls: rate.Limit(callsPerSecond / 2)}
+func newLoop(c cluster, callsPerSecond float32, log *slog.Logger) *loop {
+	l := &loop{cluster: c, log: log, calls: rate.Limit(callsPerSecond / 2), drivers: map[key]*driver{}, limiters: map[string]*rate.Limiter{}}
 	l.metrics = newMetrics(l.count)
 	return l
 }
@@ -77,22 +78,22 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	if wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
-	if !l.room(k.Namespace).Allow() {
+	if !l.limiter(k.Namespace).Allow() {
 		return reconcile.Result{RequeueAfter: time.Second + rand.N(9*time.Second)}, nil
 	}
 	l.metrics.late.Observe(-wait.Seconds())
-	tail, err := l.world.Tail(ctx, pod, lines)
+	tail, err := l.cluster.Tail(ctx, pod, lines)
 	verdict := l.saw(k, d, track, tail, err)
 	if err == nil && d.mark != nil && !d.mark.Is(track.Heard()) {
-		l.talks(ctx, k, d)
+		l.logsAgain(ctx, k, d)
 	} else if d.unwritten {
-		l.mark(ctx, k, d, d.mark)
+		l.writeMark(ctx, k, d, d.mark)
 		if d.mark != nil {
-			l.tell(ctx, k, d.mark)
+			l.reportStall(ctx, k, d.mark)
 		}
 	}
 	if ended && !d.unwritten && (err == nil || apierrors.IsNotFound(err)) {
-		l.forget(k)
+		l.remove(k)
 		return reconcile.Result{}, nil
 	}
 	if verdict == stall.Stalled && !ended {
@@ -110,13 +111,13 @@ const (
 	callsAtOnce   = 10
 )
 
-func (l *loop) room(namespace string) *rate.Limiter {
+func (l *loop) limiter(namespace string) *rate.Limiter {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	if l.rooms[namespace] == nil {
-		l.rooms[namespace] = rate.NewLimiter(l.calls, callsAtOnce)
+	if l.limiters[namespace] == nil {
+		l.limiters[namespace] = rate.NewLimiter(l.calls, callsAtOnce)
 	}
-	return l.rooms[namespace]
+	return l.limiters[namespace]
 }
 
 func (l *loop) due(t *stall.Track) time.Time {
@@ -159,52 +160,52 @@ const unknown = "unknown"
 // accepts no connections either.
 func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, since time.Time, tail stall.Tail) {
 	mark := d.mark
-	held, report := l.judge(k, d, tail.IsSure())
+	held, mayMark := l.judge(k, d, tail.IsSure())
 	if held && mark != nil {
-		l.mark(ctx, k, d, nil)
-		l.world.Tell(ctx, k, mark, normal, "StallWithdrawn", "Too many drivers fell silent together, so the fault is more likely outside of them.")
+		l.writeMark(ctx, k, d, nil)
+		l.cluster.EmitEvent(ctx, k, mark, normal, "StallWithdrawn", "Too many drivers fell silent together, so the fault is more likely outside of them.")
 	}
-	if !report {
+	if !mayMark {
 		return
 	}
-	evidence := stall.Evidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, Stopped: tail.Stopped, UI: l.world.UI(ctx, pod)}
-	before := stall.Confidence("")
+	evidence := annotations.StallEvidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, Stopped: tail.Stopped, UI: l.cluster.UI(ctx, pod)}
+	before := annotations.Confidence("")
 	if mark != nil {
 		before = mark.Confidence
-		if evidence.UI == stall.NotReachable {
+		if evidence.UI == annotations.UIUnknown {
 			evidence.UI = mark.Evidence.UI
 		}
 	}
 	if stall.Judge(evidence) == before {
 		return
 	}
-	l.room(k.Namespace).ReserveN(time.Now(), callsToReport)
-	evidence.Executors, evidence.CPU = l.world.Use(ctx, pod)
+	l.limiter(k.Namespace).ReserveN(time.Now(), callsToReport)
+	evidence.Executors, evidence.CPU = l.cluster.Usage(ctx, pod)
 	mark = stall.NewMark(since, time.Now(), evidence)
-	l.mark(ctx, k, d, mark)
+	l.writeMark(ctx, k, d, mark)
 	if mark.Confidence.Above(before) {
 		l.metrics.stalls.WithLabelValues(k.Namespace, string(mark.Confidence)).Inc()
 		l.log.Info("stalled", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since, "confidence", mark.Confidence, "message", mark.Message)
-		l.tell(ctx, k, mark)
+		l.reportStall(ctx, k, mark)
 	}
 }
 
-func (l *loop) tell(ctx context.Context, k key, mark *stall.Mark) {
-	l.world.Tell(ctx, k, mark, warning, "DriverStalled", mark.Message)
+func (l *loop) reportStall(ctx context.Context, k key, mark *annotations.StallMark) {
+	l.cluster.EmitEvent(ctx, k, mark, warning, "DriverStalled", mark.Message)
 }
 
-func (l *loop) talks(ctx context.Context, k key, d *driver) {
+func (l *loop) logsAgain(ctx context.Context, k key, d *driver) {
 	mark := d.mark
-	l.room(k.Namespace).ReserveN(time.Now(), callsToUnmark)
-	l.mark(ctx, k, d, nil)
+	l.limiter(k.Namespace).ReserveN(time.Now(), callsToUnmark)
+	l.writeMark(ctx, k, d, nil)
 	l.log.Info("talks again", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since)
-	l.world.Tell(ctx, k, mark, normal, "DriverTalksAgain", "The driver logs again: it is no longer reported as stalled.")
+	l.cluster.EmitEvent(ctx, k, mark, normal, "DriverTalksAgain", "The driver logs again: it is no longer reported as stalled.")
 }
 
-// mark marks a driver, or unmarks it with nil. If the mark cannot be written, the
+// writeMark marks a driver, or removes its mark if it is nil. If the mark cannot be written, the
 // driver is reported all the same, and the write is tried again soon.
-func (l *loop) mark(ctx context.Context, k key, d *driver, mark *stall.Mark) {
-	err := l.world.Mark(ctx, k, mark)
+func (l *loop) writeMark(ctx context.Context, k key, d *driver, mark *annotations.StallMark) {
+	err := l.cluster.WriteMark(ctx, k, mark)
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	d.mark, d.unwritten = mark, err != nil
@@ -214,60 +215,53 @@ func (l *loop) mark(ctx context.Context, k key, d *driver, mark *stall.Mark) {
 	}
 }
 
-// judge reports whether a stalled driver is held: so many fell silent with it that none
-// is marked, and its own mark is withdrawn. report is whether it may be marked. While
-// many drivers that may be silent were not read yet, nothing is reported and nothing
-// withdrawn.
-func (l *loop) judge(k key, d *driver, sure bool) (held, report bool) {
+// judge reports whether a stalled driver is held in a mass silence: it is not marked, and
+// its mark is withdrawn if the mass silence is certain. mayMark is whether it may be
+// marked. While many drivers that may be silent were not read yet, neither is true. A
+// driver that surely hangs is never held.
+func (l *loop) judge(k key, d *driver, sure bool) (held, mayMark bool) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	told := false
-	for other, o := range l.drivers {
-		told = told || o.held && other.Namespace == k.Namespace
+	if sure {
+		d.held = false
+		return false, true
 	}
-	likely := !sure && l.crowd(k, d, leftOut)
-	d.held = likely && (d.mark == nil || l.crowd(k, d, talking))
-	if d.held && !told {
+	watched, reported := l.snapshot(k.Namespace, d.track)
+	mass := stall.MassSilenceOf(watched, k.Namespace)
+	d.held = mass == stall.Certain || mass == stall.Probable && d.mark == nil
+	if d.held && !reported {
 		l.log.Error("too many drivers fell silent together, so none of them is marked. Their logs may not arrive, a service that they all need may be away, or they are idle", "namespace", k.Namespace)
 	}
-	return d.held, sure || !likely && !l.crowd(k, d, silent)
+	return d.held, mass == stall.None
 }
 
-// unknowns says how to count drivers for which it is not known whether they fell silent
-// too.
-type unknowns int
-
-const (
-	leftOut unknowns = iota
-	talking
-	silent // if they are late; those that cannot be read are left out, because that may last
-)
-
-// crowd reports whether a driver fell silent in a mass silence.
-func (l *loop) crowd(k key, d *driver, as unknowns) bool {
-	fell := d.track.Heard()
-	talks := fell.Add(min(d.track.After, together))
-	return stall.Crowd(func(yield func(stall.Watched) bool) {
-		for other, o := range l.drivers {
-			unknown := o.unknown(talks)
-			if o.ended || unknown && (as == leftOut || as == silent && o.failed) {
-				continue
-			}
-			suspect := o.track.IsSilent() && o.track.Heard().Sub(fell).Abs() <= together
-			if unknown {
-				suspect = as == silent
-			}
-			if !yield(stall.Watched{Namespace: other.Namespace, Suspect: suspect}) {
-				return
-			}
+// snapshot returns the watched drivers, compared with a silent log. holds is whether a
+// driver of the namespace is held already. The caller holds the lock.
+func (l *loop) snapshot(namespace string, silent *stall.Track) (watched []stall.Watched, holds bool) {
+	now := time.Now()
+	for k, d := range l.drivers {
+		holds = holds || d.held && k.Namespace == namespace
+		if !d.ended {
+			watched = append(watched, stall.Watched{Namespace: k.Namespace, State: d.compare(silent, now)})
 		}
-	}, k.Namespace)
+	}
+	return watched, holds
 }
 
-// unknown reports whether it is not known if the driver fell silent too. Its log cannot
-// be read, or it is late: so many may be due at once that it takes minutes. It is known
-// if the driver logged at talks or later, or started then.
-func (d *driver) unknown(talks time.Time) bool {
-	late := !d.track.IsSilent() && time.Now().After(d.track.Due())
-	return (d.failed || late) && d.track.Heard().Before(talks)
+// compare returns the state of a driver, compared with a silent log. If its log was
+// written a while after the silence began, it did not fall silent too, whether or not it
+// can be read now. It may be late because so many drivers are due at once that it takes
+// minutes to read them.
+func (d *driver) compare(silent *stall.Track, now time.Time) stall.State {
+	apart := d.track.Heard().Sub(silent.Heard())
+	heardSince := apart >= min(silent.After, together)
+	switch {
+	case d.failed && !heardSince:
+		return stall.Unread
+	case !d.track.IsSilent() && now.After(d.track.Due()) && !heardSince:
+		return stall.Late
+	case d.track.IsSilent() && apart.Abs() <= together:
+		return stall.FellSilent
+	}
+	return stall.Logs
 }

@@ -32,67 +32,67 @@ const after = 30 * time.Minute
 
 const callsPerSecond = 10
 
-// play is a world of drivers that write a line each minute until they are told to
-// be silent. It runs by the bubble's clock.
-type play struct {
+// simulation is a cluster of drivers that write a line each minute until the test
+// silences them, and the loop on it. It runs by the bubble's clock.
+type simulation struct {
 	*loop
 	t       *testing.T
 	began   time.Time
 	silent  map[string]time.Time // since when
 	fails   map[string]error
-	marks   map[string]*stall.Mark
-	told    []string
+	marks   map[string]*annotations.StallMark
+	events  []string
 	written int
 	once    map[string]bool
 	asked   map[string]int
-	ui      stall.UI
+	ui      annotations.UIState
 	thread  map[string]string
 	next    map[key]time.Time
 }
 
-func newPlay(t *testing.T) *play {
-	p := &play{t: t, began: time.Now(), silent: map[string]time.Time{}, fails: map[string]error{}, marks: map[string]*stall.Mark{}, asked: map[string]int{}, once: map[string]bool{}, next: map[key]time.Time{}, thread: map[string]string{}}
-	p.loop = newLoop(p, callsPerSecond, slog.New(slog.DiscardHandler))
-	return p
+func newSimulation(t *testing.T) *simulation {
+	s := &simulation{t: t, began: time.Now(), silent: map[string]time.Time{}, fails: map[string]error{}, marks: map[string]*annotations.StallMark{}, asked: map[string]int{}, once: map[string]bool{}, next: map[key]time.Time{}, thread: map[string]string{}}
+	s.loop = newLoop(s, callsPerSecond, slog.New(slog.DiscardHandler))
+	return s
 }
 
-func (p *play) Tail(_ context.Context, of spark.Pod, _ int64) (stall.Tail, error) {
-	p.asked[of.Name]++
+func (s *simulation) Tail(_ context.Context, of spark.Pod, _ int64) (stall.Tail, error) {
+	s.asked[of.Name]++
 	last := time.Now().Truncate(time.Minute)
-	if since, ok := p.silent[of.Name]; ok {
+	if since, ok := s.silent[of.Name]; ok {
 		last = since
 	}
-	return stall.Tail{Last: last, Thread: p.thread[of.Name]}, p.fails[of.Name]
+	return stall.Tail{Last: last, Thread: s.thread[of.Name]}, s.fails[of.Name]
 }
 
-func (p *play) UI(context.Context, spark.Pod) stall.UI { return p.ui }
+func (s *simulation) UI(context.Context, spark.Pod) annotations.UIState { return s.ui }
 
-func (p *play) Use(context.Context, spark.Pod) (executors *int, cpu *int64) { return nil, nil }
+func (s *simulation) Usage(context.Context, spark.Pod) (executors *int, cpu *int64) { return nil, nil }
 
-func (p *play) Mark(_ context.Context, k key, m *stall.Mark) error {
-	p.written++
-	if err := p.fails["mark"]; err != nil {
+func (s *simulation) WriteMark(_ context.Context, k key, m *annotations.StallMark) error {
+	s.written++
+	if err := s.fails["mark"]; err != nil {
 		return err
 	}
-	p.marks[k.Name] = m
+	s.marks[k.Name] = m
 	return nil
 }
 
-func (p *play) Tell(_ context.Context, about key, of *stall.Mark, _, reason, _ string) {
-	if once := fmt.Sprint(about, of.Since, of.Confidence, reason); !p.once[once] {
-		p.told, p.once[once] = append(p.told, about.Name+" "+reason), true
+func (s *simulation) EmitEvent(_ context.Context, on key, of *annotations.StallMark, _, reason, _ string) {
+	if once := fmt.Sprint(on, of.Since, of.Confidence, reason); !s.once[once] {
+		s.events, s.once[once] = append(s.events, on.Name+" "+reason), true
 	}
 }
 
-func (p *play) Add(k key) { p.next[k] = time.Now() }
+func (s *simulation) Add(k key) { s.next[k] = time.Now() }
 
-// run the loop for a time, as its queue does.
-func (p *play) run(d time.Duration) {
-	p.t.Helper()
+// run runs the loop for a time, as its queue does.
+func (s *simulation) run(d time.Duration) {
+	s.t.Helper()
 	for end := time.Now().Add(d); ; {
 		var first key
 		at := end
-		for k, due := range p.next {
+		for k, due := range s.next {
 			if due.Before(at) {
 				first, at = k, due
 			}
@@ -101,13 +101,13 @@ func (p *play) run(d time.Duration) {
 		if !at.Before(end) {
 			return
 		}
-		result, err := p.Reconcile(p.t.Context(), first)
+		result, err := s.Reconcile(s.t.Context(), first)
 		if err != nil {
-			p.t.Fatal(err)
+			s.t.Fatal(err)
 		}
-		delete(p.next, first)
+		delete(s.next, first)
 		if result.RequeueAfter > 0 {
-			p.next[first] = time.Now().Add(result.RequeueAfter)
+			s.next[first] = time.Now().Add(result.RequeueAfter)
 		}
 	}
 }
@@ -125,59 +125,59 @@ func driverPod(name string) *corev1.Pod {
 	pod := podOf(captured.Named("spark-4.1.4/driver"))
 	pod.Name, pod.Namespace, pod.UID = name, "spark", types.UID(name)
 	pod.Annotations = map[string]string{annotations.LogStallAfter: after.String()}
-	p, err := spark.PodOf(pod)
+	driver, err := spark.PodOf(pod)
 	if err != nil {
 		panic(err)
 	}
 	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.1.2.3", HostIP: "10.9.9.9", ContainerStatuses: []corev1.ContainerStatus{
-		{Name: p.Container().Name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(time.Now())}}},
+		{Name: driver.Container().Name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(time.Now())}}},
 	}}
 	return pod
 }
 
-func (p *play) start(names ...string) {
+func (s *simulation) start(names ...string) {
 	for _, name := range names {
-		p.see(driverPod(name), p)
+		s.see(driverPod(name), s)
 	}
 }
 
 // startFor starts drivers that may be silent for so long.
-func (p *play) startFor(after time.Duration, names ...string) {
+func (s *simulation) startFor(after time.Duration, names ...string) {
 	for _, name := range names {
 		pod := driverPod(name)
 		pod.Annotations[annotations.LogStallAfter] = after.String()
-		p.see(pod, p)
+		s.see(pod, s)
 	}
 }
 
-// leadsAnew is another process, so long after the drivers began.
-func (p *play) leadsAnew(after time.Duration, names ...string) {
-	p.loop, p.next = newLoop(p, callsPerSecond, p.log), map[key]time.Time{}
+// leadsAnew starts another process, so long after the drivers began.
+func (s *simulation) leadsAnew(after time.Duration, names ...string) {
+	s.loop, s.next = newLoop(s, callsPerSecond, s.log), map[key]time.Time{}
 	for _, name := range names {
 		pod := driverPod(name)
 		pod.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(time.Now().Add(-after))
-		if mark := p.marks[name]; mark != nil {
+		if mark := s.marks[name]; mark != nil {
 			pod.Annotations[annotations.Stalled] = mark.String()
 		}
-		p.see(pod, p)
+		s.see(pod, s)
 	}
 }
 
-// unread: the logs cannot be read from now on.
-func (p *play) unread(names ...string) {
+// unread makes the logs unreadable from now on.
+func (s *simulation) unread(names ...string) {
 	for _, name := range names {
-		p.fails[name] = errors.New("its kubelet does not answer")
+		s.fails[name] = errors.New("its kubelet does not answer")
 	}
 }
 
-func (p *play) silence(names ...string) {
+func (s *simulation) silence(names ...string) {
 	for _, name := range names {
-		p.silent[name] = time.Now()
+		s.silent[name] = time.Now()
 	}
 }
 
-func (p *play) marked() (names []string) {
-	for name, mark := range p.marks {
+func (s *simulation) marked() (names []string) {
+	for name, mark := range s.marks {
 		if mark != nil {
 			names = append(names, name)
 		}
@@ -186,143 +186,143 @@ func (p *play) marked() (names []string) {
 	return names
 }
 
-func bubble(t *testing.T, f func(*play)) {
+func bubble(t *testing.T, f func(*simulation)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(newPlay(t)) })
+	synctest.Test(t, func(t *testing.T) { f(newSimulation(t)) })
 }
 
 func TestReported(t *testing.T) {
-	bubble(t, func(p *play) {
-		p.thread = map[string]string{"quiet": "dag-scheduler-event-loop"}
-		p.start("quiet", "lively")
-		p.run(5 * time.Minute)
-		p.silence("quiet")
-		p.run(after)
-		if len(p.marks) > 0 {
+	bubble(t, func(s *simulation) {
+		s.thread = map[string]string{"quiet": "dag-scheduler-event-loop"}
+		s.start("quiet", "lively")
+		s.run(5 * time.Minute)
+		s.silence("quiet")
+		s.run(after)
+		if len(s.marks) > 0 {
 			t.Errorf("marked after %s", after)
 		}
-		p.run(after / 2)
-		if got := p.marked(); !slices.Equal(got, []string{"quiet"}) || p.marks["quiet"].Confidence != stall.Sure {
-			t.Fatalf("marked are %v, %v", got, p.marks["quiet"])
+		s.run(after / 2)
+		if got := s.marked(); !slices.Equal(got, []string{"quiet"}) || s.marks["quiet"].Confidence != annotations.Sure {
+			t.Fatalf("marked are %v, %v", got, s.marks["quiet"])
 		}
-		p.run(3 * time.Hour)
-		if !slices.Equal(p.told, []string{"quiet DriverStalled"}) {
-			t.Errorf("told %q", p.told)
+		s.run(3 * time.Hour)
+		if !slices.Equal(s.events, []string{"quiet DriverStalled"}) {
+			t.Errorf("events %q", s.events)
 		}
-		if n := p.asked["lively"]; n > 8 {
+		if n := s.asked["lively"]; n > 8 {
 			t.Errorf("a driver that writes was asked %d times in four hours", n)
 		}
-		delete(p.silent, "quiet")
-		p.run(10 * time.Minute)
-		if got := p.marked(); len(got) > 0 || !slices.Equal(p.told, []string{"quiet DriverStalled", "quiet DriverTalksAgain"}) {
-			t.Errorf("it talks again: marked are %v, told %q", got, p.told)
+		delete(s.silent, "quiet")
+		s.run(10 * time.Minute)
+		if got := s.marked(); len(got) > 0 || !slices.Equal(s.events, []string{"quiet DriverStalled", "quiet DriverTalksAgain"}) {
+			t.Errorf("it talks again: marked are %v, events %q", got, s.events)
 		}
 	})
 }
 
-// What is seen of a marked driver is judged anew; it is told again only when that
-// is more sure, and what is not known changes nothing.
-func TestJudgedAnew(t *testing.T) {
-	bubble(t, func(p *play) {
-		p.start("warn")
-		p.silence("warn")
+// A marked driver is judged again at each look. A second Event follows only when that is
+// more sure. What is not known changes nothing.
+func TestJudgedAgain(t *testing.T) {
+	bubble(t, func(s *simulation) {
+		s.start("warn")
+		s.silence("warn")
 		for _, c := range []struct {
-			ui   stall.UI
-			want stall.Confidence
-			told int
+			ui     annotations.UIState
+			want   annotations.Confidence
+			events int
 		}{
-			{stall.Answers, stall.Unsure, 1}, {stall.IsSilent, stall.Likely, 2}, {stall.NotReachable, stall.Likely, 2}, {stall.Answers, stall.Unsure, 2},
+			{annotations.UIAnswers, annotations.Unsure, 1}, {annotations.UISilent, annotations.Likely, 2}, {annotations.UIUnknown, annotations.Likely, 2}, {annotations.UIAnswers, annotations.Unsure, 2},
 		} {
-			p.ui = c.ui
-			p.run(time.Hour)
-			if mark := p.marks["warn"]; mark == nil || mark.Confidence != c.want || len(p.told) != c.told {
-				t.Fatalf("the UI is %q: %s, told %q", c.ui, mark, p.told)
+			s.ui = c.ui
+			s.run(time.Hour)
+			if mark := s.marks["warn"]; mark == nil || mark.Confidence != c.want || len(s.events) != c.events {
+				t.Fatalf("the UI is %q: %s, events %q", c.ui, mark, s.events)
 			}
 		}
-		if got := p.count().stalled["spark"]; got[stall.Unsure] != 1 || got[stall.Likely] != 0 {
+		if got := s.count().stalled["spark"]; got[annotations.Unsure] != 1 || got[annotations.Likely] != 0 {
 			t.Errorf("counted %v", got)
 		}
 	})
 }
 
 func TestUnknownIsNotSilent(t *testing.T) {
-	bubble(t, func(p *play) {
-		p.start("away")
-		p.fails["away"] = errors.New("the kubelet does not answer")
-		p.silence("away")
-		p.run(5 * time.Hour)
-		if len(p.marked()) > 0 || p.count().unknown != 1 {
-			t.Errorf("marked are %v, unknown %d", p.marked(), p.count().unknown)
+	bubble(t, func(s *simulation) {
+		s.start("away")
+		s.fails["away"] = errors.New("the kubelet does not answer")
+		s.silence("away")
+		s.run(5 * time.Hour)
+		if len(s.marked()) > 0 || s.count().unknown != 1 {
+			t.Errorf("marked are %v, unknown %d", s.marked(), s.count().unknown)
 		}
-		delete(p.fails, "away")
-		p.run(time.Hour)
-		if len(p.marked()) != 1 || p.count().unknown != 0 {
-			t.Errorf("marked are %v, unknown %d", p.marked(), p.count().unknown)
+		delete(s.fails, "away")
+		s.run(time.Hour)
+		if len(s.marked()) != 1 || s.count().unknown != 0 {
+			t.Errorf("marked are %v, unknown %d", s.marked(), s.count().unknown)
 		}
 	})
 }
 
-// What cannot be written is told all the same, and written later.
+// A mark that cannot be written is reported all the same, and written later.
 func TestMarkIsTriedAgain(t *testing.T) {
-	bubble(t, func(p *play) {
-		p.start("quiet", "batch")
-		p.silence("quiet", "batch")
+	bubble(t, func(s *simulation) {
+		s.start("quiet", "batch")
+		s.silence("quiet", "batch")
 		refused := errors.New("a guard refuses it")
-		p.fails["mark"] = refused
-		p.run(2 * time.Hour)
-		stalls := testutil.ToFloat64(p.metrics.stalls.WithLabelValues("spark", string(stall.Unsure)))
-		if n := p.count(); len(p.told) != 2 || n.unwritten != 2 || n.stalled["spark"][stall.Unsure] != 2 || stalls != 2 {
-			t.Errorf("told %q, counted %v and %v", p.told, n, stalls)
+		s.fails["mark"] = refused
+		s.run(2 * time.Hour)
+		stalls := testutil.ToFloat64(s.metrics.stalls.WithLabelValues("spark", string(annotations.Unsure)))
+		if n := s.count(); len(s.events) != 2 || n.unwritten != 2 || n.stalled["spark"][annotations.Unsure] != 2 || stalls != 2 {
+			t.Errorf("events %q, counted %v and %v", s.events, n, stalls)
 		}
-		delete(p.fails, "mark")
-		p.run(10 * time.Minute)
-		if len(p.marked()) != 2 || len(p.told) != 2 || p.count().unwritten != 0 {
-			t.Errorf("marked are %v, told %q", p.marked(), p.told)
+		delete(s.fails, "mark")
+		s.run(10 * time.Minute)
+		if len(s.marked()) != 2 || len(s.events) != 2 || s.count().unwritten != 0 {
+			t.Errorf("marked are %v, events %q", s.marked(), s.events)
 		}
 
 		// Also the end of a mark, and where the driver ends meanwhile.
-		p.fails["mark"] = refused
-		p.silent = nil
-		p.run(10 * time.Minute)
-		p.ends(job.KeyOf(driverPod("batch")), p)
-		p.run(10 * time.Minute)
-		if n := p.count(); n.unwritten != 2 || len(p.told) != 4 {
-			t.Errorf("told %q, counted %v", p.told, n)
+		s.fails["mark"] = refused
+		s.silent = nil
+		s.run(10 * time.Minute)
+		s.ends(job.KeyOf(driverPod("batch")), s)
+		s.run(10 * time.Minute)
+		if n := s.count(); n.unwritten != 2 || len(s.events) != 4 {
+			t.Errorf("events %q, counted %v", s.events, n)
 		}
-		delete(p.fails, "mark")
-		p.run(10 * time.Minute)
-		if len(p.marked()) > 0 || p.count().unwritten != 0 || len(p.drivers) != 1 {
-			t.Errorf("marked are %v, kept %d", p.marked(), len(p.drivers))
+		delete(s.fails, "mark")
+		s.run(10 * time.Minute)
+		if len(s.marked()) > 0 || s.count().unwritten != 0 || len(s.drivers) != 1 {
+			t.Errorf("marked are %v, kept %d", s.marked(), len(s.drivers))
 		}
 	})
 }
 
-func TestSuspectsItself(t *testing.T) {
-	bubble(t, func(p *play) {
+func TestMassSilence(t *testing.T) {
+	bubble(t, func(s *simulation) {
 		var all []string
 		for i := range 9 {
 			all = append(all, fmt.Sprint("driver-", i))
 		}
-		p.start(all...)
-		p.run(7 * time.Minute)
-		p.silence(all[:6]...)
-		p.run(5 * time.Hour)
-		if got := p.marked(); len(got) > 0 || p.count().held["spark"] != 6 {
-			t.Fatalf("marked are %v, held %v", got, p.count().held)
+		s.start(all...)
+		s.run(7 * time.Minute)
+		s.silence(all[:6]...)
+		s.run(5 * time.Hour)
+		if got := s.marked(); len(got) > 0 || s.count().held["spark"] != 6 {
+			t.Fatalf("marked are %v, held %v", got, s.count().held)
 		}
 		for _, name := range all[:3] { // logs arrive again; three hang after all
-			delete(p.silent, name)
+			delete(s.silent, name)
 		}
-		p.run(time.Hour)
-		if got := p.marked(); !slices.Equal(got, all[3:6]) || p.count().held["spark"] != 0 {
+		s.run(time.Hour)
+		if got := s.marked(); !slices.Equal(got, all[3:6]) || s.count().held["spark"] != 0 {
 			t.Errorf("marked are %v", got)
 		}
 	})
 }
 
-// crowd of drivers that may be silent for so long. At fewCalls a look at each
-// takes eleven minutes.
-func crowd(after time.Duration) (pods []*corev1.Pod) {
+// hundred returns a hundred drivers that may be silent for so long. At fewCalls a look at
+// each takes eleven minutes.
+func hundred(after time.Duration) (pods []*corev1.Pod) {
 	for i := range 100 {
 		pod := driverPod(fmt.Sprint("d-", i))
 		pod.Annotations[annotations.LogStallAfter] = after.String()
@@ -333,313 +333,313 @@ func crowd(after time.Duration) (pods []*corev1.Pod) {
 
 const fewCalls = 0.3 // a second
 
-func (p *play) watchSlowly(pods []*corev1.Pod) {
-	p.loop = newLoop(p, fewCalls, p.log)
+func (s *simulation) watchSlowly(pods []*corev1.Pod) {
+	s.loop = newLoop(s, fewCalls, s.log)
 	for _, pod := range pods {
-		p.see(pod, p)
+		s.see(pod, s)
 	}
 }
 
-// Of a crowd none is marked before all were looked at, nor by a new leader.
-func TestCrowdIsSeenSlowly(t *testing.T) {
+// In a mass silence no driver is marked before all were looked at, nor by a new leader.
+func TestMassSilenceIsFoundSlowly(t *testing.T) {
 	for _, after := range []time.Duration{time.Minute, 10 * time.Minute, 30 * time.Minute} {
-		bubble(t, func(p *play) {
-			pods := crowd(after)
-			p.watchSlowly(pods)
-			p.run(2 * after)
+		bubble(t, func(s *simulation) {
+			pods := hundred(after)
+			s.watchSlowly(pods)
+			s.run(2 * after)
 			for _, pod := range pods {
-				p.silence(pod.Name)
+				s.silence(pod.Name)
 			}
-			p.run(after + time.Hour)
-			q := newPlay(t)
-			q.silent = p.silent
+			s.run(after + time.Hour)
+			q := newSimulation(t)
+			q.silent = s.silent
 			q.watchSlowly(pods)
 			q.run(time.Hour)
-			if len(p.told) > 0 || len(q.told) > 0 || p.count().held["spark"] < 50 || q.count().held["spark"] < 50 {
-				t.Errorf("%s: told %q, held %v; a new leader told %q, held %v", after, p.told, p.count().held, q.told, q.count().held)
+			if len(s.events) > 0 || len(q.events) > 0 || s.count().held["spark"] < 50 || q.count().held["spark"] < 50 {
+				t.Errorf("%s: events %q, held %v; a new leader: events %q, held %v", after, s.events, s.count().held, q.events, q.count().held)
 			}
 		})
 	}
 }
 
-// Who is late for a look, and wrote since others fell silent, is none of their crowd.
+// A driver that is late for a look, and wrote since others fell silent, did not fall
+// silent with them.
 func TestLateIsNotSilent(t *testing.T) {
-	bubble(t, func(p *play) {
-		pods := crowd(time.Minute)
-		p.watchSlowly(pods)
-		p.run(10 * time.Minute)
+	bubble(t, func(s *simulation) {
+		pods := hundred(time.Minute)
+		s.watchSlowly(pods)
+		s.run(10 * time.Minute)
 		for _, pod := range pods[:30] {
-			p.silence(pod.Name)
+			s.silence(pod.Name)
 		}
-		if p.run(2 * time.Hour); len(p.marked()) < 25 {
-			t.Errorf("marked are %v, held %v", p.marked(), p.count().held)
+		if s.run(2 * time.Hour); len(s.marked()) < 25 {
+			t.Errorf("marked are %v, held %v", s.marked(), s.count().held)
 		}
 	})
 }
 
-// While more than half are late for a look, nothing is said, nor taken back.
+// While more than half are late for a look, nothing is reported and no mark withdrawn.
 func TestWaitsForTheLate(t *testing.T) {
 	for _, silent := range []bool{true, false} {
-		bubble(t, func(p *play) {
+		bubble(t, func(s *simulation) {
 			marked, since := driverPod("e"), time.Now().Add(-time.Hour)
-			marked.Annotations[annotations.Stalled] = stall.NewMark(since, time.Now(), stall.Evidence{LastLine: since}).String()
-			p.silent["e"] = since
-			p.see(marked, p)
-			p.start("a", "b", "c", "d", "f", "g", "h", "i")
-			p.silence("a")
+			marked.Annotations[annotations.Stalled] = stall.NewMark(since, time.Now(), annotations.StallEvidence{LastLine: since}).String()
+			s.silent["e"] = since
+			s.see(marked, s)
+			s.start("a", "b", "c", "d", "f", "g", "h", "i")
+			s.silence("a")
 			late := []string{"b", "c", "d", "f", "g", "h", "i"}
 			for _, name := range late {
-				p.next[job.KeyOf(driverPod(name))] = time.Now().Add(2 * time.Hour)
+				s.next[job.KeyOf(driverPod(name))] = time.Now().Add(2 * time.Hour)
 			}
 			if silent {
-				p.silence(late...)
+				s.silence(late...)
 			}
-			if p.run(119 * time.Minute); p.written > 0 || len(p.told) > 0 || p.count().held["spark"] > 0 {
-				t.Errorf("told %q, held %v", p.told, p.count().held)
+			if s.run(119 * time.Minute); s.written > 0 || len(s.events) > 0 || s.count().held["spark"] > 0 {
+				t.Errorf("events %q, held %v", s.events, s.count().held)
 			}
-			p.run(30 * time.Minute)
-			if got := p.marked(); silent && len(got) > 0 || !silent && !slices.Equal(got, []string{"a"}) {
+			s.run(30 * time.Minute)
+			if got := s.marked(); silent && len(got) > 0 || !silent && !slices.Equal(got, []string{"a"}) {
 				t.Errorf("marked are %v", got)
 			}
 		})
 	}
 }
 
-// Whose log cannot be read neither talks for a crowd nor keeps anyone waiting.
+// A driver whose log cannot be read does not count, and nothing waits for it.
 func TestUnreadIsNotCounted(t *testing.T) {
 	hang, others := []string{"a", "b", "c", "d", "e"}, []string{"f", "g", "h", "i", "j", "k", "l"}
 	const day = 24 * time.Hour
 	for name, c := range map[string]struct {
-		play         func(*play)
+		arrange      func(*simulation)
 		marked, held int
 	}{
-		"most that can be read are silent": {play: func(p *play) {
-			p.start(slices.Concat(hang, others)...)
-			p.run(7 * time.Minute)
-			p.silence(hang...)
-			p.unread(others[2:]...)
+		"most that can be read are silent": {arrange: func(s *simulation) {
+			s.start(slices.Concat(hang, others)...)
+			s.run(7 * time.Minute)
+			s.silence(hang...)
+			s.unread(others[2:]...)
 		}, held: 5},
-		"most that can be read talk": {play: func(p *play) {
-			p.start(slices.Concat(hang, others)...)
-			p.run(7 * time.Minute)
-			p.silence(hang...)
-			p.unread(others[6:]...)
+		"most that can be read talk": {arrange: func(s *simulation) {
+			s.start(slices.Concat(hang, others)...)
+			s.run(7 * time.Minute)
+			s.silence(hang...)
+			s.unread(others[6:]...)
 		}, marked: 5},
-		"they talked for long before": {play: func(p *play) {
-			p.startFor(day, hang...)
-			p.startFor(time.Hour, others...)
-			p.run(time.Hour)
-			p.silence(hang...)
-			p.run(20 * time.Hour)
-			p.unread(others...)
+		"they talked for long before": {arrange: func(s *simulation) {
+			s.startFor(day, hang...)
+			s.startFor(time.Hour, others...)
+			s.run(time.Hour)
+			s.silence(hang...)
+			s.run(20 * time.Hour)
+			s.unread(others...)
 		}, marked: 5},
-		"after the marks": {play: func(p *play) {
-			p.startFor(day, slices.Concat(hang, others)...)
-			p.run(time.Hour)
-			p.silence(hang...)
-			p.run(2 * day)
-			p.unread(others...)
+		"after the marks": {arrange: func(s *simulation) {
+			s.startFor(day, slices.Concat(hang, others)...)
+			s.run(time.Hour)
+			s.silence(hang...)
+			s.run(2 * day)
+			s.unread(others...)
 		}, marked: 5},
-		"a new leader": {play: func(p *play) {
-			p.start(slices.Concat(hang, others)...)
-			p.run(time.Hour)
-			p.silence(hang...)
-			p.run(time.Hour)
-			p.unread(others...)
-			p.leadsAnew(2*time.Hour, slices.Concat(hang, others)...)
+		"a new leader": {arrange: func(s *simulation) {
+			s.start(slices.Concat(hang, others)...)
+			s.run(time.Hour)
+			s.silence(hang...)
+			s.run(time.Hour)
+			s.unread(others...)
+			s.leadsAnew(2*time.Hour, slices.Concat(hang, others)...)
 		}, marked: 5},
-		"silent before": {play: func(p *play) {
-			p.start(slices.Concat(hang, others[:4])...)
-			p.run(7 * time.Minute)
-			p.silence(hang...)
-			p.run(32 * time.Minute) // looked at once
-			p.unread(hang[1:]...)
+		"silent before": {arrange: func(s *simulation) {
+			s.start(slices.Concat(hang, others[:4])...)
+			s.run(7 * time.Minute)
+			s.silence(hang...)
+			s.run(32 * time.Minute) // looked at once
+			s.unread(hang[1:]...)
 		}, marked: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(p *play) {
-				c.play(p)
-				p.run(2 * day)
-				withdrawn := slices.ContainsFunc(p.told, func(told string) bool { return strings.HasSuffix(told, "StallWithdrawn") })
-				if got := p.marked(); len(got) != c.marked || p.count().held["spark"] != c.held || withdrawn {
-					t.Errorf("marked are %v, held %v, told %q", got, p.count().held, p.told)
+			bubble(t, func(s *simulation) {
+				c.arrange(s)
+				s.run(2 * day)
+				withdrawn := slices.ContainsFunc(s.events, func(event string) bool { return strings.HasSuffix(event, "StallWithdrawn") })
+				if got := s.marked(); len(got) != c.marked || s.count().held["spark"] != c.held || withdrawn {
+					t.Errorf("marked are %v, held %v, events %q", got, s.count().held, s.events)
 				}
 			})
 		})
 	}
 }
 
-// Who began after another fell silent keeps nobody waiting.
+// Nothing waits for a driver that began after others fell silent.
 func TestBeganLater(t *testing.T) {
-	bubble(t, func(p *play) {
-		p.startFor(3*time.Hour, "a", "b", "c", "d", "e")
-		p.silence("a", "b", "c", "d", "e")
-		p.run(2 * time.Hour)
+	bubble(t, func(s *simulation) {
+		s.startFor(3*time.Hour, "a", "b", "c", "d", "e")
+		s.silence("a", "b", "c", "d", "e")
+		s.run(2 * time.Hour)
 		late := []string{"f", "g", "h", "i", "j", "k"}
-		p.startFor(time.Minute, late...)
+		s.startFor(time.Minute, late...)
 		for _, name := range late {
-			p.next[job.KeyOf(driverPod(name))] = time.Now().Add(100 * time.Hour)
+			s.next[job.KeyOf(driverPod(name))] = time.Now().Add(100 * time.Hour)
 		}
-		if p.run(2 * time.Hour); len(p.marked()) != 5 {
-			t.Errorf("marked are %v, held %v", p.marked(), p.count().held)
-		}
-	})
-}
-
-// Who fell silent at another time is none of a crowd, and nor is one whose log
-// says what it died of.
-func TestOutsideOfACrowd(t *testing.T) {
-	bubble(t, func(p *play) {
-		p.start("a", "b", "c", "d", "e", "f", "g", "h")
-		p.silence("a", "b", "c", "d", "e")
-		p.run(3 * time.Hour)
-		p.silence("f")
-		p.thread = map[string]string{"a": "dag-scheduler-event-loop", "f": "Thread-9"}
-		p.run(time.Hour)
-		if got := p.marked(); !slices.Equal(got, []string{"a", "f"}) || p.count().held["spark"] != 4 {
-			t.Errorf("marked are %v, held %v", got, p.count().held)
+		if s.run(2 * time.Hour); len(s.marked()) != 5 {
+			t.Errorf("marked are %v, held %v", s.marked(), s.count().held)
 		}
 	})
 }
 
-// However many drivers a namespace has, and whatever they do, half of the calls
-// are left to others.
+// A driver that fell silent at another time is not held in a mass silence, nor is one
+// whose log says what it died of.
+func TestOutsideOfAMassSilence(t *testing.T) {
+	bubble(t, func(s *simulation) {
+		s.start("a", "b", "c", "d", "e", "f", "g", "h")
+		s.silence("a", "b", "c", "d", "e")
+		s.run(3 * time.Hour)
+		s.silence("f")
+		s.thread = map[string]string{"a": "dag-scheduler-event-loop", "f": "Thread-9"}
+		s.run(time.Hour)
+		if got := s.marked(); !slices.Equal(got, []string{"a", "f"}) || s.count().held["spark"] != 4 {
+			t.Errorf("marked are %v, held %v", got, s.count().held)
+		}
+	})
+}
+
+// Half of the calls are left to other namespaces, however many drivers one has.
 func TestOneNamespaceTakesHalf(t *testing.T) {
-	bubble(t, func(p *play) {
+	bubble(t, func(s *simulation) {
 		for i := range 200 {
 			pod := driverPod(fmt.Sprint("d-", i))
 			pod.Annotations[annotations.LogStallAfter] = "1m"
-			p.see(pod, p)
-			p.thread[pod.Name] = "JobGenerator" // never held back
+			s.see(pod, s)
+			s.thread[pod.Name] = "JobGenerator" // never held back
 		}
-		for range 10 { // writes a line now and then, and is told anew
+		for range 10 { // writes a line now and then, and is reported again
 			for i := range 200 {
-				p.silence(fmt.Sprint("d-", i))
+				s.silence(fmt.Sprint("d-", i))
 			}
-			p.run(2 * time.Minute)
+			s.run(2 * time.Minute)
 		}
 		looks := 0
-		for _, n := range p.asked {
+		for _, n := range s.asked {
 			looks += n
 		}
-		if calls := float64(looks+2*p.written) / time.Since(p.began).Seconds(); calls > callsPerSecond/2+.1 || calls < callsPerSecond/4 {
+		if calls := float64(looks+2*s.written) / time.Since(s.began).Seconds(); calls > callsPerSecond/2+.1 || calls < callsPerSecond/4 {
 			t.Errorf("%.1f calls a second", calls)
 		}
 	})
 }
 
-// One silent driver of many in most namespaces is no crowd.
+// One silent driver of many in most namespaces is no mass silence.
 func TestSilentInManyNamespaces(t *testing.T) {
-	bubble(t, func(p *play) {
+	bubble(t, func(s *simulation) {
 		for n := range 8 {
 			for i := range 10 {
 				pod := driverPod(fmt.Sprintf("d-%d-%d", n, i))
 				pod.Namespace = fmt.Sprint("team-", n)
-				p.see(pod, p)
+				s.see(pod, s)
 			}
-			p.silence(fmt.Sprintf("d-%d-0", n))
+			s.silence(fmt.Sprintf("d-%d-0", n))
 		}
-		p.run(time.Hour)
-		if got := p.marked(); len(got) != 8 {
-			t.Errorf("marked are %v, held %v", got, p.count().held)
+		s.run(time.Hour)
+		if got := s.marked(); len(got) != 8 {
+			t.Errorf("marked are %v, held %v", got, s.count().held)
 		}
 	})
 }
 
-// Those that were told before the others fell silent are withdrawn.
+// The mark of a driver that was found before the others fell silent is withdrawn.
 func TestWithdrawn(t *testing.T) {
-	bubble(t, func(p *play) {
-		p.start("a", "b", "c", "d", "e")
-		p.silence("a")
-		p.run(5 * time.Minute)
-		p.silence("b", "c", "d", "e")
-		p.run(4 * time.Hour)
-		if got := p.marked(); len(got) > 0 || !slices.Contains(p.told, "a StallWithdrawn") {
-			t.Errorf("marked are %v, told %q", got, p.told)
+	bubble(t, func(s *simulation) {
+		s.start("a", "b", "c", "d", "e")
+		s.silence("a")
+		s.run(5 * time.Minute)
+		s.silence("b", "c", "d", "e")
+		s.run(4 * time.Hour)
+		if got := s.marked(); len(got) > 0 || !slices.Contains(s.events, "a StallWithdrawn") {
+			t.Errorf("marked are %v, events %q", got, s.events)
 		}
 	})
 }
 
 func TestRestarts(t *testing.T) {
-	bubble(t, func(p *play) {
-		p.start("quiet", "again")
-		p.silence("quiet", "again")
-		p.run(time.Hour)
-		if len(p.marked()) != 2 {
-			t.Fatalf("marked are %v", p.marked())
+	bubble(t, func(s *simulation) {
+		s.start("quiet", "again")
+		s.silence("quiet", "again")
+		s.run(time.Hour)
+		if len(s.marked()) != 2 {
+			t.Fatalf("marked are %v", s.marked())
 		}
-		p.run(20 * time.Minute)
-		// The container: its log begins anew.
-		delete(p.silent, "again")
-		p.see(driverPod("again"), p)
-		if p.run(time.Second); !slices.Equal(p.marked(), []string{"quiet"}) {
-			t.Errorf("after the restart, marked are %v", p.marked())
+		s.run(20 * time.Minute)
+		// The container: its log begins again.
+		delete(s.silent, "again")
+		s.see(driverPod("again"), s)
+		if s.run(time.Second); !slices.Equal(s.marked(), []string{"quiet"}) {
+			t.Errorf("after the restart, marked are %v", s.marked())
 		}
-		// The watch: it finds the mark on the pod and tells nothing twice.
-		q := newPlay(t)
-		q.silent = p.silent
-		q.marks["quiet"] = p.marks["quiet"]
+		// The watch: it finds the mark on the pod and reports nothing twice.
+		q := newSimulation(t)
+		q.silent = s.silent
+		q.marks["quiet"] = s.marks["quiet"]
 		pod := driverPod("quiet")
-		pod.Annotations[annotations.Stalled] = p.marks["quiet"].String()
-		pod.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(p.began)
+		pod.Annotations[annotations.Stalled] = s.marks["quiet"].String()
+		pod.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(s.began)
 		q.see(pod, q)
 		q.run(time.Hour)
-		if len(q.told) > 0 || len(q.marked()) != 1 {
-			t.Errorf("told anew: %q", q.told)
+		if len(q.events) > 0 || len(q.marked()) != 1 {
+			t.Errorf("new events: %q", q.events)
 		}
-		p.run(time.Hour)
-		if got := p.marked(); !slices.Equal(got, []string{"quiet"}) {
+		s.run(time.Hour)
+		if got := s.marked(); !slices.Equal(got, []string{"quiet"}) {
 			t.Errorf("marked are %v", got)
 		}
 	})
 }
 
-// One that talks and ends before it is due is looked at once more, and so loses
-// the mark; one that ended without a word keeps it.
+// A driver that logs and ends before it is due is looked at once more, and so loses the
+// mark. A driver that ended without another line keeps it.
 func TestEnded(t *testing.T) {
-	bubble(t, func(p *play) {
-		p.start("batch", "mute", "away", "lively")
-		p.silence("batch", "mute", "away")
-		p.run(time.Hour)
+	bubble(t, func(s *simulation) {
+		s.start("batch", "mute", "away", "lively")
+		s.silence("batch", "mute", "away")
+		s.run(time.Hour)
 		for _, name := range []string{"batch", "away"} { // write their last lines
-			p.silent[name] = time.Now()
+			s.silent[name] = time.Now()
 		}
-		p.fails["away"] = errors.New("the kubelet does not answer")
-		p.run(20 * time.Second)
-		asked := p.asked["lively"]
-		for k := range p.drivers {
-			p.ends(k, p)
+		s.fails["away"] = errors.New("the kubelet does not answer")
+		s.run(20 * time.Second)
+		asked := s.asked["lively"]
+		for k := range s.drivers {
+			s.ends(k, s)
 		}
-		p.run(time.Second)
-		if got := p.marked(); !slices.Equal(got, []string{"away", "mute"}) || p.count().watched != 0 || p.asked["lively"] != asked {
-			t.Errorf("marked are %v, watched %d", got, p.count().watched)
+		s.run(time.Second)
+		if got := s.marked(); !slices.Equal(got, []string{"away", "mute"}) || s.count().watched != 0 || s.asked["lively"] != asked {
+			t.Errorf("marked are %v, watched %d", got, s.count().watched)
 		}
-		delete(p.fails, "away")
-		p.run(time.Hour)
-		if got := p.marked(); !slices.Equal(got, []string{"mute"}) || len(p.drivers) > 0 || !slices.Contains(p.told, "batch DriverTalksAgain") {
-			t.Errorf("marked are %v, told %q, kept %d", got, p.told, len(p.drivers))
+		delete(s.fails, "away")
+		s.run(time.Hour)
+		if got := s.marked(); !slices.Equal(got, []string{"mute"}) || len(s.drivers) > 0 || !slices.Contains(s.events, "batch DriverTalksAgain") {
+			t.Errorf("marked are %v, events %q, kept %d", got, s.events, len(s.drivers))
 		}
 	})
 }
 
-// Of a pod that is gone there is nothing to ask.
+// Nothing can be asked of a pod that is gone.
 func TestEndedAndGone(t *testing.T) {
-	bubble(t, func(p *play) {
-		p.start("gone")
-		p.silence("gone")
-		p.run(time.Hour)
-		p.fails["gone"] = apierrors.NewNotFound(corev1.Resource("pods"), "gone")
-		for k := range p.drivers {
-			p.ends(k, p)
+	bubble(t, func(s *simulation) {
+		s.start("gone")
+		s.silence("gone")
+		s.run(time.Hour)
+		s.fails["gone"] = apierrors.NewNotFound(corev1.Resource("pods"), "gone")
+		for k := range s.drivers {
+			s.ends(k, s)
 		}
-		if p.run(time.Second); len(p.drivers) > 0 {
+		if s.run(time.Second); len(s.drivers) > 0 {
 			t.Error("kept")
 		}
 	})
 }
 
 func TestWanted(t *testing.T) {
-	bubble(t, func(p *play) {
+	bubble(t, func(s *simulation) {
 		for name, change := range map[string]func(*corev1.Pod){
 			"no stamp":     func(pod *corev1.Pod) { pod.Annotations = nil },
 			"a forged one": func(pod *corev1.Pod) { pod.Annotations[annotations.LogStallAfter] = "1ms" },
@@ -647,62 +647,62 @@ func TestWanted(t *testing.T) {
 			"not running":  func(pod *corev1.Pod) { pod.Status.ContainerStatuses[0].State.Running = nil },
 			"deleted":      func(pod *corev1.Pod) { now := metav1.Now(); pod.DeletionTimestamp = &now },
 		} {
-			p.start("d")
+			s.start("d")
 			pod := driverPod("d")
 			change(pod)
-			if p.see(pod, p); len(p.drivers) > 0 {
+			if s.see(pod, s); len(s.drivers) > 0 {
 				t.Errorf("%s: watched", name)
 			}
 		}
 	})
 }
 
-// A pod that a list has shown to be replaced by one of its name is not kept.
+// A pod is not kept if a list shows another pod of its name.
 func TestReplaced(t *testing.T) {
-	bubble(t, func(p *play) {
+	bubble(t, func(s *simulation) {
 		old, now := driverPod("d"), driverPod("d")
 		now.UID = "another"
-		p.see(old, p)
+		s.see(old, s)
 		q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[key]())
 		defer q.ShutDown()
-		p.watch().Update(t.Context(), event.TypedUpdateEvent[*corev1.Pod]{ObjectOld: old, ObjectNew: now}, q)
-		if _, ok := p.drivers[job.KeyOf(now)]; !ok || len(p.drivers) != 1 {
-			t.Errorf("kept %v", p.drivers)
+		s.watch().Update(t.Context(), event.TypedUpdateEvent[*corev1.Pod]{ObjectOld: old, ObjectNew: now}, q)
+		if _, ok := s.drivers[job.KeyOf(now)]; !ok || len(s.drivers) != 1 {
+			t.Errorf("kept %v", s.drivers)
 		}
 	})
 }
 
-// Of a log that is empty, or whose last line is from the future, the next leader
-// knows since when it is silent by the mark.
+// If a log is empty, or its last line is from the future, the next leader knows from the
+// mark since when it is silent.
 func TestUndatedLogAndAnotherLeader(t *testing.T) {
-	bubble(t, func(p *play) {
-		p.start("rotated", "ahead")
-		p.silent = map[string]time.Time{"rotated": {}, "ahead": time.Now().Add(24 * time.Hour)}
-		p.run(2 * time.Hour)
-		q := newPlay(t)
-		q.silent = p.silent
-		for _, name := range p.marked() {
+	bubble(t, func(s *simulation) {
+		s.start("rotated", "ahead")
+		s.silent = map[string]time.Time{"rotated": {}, "ahead": time.Now().Add(24 * time.Hour)}
+		s.run(2 * time.Hour)
+		q := newSimulation(t)
+		q.silent = s.silent
+		for _, name := range s.marked() {
 			pod := driverPod(name)
-			pod.Annotations[annotations.Stalled] = p.marks[name].String()
-			pod.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(p.began)
+			pod.Annotations[annotations.Stalled] = s.marks[name].String()
+			pod.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(s.began)
 			q.see(pod, q)
 		}
 		q.run(2 * time.Hour)
-		if len(q.drivers) != 2 || len(q.told) > 0 || q.written > 0 {
-			t.Errorf("of %d told anew: %q, marked %d times", len(q.drivers), q.told, q.written)
+		if len(q.drivers) != 2 || len(q.events) > 0 || q.written > 0 {
+			t.Errorf("of %d new events: %q, marked %d times", len(q.drivers), q.events, q.written)
 		}
 	})
 }
 
-// Whatever its owner writes on it, little is kept of a pod.
+// Little is kept of a pod, whatever its owner writes on it.
 func TestStripIsSmall(t *testing.T) {
 	for name, change := range map[string]func(*corev1.Pod){
-		"a long mark":  func(p *corev1.Pod) { p.Annotations[annotations.Stalled] = strings.Repeat("x", 250<<10) },
-		"a long stamp": func(p *corev1.Pod) { p.Annotations[annotations.LogStallAfter] = strings.Repeat("x", 250<<10) },
-		"many ports": func(p *corev1.Pod) {
-			p.Spec.Containers[0].Ports = append(p.Spec.Containers[0].Ports, make([]corev1.ContainerPort, 10000)...)
+		"a long mark":  func(pod *corev1.Pod) { pod.Annotations[annotations.Stalled] = strings.Repeat("x", 250<<10) },
+		"a long stamp": func(pod *corev1.Pod) { pod.Annotations[annotations.LogStallAfter] = strings.Repeat("x", 250<<10) },
+		"many ports": func(pod *corev1.Pod) {
+			pod.Spec.Containers[0].Ports = append(pod.Spec.Containers[0].Ports, make([]corev1.ContainerPort, 10000)...)
 		},
-		"not watched": func(p *corev1.Pod) { delete(p.Annotations, annotations.LogStallAfter) },
+		"not watched": func(pod *corev1.Pod) { delete(pod.Annotations, annotations.LogStallAfter) },
 	} {
 		pod := driverPod("d")
 		change(pod)
@@ -742,12 +742,12 @@ func TestStrip(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	bubble(t, func(p *play) {
-		p.start("quiet")
-		p.silence("quiet")
-		p.run(time.Hour)
+	bubble(t, func(s *simulation) {
+		s.start("quiet")
+		s.silence("quiet")
+		s.run(time.Hour)
 		registry := prometheus.NewPedanticRegistry()
-		registry.MustRegister(p.metrics)
+		registry.MustRegister(s.metrics)
 		if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 			t.Error(problems, err)
 		}
@@ -768,22 +768,22 @@ spark_vitals_stalled_drivers{confidence="unsure",namespace="spark"} 1
 func BenchmarkDay(b *testing.B) {
 	for b.Loop() {
 		synctest.Test(&testing.T{}, func(t *testing.T) {
-			p := newPlay(t)
+			s := newSimulation(t)
 			for i := range 2000 {
-				p.start(fmt.Sprint("driver-", i))
+				s.start(fmt.Sprint("driver-", i))
 			}
-			p.run(12 * time.Hour)
-			p.silence("driver-7")
+			s.run(12 * time.Hour)
+			s.silence("driver-7")
 			since := time.Now()
-			for len(p.marked()) == 0 {
-				p.run(time.Minute)
+			for len(s.marked()) == 0 {
+				s.run(time.Minute)
 			}
 			b.ReportMetric(time.Since(since).Minutes(), "min-to-notice")
 			calls := 0
-			for _, n := range p.asked {
+			for _, n := range s.asked {
 				calls += n
 			}
-			b.ReportMetric(float64(calls)/time.Since(p.began).Seconds(), "calls/s")
+			b.ReportMetric(float64(calls)/time.Since(s.began).Seconds(), "calls/s")
 		})
 	}
 }

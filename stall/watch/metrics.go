@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/spark-vitals/spark-vitals/stall"
+	"github.com/spark-vitals/spark-vitals/annotations"
 )
 
 // metrics are the stall watch's. They are a prometheus.Collector.
@@ -24,8 +24,8 @@ type metrics struct {
 type counts struct {
 	watched, unknown, unwritten int
 
-	held    map[string]int                      // by namespace
-	stalled map[string]map[stall.Confidence]int // the same
+	held    map[string]int                            // by namespace
+	stalled map[string]map[annotations.Confidence]int // the same
 }
 
 func newMetrics(count func() counts) *metrics {
@@ -67,19 +67,19 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	for _, c := range []prometheus.Collector{m.looks, m.stalls, m.late} {
 		c.Collect(to)
 	}
-	tell := func(d *prometheus.Desc, n int, labels ...string) {
+	gauge := func(d *prometheus.Desc, n int, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
 	}
 	n := m.count()
-	tell(m.watched, n.watched)
-	tell(m.unknown, n.unknown)
-	tell(m.unwritten, n.unwritten)
+	gauge(m.watched, n.watched)
+	gauge(m.unknown, n.unknown)
+	gauge(m.unwritten, n.unwritten)
 	for namespace, held := range n.held {
-		tell(m.held, held, namespace)
+		gauge(m.held, held, namespace)
 	}
 	for namespace, by := range n.stalled {
 		for confidence, stalled := range by {
-			tell(m.stalled, stalled, namespace, string(confidence))
+			gauge(m.stalled, stalled, namespace, string(confidence))
 		}
 	}
 }
@@ -87,11 +87,11 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 func (l *loop) count() counts {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	n := counts{held: map[string]int{}, stalled: map[string]map[stall.Confidence]int{}}
+	n := counts{held: map[string]int{}, stalled: map[string]map[annotations.Confidence]int{}}
 	for k, d := range l.drivers {
 		if n.stalled[k.Namespace] == nil {
 			n.held[k.Namespace] = 0
-			n.stalled[k.Namespace] = map[stall.Confidence]int{stall.Sure: 0, stall.Likely: 0, stall.Unsure: 0}
+			n.stalled[k.Namespace] = map[annotations.Confidence]int{annotations.Sure: 0, annotations.Likely: 0, annotations.Unsure: 0}
 		}
 		if d.unwritten {
 			n.unwritten++
@@ -115,9 +115,9 @@ func (l *loop) count() counts {
 
 // known returns a confidence for a metric's label. A mark is read from a pod, and a
 // label only has values that this program defines.
-func known(c stall.Confidence) stall.Confidence {
-	if c == stall.Sure || c == stall.Likely {
+func known(c annotations.Confidence) annotations.Confidence {
+	if c == annotations.Sure || c == annotations.Likely {
 		return c
 	}
-	return stall.Unsure
+	return annotations.Unsure
 }

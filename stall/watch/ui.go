@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
-	"github.com/spark-vitals/spark-vitals/stall"
 )
 
 // uiOf returns the address of a driver's UI: the port that it declares, on its own
@@ -28,10 +28,10 @@ func uiOf(pod spark.Pod) (netip.AddrPort, bool) {
 // askTwice calls a UI again if it does not answer, so that a JVM in a garbage
 // collection does not count as one that hangs. If the UI does not answer and then
 // accepts no connection, its backlog is full.
-func askTwice(ctx context.Context, address netip.AddrPort, patience time.Duration) stall.UI {
-	ui := askUI(ctx, address, patience)
-	if ui == stall.IsSilent {
-		if again := askUI(ctx, address, patience); again != stall.NotReachable {
+func askTwice(ctx context.Context, address netip.AddrPort, timeout time.Duration) annotations.UIState {
+	ui := askUI(ctx, address, timeout)
+	if ui == annotations.UISilent {
+		if again := askUI(ctx, address, timeout); again != annotations.UIUnknown {
 			return again
 		}
 	}
@@ -42,25 +42,25 @@ func askTwice(ctx context.Context, address netip.AddrPort, patience time.Duratio
 // Host header, so no page is made and no filter runs. A connection that is refused or
 // closed is healthy. A connection that fails in another way shows nothing: a
 // NetworkPolicy may forbid it.
-func askUI(ctx context.Context, address netip.AddrPort, patience time.Duration) stall.UI {
-	dialer := net.Dialer{Timeout: patience}
+func askUI(ctx context.Context, address netip.AddrPort, timeout time.Duration) annotations.UIState {
+	dialer := net.Dialer{Timeout: timeout}
 	connection, err := dialer.DialContext(ctx, "tcp", address.String())
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return stall.Refuses
+		return annotations.UIRefuses
 	}
 	if errors.Is(err, syscall.ECONNRESET) { // it was accepted before
-		return stall.Answers
+		return annotations.UIAnswers
 	}
 	if err != nil {
-		return stall.NotReachable
+		return annotations.UIUnknown
 	}
 	defer func() { _ = connection.Close() }()
-	_ = connection.SetDeadline(time.Now().Add(patience))
+	_ = connection.SetDeadline(time.Now().Add(timeout))
 	if _, err = io.WriteString(connection, "GET / HTTP/1.1\r\n\r\n"); err == nil {
 		_, err = connection.Read(make([]byte, 1))
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return stall.IsSilent
+		return annotations.UISilent
 	}
-	return stall.Answers
+	return annotations.UIAnswers
 }

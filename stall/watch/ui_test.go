@@ -9,26 +9,26 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
-	"github.com/spark-vitals/spark-vitals/stall"
 )
 
 func TestAskTwice(t *testing.T) {
 	for name, c := range map[string]struct {
 		serve  func(net.Conn, bool)
-		want   stall.UI
+		want   annotations.UIState
 		silent bool // at first
 	}{
-		"answers":            {func(c net.Conn, _ bool) { _, _ = io.WriteString(c, "HTTP/1.1 400 No Host\r\n\r\n") }, stall.Answers, false},
-		"closes":             {func(c net.Conn, _ bool) { c.Close() }, stall.Answers, false},
-		"resets":             {func(c net.Conn, _ bool) { _ = c.(*net.TCPConn).SetLinger(0); c.Close() }, stall.Answers, false},
-		"refuses":            {nil, stall.Refuses, false},
-		"accepts in silence": {func(net.Conn, bool) {}, stall.IsSilent, true},
+		"answers":            {func(c net.Conn, _ bool) { _, _ = io.WriteString(c, "HTTP/1.1 400 No Host\r\n\r\n") }, annotations.UIAnswers, false},
+		"closes":             {func(c net.Conn, _ bool) { c.Close() }, annotations.UIAnswers, false},
+		"resets":             {func(c net.Conn, _ bool) { _ = c.(*net.TCPConn).SetLinger(0); c.Close() }, annotations.UIAnswers, false},
+		"refuses":            {nil, annotations.UIRefuses, false},
+		"accepts in silence": {func(net.Conn, bool) {}, annotations.UISilent, true},
 		"answers when it has collected its garbage": {func(c net.Conn, again bool) {
 			if again {
 				c.Close()
 			}
-		}, stall.Answers, true},
+		}, annotations.UIAnswers, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,11 +50,11 @@ func TestAskTwice(t *testing.T) {
 					}
 				}()
 			}
-			patience := time.Minute // the machine may pause
+			timeout := time.Minute // the machine may pause
 			if c.silent {
-				patience = 2 * time.Second
+				timeout = 2 * time.Second
 			}
-			if got := askTwice(t.Context(), netip.MustParseAddrPort(listener.Addr().String()), patience); got != c.want {
+			if got := askTwice(t.Context(), netip.MustParseAddrPort(listener.Addr().String()), timeout); got != c.want {
 				t.Errorf("it %q, want %q", got, c.want)
 			}
 		})

@@ -1,5 +1,5 @@
-// Package watch reads the logs of Spark's running drivers, and reports those that are
-// silent for too long: on the driver, as an Event and as a metric. It ends nothing.
+// Package watch is the stall watch. It reads the logs of Spark's running drivers, and
+// reports log stalls: on the driver, as an Event and as a metric. It ends nothing.
 //
 // The webhook stamps on a driver that it is watched, and for how long it may be silent.
 // What is known of a log is only in memory. A new leader reads the log of each driver
@@ -50,11 +50,11 @@ const workers = 8
 
 // Run watches until the context ends.
 func Run(ctx context.Context, c Config) error {
-	world, err := newCluster(c)
+	api, err := newAPIServer(c)
 	if err != nil {
 		return fmt.Errorf("starting the stall watch: %w", err)
 	}
-	l := newLoop(world, c.CallsPerSecond, c.Log)
+	l := newLoop(api, c.CallsPerSecond, c.Log)
 	return job.Elected{
 		Name: name, API: c.API, Namespace: c.Namespace, Namespaces: c.Namespaces,
 		Pods: cache.ByObject{

@@ -27,16 +27,17 @@ func running(pod *corev1.Pod) *corev1.Pod {
 	return pod
 }
 
-// look at the lives, as is done each ten seconds.
-func (w *world) look() {
+// look looks at running engines, as the releaser does every ten seconds.
+func (w *workbench) look() {
 	w.t.Helper()
-	if err := errors.Join(w.loop.lookAtLives(w.t.Context()), w.loop.writeLives(w.t.Context())); err != nil {
+	_, _, err := w.loop.look(w.t.Context())
+	if err := errors.Join(err, w.loop.syncJournal(w.t.Context())); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 // expire the registration of a pod after it was seen.
-func (w *world) expire(pod *corev1.Pod) {
+func (w *workbench) expire(pod *corev1.Pod) {
 	w.t.Helper()
 	w.see(running(pod), false)
 	w.look()
@@ -53,7 +54,7 @@ func sigterm(pod *corev1.Pod) {
 }
 
 // An engine that was registered while it ran and is not any more when it has died
-// is released with the proof of its life: its sessions are closed.
+// is released with the proof from while it ran: its sessions are closed.
 func TestExpired(t *testing.T) {
 	for name, c := range map[string]struct {
 		ends func(*corev1.Pod)
@@ -63,7 +64,7 @@ func TestExpired(t *testing.T) {
 		"deleted, ended by SIGTERM": {ends: sigterm},
 		"the same, and gone":        {ends: sigterm, gone: true},
 		"evicted, with its record":  {ends: func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State.Terminated.ExitCode = 143 }},
-		"the node tells of it later": {ends: func(p *corev1.Pod) {
+		"the node reports it later": {ends: func(p *corev1.Pod) {
 			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.Time{}
 			p.Status.Conditions = []corev1.PodCondition{{LastTransitionTime: metav1.Now()}}
 		}},
@@ -74,7 +75,7 @@ func TestExpired(t *testing.T) {
 				if c.ends != nil {
 					c.ends(pod)
 				}
-				w := newWorld(t, pod)
+				w := newWorkbench(t, pod)
 				w.expire(pod)
 				if c.gone {
 					pod.Finalizers = nil
@@ -95,8 +96,8 @@ func TestExpired(t *testing.T) {
 					t.Error(text)
 				}
 				w.look()
-				if len(w.journal()) > 0 || len(w.loop.lives) > 0 {
-					t.Error(w.journal(), w.loop.lives)
+				if len(w.journal()) > 0 || len(w.loop.tracked) > 0 {
+					t.Error(w.journal(), w.loop.tracked)
 				}
 			})
 		}
@@ -104,13 +105,13 @@ func TestExpired(t *testing.T) {
 }
 
 // restoreFrom the journal, without the loops that resume starts.
-func (l *loop) restoreFrom(t *testing.T, w *world) {
+func (l *loop) restoreFrom(t *testing.T, w *workbench) {
 	t.Helper()
-	_, lives, err := l.journal.read(t.Context(), l.namespaces, l.log)
-	if err != nil || len(lives) != 1 {
-		t.Fatalf("%d lives, %v: %v", len(lives), err, w.journal())
+	_, running, err := l.journal.read(t.Context(), l.namespaces, l.log)
+	if err != nil || len(running) != 1 {
+		t.Fatalf("%d running, %v: %v", len(running), err, w.journal())
 	}
-	for _, r := range lives {
+	for _, r := range running {
 		l.restore(r)
 	}
 }
@@ -118,40 +119,40 @@ func (l *loop) restoreFrom(t *testing.T, w *world) {
 // What was not seen under the keys and the address of the pod while it ran is no
 // proof.
 func TestNoProofFromLife(t *testing.T) {
-	for name, change := range map[string]func(*world, *corev1.Pod){
-		"never looked at": func(w *world, pod *corev1.Pod) { w.see(running(pod), false) },
-		"looked at when it had died": func(w *world, pod *corev1.Pod) {
+	for name, change := range map[string]func(*workbench, *corev1.Pod){
+		"never looked at": func(w *workbench, pod *corev1.Pod) { w.see(running(pod), false) },
+		"looked at when it had died": func(w *workbench, pod *corev1.Pod) {
 			w.gateway.set(func() { w.gateway.registered = false })
 			w.see(running(pod), false)
 			w.see(pod, false)
 			w.gateway.set(func() { w.gateway.registered = true })
 			w.look()
 		},
-		"of another tag": func(w *world, pod *corev1.Pod) {
+		"of another tag": func(w *workbench, pod *corev1.Pod) {
 			was := running(pod)
 			was.Labels[tagLabel] = "another"
 			w.see(was, false)
 			w.look()
 		},
-		"of another address": func(w *world, pod *corev1.Pod) {
+		"of another address": func(w *workbench, pod *corev1.Pod) {
 			was := running(pod)
 			was.Status.PodIPs = []corev1.PodIP{{IP: "10.9.9.9"}}
 			w.see(was, false)
 			w.look()
 		},
-		"of another pod of its name": func(w *world, pod *corev1.Pod) {
+		"of another pod of its name": func(w *workbench, pod *corev1.Pod) {
 			was := running(pod)
 			was.UID = "another"
 			w.see(was, false)
 			w.look()
 		},
-		"of a pod that shares its node's address": func(w *world, pod *corev1.Pod) {
+		"of a pod that shares its node's address": func(w *workbench, pod *corev1.Pod) {
 			was := running(pod)
 			was.Spec.HostNetwork = true
 			w.see(was, false)
 			w.look()
 		},
-		"of another tag when the look began": func(w *world, pod *corev1.Pod) {
+		"of another tag when the look began": func(w *workbench, pod *corev1.Pod) {
 			was := running(pod)
 			was.Labels[tagLabel] = "another"
 			w.see(was, false)
@@ -159,12 +160,12 @@ func TestNoProofFromLife(t *testing.T) {
 			w.see(running(pod), false)
 			w.loop.saw(keys, engines, [][]gateway.Registration{{"node"}})
 		},
-		"too many": func(w *world, pod *corev1.Pod) {
+		"too many": func(w *workbench, pod *corev1.Pod) {
 			w.see(running(pod), false)
 			keys, engines := w.loop.running()
 			w.loop.saw(keys, engines, [][]gateway.Registration{make([]gateway.Registration, 17)})
 		},
-		"too long": func(w *world, pod *corev1.Pod) {
+		"too long": func(w *workbench, pod *corev1.Pod) {
 			w.see(running(pod), false)
 			keys, engines := w.loop.running()
 			w.loop.saw(keys, engines, [][]gateway.Registration{{gateway.Registration(strings.Repeat("x", 5<<10))}})
@@ -172,7 +173,7 @@ func TestNoProofFromLife(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			pod := dead()
-			w := newWorld(t, pod)
+			w := newWorkbench(t, pod)
 			change(w, pod)
 			w.gateway.set(func() { w.gateway.registered = false })
 			w.see(pod, false)
@@ -189,7 +190,7 @@ func TestRelabelledWhileItRan(t *testing.T) {
 	pod := dead()
 	was := running(pod)
 	was.Labels[tagLabel] = "another"
-	w := newWorld(t, pod)
+	w := newWorkbench(t, pod)
 	w.see(was, false)
 	w.expire(pod)
 	w.see(pod, false)
@@ -204,32 +205,32 @@ func TestRelabelledWhileItRan(t *testing.T) {
 // shown, also while no releaser runs.
 func TestFrozenIsWrittenDown(t *testing.T) {
 	for name, c := range map[string]struct {
-		then func(*world, *corev1.Pod)
+		then func(*workbench, *corev1.Pod)
 		left int
 	}{
-		"still frozen":     {func(*world, *corev1.Pod) {}, 1},
-		"registered again": {func(w *world, _ *corev1.Pod) { w.gateway.registered = true }, 0},
-		"gone, running":    {func(w *world, pod *corev1.Pod) { w.see(pod, true) }, 0},
-		"ended well": {func(w *world, pod *corev1.Pod) {
+		"still frozen":     {func(*workbench, *corev1.Pod) {}, 1},
+		"registered again": {func(w *workbench, _ *corev1.Pod) { w.gateway.registered = true }, 0},
+		"gone, running":    {func(w *workbench, pod *corev1.Pod) { w.see(pod, true) }, 0},
+		"ended well": {func(w *workbench, pod *corev1.Pod) {
 			pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
 			w.see(pod, false)
 		}, 0},
-		"relabelled": {func(w *world, pod *corev1.Pod) { pod.Labels[tagLabel] = ""; w.see(pod, false) }, 0},
-		"gone while no releaser runs": {func(w *world, pod *corev1.Pod) {
+		"relabelled": {func(w *workbench, pod *corev1.Pod) { pod.Labels[tagLabel] = ""; w.see(pod, false) }, 0},
+		"gone while no releaser runs": {func(w *workbench, pod *corev1.Pod) {
 			if err := w.api.Delete(w.t.Context(), pod); err != nil {
 				w.t.Fatal(err)
 			}
 			w.restart()
 			w.loop.restoreFrom(w.t, w)
 		}, 0},
-		"no releaser runs for a while": {func(w *world, _ *corev1.Pod) {
+		"no releaser runs for a while": {func(w *workbench, _ *corev1.Pod) {
 			w.restart()
 			w.loop.restoreFrom(w.t, w)
 		}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := running(dead())
-			w := newWorld(t, pod)
+			w := newWorkbench(t, pod)
 			w.see(pod, false)
 			w.look()
 			w.gateway.registered = false
@@ -239,7 +240,7 @@ func TestFrozenIsWrittenDown(t *testing.T) {
 			}
 			w.look()
 			w.look()
-			if len(w.journal()) != 1 || w.journal()[string(pod.UID)+ofLife] == "" {
+			if len(w.journal()) != 1 || w.journal()[string(pod.UID)+runningSuffix] == "" {
 				t.Error(w.journal())
 			}
 			c.then(w, pod)
@@ -252,10 +253,10 @@ func TestFrozenIsWrittenDown(t *testing.T) {
 	}
 }
 
-// Where ZooKeeper loses all engines at once, those that are written down leave
-// room for releases.
-func TestFewLivesAreWrittenDown(t *testing.T) {
-	w := newWorld(t)
+// If ZooKeeper loses all engines at once, those that are written down leave space for
+// releases.
+func TestFewEnginesAreWrittenDown(t *testing.T) {
+	w := newWorkbench(t)
 	for i := range 3 * maxWritten / 2 {
 		pod := running(dead())
 		pod.UID, pod.Name = types.UID(fmt.Sprintf("u-%d", i)), fmt.Sprintf("driver-%d", i)
@@ -269,8 +270,8 @@ func TestFewLivesAreWrittenDown(t *testing.T) {
 	for range 4 {
 		w.look()
 	}
-	if n := len(w.journal()); n != maxWritten || testutil.ToFloat64(w.loop.metrics.unwritten) != maxWritten/2 || len(w.loop.livesThat((*life).hasVanished)) != maxWritten*3/2 {
-		t.Errorf("%d are written down, %v not, of %v", n, testutil.ToFloat64(w.loop.metrics.unwritten), len(w.loop.livesThat((*life).hasVanished)))
+	if n := len(w.journal()); n != maxWritten || testutil.ToFloat64(w.loop.metrics.unwritten) != maxWritten/2 || len(w.loop.trackedThat((*tracked).isUnregistered)) != maxWritten*3/2 {
+		t.Errorf("%d are written down, %v not, of %v", n, testutil.ToFloat64(w.loop.metrics.unwritten), len(w.loop.trackedThat((*tracked).isUnregistered)))
 	}
 	w.gateway.registered = true
 	if w.look(); len(w.journal()) > 0 {
@@ -295,14 +296,14 @@ func TestLooks(t *testing.T) {
 		"another pod": {pod: func() *corev1.Pod { p := running(dead()); p.Labels[tagLabel] = ""; return p }()},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
+			w := newWorkbench(t)
 			w.gateway.takes, w.gateway.away = c.takes, c.away
 			if c.pod != nil {
 				w.see(c.pod, false)
 			}
 			w.added = nil
 			looking, stop := context.WithCancel(t.Context())
-			go w.loop.watchLives(looking)
+			go w.loop.keepLooking(looking)
 			defer stop()
 			time.Sleep(10 * time.Minute)
 			w.gateway.set(func() {
@@ -314,11 +315,11 @@ func TestLooks(t *testing.T) {
 	}
 }
 
-// A replica that stands by looks, too, and writes nothing: when it leads, a
-// registration that is gone by then leaves the proof all the same.
+// A replica that stands by looks too, and writes nothing. When it leads, a registration
+// that is gone by then still leaves the proof.
 func TestStandbyLooks(t *testing.T) {
 	pod := dead()
-	w := newWorld(t, pod)
+	w := newWorkbench(t, pod)
 	w.loop.leads.Store(false)
 	note := func(pod *corev1.Pod, gone bool) {
 		w.loop.lock.Lock()
@@ -334,8 +335,8 @@ func TestStandbyLooks(t *testing.T) {
 	w.look()
 	w.look()
 	note(another, true)
-	if len(w.journal()) > 0 || len(w.loop.lives) != 1 {
-		t.Errorf("%v is written, %d live", w.journal(), len(w.loop.lives))
+	if len(w.journal()) > 0 || len(w.loop.tracked) != 1 {
+		t.Errorf("%v is written, %d live", w.journal(), len(w.loop.tracked))
 	}
 	w.loop.leads.Store(true)
 	w.see(pod, false)
