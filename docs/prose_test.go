@@ -11,12 +11,6 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/prose"
 )
 
-// later are pages that a long run writes. If they break a rule of level error, that is
-// only logged: fix the program, and the next run writes the page again.
-var later = []string{
-	"docs/stories.md", // written by "make e2e-all"
-}
-
 // What people read keeps to the style. "go test ./docs -run Prose -v" also prints
 // warnings.
 func TestProse(t *testing.T) {
@@ -28,21 +22,12 @@ func TestProse(t *testing.T) {
 	texts := readers(t)
 	for _, found := range prose.Check(rules, texts) {
 		switch {
-		case found.Level == "error" && !isLater(found.File):
+		case found.Level == "error":
 			t.Error(found)
 		case found.Level != "suggestion":
 			t.Log(found)
 		}
 	}
-}
-
-func isLater(file string) bool {
-	for _, begin := range later {
-		if strings.HasPrefix(filepath.ToSlash(file), begin) {
-			return true
-		}
-	}
-	return false
 }
 
 // readers' texts: pages, the chart, and the strings of the program.

@@ -60,7 +60,7 @@ func TestAdvice(t *testing.T) {
 				}
 			}
 		})
-		theTable.add(t, s.name, r, fmt.Sprintf("%d settings that are advised, claims among them", len(settings)))
+		theTable.add(t, s.name, r, fmt.Sprintf("Spark accepts %d advised settings", len(settings)))
 	})
 }
 

@@ -47,7 +47,7 @@ func TestClientMode(t *testing.T) {
 				}
 				return nil
 			})
-			theTable.add(t, name, r, fmt.Sprintf("%s on the pod of the %s: %s", found[0].Reason, map[bool]string{true: "driver", false: "executor"}[named], found[0].Note))
+			theTable.add(t, name, r, fmt.Sprintf("%s, Event on the %s", found[0].Reason, map[bool]string{true: "driver", false: "executor"}[named]))
 			r.Look(func(h *lab.History) {
 				for _, p := range h.Pods("") { // of no role
 					if len(p.Last.Annotations) > len(notebook.Annotations) {

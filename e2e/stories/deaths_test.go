@@ -108,8 +108,7 @@ func TestDeaths(t *testing.T) {
 			if d.bring != nil {
 				d.bring(t, r)
 			}
-			r.untilRecorded(t, d)
-			r.check(t, d)
+			r.check(t, d, r.untilRecorded(t, d))
 			if d.role == spark.Driver {
 				if err := <-waited; err != nil {
 					t.Errorf("who began to wait while the driver lived: %v", err)
@@ -121,10 +120,9 @@ func TestDeaths(t *testing.T) {
 }
 
 // untilRecorded waits until the deaths stand on the driver.
-func (r *run) untilRecorded(t *testing.T, d death) {
+func (r *run) untilRecorded(t *testing.T, d death) (record oom.Record) {
 	t.Helper()
 	var seen map[string]string
-	var record oom.Record
 	defer func() {
 		if t.Failed() {
 			t.Logf("on the driver stands %q", seen)
@@ -137,21 +135,34 @@ func (r *run) untilRecorded(t *testing.T, d death) {
 		}
 		return record.Count(d.role, d.cause) >= d.count
 	})
+	return record
 }
 
-func (r *run) check(t *testing.T, d death) {
+func (r *run) check(t *testing.T, d death, record oom.Record) {
 	t.Helper()
 	driver := r.driverPod(t)
-	message := driver.Annotations[annotations.Message]
+	message, reason := driver.Annotations[annotations.Message], driver.Annotations[annotations.Reason]
 	state := driver.Annotations[annotations.State]
-	if d.role == spark.Driver && (state != string(oom.StateKilled) || driver.Annotations[annotations.Reason] != "Driver"+string(d.cause)) {
-		t.Errorf("state %q, reason %q", state, driver.Annotations[annotations.Reason])
+	if d.role == spark.Driver && (state != string(oom.StateKilled) || reason != "Driver"+string(d.cause)) {
+		t.Errorf("state %q, reason %q", state, reason)
 	}
 	if message == "" {
 		t.Error("there is no message")
 	}
+	t.Log(message)
 	r.untilEvent(t, string(d.cause))
-	theTable.add(t, d.name, r, fmt.Sprintf("%s: %s", driver.Annotations[annotations.Reason], message))
+	theTable.add(t, d.name, r, d.summary(reason, record))
+}
+
+// summary is the reason, with what it does not show.
+func (d death) summary(reason string, record oom.Record) string {
+	switch {
+	case !strings.HasSuffix(reason, string(d.cause)):
+		return fmt.Sprintf("%s; %s %s", reason, d.role, d.cause)
+	case d.count > 1:
+		return fmt.Sprintf("%s; %d of %d executors", reason, record.Count(d.role, d.cause), record.Executors)
+	}
+	return reason
 }
 
 // waitForDeath of the driver as the pages say it.

@@ -65,9 +65,9 @@ func TestNetworkPolicy(t *testing.T) {
 			r.checkBlockManagers(t, c.mode == "enabled")
 			// Spark 4.2 and later make a policy for each application, which allows all ports.
 			fails := c.fails && version == oldest
-			log, seen := r.log(t), "executors fetch from each other"
+			log, seen := r.log(t), "executors fetch blocks"
 			if fails {
-				seen = "executors cannot fetch from each other: FetchFailed"
+				seen = "FetchFailed"
 			}
 			if failed := r.driverEnd().ExitCode != 0; failed != fails || failed && !strings.Contains(log, "FetchFailed") {
 				t.Errorf("%s: failed: %t, want %t, by FetchFailed", r.Namespace, failed, fails)

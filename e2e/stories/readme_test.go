@@ -68,7 +68,7 @@ func TestREADME(t *testing.T) {
 			untilTreated(t, namespace, step.becomes)
 		}
 		untilLeft(t, "namespaces/spark", "namespaces/spark-vitals") // the one by its label, the other was made by Helm, which deletes none
-		theTable.note(t, s.name, version, "each line did what it says; removed, nothing is left but a label and a namespace", time.Since(begun))
+		theTable.note(t, s.name, version, "every command works; in the end a label and a namespace remain", time.Since(begun))
 	})
 }
 

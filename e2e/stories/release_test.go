@@ -172,7 +172,7 @@ func (s release) tell(t *testing.T, version string) {
 		if sessions(own) != 2 || gone < expiry/2 {
 			t.Errorf("without a releaser the node went after %s, and %d sessions are open", gone, sessions(own))
 		}
-		theTable.add(t, s.name, r, fmt.Sprintf("node gone after %.1f s, by the end of its session; sessions stay", gone.Seconds()))
+		theTable.add(t, s.name, r, fmt.Sprintf("registration gone after %.1f s; sessions stay", gone.Seconds()))
 		return
 	}
 	poll(t, "its sessions are closed", func() error {
@@ -198,7 +198,7 @@ func (s release) tell(t *testing.T, version string) {
 	if !registered("spark-fresh") || sessions("spark-fresh") != 2 {
 		t.Errorf("the fresh engine was touched: %s", freshNode)
 	}
-	theTable.add(t, s.name, r, fmt.Sprintf("node gone %.1f s and sessions closed %.1f s after the kubelet's report, marked %s; the fresh engine stays", gone.Seconds(), closed.Seconds(), s.mark))
+	theTable.add(t, s.name, r, fmt.Sprintf("registration gone after %.1f s, sessions after %.1f s", gone.Seconds(), closed.Seconds()))
 }
 
 // startReleaser, and wait until it knows that the engine is registered.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -90,7 +89,7 @@ var sickStories = []sick{
 			if r.driverEnd() != nil {
 				t.Errorf("the driver has ended: %s", r.outcome().result)
 			}
-			return "found by no probe while its UI answers, which it does a minute later: " + strconv.FormatBool(r.answers(t))
+			return fmt.Sprintf("no probe finds it; its UI answers a minute later: %t", r.answers(t))
 		},
 		control: looksHealthy,
 	},
@@ -113,7 +112,7 @@ var sickStories = []sick{
 			if ended.ExitCode != 3 || !strings.Contains(ended.Message, "Terminating due to java.lang.OutOfMemoryError") {
 				t.Errorf("the driver ended with exit code %d and the message %q", ended.ExitCode, ended.Message)
 			}
-			return fmt.Sprintf("the JVM ends itself, exit 3, %s after its context", seconds(ended.FinishedAt.Sub(since)))
+			return fmt.Sprintf("the JVM ends itself %s after its context", seconds(ended.FinishedAt.Sub(since)))
 		},
 		control: looksHealthy,
 	},
@@ -146,7 +145,7 @@ var sickStories = []sick{
 			// The kubelet counts from the start, in whole seconds.
 			within(t, killed.Sub(started), lab.FastStart-1, lab.FastPeriod, lab.FastThreshold, 0, 0)
 			r.failedTimes(t, spark.Executor, "Startup", lab.FastThreshold)
-			return fmt.Sprintf("the startup probe ends it %s after its start; replaced, and the application succeeds", seconds(killed.Sub(started)))
+			return fmt.Sprintf("the startup probe ends it after %s; Spark replaces it", seconds(killed.Sub(started)))
 		},
 		control: looksHealthy,
 	},
@@ -183,7 +182,7 @@ func livenessKill(t *testing.T, r *run, since time.Time) string {
 	}
 	within(t, killed.Sub(since), 0, lab.FastPeriod, lab.FastThreshold, lab.FastLimit, lab.FastTimeout)
 	r.failedTimes(t, spark.Driver, "Liveness", lab.FastThreshold)
-	return fmt.Sprintf("the liveness probe ends it after %s: %s", seconds(killed.Sub(since)), r.outcome().result)
+	return "the liveness probe ends it after " + seconds(killed.Sub(since))
 }
 
 // untilKilling waits until the kubelet ends the first pod of a role, and tells
@@ -235,7 +234,7 @@ func looksHealthy(t *testing.T, r *run) string {
 	if !r.ready() {
 		t.Error("without spark-vitals the driver is not Ready")
 	}
-	return "Running and Ready a minute later"
+	return "Ready a minute later"
 }
 
 func filled(t *testing.T, r *run) time.Time {
@@ -256,7 +255,7 @@ func replacedBySpark(t *testing.T, r *run) string {
 	if executors < 2 {
 		t.Error("the frozen executor was not replaced")
 	}
-	return "found by no probe; replaced by Spark, and the application succeeds"
+	return "no probe finds it; Spark replaces it"
 }
 
 // aMinute passes while a run is sick: nothing is to happen, so there is nothing

@@ -38,7 +38,7 @@ func TestSilent(t *testing.T) {
 				t.Errorf("%s: %d lines more than without spark-vitals", role, more)
 			}
 		}
-		theTable.add(t, s.name, with, fmt.Sprintf("%d lines because of spark-vitals", ours))
+		theTable.add(t, s.name, with, fmt.Sprintf("%d log lines because of probes", ours))
 		theTable.add(t, s.name, without, "")
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,17 +20,15 @@ type table struct {
 	rows []row
 }
 
-// row of the table: what it is about, and what was seen.
+// row of the table: a story on a version of Spark, and what was seen with spark-vitals,
+// or without.
 type row struct {
-	story, version, with string
-	seen                 [5]string // result, length, Warning Events, status writes, and what else
+	story, version string
+	with           bool
+	seen           string
 }
 
-func (r row) cells() []string { return append([]string{r.story, r.version, r.with}, r.seen[:]...) }
-
 var theTable = &table{}
-
-var heading = row{"STORY", "SPARK", "", [5]string{"RESULT", "LENGTH", "WARNING EVENTS", "STATUS WRITES", "SEEN"}}
 
 func (t *table) String() string {
 	t.mu.Lock()
@@ -40,10 +37,11 @@ func (t *table) String() string {
 		return ""
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nWith and without spark-vitals, on %s. Events and writes are those of all pods of the application.\n", theLab.Machine())
+	fmt.Fprintf(&b, "\nWith and without spark-vitals, on %s. Warning Events are those of all pods of the application.\n", theLab.Machine())
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, row := range append([]row{heading}, t.rows...) {
-		fmt.Fprintln(w, strings.Join(row.cells(), "\t"))
+	fmt.Fprintln(w, "STORY\tSPARK\t\tSEEN")
+	for _, row := range t.rows {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", row.story, row.version, side(row.with), row.seen)
 	}
 	w.Flush()
 	return b.String()
@@ -56,16 +54,28 @@ func (t *table) add(test *testing.T, story string, r *run, seen string) {
 	if test.Failed() {
 		result += " (FAILED)"
 	}
-	with := "without"
-	if r.with {
-		with = "with"
-	}
-	test.Logf("%s: %s, %s, %d Warning Events, %d status writes; %s", with, result, o.length.Round(time.Second), o.warnings, o.writes, seen)
-	length := ""
 	if o.length > 0 {
-		length = seconds(o.length)
+		result += ", " + seconds(o.length)
 	}
-	t.addRow(row{story, r.Version, with, [5]string{result, length, strconv.Itoa(o.warnings), strconv.Itoa(o.writes), seen}})
+	plural := "s"
+	if o.warnings == 1 {
+		plural = ""
+	}
+	result = listed(fmt.Sprintf("%s, %d Warning%s", result, o.warnings, plural), seen)
+	test.Logf("%s: %s; %d status writes", side(r.with), result, o.writes)
+	t.addRow(row{story, r.Version, r.with, result})
+}
+
+func side(with bool) string {
+	if with {
+		return "with"
+	}
+	return "without"
+}
+
+// listed puts a semicolon between texts, and leaves out empty ones.
+func listed(texts ...string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), "; ")
 }
 
 // note what a story without an application saw, and how long it took.
@@ -75,7 +85,7 @@ func (t *table) note(test *testing.T, story, version, seen string, length time.D
 		result = "FAILED"
 	}
 	test.Log(seen)
-	t.addRow(row{story, version, "with", [5]string{result, seconds(length), "", "", seen}})
+	t.addRow(row{story, version, true, listed(result, seconds(length), seen)})
 }
 
 func (t *table) addRow(r row) {
@@ -84,8 +94,8 @@ func (t *table) addRow(r row) {
 	t.rows = append(t.rows, r)
 }
 
-// writeInto a page of the project: a row of the same story, version and side is
-// replaced, others stay.
+// writeInto a page of the project: each side of a story and version has a cell. New
+// cells replace old ones, others stay.
 func (t *table) writeInto(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -93,14 +103,17 @@ func (t *table) writeInto(file string) error {
 	}
 	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 	for _, row := range t.rows {
-		cells := row.cells()
-		line := "| " + strings.ReplaceAll(strings.Join(cells, " | "), "  ", " ") + " |"
-		key := "| " + strings.Join(cells[:3], " | ") + " |"
-		if i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, key) }); i >= 0 {
-			lines[i] = line
-		} else {
-			lines = append(lines, line)
+		key := fmt.Sprintf("| %s | %s |", row.story, row.version)
+		i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, key) })
+		if i < 0 {
+			i, lines = len(lines), append(lines, key+" | |")
 		}
+		cells, at := strings.Split(lines[i], "|"), 3
+		if !row.with {
+			at = 4
+		}
+		cells[at] = " " + row.seen + " "
+		lines[i] = strings.Join(cells, "|")
 	}
 	return os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o644)
 }
