@@ -61,9 +61,8 @@ bench: ## measure, and write docs/performance.md; about 25 min
 	cd e2e && go run ./setup build && go run ./bench
 
 golden: ## write the wanted part of the golden files anew; read the difference; about 2 min
-	go test ./oom ./patches ./policy ./gateway/kyuubi -update
-	UPDATE=1 go test ./cmd/...
 	cd e2e && go test ./chart -run 'TestRender|TestPlain' -update
+	go test ./oom ./patches ./policy ./gateway/kyuubi ./cmd/... -update
 	go test ./docs -update
 	go run github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 -c charts
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spark-vitals/spark-vitals/internal/golden"
 	"github.com/spark-vitals/spark-vitals/oom"
 )
 
@@ -35,7 +36,7 @@ func TestCauses(t *testing.T) {
 	if count := fmt.Sprintf("[%d causes]", len(causes(t))); !strings.Contains(read(t, "../README.md"), count) {
 		t.Errorf("README.md does not say %s", count)
 	}
-	holds(t, "causes.md", between(t, text, "says", says.String()))
+	golden.HoldsBetween(t, "causes.md", "says", says.String())
 }
 
 // causes in the order of the code.

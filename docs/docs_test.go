@@ -1,7 +1,6 @@
 package docs
 
 import (
-	"flag"
 	"os"
 	"path"
 	"path/filepath"
@@ -10,12 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/diff"
-
 	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
-
-var update = flag.Bool("update", false, "write anew what is made from the code")
 
 // Links lead to files and headings that are there, and every page is reached
 // from the list of them.
@@ -117,30 +112,4 @@ func read(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// holds a file to what is made from the code, or writes it.
-func holds(t *testing.T, file, want string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if got := read(t, file); got != want {
-		t.Errorf("%s is not what is made from the code; \"make golden\" makes it anew\n%s", file, diff.Diff("file", []byte(got), "made", []byte(want)))
-	}
-}
-
-// between the markers of a name put other lines.
-func between(t *testing.T, text, marker, lines string) string {
-	t.Helper()
-	begin, end := "<!-- "+marker+" -->\n", "<!-- /"+marker+" -->"
-	before, rest, found := strings.Cut(text, begin)
-	_, after, ended := strings.Cut(rest, end)
-	if !found || !ended {
-		t.Fatalf("the markers of %s are gone", marker)
-	}
-	return before + begin + lines + end + after
 }

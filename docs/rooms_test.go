@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spark-vitals/spark-vitals/internal/golden"
 )
 
 // architecture.md names each package in its table of rooms, and its figure is
@@ -23,7 +25,7 @@ func TestRooms(t *testing.T) {
 			t.Errorf("architecture.md does not name the room %s", room)
 		}
 	}
-	holds(t, "architecture.md", between(t, text, "rooms", "```mermaid\n"+figure(rooms, pure)+"```\n"))
+	golden.HoldsBetween(t, "architecture.md", "rooms", "```mermaid\n"+figure(rooms, pure)+"```\n")
 }
 
 // imports of our packages by each of them, without what serves tests alone.

@@ -6,13 +6,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/spark-vitals/spark-vitals/internal/golden"
 )
 
 // The picture of the front page is drawn from the session that e2e/pages records
 // on a real API server: a pane for each side.
 func TestSessionPicture(t *testing.T) {
 	const session = "figures/session.txt"
-	holds(t, "figures/session.svg", drawn(read(t, session)))
+	golden.Holds(t, "figures/session.svg", drawn(read(t, session)))
 }
 
 // Sizes in pixels, for letters of 0.6 of their height, as in all usual fonts of

@@ -3,15 +3,14 @@ package oom_test
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/rogpeppe/go-internal/diff"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/spark-vitals/spark-vitals/internal/golden"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -87,7 +86,7 @@ func TestAdvice(t *testing.T) {
 				got.add(t, cause, role, mainClasses[0].class, "3.5.9", 0, i+1, fmt.Sprintf("%s, %s", role, memories[i+1].what))
 			}
 		}
-		compare(t, filepath.Join("testdata", "advice", strings.ToLower(string(cause))+".txt"), got.String())
+		golden.Holds(t, filepath.Join("testdata", "advice", strings.ToLower(string(cause))+".txt"), got.String())
 	}
 }
 
@@ -157,17 +156,4 @@ func (s *sentences) String() string {
 		fmt.Fprintf(&out, "%s:\n  %s\n", strings.Join(s.cases[text], "; "), text)
 	}
 	return out.String()
-}
-
-func compare(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil || got != string(want) {
-		t.Errorf("%s (go test -update writes it anew): %v\n%s", path, err, diff.Diff("want", want, "got", []byte(got)))
-	}
 }

@@ -2,19 +2,14 @@ package oom_test
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/rogpeppe/go-internal/diff"
-	"golang.org/x/tools/txtar"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -23,11 +18,10 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/internal/golden"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
-
-var update = flag.Bool("update", false, "write the wanted part of golden files anew")
 
 // Each file of testdata/causes is a pod as a kubelet reports it: why it is
 // there and where it comes from, a captured pod, a patch on it, its status, and
@@ -36,20 +30,18 @@ var update = flag.Bool("update", false, "write the wanted part of golden files a
 // The file's name begins with the cause.
 func TestCauses(t *testing.T) {
 	seen := map[string]bool{}
-	for _, path := range must(filepath.Glob("testdata/causes/*.txtar"))(t) {
-		name := strings.TrimSuffix(filepath.Base(path), ".txtar")
-		cause, _, _ := strings.Cut(name, "-")
+	for _, file := range golden.Files(t, "testdata/causes/*.txtar") {
+		cause, _, _ := strings.Cut(file.Name, "-")
 		seen[cause] = true
-		t.Run(name, func(t *testing.T) {
-			file := must(txtar.ParseFile(path))(t)
+		t.Run(file.Name, func(t *testing.T) {
 			if !strings.Contains(string(file.Comment), "Source: ") {
-				t.Errorf("%s does not say where it comes from", path)
+				t.Errorf("%s does not say where it comes from", file.Path)
 			}
 			got := told(t, evidence(t, file), executors(t, file))
 			if !strings.Contains(strings.ToLower(got), ": "+cause+",") {
-				t.Errorf("%s is not %s:\n%s", path, cause, got)
+				t.Errorf("%s is not %s:\n%s", file.Path, cause, got)
 			}
-			check(t, path, file, got)
+			file.Check(t, "want", got)
 		})
 	}
 	for _, cause := range oom.EveryCause() {
@@ -59,11 +51,11 @@ func TestCauses(t *testing.T) {
 	}
 }
 
-func evidence(t *testing.T, file *txtar.Archive) oom.Evidence {
+func evidence(t *testing.T, file golden.File) oom.Evidence {
 	t.Helper()
 	var e oom.Evidence
-	object := captured.Named(strings.TrimSpace(string(part(file, "captured")))).Object()
-	for _, patch := range []map[string]any{readYAML(t, part(file, "tweak.yaml")), {"status": readYAML(t, part(file, "status.yaml"))}} {
+	object := captured.Named(strings.TrimSpace(string(file.Part("captured")))).Object()
+	for _, patch := range []map[string]any{readYAML(t, file.Part("tweak.yaml")), {"status": readYAML(t, file.Part("status.yaml"))}} {
 		object = must(strategicpatch.StrategicMergePatch(object, must(json.Marshal(patch))(t), corev1.Pod{}))(t)
 	}
 	e.Pod = &corev1.Pod{}
@@ -76,15 +68,15 @@ func evidence(t *testing.T, file *txtar.Archive) oom.Evidence {
 	if e.CreationTimestamp.IsZero() {
 		e.CreationTimestamp = metav1.NewTime(time.Date(2026, 11, 21, 8, 30, 0, 0, time.UTC))
 	}
-	e.Killing = part(file, "killing") != nil
+	e.Killing = file.Part("killing") != nil
 	return e
 }
 
 // executors that ended before the driver of a golden, numbered from 1.
-func executors(t *testing.T, file *txtar.Archive) (all []oom.Evidence) {
+func executors(t *testing.T, file golden.File) (all []oom.Evidence) {
 	t.Helper()
 	var ends []corev1.ContainerStateTerminated
-	if err := yaml.UnmarshalStrict(part(file, "executors.yaml"), &ends); err != nil {
+	if err := yaml.UnmarshalStrict(file.Part("executors.yaml"), &ends); err != nil {
 		t.Fatal(err)
 	}
 	for i := range ends {
@@ -144,28 +136,6 @@ func told(t *testing.T, e oom.Evidence, executors []oom.Evidence) string {
 		}
 	}
 	return out.String()
-}
-
-func check(t *testing.T, path string, file *txtar.Archive, got string) {
-	t.Helper()
-	if *update {
-		file.Files = slices.DeleteFunc(file.Files, func(f txtar.File) bool { return f.Name == "want" })
-		file.Files = append(file.Files, txtar.File{Name: "want", Data: []byte(got)})
-		if err := os.WriteFile(path, txtar.Format(file), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if want := string(part(file, "want")); got != want {
-		t.Errorf("%s (go test -update writes it anew)\n%s", path, diff.Diff("want", []byte(want), "got", []byte(got)))
-	}
-}
-
-func part(file *txtar.Archive, name string) []byte {
-	for _, f := range file.Files {
-		if f.Name == name {
-			return append([]byte{}, f.Data...)
-		}
-	}
-	return nil
 }
 
 func readYAML(t *testing.T, text []byte) (object map[string]any) {

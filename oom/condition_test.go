@@ -1,14 +1,13 @@
 package oom_test
 
 import (
-	"path/filepath"
 	"regexp"
 	"testing"
 
-	"golang.org/x/tools/txtar"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/golden"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -20,8 +19,8 @@ var reason = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
 // say.
 func TestCondition(t *testing.T) {
 	with, without := 0, 0
-	for _, path := range must(filepath.Glob("testdata/causes/*.txtar"))(t) {
-		e := evidence(t, must(txtar.ParseFile(path))(t))
+	for _, file := range golden.Files(t, "testdata/causes/*.txtar") {
+		e := evidence(t, file)
 		driver, err := spark.PodOf(e.Pod)
 		if err != nil || driver.Role != spark.Driver {
 			continue
@@ -32,7 +31,7 @@ func TestCondition(t *testing.T) {
 		if all[annotations.State] == "" {
 			without++
 			if c != nil {
-				t.Errorf("%s: %+v without a state", path, c)
+				t.Errorf("%s: %+v without a state", file.Path, c)
 			}
 			continue
 		}
@@ -42,7 +41,7 @@ func TestCondition(t *testing.T) {
 			Reason: all[annotations.Reason], Message: all[annotations.Message],
 		}
 		if c == nil || *c != want || len(c.Message) > 1<<10 || c.LastTransitionTime.IsZero() {
-			t.Errorf("%s: %+v, want %+v", path, c, want)
+			t.Errorf("%s: %+v, want %+v", file.Path, c, want)
 		}
 	}
 	if with < 20 || without == 0 {

@@ -1,46 +1,22 @@
 package policy_test
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 
-	"golang.org/x/tools/txtar"
-
+	"github.com/spark-vitals/spark-vitals/internal/golden"
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
-var update = flag.Bool("update", false, "write the errors of golden files anew")
-
 // Every file of testdata is a policy that is refused, and the error.
 func TestRefusedPolicies(t *testing.T) {
-	paths, _ := filepath.Glob("testdata/*.txtar")
-	if len(paths) == 0 {
-		t.Fatal("no goldens")
-	}
-	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			file, err := txtar.ParseFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = policy.Parse(file.Files[0].Data)
+	for _, file := range golden.Files(t, "testdata/*.txtar") {
+		t.Run(file.Name, func(t *testing.T) {
+			_, err := policy.Parse(file.Part("policy.yaml"))
 			if err == nil {
 				t.Fatal("accepted")
 			}
-			got := err.Error() + "\n"
-			if *update {
-				file.Files[1].Data = []byte(got)
-				if err := os.WriteFile(path, txtar.Format(file), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if want := string(file.Files[1].Data); got != want {
-				t.Errorf("got\n%s\nwant\n%s", got, want)
-			}
+			file.Check(t, "error", err.Error()+"\n")
 		})
 	}
 }

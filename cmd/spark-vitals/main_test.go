@@ -8,6 +8,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/internal/golden"
 )
 
 func TestMain(m *testing.M) {
@@ -20,7 +21,7 @@ func TestCommandLine(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
-		UpdateScripts:       os.Getenv("UPDATE") != "",
+		UpdateScripts:       golden.Updating(),
 		Setup: func(env *testscript.Env) error {
 			for _, review := range captured.Reviews() {
 				path := filepath.Join(env.WorkDir, "reviews", review.Name+".json")

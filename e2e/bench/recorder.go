@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/e2e/helm"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -182,7 +183,11 @@ func (b *recorderBench) startRecorders(ctx context.Context, n int) (all []*clust
 	if err := b.controlPlane.Namespace(ctx, "spark-vitals", nil); err != nil {
 		return nil, err
 	}
-	kubeconfig, err := b.controlPlane.AllowRecorder(ctx, "spark-vitals", "", "spark-vitals-recorder")
+	rights, err := helm.Rights("spark-vitals", "recorder", nil)
+	if err != nil {
+		return nil, err
+	}
+	kubeconfig, err := b.controlPlane.Allow(ctx, rights, "")
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/e2e/helm"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -67,7 +68,11 @@ func TestBloat(t *testing.T) {
 }
 
 func recorder(t *testing.T, c *cluster.ControlPlane, name string) {
-	kubeconfig, err := c.AllowRecorder(t.Context(), "spark-vitals", "", cluster.RecorderAccount)
+	rights, err := helm.Rights("spark-vitals", "recorder", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubeconfig, err := c.Allow(t.Context(), rights, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func TestServerTakesEveryObject(t *testing.T) {
 		}
 	}
 	for _, g := range goldens(t) {
-		if g.part("error") != nil {
+		if g.Part("error") != nil {
 			continue
 		}
 		rendered, err := helm.Render(g.values)

@@ -1,94 +1,68 @@
 package chart
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
 	"github.com/spark-vitals/spark-vitals/gateway/kyuubi"
+	"github.com/spark-vitals/spark-vitals/internal/golden"
 )
 
-// Those without Helm get the same, as plain manifests.
+// The manifests for use without Helm are made from the chart.
 func TestPlainManifests(t *testing.T) {
 	for file, m := range map[string]struct {
-		head, templates string
-		values          map[string]any
-		hooks           bool
+		head, template string
+		values         map[string]any
+		make           func(template string, values map[string]any) (string, error)
 	}{
-		"certs/manifests/cert-manager.yaml": {
-			"# The webhook's certificate by cert-manager. Annotate the webhook configurations with\n# cert-manager.io/inject-ca-from: spark-vitals/spark-vitals-certs.\n",
-			"certificates", map[string]any{"certificates": map[string]any{"mode": "cert-manager"}}, true,
+		"recorder/role.yaml": {
+			`# The rights of "spark-vitals recorder", and no others, as "make golden" makes them from the
+# chart. charts/spark-vitals/templates/recorder.yaml has the reason for each.
+# --namespaces and --read-configmaps need others, which this prints for the values
+# recorder.namespaces and recorder.readConfigMaps:
+# helm template spark-vitals charts/spark-vitals -n spark-vitals -s templates/recorder.yaml
+`,
+			"recorder", nil, rights,
 		},
-		"certs/manifests/self-kept.yaml": {
-			"# The webhook's certificate kept by spark-vitals itself. When the Job is done, delete\n# everything called spark-vitals-certs-trust: nobody keeps a right on webhook configurations.\n",
-			"certificates", map[string]any{"certificates": map[string]any{"mode": "self-kept"}}, true,
+		"stall/watch/role.yaml": {
+			`# The rights of "spark-vitals stallwatch", and no others, as "make golden" makes them from
+# the chart. charts/spark-vitals/templates/stallwatch.yaml has the reason for each.
+# --namespaces needs others, which this prints for the value stallwatch.namespaces:
+# helm template spark-vitals charts/spark-vitals -n spark-vitals -s templates/stallwatch.yaml --set stallwatch.enabled=true
+`,
+			"stallwatch", map[string]any{"stallwatch": map[string]any{"enabled": true}}, rights,
 		},
 		"gateway/releaser/manifest.yaml": {
-			"# \"spark-vitals releaser\" with its rights, and no others, as the chart makes it of the\n# values in docs/kyuubi.md, by make golden. Kyuubi's servers are in the namespace kyuubi,\n# engines in spark: copy their Role and RoleBinding for each namespace of the configuration.\n# The Secret spark-vitals-kyuubi is yours. After a change of the configuration, which is\n# read once: kubectl -n spark-vitals rollout restart deployment spark-vitals-releaser.\n",
-			"releaser", releaserOfPage(t), false,
+			`# "spark-vitals releaser" with its rights, and no others, as the chart makes it of the
+# values in docs/kyuubi.md, by make golden. Kyuubi's servers are in the namespace kyuubi,
+# engines in spark: copy their Role and RoleBinding for each namespace of the configuration.
+# The Secret spark-vitals-kyuubi is yours. After a change of the configuration, which is
+# read once: kubectl -n spark-vitals rollout restart deployment spark-vitals-releaser.
+`,
+			"releaser", releaserOfPage(t), helm.Manifest,
 		},
 	} {
-		rendered, err := helm.Render(m.values)
+		made, err := m.make(m.template, m.values)
 		if err != nil {
 			t.Fatal(err)
-		}
-		documents := rendered.Objects
-		if m.hooks {
-			documents += rendered.Hooks
-		}
-		var text strings.Builder
-		text.WriteString(m.head)
-		for _, document := range strings.Split(documents, "---\n# Source: spark-vitals/templates/")[1:] {
-			source, manifest, _ := strings.Cut(document, "\n")
-			if !strings.HasPrefix(source, m.templates) {
-				continue
-			}
-			for _, o := range objects(t, manifest) {
-				data, err := yaml.Marshal(plain(o).Object)
-				if err != nil {
-					t.Fatal(err)
-				}
-				text.WriteString("---\n" + string(data))
-			}
 		}
 		root, err := cluster.Root()
 		if err != nil {
 			t.Fatal(err)
 		}
-		file = filepath.Join(root, file)
-		if *update {
-			if err := os.WriteFile(file, []byte(text.String()), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		got, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(got), text.String()); diff != "" {
-			t.Errorf("%s (-file +chart):\n%s", file, diff)
-		}
+		golden.Holds(t, filepath.Join(root, file), m.head+made)
 	}
 }
 
-// plain is an object without what only Helm reads.
-func plain(o *unstructured.Unstructured) *unstructured.Unstructured {
-	o.SetAnnotations(nil)
-	labels := o.GetLabels()
-	delete(labels, "helm.sh/chart")
-	delete(labels, "app.kubernetes.io/managed-by")
-	o.SetLabels(labels)
-	unstructured.RemoveNestedField(o.Object, "immutable") // Helm gives what changed another name
-	return o
+func rights(template string, values map[string]any) (string, error) {
+	return helm.Rights("spark-vitals", template, values)
 }
 
 // releaserOfPage are the values of docs/kyuubi.md.

@@ -4,7 +4,6 @@ package chart
 
 import (
 	"bytes"
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
 	"helm.sh/helm/v4/pkg/chart/v2/lint"
 	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	"sigs.k8s.io/yaml"
@@ -20,38 +18,27 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/internal/golden"
 	"github.com/spark-vitals/spark-vitals/policy"
 )
-
-var update = flag.Bool("update", false, "write the wanted parts of the golden files anew")
 
 // Each file of testdata/render is a sentence, values, and what the chart becomes
 // with them: the parts "objects", "hooks" and "notes" as far as the file has
 // them, or "error".
 func TestRender(t *testing.T) {
 	for _, g := range goldens(t) {
-		t.Run(g.name, func(t *testing.T) {
+		t.Run(g.Name, func(t *testing.T) {
 			rendered, err := helm.Render(g.values)
 			got := map[string]string{"objects": rendered.Objects, "hooks": rendered.Hooks, "notes": rendered.Notes, "error": ""}
 			if err != nil {
 				got["error"] = err.Error() + "\n"
 			}
-			if err != nil && g.part("error") == nil {
+			if err != nil && g.Part("error") == nil {
 				t.Fatal(err)
 			}
-			for i, file := range g.archive.Files {
-				if file.Name == "values.yaml" {
-					continue
-				}
-				if *update {
-					g.archive.Files[i].Data = []byte(got[file.Name])
-				} else if diff := cmp.Diff(string(file.Data), got[file.Name]); diff != "" {
-					t.Errorf("%s (-want +got):\n%s", file.Name, diff)
-				}
-			}
-			if *update {
-				if err := os.WriteFile(g.file, txtar.Format(g.archive), 0o644); err != nil {
-					t.Fatal(err)
+			for i, part := range g.Files {
+				if part.Name != "values.yaml" {
+					g.CheckAt(t, i, got[part.Name])
 				}
 			}
 		})
@@ -65,45 +52,29 @@ func TestLint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, g := range goldens(t) {
-		if g.part("error") != nil {
+		if g.Part("error") != nil {
 			continue
 		}
 		for _, message := range lint.RunAll(filepath.Join(root, "charts", "spark-vitals"), g.values, "spark-vitals").Messages {
 			if message.Severity > support.InfoSev {
-				t.Errorf("%s: %v", g.name, message)
+				t.Errorf("%s: %v", g.Name, message)
 			}
 		}
 	}
 }
 
-type golden struct {
-	name, file string
-	archive    *txtar.Archive
-	values     map[string]any
+// render is a golden file of testdata/render, with its values.
+type render struct {
+	golden.File
+	values map[string]any
 }
 
-func (g golden) part(name string) []byte {
-	for _, f := range g.archive.Files {
-		if f.Name == name {
-			return f.Data
-		}
-	}
-	return nil
-}
-
-func goldens(t *testing.T) (all []golden) {
+func goldens(t *testing.T) (all []render) {
 	t.Helper()
-	files, err := filepath.Glob("testdata/render/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no golden files: %v", err)
-	}
-	for _, file := range files {
-		g := golden{name: strings.TrimSuffix(filepath.Base(file), ".txtar"), file: file}
-		if g.archive, err = txtar.ParseFile(file); err != nil {
-			t.Fatal(err)
-		}
-		if err := yaml.UnmarshalStrict(g.part("values.yaml"), &g.values); err != nil {
-			t.Fatalf("%s: %v", file, err)
+	for _, file := range golden.Files(t, "testdata/render/*.txtar") {
+		g := render{File: file}
+		if err := yaml.UnmarshalStrict(g.Part("values.yaml"), &g.values); err != nil {
+			t.Fatalf("%s: %v", g.Path, err)
 		}
 		all = append(all, g)
 	}

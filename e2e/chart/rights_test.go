@@ -2,7 +2,6 @@ package chart
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,14 +9,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -28,49 +25,6 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
 )
-
-const bindRecorder = `
----
-kind: ClusterRoleBinding
-roleRef: {kind: ClusterRole, name: %s}
-subjects: [{kind: ServiceAccount, name: spark-vitals-recorder, namespace: spark-vitals}]
-`
-
-// The manifests for those without Helm grant what the chart grants, right by
-// right, with each of the values that change them.
-func TestManifestsGrantTheSame(t *testing.T) {
-	recorder := manifest(t, "recorder/role.yaml") + fmt.Sprintf(bindRecorder, "spark-vitals-recorder") + fmt.Sprintf(bindRecorder, "spark-vitals-recorder-namespaces")
-	confined := strings.ReplaceAll(strings.Replace(recorder, "name: spark-vitals-recorder-namespaces}", "name: spark-vitals-recorder-namespace}", 1), "kind: ClusterRoleBinding", "kind: RoleBinding\nmetadata: {namespace: spark}")
-	everywhere := manifest(t, "stall/watch/role.yaml")
-	somewhere := strings.Replace(everywhere, "kind: ClusterRoleBinding\nmetadata: {", "kind: RoleBinding\nmetadata: {namespace: spark, ", 1)
-	for _, test := range []struct {
-		account, values, manifest string
-	}{
-		{"recorder", `{}`, recorder},
-		{"recorder", `{recorder: {readConfigMaps: true}}`, recorder + fmt.Sprintf(bindRecorder, "spark-vitals-recorder-configmaps")},
-		{"recorder", `{recorder: {namespaces: [spark]}}`, confined},
-		{"stallwatch", `{stallwatch: {enabled: true}}`, everywhere},
-		{"stallwatch", `{stallwatch: {enabled: true, namespaces: [spark]}}`, somewhere},
-	} {
-		t.Run(test.account+" "+test.values, func(t *testing.T) {
-			var values map[string]any
-			if err := yaml.Unmarshal([]byte(test.values), &values); err != nil {
-				t.Fatal(err)
-			}
-			rendered, err := helm.Render(values)
-			if err != nil {
-				t.Fatal(err)
-			}
-			chart, plain := grants(t, rendered.Objects, "spark-vitals-"+test.account), grants(t, test.manifest, "spark-vitals-"+test.account)
-			if len(chart) == 0 {
-				t.Error("the chart grants nothing")
-			}
-			if diff := cmp.Diff(plain, chart); diff != "" {
-				t.Errorf("(-manifest +chart):\n%s", diff)
-			}
-		})
-	}
-}
 
 func manifest(t *testing.T, path string) string {
 	t.Helper()
@@ -83,56 +37,6 @@ func manifest(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// grants of an account of the namespace spark-vitals, one right a line.
-func grants(t *testing.T, documents, account string) (all []string) {
-	t.Helper()
-	subject := rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: "spark-vitals", Name: account}
-	rules := map[string][]rbacv1.PolicyRule{} // by the role's kind, namespace and name
-	var bindings []rbacv1.RoleBinding         // that a ClusterRoleBinding is too, but for the namespace
-	for _, o := range objects(t, documents) {
-		switch kind := o.GetKind(); kind {
-		case "Role", "ClusterRole":
-			rules[kind+o.GetNamespace()+"/"+o.GetName()] = typed[rbacv1.Role](t, o).Rules
-		case "RoleBinding", "ClusterRoleBinding":
-			bindings = append(bindings, typed[rbacv1.RoleBinding](t, o))
-		}
-	}
-	for _, b := range bindings {
-		if !slices.Contains(b.Subjects, subject) {
-			continue
-		}
-		role := b.RoleRef.Kind + "/" + b.RoleRef.Name
-		if b.RoleRef.Kind == "Role" {
-			role = b.RoleRef.Kind + b.Namespace + "/" + b.RoleRef.Name
-		}
-		if rules[role] == nil {
-			t.Errorf("there is no %s", role)
-		}
-		for _, rule := range rules[role] {
-			all = append(all, rights(b.Namespace, rule)...)
-		}
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-func rights(namespace string, r rbacv1.PolicyRule) (all []string) {
-	names := r.ResourceNames
-	if len(names) == 0 {
-		names = []string{"*"}
-	}
-	for _, group := range r.APIGroups {
-		for _, resource := range r.Resources {
-			for _, name := range names {
-				for _, verb := range r.Verbs {
-					all = append(all, fmt.Sprintf("in %q: %s %s %s of %q", namespace, verb, resource, name, group))
-				}
-			}
-		}
-	}
-	return all
 }
 
 func typed[T any](t *testing.T, o *unstructured.Unstructured) (object T) {
@@ -186,7 +90,7 @@ func TestArgumentsAreFlags(t *testing.T) {
 	}
 	documents := []string{manifest(t, "gateway/releaser/manifest.yaml")}
 	for _, g := range goldens(t) {
-		if g.part("error") == nil {
+		if g.Part("error") == nil {
 			rendered, err := helm.Render(g.values)
 			if err != nil {
 				t.Fatal(err)

@@ -20,32 +20,45 @@ import (
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// Apply creates the objects of a YAML file of the project, where they are not
-// there yet.
+// Apply creates the objects of a YAML file of the project that do not exist yet.
 func (c *ControlPlane) Apply(ctx context.Context, file string) error {
 	manifest, err := File(file)
 	if err != nil {
 		return err
 	}
+	objects, err := decode(string(manifest))
+	if err != nil {
+		return err
+	}
+	return c.create(ctx, objects)
+}
+
+func decode(manifest string) (objects []*unstructured.Unstructured, err error) {
+	for decoder := yaml.NewYAMLOrJSONDecoder(strings.NewReader(manifest), 4096); ; {
+		object := &unstructured.Unstructured{}
+		if err := decoder.Decode(&object.Object); errors.Is(err, io.EOF) {
+			return objects, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("reading a manifest: %w", err)
+		}
+		if len(object.Object) > 0 { // the comment at the head of a file is none
+			objects = append(objects, object)
+		}
+	}
+}
+
+func (c *ControlPlane) create(ctx context.Context, objects []*unstructured.Unstructured) error {
 	ctrllog.SetLogger(logr.Discard()) // without one it complains
 	api, err := client.New(c.Config, client.Options{})
 	if err != nil {
 		return err
 	}
-	for decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifest), 4096); ; {
-		object := &unstructured.Unstructured{}
-		if err := decoder.Decode(&object.Object); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("reading a manifest: %w", err)
-		}
-		if len(object.Object) == 0 {
-			continue // what is said at its head
-		}
-		if err := api.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("creating %s %s: %w", object.GetKind(), object.GetName(), err)
+	for _, o := range objects {
+		if err := api.Create(ctx, o.DeepCopy()); err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("creating %s %s: %w", o.GetKind(), o.GetName(), err)
 		}
 	}
+	return nil
 }
 
 // Leader is a running job of spark-vitals that is leader elected.

@@ -3,77 +3,72 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
-	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 )
 
-// RecorderAccount is the service account that [ControlPlane.AllowRecorder] makes.
-const RecorderAccount = "spark-vitals-recorder"
-
-// AllowRecorder makes a service account with the recorder's ClusterRoles of
-// these names, and the right to see which namespaces opted in, and returns a kubeconfig for it. Server is where the recorder
-// finds the API server, over TLS with a certificate of the cluster's authority;
-// "" for where it is.
-func (c *ControlPlane) AllowRecorder(ctx context.Context, namespace, server string, roles ...string) (kubeconfig string, err error) {
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: RecorderAccount, Namespace: namespace}}
-	if _, err := c.Client.CoreV1().ServiceAccounts(namespace).Create(ctx, account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-		return "", fmt.Errorf("making the recorder's service account: %w", err)
-	}
-	if err := c.grant(ctx, namespace, roles); err != nil {
-		return "", fmt.Errorf("granting the recorder its rights: %w", err)
-	}
-	as, err := c.As(ctx, namespace, RecorderAccount)
+// Allow creates the objects of a manifest that grants one service account its rights,
+// waits until the API server grants them, and returns a kubeconfig of the account.
+// Server is where the account finds the API server, over TLS with a certificate of the
+// cluster's authority; "" for where it is.
+func (c *ControlPlane) Allow(ctx context.Context, manifest, server string) (kubeconfig string, err error) {
+	objects, err := decode(manifest)
 	if err != nil {
 		return "", err
+	}
+	if err := c.create(ctx, objects); err != nil {
+		return "", err
+	}
+	i := slices.IndexFunc(objects, func(o *unstructured.Unstructured) bool { return o.GetKind() == rbacv1.ServiceAccountKind })
+	if i < 0 {
+		return "", errors.New("the manifest has no service account")
+	}
+	as, err := c.As(ctx, objects[i].GetNamespace(), objects[i].GetName())
+	if err != nil {
+		return "", err
+	}
+	for _, o := range objects {
+		if err := granted(ctx, as, o); err != nil {
+			return "", fmt.Errorf("waiting for the rights of %s: %w", o.GetName(), err)
+		}
 	}
 	as.Host = cmp.Or(server, as.Host)
 	return c.KubeconfigOf(as)
 }
 
-// grant the roles that the recorder ships with.
-func (c *ControlPlane) grant(ctx context.Context, namespace string, roles []string) error {
-	if err := c.Apply(ctx, "recorder/role.yaml"); err != nil {
+// granted waits until the API server grants an account the first right of a role,
+// which may be a little after the role was bound. Other objects need no wait.
+func granted(ctx context.Context, account *rest.Config, o *unstructured.Unstructured) error {
+	if o.GetKind() != "Role" && o.GetKind() != "ClusterRole" {
+		return nil
+	}
+	var role rbacv1.Role // has the fields of a ClusterRole that matter here
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &role); err != nil {
 		return err
 	}
-	for _, name := range append(roles, RecorderAccount+"-namespaces") {
-		binding := &rbacv1.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: name + "-" + namespace},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
-			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: RecorderAccount}},
-		}
-		if _, err := c.Client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-			return err
-		}
-		if err := c.granted(ctx, "system:serviceaccount:"+namespace+":"+RecorderAccount, name); err != nil {
-			return fmt.Errorf("waiting for %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// granted waits until the API server knows that a user has a ClusterRole, which
-// may be a little after it was bound.
-func (c *ControlPlane) granted(ctx context.Context, user, role string) error {
-	bound, err := c.Client.RbacV1().ClusterRoles().Get(ctx, role, metav1.GetOptions{})
+	client, err := kubernetes.NewForConfig(account)
 	if err != nil {
 		return err
 	}
-	rule := bound.Rules[0]
-	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User:               user,
-		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: rule.Verbs[0], Group: rule.APIGroups[0], Resource: rule.Resources[0]},
+	rule := role.Rules[0]
+	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+		ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: o.GetNamespace(), Verb: rule.Verbs[0], Group: rule.APIGroups[0], Resource: rule.Resources[0]},
 	}}
 	return wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		answer, err := c.Client.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+		answer, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 		return err == nil && answer.Status.Allowed, err
 	})
 }

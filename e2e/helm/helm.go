@@ -127,14 +127,17 @@ func (h *Helm) Test() (logs string, err error) {
 // those of hooks besides, and what Helm tells the user.
 type Rendered struct{ Objects, Hooks, Notes string }
 
-// Render is "helm template" with values.
-func Render(values map[string]any) (Rendered, error) {
+// Render is "helm template" with values, for the release spark-vitals in a namespace
+// of that name.
+func Render(values map[string]any) (Rendered, error) { return render("spark-vitals", values) }
+
+func render(name string, values map[string]any) (Rendered, error) {
 	c, err := Chart()
 	if err != nil {
 		return Rendered{}, err
 	}
 	install := action.NewInstall(action.NewConfiguration())
-	install.DryRunStrategy, install.ReleaseName, install.Namespace = action.DryRunClient, "spark-vitals", "spark-vitals"
+	install.DryRunStrategy, install.ReleaseName, install.Namespace = action.DryRunClient, name, name
 	install.KubeVersion = &common.KubeVersion{Version: "v1.30.0", Major: "1", Minor: "30"}
 	var found releaser.Releaser
 	if found, err = install.Run(c, values); err != nil {

@@ -1,7 +1,6 @@
 package pages
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,16 +8,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/internal/golden"
 	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
-
-var update = flag.Bool("update", false, "write the session anew")
 
 // The session of the front page: two applications, one of which loses executors
 // and one of which hangs, in a namespace without spark-vitals and in one with it.
@@ -40,7 +38,8 @@ func TestSession(t *testing.T) {
 	if err := controlPlane.Namespace(ctx, "recorder", nil); err != nil {
 		t.Fatal(err)
 	}
-	recorder := must(controlPlane.StartRecorder(ctx, os.Stderr, must(controlPlane.AllowRecorder(ctx, "recorder", "", "spark-vitals-recorder"))(t)))(t)
+	rights := must(helm.Rights("recorder", "recorder", nil))(t)
+	recorder := must(controlPlane.StartRecorder(ctx, os.Stderr, must(controlPlane.Allow(ctx, rights, ""))(t)))(t)
 	defer recorder.Stop()
 
 	var session strings.Builder
@@ -68,15 +67,7 @@ func TestSession(t *testing.T) {
 			fmt.Fprintf(&session, "# %s\n", side.remark)
 		}
 	}
-	file := filepath.Join(pages.Root(), "docs/figures/session.txt")
-	if *update {
-		if err := os.WriteFile(file, []byte(session.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if diff := cmp.Diff(string(must(os.ReadFile(file))(t)), session.String()); diff != "" {
-		t.Errorf("docs/figures/session.txt (\"make session\" writes it anew; -file +got):\n%s", diff)
-	}
+	golden.Holds(t, filepath.Join(pages.Root(), "docs/figures/session.txt"), session.String())
 }
 
 // happen in a namespace what happens to the two applications. The report begins

@@ -1,5 +1,5 @@
 // Package recording tests the recorder on a real API server: as a process of
-// its own, with exactly the rights that it ships with. What a kubelet and Spark
+// its own, with exactly the rights that the chart gives it. What a kubelet and Spark
 // do, the tests do.
 package recording
 
@@ -19,6 +19,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/e2e/helm"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -29,8 +30,6 @@ var (
 	kubeconfig   string // of the recorder, without the right to read ConfigMaps
 )
 
-const role = "spark-vitals-recorder"
-
 func TestMain(m *testing.M) {
 	ctx := context.Background()
 	err := cluster.WithControlPlane(ctx, os.Stderr, func(c *cluster.ControlPlane) (err error) {
@@ -38,7 +37,11 @@ func TestMain(m *testing.M) {
 		if err := c.Namespace(ctx, "spark-vitals", nil); err != nil {
 			return err
 		}
-		if kubeconfig, err = c.AllowRecorder(ctx, "spark-vitals", "", role); err != nil {
+		rights, err := helm.Rights("spark-vitals", "recorder", nil)
+		if err != nil {
+			return err
+		}
+		if kubeconfig, err = c.Allow(ctx, rights, ""); err != nil {
 			return err
 		}
 		m.Run()

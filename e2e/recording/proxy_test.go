@@ -20,6 +20,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spark-vitals/spark-vitals/e2e/helm"
 )
 
 // trouble is an API server that is slow and refuses, unless it is calm: of each
@@ -149,5 +151,5 @@ func troubled(t *testing.T) (kubeconfig string, proxy *trouble) {
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{must(tls.LoadX509KeyPair(key+".crt", key+".key"))(t)}}
 	server.StartTLS()
 	t.Cleanup(server.CloseClientConnections)
-	return must(controlPlane.AllowRecorder(t.Context(), "spark-vitals", server.URL, role))(t), proxy
+	return must(controlPlane.Allow(t.Context(), must(helm.Rights("spark-vitals", "recorder", nil))(t), server.URL))(t), proxy
 }

@@ -5,11 +5,10 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
-	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/e2e/helm"
 )
 
 // The recorder's rights: what it has, and above all what it has not. That they
@@ -37,7 +36,7 @@ func TestRights(t *testing.T) {
 	}
 	for _, test := range tests {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-			User: "system:serviceaccount:" + mine + ":" + cluster.RecorderAccount,
+			User: "system:serviceaccount:" + mine + ":" + "spark-vitals-recorder",
 			ResourceAttributes: &authorizationv1.ResourceAttributes{
 				Namespace: "any", Verb: test.verb, Group: test.group, Resource: test.resource, Subresource: test.subresource,
 			},
@@ -57,8 +56,8 @@ func TestReadConfigMaps(t *testing.T) {
 	if err := controlPlane.Namespace(t.Context(), "spark-vitals-configmaps", nil); err != nil {
 		t.Fatal(err)
 	}
-	allowed := must(controlPlane.AllowRecorder(t.Context(), "spark-vitals-configmaps", "", role, role+"-configmaps"))(t)
-	r := startWith(t, allowed, "--read-configmaps")
+	rights := must(helm.Rights("spark-vitals-configmaps", "recorder", map[string]any{"recorder": map[string]any{"readConfigMaps": true}}))(t)
+	r := startWith(t, must(controlPlane.Allow(t.Context(), rights, ""))(t), "--read-configmaps")
 	d := driver(t, namespace, "etl")
 	name := ""
 	for _, v := range d.Spec.Volumes {
@@ -89,16 +88,8 @@ func TestConfined(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	must(kubelet.CoreV1().ServiceAccounts(account).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{}))(t)
-	for _, name := range []string{role, role + "-namespace"} {
-		must(kubelet.RbacV1().RoleBindings(namespace).Create(t.Context(), &rbacv1.RoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: name},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
-			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: account, Name: account}},
-		}, metav1.CreateOptions{}))(t)
-	}
-	confined := must(controlPlane.KubeconfigOf(must(controlPlane.As(t.Context(), account, account))(t)))(t)
-	r := startWith(t, confined, "--namespaces="+namespace)
+	rights := must(helm.Rights(account, "recorder", map[string]any{"recorder": map[string]any{"namespaces": []any{namespace}}}))(t)
+	r := startWith(t, must(controlPlane.Allow(t.Context(), rights, ""))(t), "--namespaces="+namespace)
 	out := die(t, driver(t, other, "out"), "OOMKilled", 137)
 	in := die(t, driver(t, namespace, "in"), "OOMKilled", 137)
 	eventually(t, "the death is recorded and told", func() bool { return live(t, in).Annotations[annotations.State] != "" && told(t, in) != "" })

@@ -1,25 +1,8 @@
-// Package golden reads tests that stand in one file each, in txtar format: why,
-// the input, and what is to become of it.
-//
-//	Why this is so, in a sentence or two.
-//	-- captured --
-//	spark-3.5.9/driver          a review of package captured, or
-//	-- object.yaml --
-//	kind: Pod ...               an object, to the letter
-//	-- tweak.yaml --
-//	spec: ...                   a strategic merge patch on the object, optional
-//	-- policy.yaml --
-//	ruleSet: default            optional
-//	-- mode --
-//	audit                       optional: enabled, audit or disabled
-//	-- want --
-//	...                         see Case.Check
-//
-// go test -update writes the wanted part anew.
+// Package golden compares what tests get with files. "go test -update" writes the
+// files anew.
 package golden
 
 import (
-	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
@@ -28,153 +11,118 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/diff"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
-	"sigs.k8s.io/yaml"
-
 	"golang.org/x/tools/txtar"
-
-	"github.com/spark-vitals/spark-vitals/internal/captured"
-	"github.com/spark-vitals/spark-vitals/policy"
 )
 
-var update = flag.Bool("update", false, "write the wanted part of golden files anew")
+var update = flag.Bool("update", false, "write golden files anew")
 
-// Case is one golden file.
-type Case struct {
-	Name   string
-	Policy *policy.Policy
-	Mode   policy.Mode
-	Kind   string // Pod or Service
-	JSON   []byte // the object
-	path   string
-	file   *txtar.Archive
+// Updating reports whether the tests were started with -update.
+func Updating() bool { return *update }
+
+// File is a golden file in txtar format: a comment that says why, the input, and
+// the parts that are compared.
+type File struct {
+	Name string // without folder and extension
+	Path string
+	*txtar.Archive
 }
 
-// Cases reads all goldens of a folder; none is an error.
-func Cases(t testing.TB, folder string) []Case {
+// Files reads all golden files of a pattern. It fails if there is none.
+func Files(t testing.TB, pattern string) (all []File) {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(folder, "*.txtar"))
+	paths, err := filepath.Glob(pattern)
 	if err != nil || len(paths) == 0 {
-		t.Fatalf("no goldens in %s (%v)", folder, err)
+		t.Fatalf("no golden files %s (%v)", pattern, err)
 	}
-	var cases []Case
 	for _, path := range paths {
-		cases = append(cases, read(t, path))
-	}
-	return cases
-}
-
-func read(t testing.TB, path string) Case {
-	t.Helper()
-	file, err := txtar.ParseFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := Case{Name: strings.TrimSuffix(filepath.Base(path), ".txtar"), Mode: policy.Enabled, path: path, file: file}
-	if len(file.Comment) == 0 {
-		t.Fatalf("%s does not say why", path)
-	}
-	c.Policy, err = policy.Parse(c.part("policy.yaml"))
-	if err != nil {
-		t.Fatalf("%s: policy.yaml: %v", path, err)
-	}
-	if mode := strings.TrimSpace(string(c.part("mode"))); mode != "" {
-		c.Mode = policy.Mode(mode)
-	}
-	c.Kind, c.JSON = c.object(t)
-	return c
-}
-
-func (c *Case) part(name string) []byte {
-	for _, f := range c.file.Files {
-		if f.Name == name {
-			return f.Data
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if len(archive.Comment) == 0 {
+			t.Fatalf("%s does not say why", path)
+		}
+		all = append(all, File{strings.TrimSuffix(filepath.Base(path), ".txtar"), path, archive})
+	}
+	return all
+}
+
+// Part returns a copy of the first part of a name, or nil.
+func (f File) Part(name string) []byte {
+	if i := f.index(name); i >= 0 {
+		return append([]byte{}, f.Files[i].Data...) // not nil: an empty part exists
 	}
 	return nil
 }
 
-func (c *Case) object(t testing.TB) (kind string, object []byte) {
-	t.Helper()
-	if name := strings.TrimSpace(string(c.part("captured"))); name != "" {
-		review := captured.Named(name)
-		kind, object = review.Kind(), review.Object()
-	} else {
-		object = toJSON(t, c.part("object.yaml"))
-		var meta struct{ Kind string }
-		if err := json.Unmarshal(object, &meta); err != nil || meta.Kind == "" {
-			t.Fatalf("%s: object.yaml has no kind (%v)", c.path, err)
-		}
-		kind = meta.Kind
-	}
-	if tweak := c.part("tweak.yaml"); tweak != nil {
-		var err error
-		if object, err = strategicpatch.StrategicMergePatch(object, toJSON(t, tweak), map[string]any{"Pod": corev1.Pod{}, "Service": corev1.Service{}}[kind]); err != nil {
-			t.Fatalf("%s: tweak.yaml: %v", c.path, err)
-		}
-	}
-	return kind, object
+func (f File) index(name string) int {
+	return slices.IndexFunc(f.Files, func(part txtar.File) bool { return part.Name == name })
 }
 
-func toJSON(t testing.TB, text []byte) []byte {
+// Check compares a part, the first of its name, with what a test got.
+func (f File) Check(t testing.TB, name, got string) {
 	t.Helper()
-	data, err := yaml.YAMLToJSONStrict(text)
-	if err != nil {
-		t.Fatal(err)
+	i := f.index(name)
+	if i < 0 {
+		i = len(f.Files)
+		f.Files = append(f.Files, txtar.File{Name: name})
 	}
-	return data
+	f.CheckAt(t, i, got)
 }
 
-// Check compares what became of the object with what is wanted: lines that tell
-// of it, and the difference of the object before and after as YAML.
-func (c *Case) Check(t *testing.T, told string, after []byte) {
+// CheckAt compares the part at an index with what a test got.
+func (f File) CheckAt(t testing.TB, i int, got string) {
 	t.Helper()
-	got := told + Diff(t, c.JSON, after)
-	if *update {
-		c.write(t, got)
+	want := string(f.Files[i].Data)
+	if *update && got != want {
+		f.Files[i].Data = []byte(got)
+		write(t, f.Path, string(txtar.Format(f.Archive)))
 		return
 	}
-	if want := string(c.part("want")); got != want {
-		t.Errorf("%s (go test -update writes it anew)\n%s", c.path, diff.Diff("want", []byte(want), "got", []byte(got)))
-	}
+	compare(t, f.Path+", "+f.Files[i].Name, want, got)
 }
 
-// Want is what is wanted, whole.
-func (c *Case) Want() string { return string(c.part("want")) }
-
-// CheckDiff compares the difference alone.
-func (c *Case) CheckDiff(t *testing.T, after []byte) {
+// Holds compares a whole file with what a test made.
+func Holds(t testing.TB, path, got string) {
 	t.Helper()
-	_, want, found := strings.Cut(c.Want(), "\n@@")
-	if found {
-		want = "@@" + want
+	if *update {
+		write(t, path, got)
+		return
 	}
-	if got := Diff(t, c.JSON, after); got != want {
-		t.Errorf("%s\n%s", c.path, diff.Diff("want", []byte(want), "got", []byte(got)))
-	}
-}
-
-func (c *Case) write(t *testing.T, want string) {
-	t.Helper()
-	c.file.Files = slices.DeleteFunc(c.file.Files, func(f txtar.File) bool { return f.Name == "want" })
-	c.file.Files = append(c.file.Files, txtar.File{Name: "want", Data: []byte(want)})
-	if err := os.WriteFile(c.path, txtar.Format(c.file), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Diff of two objects given as JSON, in YAML, without its heading.
-func Diff(t *testing.T, before, after []byte) string {
-	t.Helper()
-	a, err := yaml.JSONToYAML(before)
+	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := yaml.JSONToYAML(after)
+	compare(t, path, string(want), got)
+}
+
+// HoldsBetween compares the lines of a page between <!-- marker --> and
+// <!-- /marker --> with what a test made.
+func HoldsBetween(t testing.TB, path, marker, got string) {
+	t.Helper()
+	page, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, hunks, _ := strings.Cut(string(diff.Diff("", a, "", b)), "+++ \n")
-	return hunks
+	begin, end := "<!-- "+marker+" -->\n", "<!-- /"+marker+" -->"
+	before, rest, found := strings.Cut(string(page), begin)
+	_, after, ended := strings.Cut(rest, end)
+	if !found || !ended {
+		t.Fatalf("%s lacks the markers of %s", path, marker)
+	}
+	Holds(t, path, before+begin+got+end+after)
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func compare(t testing.TB, name, want, got string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s (\"make golden\" or \"go test -update\" writes it anew)\n%s", name, diff.Diff("want", []byte(want), "got", []byte(got)))
+	}
 }
