@@ -72,10 +72,38 @@ type StallEvidence struct {
 	Thread    string    `json:"thread,omitempty"`  // the one that died
 	Error     string    `json:"error,omitempty"`   // why it died
 	Stopped   bool      `json:"stopped,omitempty"` // the SparkContext has ended
+	Threads   *Threads  `json:"threads,omitempty"`
 	UI        UIState   `json:"ui,omitempty"`
 	Executors *int      `json:"executors,omitempty"` // how many run
 	CPU       *int64    `json:"cpuMillicores,omitempty"`
 }
+
+// Threads is what the threads of a silent driver do, as its UI shows them.
+type Threads struct {
+	Do ThreadsDo `json:"do"`
+	// Thread is the one that shows it, and At the frame of the program in which it is, or
+	// else a frame of Spark. Other is another thread that it waits for, and OtherAt where
+	// that one is.
+	Thread  string `json:"thread,omitempty"`
+	At      string `json:"at,omitempty"`
+	Other   string `json:"other,omitempty"`
+	OtherAt string `json:"otherAt,omitempty"`
+	// Main is true if the program's main thread is part of a deadlock, or waits for one.
+	Main bool `json:"main,omitempty"`
+}
+
+// ThreadsDo is what threads do.
+type ThreadsDo string
+
+// What threads do.
+const (
+	ThreadsDeadlocked  ThreadsDo = "deadlocked"  // two wait for each other's locks
+	ThreadsNoScheduler ThreadsDo = "noScheduler" // the one is gone that plans Spark's jobs
+	ThreadsWork        ThreadsDo = "work"        // a task runs, or a thread of the program
+	ThreadsWaitForJob  ThreadsDo = "waitForJob"  // the program waits for a job, and no task runs
+	ThreadsWaitForLock ThreadsDo = "waitForLock" // the main thread waits for a lock that another one holds
+	ThreadsWait        ThreadsDo = "wait"        // the main thread waits for something else
+)
 
 // UIState is how a driver's UI behaves when it is called.
 type UIState string

@@ -68,6 +68,24 @@ func readPeaks(d *jsontext.Decoder, want func(int64) bool) (map[int64]Peaks, err
 	return all, err
 }
 
+// RunningTasks asks a driver how many tasks run.
+func (c *Client) RunningTasks(ctx context.Context, driver spark.Pod) (tasks int, err error) {
+	err = c.ask(ctx, driver, "/executors", func(d *jsontext.Decoder) error {
+		return each(d, func() error {
+			return fields(d, func(name string) error {
+				if name != "activeTasks" {
+					return d.SkipValue()
+				}
+				running := 0
+				err := value(d, &running)
+				tasks += min(max(running, 0), 1<<20)
+				return err
+			})
+		})
+	})
+	return tasks, err
+}
+
 func executorID(text string) int64 {
 	if text == "driver" {
 		return DriverID

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/spark-vitals/spark-vitals/internal/job"
@@ -164,6 +165,17 @@ func (r *recorder) again(namespace string) {
 // podsIn returns the known pods of a namespace.
 func (r *recorder) podsIn(namespace string) []*corev1.Pod {
 	return r.indexed(namespace, cache.NamespaceIndex, namespace)
+}
+
+// podOf returns a known pod, or nil.
+func (r *recorder) podOf(name types.NamespacedName) *corev1.Pod {
+	w := r.pods.at(name.Namespace)
+	if w == nil {
+		return nil
+	}
+	found, _, _ := w.GetStore().GetByKey(name.String())
+	p, _ := found.(*corev1.Pod)
+	return p
 }
 
 // podsOf returns the known pods of an application.

@@ -37,6 +37,9 @@ type Config struct {
 	Namespaces []string
 	// Everywhere records in all namespaces, and also pods that opted out.
 	Everywhere bool
+	// DriverUI is asked for the settings of applications and for what their executors
+	// measured; nil asks no driver.
+	DriverUI DriverUI
 	// ReadConfigMaps reads a dead driver's heap from its ConfigMap.
 	ReadConfigMaps bool
 	// Reconcile is how often all pods are looked at again.
@@ -87,6 +90,7 @@ type recorder struct {
 	namespaces namespaces
 	queued     *lru.Cache
 	previous   previous
+	knowledge  *knowledge
 	events     workqueue.TypedRateLimitingInterface[*deathEvent]
 	pending    atomic.Int64 // Events that are not created yet
 	backlog    *rate.Limiter
@@ -101,7 +105,7 @@ type recorder struct {
 }
 
 func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
-	r := &recorder{Config: c, metrics: newMetrics(registry), queued: lru.New(maxRemembered), previous: newPrevious(), replicas: newReplicas(), conditions: lru.New(maxRemembered), optOutWait: time.Minute, followWait: followWait, now: time.Now}
+	r := &recorder{Config: c, metrics: newMetrics(registry), queued: lru.New(maxRemembered), previous: newPrevious(), knowledge: newKnowledge(c.DriverUI), replicas: newReplicas(), conditions: lru.New(maxRemembered), optOutWait: time.Minute, followWait: followWait, now: time.Now}
 	r.queue = workqueue.NewTypedRateLimitingQueue(retries[application]())
 	r.events = workqueue.NewTypedRateLimitingQueue(retries[*deathEvent]())
 	r.backlog = rate.NewLimiter(backlogRate, backlogRate)
@@ -159,8 +163,11 @@ func (r *recorder) saw(p *corev1.Pod) {
 		facts = slices.DeleteFunc(facts, func(f fact) bool { return r.now().Sub(f.At.Time) > time.Minute })
 	}
 	app, later := applicationOf(pod), r.replicas.delay()
-	if pod.Role == spark.Driver && r.sawDriver(pod) {
-		r.queue.AddAfter(app, delay+later)
+	if pod.Role == spark.Driver {
+		r.knowledge.saw(pod)
+		if r.sawDriver(pod) {
+			r.queue.AddAfter(app, delay+later)
+		}
 	}
 	if len(facts) == 0 {
 		return
@@ -310,6 +317,7 @@ func (r *recorder) run(ctx context.Context) error {
 	creating := new(errgroup.Group)
 	for range workers {
 		tasks.Go(func() error { r.work(writing); return nil })
+		tasks.Go(func() error { r.knowledge.learn(ctx, r.podOf); return nil })
 		creating.Go(func() error { r.createEvents(writing); return nil })
 	}
 	<-ctx.Done()

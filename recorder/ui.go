@@ -16,8 +16,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// UI is what a recorder asks drivers' UIs. [driverui.Client] implements it.
-type UI interface {
+// DriverUI is what a recorder asks drivers' UIs. [driverui.Client] implements it.
+type DriverUI interface {
 	Settings(context.Context, spark.Pod) (*spark.Settings, error)
 	Peaks(ctx context.Context, driver spark.Pod, want func(executor int64) bool) (map[int64]driverui.Peaks, error)
 }
@@ -25,10 +25,10 @@ type UI interface {
 const (
 	// A driver is asked for measurements at most once in this time, however many of its
 	// executors die.
-	askAgain = 30 * time.Second
+	uiPause = 30 * time.Second
 	// Attempts to learn a driver's settings, until the driver is looked at again.
 	askAttempts = 5
-	// A driver that does not answer is asked once in askAgain<<maxPauses in the end.
+	// A driver that does not answer is asked once in uiPause<<maxPauses in the end.
 	maxPauses = 5
 	// Drivers of which something is known, some 1 kB each.
 	maxKnown = 16384
@@ -39,10 +39,10 @@ const (
 // knowledge is what drivers' UIs said. What a UI does not say, or says too late, is
 // missing from a record, and nothing else.
 type knowledge struct {
-	ui      UI // nil asks no driver
+	ui      DriverUI // nil asks no driver
 	mutex   sync.Mutex
 	drivers *lru.Cache // by UID, of *known
-	queue   workqueue.TypedRateLimitingInterface[types.NamespacedName]
+	queue   workqueue.TypedRateLimitingInterface[types.NamespacedName] // of drivers to learn the settings of
 }
 
 // known is what one driver said.
@@ -56,7 +56,10 @@ type known struct {
 	failures int       // in a row
 }
 
-func newKnowledge(ui UI) *knowledge {
+func newKnowledge(ui DriverUI) *knowledge {
+	if ui == nil {
+		return &knowledge{}
+	}
 	return &knowledge{ui: ui, drivers: lru.New(maxKnown), queue: workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](2*time.Second, time.Minute))}
 }
@@ -79,9 +82,13 @@ func (k *knowledge) saw(driver spark.Pod) {
 	}
 }
 
-// learn asks drivers for their settings until the queue is shut down. pod returns a
-// driver's pod, or nil if it is gone.
+// learn asks drivers for their settings until the context ends. pod returns a driver's
+// pod, or nil if it is gone.
 func (k *knowledge) learn(ctx context.Context, pod func(types.NamespacedName) *corev1.Pod) {
+	if k.ui == nil {
+		return
+	}
+	context.AfterFunc(ctx, k.queue.ShutDown)
 	for {
 		name, shutdown := k.queue.Get()
 		if shutdown {
@@ -113,12 +120,12 @@ func (k *knowledge) learned(ctx context.Context, p *corev1.Pod) bool {
 }
 
 // measurements returns what a driver's executors measured, from the lowest of these numbers
-// on, and when the driver said it. It asks a driver once in askAgain, and one that does
+// on, and when the driver said it. It asks a driver once in uiPause, and one that does
 // not answer less and less often.
-func (k *known) measurements(ctx context.Context, ui UI, driver spark.Pod, least int64, now time.Time) (map[int64]driverui.Peaks, time.Time) {
+func (k *known) measurements(ctx context.Context, ui DriverUI, driver spark.Pod, least int64, now time.Time) (map[int64]driverui.Peaks, time.Time) {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
-	if now.Sub(k.asked) < askAgain<<min(k.failures, maxPauses) {
+	if now.Sub(k.asked) < uiPause<<min(k.failures, maxPauses) {
 		return k.peaks, k.answered
 	}
 	k.asked = now
@@ -134,25 +141,23 @@ func (k *known) measurements(ctx context.Context, ui UI, driver spark.Pod, least
 }
 
 // describe adds what a driver's UI said to new facts of its application.
-func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []fact, now time.Time) {
+func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fact, now time.Time) {
 	if k.ui == nil || driver.Pod == nil {
 		return
 	}
 	known, least := k.of(driver.UID), int64(0)
 	settings := known.settings.Load()
-	for i := range facts {
-		f := &facts[i]
+	for _, f := range facts {
 		f.SetSettings(settings)
 		if id := f.MeasuredExecutor(); id > 0 && (least == 0 || id < least) {
 			least = id
 		}
 	}
-	if least == 0 {
+	if _, ended := driver.End(); ended || least == 0 {
 		return
 	}
 	peaks, answered := known.measurements(ctx, k.ui, driver, least, now)
-	for i := range facts {
-		f := &facts[i]
+	for _, f := range facts {
 		if p, ok := peaks[f.MeasuredExecutor()]; ok || answered.After(f.At.Time) {
 			f.SetPeaks(measured(p), settings, answered)
 		}

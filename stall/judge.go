@@ -11,13 +11,14 @@ import (
 // Judge says how sure it is. Executors and CPU decide nothing: a driver that waits may
 // have both or neither.
 func Judge(e annotations.StallEvidence) annotations.Confidence {
+	threads := threadsConfidence(e.Threads)
 	switch {
-	case needed(e.Thread):
+	case needed(e.Thread), threads == annotations.Sure:
 		return annotations.Sure
 	case e.Thread != "", e.Stopped, e.UI == annotations.UISilent:
 		return annotations.Likely
 	}
-	return annotations.Unsure
+	return threads
 }
 
 // NewMark returns the mark of a driver.
@@ -43,7 +44,8 @@ func describe(m *annotations.StallMark) string {
 	add(needed(e.Thread), "Its thread %s died%s, and Spark runs no job without it.", e.Thread, cause)
 	add(e.Thread != "" && !needed(e.Thread), "Its thread %s died%s.", e.Thread, cause)
 	add(e.Stopped, "Its SparkContext has stopped, but the JVM still runs: the program works without Spark, or a non-daemon thread keeps the JVM alive.")
-	add(e.UI == annotations.UIAnswers, "Its UI answers.")
+	add(e.Threads != nil, "%s", describeThreads(e.Threads))
+	add(e.UI == annotations.UIAnswers && e.Threads == nil, "Its UI answers.")
 	add(e.UI == annotations.UIRefuses, "Its UI is off or has stopped.")
 	add(e.UI == annotations.UISilent, "Its UI accepts a connection and does not answer.")
 	if e.Executors != nil {
@@ -58,7 +60,9 @@ func describe(m *annotations.StallMark) string {
 	case annotations.Likely:
 		add(true, "It is likely that it hangs.")
 	default:
-		add(true, `It may not hang: a healthy driver is equally silent when it logs at WARN, waits for a long task or is idle. Take a thread dump to find out (jstack, or the UI's page Executors). If the driver is fine, raise spark.kubernetes.driver.annotation.spark-vitals.io/logStall.after, or set logStall to "false".`)
+		add(e.Threads != nil, "It may not hang: a healthy driver waits in the same way for a long time.")
+		add(e.Threads == nil, `It may not hang: a healthy driver is equally silent when it logs at WARN, waits for a long task or is idle. Take a thread dump to find out (jstack, or the UI's page Executors).`)
+		add(true, `If the driver is fine, raise spark.kubernetes.driver.annotation.spark-vitals.io/logStall.after, or set logStall to "false".`)
 	}
 	return strings.Join(say, " ")
 }

@@ -3,6 +3,9 @@ package stall
 import (
 	"fmt"
 	"strings"
+	"unicode"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
 )
 
 // Thread is a thread of a driver, as its UI shows it.
@@ -18,42 +21,15 @@ type Thread struct {
 	Lock string
 }
 
-// Doing is what a driver's threads do.
-type Doing string
-
-// What threads do, a table of which is in docs/log-stall.md.
-const (
-	Deadlocked  Doing = "deadlocked"  // threads wait for each other's locks
-	NoScheduler Doing = "noScheduler" // a thread is gone without which Spark runs no job
-	Works       Doing = "works"       // a task runs, or a thread of the program
-	WaitsForJob Doing = "waitsForJob" // the program waits for a job, and no task of it runs
-	WaitsOnLock Doing = "waitsOnLock" // the main thread waits for a lock that another thread owns
-	Waits       Doing = "waits"       // the main thread waits for something else
-)
-
-// Finding is what a driver's threads show.
-type Finding struct {
-	Doing Doing `json:"doing"`
-	// Thread is the one that shows it, and At the frame of the program in which it is, or
-	// else Spark's.
-	Thread string `json:"thread,omitempty"`
-	At     string `json:"at,omitempty"`
-	// Other is the thread that owns the lock, and OtherAt where that is.
-	Other   string `json:"other,omitempty"`
-	OtherAt string `json:"otherAt,omitempty"`
-	// Whole is true if the program's main thread cannot go on because of a deadlock.
-	Whole bool `json:"whole,omitempty"`
-}
-
 // threads are those of one driver.
 type threads []Thread
 
 // LookAt returns what a driver's threads do. tasks is how many tasks run, or -1 if that
 // is not known.
-func LookAt(all []Thread, tasks int) Finding {
+func LookAt(all []Thread, tasks int) annotations.Threads {
 	t := threads(all)
 	deadlock, deadlocked := t.deadlock()
-	if deadlocked && deadlock.Whole {
+	if deadlocked && deadlock.Main {
 		return deadlock
 	}
 	if found, ok := t.scheduler(); ok {
@@ -91,7 +67,7 @@ func (t threads) named(name string) *Thread {
 }
 
 // deadlock finds a cycle of threads that wait for each other's locks.
-func (t threads) deadlock() (Finding, bool) {
+func (t threads) deadlock() (annotations.Threads, bool) {
 	for i := range t {
 		first := &t[i]
 		next := t.byID(first.BlockedBy)
@@ -105,9 +81,9 @@ func (t threads) deadlock() (Finding, bool) {
 			continue
 		}
 		other := t.byID(first.BlockedBy)
-		return Finding{Doing: Deadlocked, Thread: first.Name, At: first.at(), Other: other.Name, OtherAt: other.at(), Whole: t.leads(t.named(mainThread), first)}, true
+		return annotations.Threads{Do: annotations.ThreadsDeadlocked, Thread: printable(first.Name), At: first.at(), Other: printable(other.Name), OtherAt: other.at(), Main: t.leads(t.named(mainThread), first)}, true
 	}
-	return Finding{}, false
+	return annotations.Threads{}, false
 }
 
 // leads reports whether one thread waits for a lock that another owns, or waits for one
@@ -132,37 +108,37 @@ const (
 var whileAlive = []string{"heartbeat-receiver-event-loop-thread", "spark-listener-group-shared"}
 
 // scheduler finds that the thread is gone that plans jobs, and the SparkContext is not.
-func (t threads) scheduler() (Finding, bool) {
+func (t threads) scheduler() (annotations.Threads, bool) {
 	for _, name := range whileAlive {
 		if t.named(name) == nil {
-			return Finding{}, false
+			return annotations.Threads{}, false
 		}
 	}
 	if t.named(scheduler) != nil {
-		return Finding{}, false
+		return annotations.Threads{}, false
 	}
-	found := Finding{Doing: NoScheduler, Thread: scheduler}
+	found := annotations.Threads{Do: annotations.ThreadsNoScheduler, Thread: scheduler}
 	if main := t.named(mainThread); main != nil {
-		found.Other, found.OtherAt = main.Name, main.at()
+		found.Other, found.OtherAt = mainThread, main.at()
 	}
 	return found, true
 }
 
 // works finds that something goes on: a task, or a thread of the program.
-func (t threads) works(tasks int) (Finding, bool) {
+func (t threads) works(tasks int) (annotations.Threads, bool) {
 	if tasks > 0 {
-		return Finding{Doing: Works}, true
+		return annotations.Threads{Do: annotations.ThreadsWork}, true
 	}
 	for i := range t {
 		if one := &t[i]; one.isProgram() && one.runs() {
-			return Finding{Doing: Works, Thread: one.Name, At: one.at()}, true
+			return annotations.Threads{Do: annotations.ThreadsWork, Thread: printable(one.Name), At: one.at()}, true
 		}
 	}
-	return Finding{}, false
+	return annotations.Threads{}, false
 }
 
 // job finds that the program waits for a job of Spark.
-func (t threads) job() (Finding, bool) {
+func (t threads) job() (annotations.Threads, bool) {
 	for i := range t {
 		one := &t[i]
 		if !one.isProgram() {
@@ -170,22 +146,22 @@ func (t threads) job() (Finding, bool) {
 		}
 		for _, frame := range one.Stack {
 			if strings.Contains(frame, "org.apache.spark.scheduler.DAGScheduler.runJob") {
-				return Finding{Doing: WaitsForJob, Thread: one.Name, At: one.at()}, true
+				return annotations.Threads{Do: annotations.ThreadsWaitForJob, Thread: printable(one.Name), At: one.at()}, true
 			}
 		}
 	}
-	return Finding{}, false
+	return annotations.Threads{}, false
 }
 
 // main finds where the main thread waits.
-func (t threads) main() (Finding, bool) {
+func (t threads) main() (annotations.Threads, bool) {
 	main := t.named(mainThread)
 	if main == nil || len(main.Stack) == 0 {
-		return Finding{}, false
+		return annotations.Threads{}, false
 	}
-	found := Finding{Doing: Waits, Thread: main.Name, At: main.at()}
+	found := annotations.Threads{Do: annotations.ThreadsWait, Thread: printable(main.Name), At: main.at()}
 	if owner := t.byID(main.BlockedBy); owner != nil {
-		found.Doing, found.Other, found.OtherAt = WaitsOnLock, owner.Name, owner.at()
+		found.Do, found.Other, found.OtherAt = annotations.ThreadsWaitForLock, printable(owner.Name), owner.at()
 	}
 	return found, true
 }
@@ -251,13 +227,27 @@ func (t *Thread) at() string {
 // plain returns a frame without its module or class loader, and without locks:
 // "java.base@17.0.15/java.lang.Object.wait(Native Method) => holding Monitor(...)".
 func plain(frame string) string {
-	frame, _, _ = strings.Cut(frame, " => ")
+	frame, _, _ = strings.Cut(printable(frame), " => ")
 	frame = strings.TrimPrefix(frame, "app//")
 	if module, rest, found := strings.Cut(frame, "/"); found && strings.Contains(module, "@") {
 		return rest
 	}
 	return frame
 }
+
+// printable returns the beginning of a foreign text, without line breaks and the like.
+func printable(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)
+	return strings.ToValidUTF8(text[:min(len(text), maxText)], "")
+}
+
+// maxText is how many bytes of the name of a thread or frame are told.
+const maxText = 120
 
 func ofJDK(frame string) bool { return begins(frame, "java.", "javax.", "jdk.", "sun.", "com.sun.") }
 
@@ -276,34 +266,38 @@ func begins(text string, with ...string) bool {
 	return false
 }
 
-// Confidence returns how sure it is that a silent driver with these threads hangs.
-func (f Finding) Confidence() Confidence {
+// threadsConfidence returns how sure it is that a silent driver with these threads hangs.
+func threadsConfidence(t *annotations.Threads) annotations.Confidence {
 	switch {
-	case f.Doing == NoScheduler, f.Doing == Deadlocked && f.Whole:
-		return Sure
-	case f.Doing == Deadlocked:
-		return Likely
+	case t == nil:
+	case t.Do == annotations.ThreadsNoScheduler, t.Do == annotations.ThreadsDeadlocked && t.Main:
+		return annotations.Sure
+	case t.Do == annotations.ThreadsDeadlocked:
+		return annotations.Likely
 	}
-	return Unsure
+	return annotations.Unsure
 }
 
-// String returns a sentence, or "" if nothing is known or the driver works.
-func (f Finding) String() string {
-	switch f.Doing {
-	case Deadlocked:
-		return fmt.Sprintf("Its threads %q and %q wait for each other's locks (deadlock): at %s and at %s.", f.Thread, f.Other, f.At, f.OtherAt)
-	case NoScheduler:
-		text := fmt.Sprintf("Its thread %s is gone, and Spark runs no job without it.", f.Thread)
-		if f.Other != "" {
-			text += fmt.Sprintf(" Its thread %q is at %s.", f.Other, f.OtherAt)
+// describeThreads returns a sentence, or "" if nothing is known or the driver works.
+func describeThreads(t *annotations.Threads) string {
+	if t == nil {
+		return ""
+	}
+	switch t.Do {
+	case annotations.ThreadsDeadlocked:
+		return fmt.Sprintf("Its threads %q and %q wait for each other's locks (deadlock): at %s and at %s.", t.Thread, t.Other, t.At, t.OtherAt)
+	case annotations.ThreadsNoScheduler:
+		text := fmt.Sprintf("Its thread %s is gone, and Spark runs no job without it.", t.Thread)
+		if t.Other != "" {
+			text += fmt.Sprintf(" Its thread %q is at %s.", t.Other, t.OtherAt)
 		}
 		return text
-	case WaitsForJob:
-		return fmt.Sprintf("Its thread %q waits for a job of Spark at %s, and no task of it runs. Check whether the application has executors.", f.Thread, f.At)
-	case WaitsOnLock:
-		return fmt.Sprintf("Its thread %q waits at %s for a lock that thread %q holds, which is at %s.", f.Thread, f.At, f.Other, f.OtherAt)
-	case Waits:
-		return fmt.Sprintf("Its thread %q waits at %s.", f.Thread, f.At)
+	case annotations.ThreadsWaitForJob:
+		return fmt.Sprintf("Its thread %q waits for a job of Spark at %s, and no task of it runs. Check whether the application has executors.", t.Thread, t.At)
+	case annotations.ThreadsWaitForLock:
+		return fmt.Sprintf("Its thread %q waits at %s for a lock that thread %q holds, which is at %s.", t.Thread, t.At, t.Other, t.OtherAt)
+	case annotations.ThreadsWait:
+		return fmt.Sprintf("Its thread %q waits at %s.", t.Thread, t.At)
 	}
 	return ""
 }

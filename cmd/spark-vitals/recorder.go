@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/spark-vitals/spark-vitals/driverui"
 	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/internal/paged"
 	"github.com/spark-vitals/spark-vitals/recorder"
@@ -20,6 +21,8 @@ func recorderCommand() *cobra.Command {
 	var (
 		c   recorder.Config
 		api job.Flags
+
+		readUI bool
 	)
 	command := &cobra.Command{
 		Use:   "recorder",
@@ -42,6 +45,9 @@ Two replicas lose nothing if one of them is away, and write nothing twice.`,
 			}
 			c.Log = api.Log(command.ErrOrStderr())
 			job.LimitMemory(c.Log)
+			if readUI {
+				c.DriverUI = driverui.New()
+			}
 			if c.Client, err = recorderClient(config); err != nil {
 				return err
 			}
@@ -52,6 +58,7 @@ Two replicas lose nothing if one of them is away, and write nothing twice.`,
 	flags.BoolVar(&c.Everywhere, "everywhere", false, "record in all namespaces, not only where the label spark-vitals.io/inject is enabled or audit")
 	flags.StringSliceVar(&c.Namespaces, "namespaces", nil, "watch and record only the pods of these namespaces, regardless of labels")
 	flags.BoolVar(&c.ReadConfigMaps, "read-configmaps", false, "read spark.driver.memory of a dead driver from its ConfigMap instead of estimating it")
+	flags.BoolVar(&readUI, "read-driver-ui", true, "ask drivers' UIs for the settings of applications and for what their executors measured")
 	flags.DurationVar(&c.Reconcile, "reconcile", 10*time.Minute, "how often all pods are looked at again")
 	api.AddKubeconfig(flags)
 	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)

@@ -43,6 +43,7 @@ nothing is watched. Of several replicas one works.`,
 	flags.StringSliceVar(&c.Namespaces, "namespaces", nil, "watch only drivers of these namespaces")
 	api.AddNamespace(flags, "the lease")
 	flags.Float32Var(&c.CallsPerSecond, "calls-per-second", 10, "maximum calls to the API server per second")
+	flags.BoolVar(&c.ReadDriverUI, "read-driver-ui", true, "ask the UI of a silent driver what its threads do")
 	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)
 	api.AddKubeconfig(flags)
 	api.AddLogLevel(flags)

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/driverui"
 	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
@@ -34,6 +35,9 @@ type apiServer struct {
 	api  client.Client
 	core kubernetes.Interface // for logs, which api cannot read
 	log  *slog.Logger
+	ui   *driverui.Client
+	// readUI is whether drivers are asked for their threads.
+	readUI bool
 }
 
 // newAPIServer limits the calls of both clients together.
@@ -46,7 +50,7 @@ func newAPIServer(c Config) (*apiServer, error) {
 		return nil, err
 	}
 	core, err := kubernetes.NewForConfig(config)
-	return &apiServer{api: api, core: core, log: c.Log}, err
+	return &apiServer{api: api, core: core, log: c.Log, ui: driverui.New(), readUI: c.ReadDriverUI}, err
 }
 
 const (
@@ -77,11 +81,29 @@ func (c *apiServer) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.
 
 // UI implements cluster.
 func (c *apiServer) UI(ctx context.Context, of spark.Pod) annotations.UIState {
-	address, ok := uiOf(of)
-	if !ok {
-		return annotations.UIUnknown
+	return c.ui.State(ctx, of)
+}
+
+// Threads implements cluster.
+func (c *apiServer) Threads(ctx context.Context, of spark.Pod) *annotations.Threads {
+	if !c.readUI {
+		return nil
 	}
-	return askTwice(ctx, address, answersWithin)
+	threads, err := c.ui.Threads(ctx, of)
+	if err != nil || len(threads) == 0 {
+		c.log.Debug("asking a driver's UI for its threads", "namespace", of.Namespace, "pod", of.Name, "error", err)
+		return nil
+	}
+	tasks, err := c.ui.RunningTasks(ctx, of)
+	if err != nil {
+		tasks = -1
+	}
+	all := make([]stall.Thread, len(threads))
+	for i, t := range threads {
+		all[i] = stall.Thread(t)
+	}
+	found := stall.LookAt(all, tasks)
+	return &found
 }
 
 // Usage implements cluster.

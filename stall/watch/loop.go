@@ -23,6 +23,8 @@ type cluster interface {
 	Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error)
 	// UI calls the UI, and again if it does not answer.
 	UI(context.Context, spark.Pod) annotations.UIState
+	// Threads returns what the driver's threads do; nil if not known.
+	Threads(context.Context, spark.Pod) *annotations.Threads
 	// Usage returns the number of running executors and the millicores; nil if not known.
 	Usage(context.Context, spark.Pod) (executors *int, cpu *int64)
 	// WriteMark writes a driver's mark, or removes it if it is nil. It is not an error if
@@ -176,6 +178,13 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 			evidence.UI = mark.Evidence.UI
 		}
 	}
+	if evidence.UI == annotations.UIAnswers {
+		evidence.Threads = l.cluster.Threads(ctx, pod)
+	}
+	if evidence.Threads != nil && evidence.Threads.Do == annotations.ThreadsWork && !tail.Stopped && tail.Thread == "" {
+		l.works(ctx, k, d)
+		return
+	}
 	if stall.Judge(evidence) == before {
 		return
 	}
@@ -188,6 +197,17 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 		l.log.Info("stalled", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since, "confidence", mark.Confidence, "message", mark.Message)
 		l.reportStall(ctx, k, mark)
 	}
+}
+
+// works removes the mark of a driver whose log is silent although it works.
+func (l *loop) works(ctx context.Context, k key, d *driver) {
+	if d.mark == nil {
+		return
+	}
+	mark := d.mark
+	l.writeMark(ctx, k, d, nil)
+	l.log.Info("works, although its log is silent", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since)
+	l.cluster.EmitEvent(ctx, k, mark, normal, "StallWithdrawn", "The driver works, although its log is silent: a task or a thread of the program runs.")
 }
 
 func (l *loop) reportStall(ctx context.Context, k key, mark *annotations.StallMark) {

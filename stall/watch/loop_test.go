@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/driverui"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -46,6 +47,7 @@ type simulation struct {
 	once    map[string]bool
 	asked   map[string]int
 	ui      annotations.UIState
+	threads *annotations.Threads
 	thread  map[string]string
 	next    map[key]time.Time
 }
@@ -66,6 +68,8 @@ func (s *simulation) Tail(_ context.Context, of spark.Pod, _ int64) (stall.Tail,
 }
 
 func (s *simulation) UI(context.Context, spark.Pod) annotations.UIState { return s.ui }
+
+func (s *simulation) Threads(context.Context, spark.Pod) *annotations.Threads { return s.threads }
 
 func (s *simulation) Usage(context.Context, spark.Pod) (executors *int, cpu *int64) { return nil, nil }
 
@@ -241,6 +245,36 @@ func TestJudgedAgain(t *testing.T) {
 		}
 		if got := s.count().stalled["spark"]; got[annotations.Unsure] != 1 || got[annotations.Likely] != 0 {
 			t.Errorf("counted %v", got)
+		}
+	})
+}
+
+// A driver that works is not marked, however long its log is silent; a mark is removed
+// once it works again. Threads that hang say so.
+func TestThreads(t *testing.T) {
+	bubble(t, func(s *simulation) {
+		s.ui, s.threads = annotations.UIAnswers, &annotations.Threads{Do: annotations.ThreadsWork, Thread: "main"}
+		s.start("warn")
+		s.silence("warn")
+		for _, c := range []struct {
+			threads *annotations.Threads
+			want    annotations.Confidence
+			events  int
+		}{
+			{s.threads, "", 0},
+			{&annotations.Threads{Do: annotations.ThreadsWait, Thread: "main", At: "Main.main(Main.java:3)"}, annotations.Unsure, 1},
+			{&annotations.Threads{Do: annotations.ThreadsWork}, "", 2},
+			{&annotations.Threads{Do: annotations.ThreadsDeadlocked, Main: true, Thread: "main", Other: "b"}, annotations.Sure, 3},
+		} {
+			s.threads = c.threads
+			s.run(time.Hour)
+			got := annotations.Confidence("")
+			if mark := s.marks["warn"]; mark != nil {
+				got = mark.Confidence
+			}
+			if got != c.want || len(s.events) != c.events {
+				t.Fatalf("%s: %q, want %q, events %q", c.threads.Do, got, c.want, s.events)
+			}
 		}
 	})
 }
@@ -734,8 +768,8 @@ func TestStrip(t *testing.T) {
 		if started.IsZero() || stripAfter != after || stripped.Container().Name != before.Container().Name {
 			t.Errorf("%s: %v %v", review.Name, started, stripAfter)
 		}
-		was, _ := uiOf(before)
-		if is, ok := uiOf(stripped); !ok || is != was {
+		was, _ := driverui.Address(before)
+		if is, ok := driverui.Address(stripped); !ok || is != was {
 			t.Errorf("%s: the UI is at %s, was at %s", review.Name, is, was)
 		}
 	}

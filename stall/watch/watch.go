@@ -36,6 +36,8 @@ type Config struct {
 	// CallsPerSecond limits all calls to the API server, for looks and reports
 	// together.
 	CallsPerSecond float32
+	// ReadDriverUI asks the UI of a silent driver what its threads do.
+	ReadDriverUI bool
 	// MetricsBindAddress and HealthProbeBindAddress are "host:port", or "0" for none.
 	MetricsBindAddress, HealthProbeBindAddress string
 	Log                                        *slog.Logger

@@ -1,4 +1,4 @@
-package watch
+package driverui
 
 import (
 	"context"
@@ -14,16 +14,17 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// uiOf returns the address of a driver's UI: the port that it declares, on its own
-// address from the kubelet. A pod on the host's network has no address of its own, so
-// its port may belong to another program. A user who can write a pod's status can name
-// another address, but not one of this process's own host.
-func uiOf(pod spark.Pod) (netip.AddrPort, bool) {
-	port, declared := pod.Port(spark.UIPort)
-	ip, err := netip.ParseAddr(pod.Status.PodIP)
-	own := declared && port > 0 && err == nil && ip.Zone() == "" && !pod.Spec.HostNetwork && pod.Status.PodIP != pod.Status.HostIP && ip.Unmap().IsGlobalUnicast()
-	return netip.AddrPortFrom(ip, uint16(port)), own
+// State calls a driver's UI, and again if it does not answer.
+func (c *Client) State(ctx context.Context, driver spark.Pod) annotations.UIState {
+	address, ok := c.address(driver)
+	if !ok {
+		return annotations.UIUnknown
+	}
+	return askTwice(ctx, address, answersWithin)
 }
+
+// answersWithin is how long a healthy UI takes at most.
+const answersWithin = 10 * time.Second
 
 // askTwice calls a UI again if it does not answer, so that a JVM in a garbage
 // collection does not count as one that hangs. If the UI does not answer and then

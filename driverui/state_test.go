@@ -1,4 +1,4 @@
-package watch
+package driverui
 
 import (
 	"io"
@@ -62,7 +62,7 @@ func TestAskTwice(t *testing.T) {
 }
 
 // Only a driver's own port on its own address is ever dialled.
-func TestUIOf(t *testing.T) {
+func TestAddress(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*corev1.Pod)
 		want   string
@@ -79,13 +79,13 @@ func TestUIOf(t *testing.T) {
 		"none yet":           {func(p *corev1.Pod) { p.Status.PodIP = "" }, ""},
 		"no port":            {func(p *corev1.Pod) { p.Spec.Containers[0].Ports = nil }, ""},
 	} {
-		p := driverPod("d")
+		p := driver(t).Pod
 		c.change(p)
 		pod, err := spark.PodOf(p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		address, ok := uiOf(pod)
+		address, ok := Address(pod)
 		if ok != (c.want != "") || ok && address.String() != c.want {
 			t.Errorf("%s: %s", name, address)
 		}

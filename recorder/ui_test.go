@@ -1,0 +1,176 @@
+package recorder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/spark-vitals/spark-vitals/driverui"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// testUI answers as a driver's UI, and counts.
+type testUI struct {
+	settings, peaks int // how often it was asked
+	fails           bool
+	measured        map[int64]driverui.Peaks
+}
+
+func (u *testUI) Settings(context.Context, spark.Pod) (*spark.Settings, error) {
+	u.settings++
+	if u.fails {
+		return nil, errors.New("no answer")
+	}
+	return &spark.Settings{
+		Driver:   spark.MemorySettings{Heap: 1024, Overhead: 384},
+		Executor: spark.MemorySettings{Heap: 512, Overhead: 384}, TaskCPUs: 1, HeartbeatSeconds: 10,
+	}, nil
+}
+
+func (u *testUI) Peaks(context.Context, spark.Pod, func(int64) bool) (map[int64]driverui.Peaks, error) {
+	u.peaks++
+	if u.fails {
+		return nil, errors.New("no answer")
+	}
+	return u.measured, nil
+}
+
+// runningDriver returns a driver whose UI may be asked.
+func runningDriver(t *testing.T) spark.Pod {
+	t.Helper()
+	p := &corev1.Pod{}
+	if err := json.Unmarshal(captured.Named("spark-4.1.4/driver").Object(), p); err != nil {
+		t.Fatal(err)
+	}
+	p.UID, p.Namespace, p.Name = "u-1", "spark", "etl"
+	pod, err := spark.PodOf(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.1.2.3", ContainerStatuses: []corev1.ContainerStatus{
+		{Name: pod.Container().Name, Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+	}}
+	return pod
+}
+
+// death returns a new fact about an executor.
+func death(number int64, at time.Time) *fact {
+	code := int32(137)
+	return &fact{Termination: oom.Termination{
+		Set: "executors", Number: number, Role: spark.Executor, Pod: "e", Cause: oom.OOMKilled, ExitCode: &code,
+		At: metav1.NewTime(at), LimitMiB: 896, HeapMiB: 512,
+	}}
+}
+
+// However many executors die, a driver is asked once in half a minute. What it said
+// then also describes later deaths, and says how old it is.
+func TestAskedOnce(t *testing.T) {
+	ui := &testUI{measured: map[int64]driverui.Peaks{1: {Heap: 300 << 20}, 2: {Heap: 400 << 20}}}
+	k, driver := newKnowledge(ui), runningDriver(t)
+	defer k.queue.ShutDown()
+	for i := range 100 {
+		at := now.Add(time.Duration(i) * 290 * time.Millisecond)
+		k.describe(t.Context(), driver, []*fact{death(int64(i), at)}, at)
+	}
+	if ui.peaks != 1 {
+		t.Errorf("asked %d times in 29 s", ui.peaks)
+	}
+	late, unmeasured := death(2, now.Add(20*time.Second)), death(3, now.Add(20*time.Second))
+	k.describe(t.Context(), driver, []*fact{late, unmeasured}, now.Add(20*time.Second))
+	if late.Peaks == nil || late.Peaks.HeapMiB != 400 || late.Peaks.WithinSeconds != 30 {
+		t.Errorf("%+v", late.Peaks)
+	}
+	if unmeasured.Peaks != nil {
+		t.Errorf("%+v is said of an executor that the driver was not asked about since", unmeasured.Peaks)
+	}
+	k.describe(t.Context(), driver, []*fact{death(2, now)}, now.Add(31*time.Second))
+	if ui.peaks != 2 {
+		t.Errorf("asked %d times in 31 s", ui.peaks)
+	}
+}
+
+// A driver that does not answer is asked less and less often, and costs nothing but what
+// it would have said.
+func TestAsksLessOften(t *testing.T) {
+	ui := &testUI{fails: true}
+	k, driver := newKnowledge(ui), runningDriver(t)
+	defer k.queue.ShutDown()
+	for i := range 3600 {
+		d := death(1, now)
+		k.describe(t.Context(), driver, []*fact{d}, now.Add(time.Duration(i)*time.Second))
+		if d.Peaks != nil || d.Settings != nil {
+			t.Fatal(d.Peaks, d.Settings)
+		}
+	}
+	if ui.peaks < 5 || ui.peaks > 9 {
+		t.Errorf("asked %d times in an hour", ui.peaks)
+	}
+}
+
+// A driver that has ended, and a death that is not of memory, are not asked about.
+func TestAsksOnlyWhatHelps(t *testing.T) {
+	ui := &testUI{}
+	k, driver := newKnowledge(ui), runningDriver(t)
+	defer k.queue.ShutDown()
+	evicted := death(1, now)
+	evicted.Cause = oom.Disrupted
+	k.describe(t.Context(), driver, []*fact{evicted}, now)
+	driver.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1}}
+	k.describe(t.Context(), driver, []*fact{death(1, now)}, now)
+	if ui.peaks > 0 {
+		t.Errorf("asked %d times", ui.peaks)
+	}
+}
+
+// The settings are asked for until they are known, and describe the driver's own death.
+func TestLearns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ui := &testUI{fails: true}
+		k, driver := newKnowledge(ui), runningDriver(t)
+		k.saw(driver)
+		ctx, stop := context.WithCancel(t.Context())
+		go k.learn(ctx, func(types.NamespacedName) *corev1.Pod { return driver.Pod })
+		time.Sleep(5 * time.Second)
+		ui.fails = false
+		time.Sleep(time.Minute)
+		k.saw(driver)
+		time.Sleep(time.Minute)
+		stop()
+		if ui.settings < 2 || ui.settings > 4 {
+			t.Errorf("asked %d times", ui.settings)
+		}
+		code := int32(137)
+		own := &fact{Termination: oom.Termination{Set: "driver", Role: spark.Driver, Cause: oom.OOMKilled, ExitCode: &code, LimitMiB: 1408, HeapMiB: 1000, Estimated: true}}
+		k.describe(t.Context(), driver, []*fact{own}, now)
+		if own.Estimated || own.HeapMiB != 1024 || own.Settings == nil {
+			t.Errorf("%+v", own.Termination)
+		}
+	})
+}
+
+// A driver that never answers is asked a few times, and again when it is looked at again.
+func TestGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ui := &testUI{fails: true}
+		k, driver := newKnowledge(ui), runningDriver(t)
+		ctx, stop := context.WithCancel(t.Context())
+		go k.learn(ctx, func(types.NamespacedName) *corev1.Pod { return driver.Pod })
+		for range 2 {
+			k.saw(driver)
+			time.Sleep(time.Hour)
+		}
+		stop()
+		if ui.settings != 2*(askAttempts+1) {
+			t.Errorf("asked %d times", ui.settings)
+		}
+	})
+}
