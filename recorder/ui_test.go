@@ -79,7 +79,7 @@ func TestAskedOnce(t *testing.T) {
 	defer k.queue.ShutDown()
 	for i := range 100 {
 		at := now.Add(time.Duration(i) * 290 * time.Millisecond)
-		k.describe(t.Context(), driver, []*fact{death(int64(i), at)}, at)
+		k.describe(t.Context(), driver, []*fact{death(int64(i)+1, at)}, at)
 	}
 	if ui.peaks != 1 {
 		t.Errorf("asked %d times in 29 s", ui.peaks)
