@@ -147,7 +147,7 @@ func advice(cause oom.Cause, role spark.Role, change func(*oom.Termination), dri
 			record.Add(other)
 		}
 	}
-	return record.Advice(&termination, driver)
+	return record.Explain(&termination, driver)
 }
 
 func (s *sentences) String() string {

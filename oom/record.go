@@ -47,6 +47,9 @@ type Record struct {
 	// Counted, by the beginning of the pod's UID. It is "" if several pods claim the
 	// number; these are then counted by their pods.
 	Claims map[string]map[int64]string `json:"claims,omitempty"`
+	// Advice are the changes that the message advises; see [Record.Changes]. On a driver
+	// they are the annotation [annotations.Advice], and [Read] reads it.
+	Advice []Change `json:"advice,omitempty"`
 	// Provisional are those of Counted whose cause may still be corrected.
 	Provisional map[string]Set `json:"provisional,omitempty"`
 }
@@ -85,8 +88,14 @@ func Read(from map[string]string) (Record, error) {
 	if err := r.check(); err != nil {
 		return Record{}, fmt.Errorf("annotation %s: %w", annotations.OOM, err)
 	}
+	if text := from[annotations.Advice]; len(text) <= maxAdvice {
+		_ = json.Unmarshal([]byte(text), &r.Advice) // none is better than an error
+	}
 	return r, nil
 }
+
+// maxAdvice is how many bytes of the annotation are read, far more than are written.
+const maxAdvice = 8 << 10
 
 func (r *Record) check() error {
 	for _, d := range r.Deaths {
@@ -417,6 +426,7 @@ func (r *Record) keep(t *Termination) {
 //     counted.
 func (r Record) encode(limit int) string {
 	r.own()
+	r.Advice = nil // an annotation of its own
 	for {
 		text := r.json()
 		switch {

@@ -269,7 +269,7 @@ func TestAdviceNeverLowers(t *testing.T) {
 		d.Role = rapid.SampledFrom([]spark.Role{spark.Driver, spark.Executor}).Draw(t, "role")
 		var record oom.Record
 		record.Add(d)
-		text := record.Advice(&d, driver)
+		text := record.Explain(&d, driver)
 		for _, found := range proposal.FindAllStringSubmatch(text, -1) {
 			n, _ := strconv.ParseInt(found[2], 10, 64)
 			if found[3] == "g" {

@@ -252,7 +252,7 @@ func reportOfApplication(a *recorder.Application, before *oom.Record) reported {
 		}
 	}
 	r.Source, r.Record = fromStatuses, *before
-	r.Reason, r.Message = before.Reason(), before.Message(pod)
+	r.Reason, r.Message, r.Record.Advice = before.Reason(), before.Message(pod), before.Changes(pod)
 	if a.Driver != nil {
 		r.State = string(before.State(pod))
 	}
