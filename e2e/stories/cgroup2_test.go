@@ -22,7 +22,7 @@ import (
 // Spark runs here, but a small program in its pods; see command grow.
 func TestCgroup2(t *testing.T) {
 	s := story{
-		name: "cgroup-v2", why: "containers over their limit on a node with cgroup v2, a virtual machine",
+		name: "cgroup-v2", why: "containers over their limit on a node with cgroup v2",
 		versions: []string{"group", "single"}, host: true, // not of Spark: of the kill
 	}
 	s.run(t, func(t *testing.T, kill string) {

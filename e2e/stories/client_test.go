@@ -20,7 +20,7 @@ import (
 // its name, or else on the executor's own.
 func TestClientMode(t *testing.T) {
 	s := story{
-		name: "client-mode", why: "an executor of a driver in client mode, whose pod Spark has not made, grows over its limit",
+		name: "client-mode", why: "an executor of a driver in client mode grows over its limit",
 		app: app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")},
 	}
 	s.run(t, func(t *testing.T, version string) {

@@ -47,7 +47,7 @@ func once(pairs ...string) map[string]string {
 var deathStories = []death{
 	dying("driver-oom", "the driver's Python process grows over the container's limit", spark.Driver, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"python", "2000"}}).inCI(),
-	dying("driver-heap-oom", "the driver collects more than its heap holds; the switch makes the JVM say so", spark.Driver, oom.HeapOOM,
+	dying("driver-heap-oom", "the driver collects more than its heap holds; exitOnOutOfMemoryError makes the JVM say so", spark.Driver, oom.HeapOOM,
 		app{file: "memory.py", args: []string{"zombie", "60"}, conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")}),
 	dying("executor-oom", "the executor's JVM grows over the container's limit", spark.Executor, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")}),

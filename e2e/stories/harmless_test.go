@@ -72,7 +72,7 @@ var harmlessStories = []harmless{
 		app{file: "phases.py", args: []string{"60", "5", "0"}, conf: fast(nil)}),
 	plain("no-context", "an application that never makes one", "PHASE end",
 		app{file: "phases.py", args: []string{"40", "-1", "5"}, conf: fast(nil)}),
-	plain("after-stop", "the driver goes on after spark.stop()", "PHASE end",
+	plain("after-stop", "the driver continues after spark.stop()", "PHASE end",
 		app{file: "phases.py", args: []string{"0", "5", "40"}, conf: fast(nil)}),
 	long("no-ui", "spark.ui.enabled=false: the port is declared, and nobody listens", "40", conf("spark.ui.enabled", "false")),
 	long("ui-login", "a filter of the UI that lets nobody in", "40", filter("Deny")),
@@ -84,7 +84,7 @@ var harmlessStories = []harmless{
 		app{file: "memory.py", args: []string{"dump", "40"}, conf: fast(nil)}),
 	{
 		story: story{
-			name: "frozen-a-minute", why: "a driver frozen for a minute, then going on; the default rule on its real clock", host: true,
+			name: "frozen-a-minute", why: "a driver freezes for a minute; the default rule with its real numbers", host: true,
 			app: app{file: "long.py", args: []string{"110"}},
 		},
 		log: []string{"JOBS True"},
@@ -116,10 +116,10 @@ spec:
 			driver: sidecarTemplate, executor: sidecarTemplate}),
 	plain("broadcast", "an application that catches an oversized broadcast join", "GOES ON 1000",
 		app{file: "memory.py", args: []string{"broadcast"}, conf: conf("spark.driver.memory", "480m", "spark.sql.autoBroadcastJoinThreshold", "-1")}).provided(said("CAUGHT")),
-	plain("exit-3", "sys.exit(3), which is also what the JVM says of an exhausted heap", "CONTEXT",
+	plain("exit-3", "sys.exit(3), which is also the JVM's exit code for an exhausted heap", "CONTEXT",
 		app{file: "memory.py", args: []string{"exit", "3"}}).exits(3),
 	long("no-bash", "an image without bash", "30", nil).image(image.NoBash),
-	plain("own-java-options", "an image with its own ENV JDK_JAVA_OPTIONS, and user options beside our switch", "JOBS True",
+	plain("own-java-options", "an image with ENV JDK_JAVA_OPTIONS, and user options next to exitOnOutOfMemoryError", "JOBS True",
 		app{file: "long.py", args: []string{"10"}, conf: conf(
 			"spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true",
 			"spark.kubernetes.driverEnv.JDK_JAVA_OPTIONS", "-De2e.user=own")}).image(image.JavaOptions).provided(said("-De2e.user=own", "-XX:+ExitOnOutOfMemoryError")),

@@ -21,7 +21,7 @@ import (
 // stands there and followed by a look at what becomes of an executor.
 func TestREADME(t *testing.T) {
 	s := story{
-		name: "install-readme", why: "whoever follows the README has what it says, and nothing is left when it is removed",
+		name: "install-readme", why: "each command of the README does what it says, and nothing is left in the end",
 		versions: []string{oldest}, host: true,
 	}
 	s.run(t, func(t *testing.T, version string) {

@@ -12,7 +12,7 @@ import (
 // Of spark.ui.port=0 Spark itself makes a pod that the API server refuses. With
 // us it is the same refusal.
 func TestRefused(t *testing.T) {
-	s := story{name: "ui-port-0", why: "the UI on any port: Spark itself makes an invalid pod of it"}
+	s := story{name: "ui-port-0", why: "the UI on any port: Spark makes an invalid pod"}
 	s.run(t, func(t *testing.T, version string) {
 		for _, mode := range []string{"", "enabled"} {
 			namespace := fmt.Sprintf("%s-%s-%s", s.name, strings.ReplaceAll(version, ".", ""), "mode"+mode)

@@ -61,15 +61,15 @@ var hasty = conf("spark.kyuubi.ha.zookeeper.session.timeout", "4000")
 
 var releaseStories = []release{
 	{
-		story: story{name: "release-oom", why: "the kernel ends an engine: its node goes at once, its sessions when their clients could read the error; a fresh engine stays", app: engine("40", nil), ci: newest, host: true},
+		story: story{name: "release-oom", why: "the kernel ends an engine: its registration goes at once, its sessions when their clients had time to read the error; a new engine stays", app: engine("40", nil), ci: newest, host: true},
 		mark:  annotations.Deregistered,
 	},
 	{
-		story: story{name: "release-hung", why: "an engine hangs, ZooKeeper lets its session go, and its liveness probe ends it: its sessions are closed by the proof from its life", app: engine("600", fast(hasty)), host: true},
+		story: story{name: "release-hung", why: "an engine hangs, its ZooKeeper session expires, and its liveness probe ends it: what was seen while it ran is the proof to close its sessions", app: engine("600", fast(hasty)), host: true},
 		dies:  func(t *testing.T, r *run) { freeze(t, r.driverPod(t)) }, mark: annotations.Expired,
 	},
 	{
-		story: story{name: "release-term", why: "the same of an engine that gets SIGTERM and takes its node away itself", app: engine("600", nil), host: true},
+		story: story{name: "release-term", why: "the same for an engine that gets SIGTERM and deletes its registration itself", app: engine("600", nil), host: true},
 		dies: func(t *testing.T, r *run) {
 			if err := signalJVM(r.driverPod(t), syscall.SIGTERM); err != nil {
 				t.Fatal(err)
@@ -77,7 +77,7 @@ var releaseStories = []release{
 		},
 		mark: annotations.Expired,
 	},
-	{story: story{name: "no-release", why: "the control: the node goes when its session expires, the sessions never", app: engine("40", nil), host: true}},
+	{story: story{name: "no-release", why: "without a releaser the registration goes when its session expires, and the sessions stay", app: engine("40", nil), host: true}},
 }
 
 func TestRelease(t *testing.T) {

@@ -34,7 +34,7 @@ spec: {terminationGracePeriodSeconds: 3}
 var sickStories = []sick{
 	{
 		story: story{
-			name: "hung-driver", why: "frozen for ever in the middle of its work", ci: newest, host: true,
+			name: "hung-driver", why: "the driver freezes while it works", ci: newest, host: true,
 			app: app{file: "long.py", args: []string{"600"}, conf: fast(nil), driver: shortGrace},
 		},
 		sicken: func(t *testing.T, r *run) time.Time {
@@ -48,7 +48,7 @@ var sickStories = []sick{
 	},
 	{
 		story: story{
-			name: "hung-driver-starting", why: "frozen for ever once its RPC port is open, before its executors run", host: true,
+			name: "hung-driver-starting", why: "the driver freezes after its RPC port opens, before its executors run", host: true,
 			app: app{file: "long.py", args: []string{"600"}, conf: fast(nil), driver: shortGrace},
 		},
 		sicken: func(t *testing.T, r *run) time.Time {
@@ -59,7 +59,7 @@ var sickStories = []sick{
 	},
 	{
 		story: story{
-			name: "hung-driver-before", why: "frozen for ever before its RPC port is open: it may be user code at work, so it is only not Ready", host: true,
+			name: "hung-driver-before", why: "the driver freezes before its RPC port opens: user code may be at work, so it is only not Ready", host: true,
 			app: app{file: "phases.py", args: []string{"600", "5", "0"}, conf: fast(nil), driver: shortGrace},
 		},
 		sicken: func(t *testing.T, r *run) time.Time {
@@ -80,7 +80,7 @@ var sickStories = []sick{
 	},
 	{
 		story: story{
-			name: "zombie-driver", why: "its heap is gone and it goes on: when the storm of collections is over the UI answers, and no probe finds anything",
+			name: "zombie-driver", why: "the driver continues with an exhausted heap: its UI answers again, and no probe finds it",
 			app: app{file: "memory.py", args: []string{"zombie", "600"}, driver: shortGrace},
 		},
 		sicken: filled,
@@ -118,7 +118,7 @@ var sickStories = []sick{
 	},
 	{
 		story: story{
-			name: "hung-executor", why: "frozen for ever; Spark's own heartbeat finds it, here after 20 s and by default after 120 s", host: true,
+			name: "hung-executor", why: "an executor freezes; Spark's heartbeat finds it, here after 20 s, by default after 120 s", host: true,
 			app: app{file: "long.py", args: []string{"90"}, executor: shortGrace, conf: conf(
 				"spark.executor.heartbeatInterval", "4s", "spark.network.timeout", "20s", "spark.network.timeoutInterval", "5s")},
 		},

@@ -12,7 +12,7 @@ import (
 // people and by the detection of stalls.
 func TestSilent(t *testing.T) {
 	s := story{
-		name: "silent-probe", why: "no line in the log of a driver or an executor is caused by a probe", versions: []string{"3.5.9", "4.1.4", "4.3.0"},
+		name: "silent-probe", why: "no probe causes a log line of a driver or an executor", versions: []string{"3.5.9", "4.1.4", "4.3.0"},
 		app: app{file: "long.py", args: []string{"45"}, conf: fast(conf("spark.kubernetes.executor.deleteOnTermination", "false"))},
 	}
 	s.run(t, func(t *testing.T, version string) {

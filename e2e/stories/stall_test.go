@@ -36,7 +36,7 @@ const livenessOff = "spark.kubernetes.driver.annotation.spark-vitals.io/liveness
 
 var stallStories = []stalled{
 	{
-		story: story{name: "stall-scheduler", why: "the thread that schedules jobs is gone: Spark stops its context, and the job waits for ever", host: true,
+		story: story{name: "stall-scheduler", why: "the thread that schedules jobs died: Spark stops its context, and the job waits", host: true,
 			app: app{file: "stall.py", args: []string{"scheduler"}, conf: watched(), driver: shortGrace}},
 		hangs: untilHangs, says: stopped,
 	},
@@ -46,13 +46,13 @@ var stallStories = []stalled{
 		hangs: untilHangs, says: unsure,
 	},
 	{
-		story: story{name: "stall-stopped", why: "the work is done, its SparkContext has stopped, and the program goes on", host: true,
+		story: story{name: "stall-stopped", why: "the SparkContext has stopped, and the program continues", host: true,
 			app: app{file: "phases.py", args: []string{"0", "0", "600"}, conf: watched(), driver: shortGrace}},
 		hangs: func(t *testing.T, r *run) time.Time { r.untilLog(t, "PHASE stopped"); return time.Now() },
 		says:  stopped,
 	},
 	{
-		story: story{name: "stall-frozen", why: "frozen, without a liveness probe; it is thawed and talks again", host: true,
+		story: story{name: "stall-frozen", why: "the driver freezes, without a liveness probe; later it continues", host: true,
 			app: app{file: "long.py", args: []string{"600"}, conf: watched(noLiveness...), driver: shortGrace}},
 		hangs: func(t *testing.T, r *run) time.Time { r.untilLog(t, "CONTEXT"); return freeze(t, r.driverPod(t)) },
 		says: func(t *testing.T, m *annotations.StallMark) {
@@ -69,7 +69,7 @@ var stallStories = []stalled{
 		},
 	},
 	{
-		story: story{name: "stall-warn", why: "healthy, and silent because its log level is WARN: the report says that this may be so", host: true,
+		story: story{name: "stall-warn", why: "a healthy driver is silent because its log level is WARN: the report says that this is possible", host: true,
 			app: app{file: "long.py", args: []string{"150"}, conf: watched("spark.log.level", "WARN")}},
 		hangs: func(t *testing.T, r *run) time.Time { r.untilLog(t, "CONTEXT"); return time.Now() },
 		says:  unsure,
