@@ -160,5 +160,5 @@ const (
 
 // Tell implements world. It creates an Event.
 func (c *cluster) Tell(ctx context.Context, about key, of *stall.Mark, kind, reason, text string) {
-	job.Events{Job: name, API: c.api, Log: c.log}.Tell(ctx, about, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
+	job.Events{Job: name, API: c.api, Log: c.log}.Create(ctx, about, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
 }
