@@ -182,5 +182,5 @@ const (
 
 // EmitEvent implements cluster.
 func (c *apiServer) EmitEvent(ctx context.Context, on key, of *annotations.StallMark, kind, reason, text string) {
-	job.Events{Job: name, API: c.api, Log: c.log}.Tell(ctx, on, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
+	job.Events{Job: name, API: c.api, Log: c.log}.Create(ctx, on, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
 }
