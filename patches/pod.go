@@ -2,7 +2,6 @@ package patches
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"gomodules.xyz/jsonpatch/v2"
@@ -29,11 +28,9 @@ type Pod struct {
 	asItWill spark.Pod
 }
 
-const changedByAnother = "set by spark-vitals, and changed by another since"
-
 // wasSet tells whether an earlier round set the field.
 func (p *Pod) wasSet(field string) bool {
-	return slices.Contains(p.earlier.Set, field) || p.earlier.Left[field] == changedByAnother
+	return p.earlier.HasSet(field) || p.earlier.Left[field] == annotations.ChangedByAnother
 }
 
 func (p *Pod) containerPath(field string) string {
