@@ -118,7 +118,7 @@ func deadEngine(t testing.TB) gateway.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, ok := engineOf(pod)
+	e, ok := (*Kyuubi)(nil).Engine(pod)
 	if !ok {
 		t.Fatal("the recorded driver is no engine")
 	}
