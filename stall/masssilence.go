@@ -69,10 +69,9 @@ func MassSilenceOf(watched []Watched, namespace string) MassSilence {
 // count counts drivers whose state is not known as the value says.
 func (m MassSilence) count(n [states]int) share {
 	s := share{n[FellSilent], n[FellSilent] + n[Logs]}
-	switch m {
-	case Certain:
+	if m == Certain {
 		s.all += n[Late] + n[Unread]
-	case Possible:
+	} else if m == Possible {
 		s.silent, s.all = s.silent+n[Late], s.all+n[Late]
 	}
 	return s
