@@ -69,10 +69,12 @@ func MassSilenceOf(watched []Watched, namespace string) MassSilence {
 // count counts drivers whose state is not known as the value says.
 func (m MassSilence) count(n [states]int) share {
 	s := share{n[FellSilent], n[FellSilent] + n[Logs]}
-	if m == Certain {
+	switch m {
+	case Certain:
 		s.all += n[Late] + n[Unread]
-	} else if m == Possible {
+	case Possible:
 		s.silent, s.all = s.silent+n[Late], s.all+n[Late]
+	default: // only those for which it is known
 	}
 	return s
 }
