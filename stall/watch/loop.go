@@ -246,26 +246,20 @@ func (l *loop) judge(k key, d *driver, sure bool) (held, mayMark bool) {
 		d.held = false
 		return false, true
 	}
-	watched, reported := l.snapshot(k.Namespace, d.track)
+	now, reported := time.Now(), false
+	var watched []stall.Watched
+	for other, o := range l.drivers {
+		reported = reported || o.held && other.Namespace == k.Namespace
+		if !o.ended {
+			watched = append(watched, stall.Watched{Namespace: other.Namespace, State: o.compare(d.track, now)})
+		}
+	}
 	mass := stall.MassSilenceOf(watched, k.Namespace)
 	d.held = mass == stall.Certain || mass == stall.Probable && d.mark == nil
 	if d.held && !reported {
 		l.log.Error("too many drivers fell silent together, so none of them is marked. Their logs may not arrive, a service that they all need may be away, or they are idle", "namespace", k.Namespace)
 	}
 	return d.held, mass == stall.None
-}
-
-// snapshot returns the watched drivers, compared with a silent log. holds is whether a
-// driver of the namespace is held already. The caller holds the lock.
-func (l *loop) snapshot(namespace string, silent *stall.Track) (watched []stall.Watched, holds bool) {
-	now := time.Now()
-	for k, d := range l.drivers {
-		holds = holds || d.held && k.Namespace == namespace
-		if !d.ended {
-			watched = append(watched, stall.Watched{Namespace: k.Namespace, State: d.compare(silent, now)})
-		}
-	}
-	return watched, holds
 }
 
 // compare returns the state of a driver, compared with a silent log. If its log was
