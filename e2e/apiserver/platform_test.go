@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -13,11 +12,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/internal/generate"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -138,13 +137,10 @@ func limit(t *testing.T, namespace string) {
 		t.Fatal(err)
 	}
 	// Until the API server knows of the status it refuses pods.
-	var last error
-	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		_, last = cluster.AskOnce(ctx, client, namespace)
-		return last == nil, nil
-	}); err != nil {
-		t.Fatalf("the quota takes no pod: %v", last)
-	}
+	eventually.Succeeds(t, "the quota takes a pod", func(ctx context.Context) error {
+		_, err := cluster.AskOnce(ctx, client, namespace)
+		return err
+	})
 }
 
 // A platform that takes no container without a probe takes Spark's pods thanks to
@@ -156,13 +152,10 @@ func TestProbesDemanded(t *testing.T) {
 		t.Fatal(err)
 	}
 	pods := capturedPods(t)
-	refused := func(context.Context) (bool, error) {
+	eventually.True(t, "the policy refuses a pod", func() bool {
 		_, err := create(t, "demanded", pods["spark-4.1.4/driver"])
-		return apierrors.IsInvalid(err), nil // as it says by default
-	}
-	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, refused); err != nil {
-		t.Fatal("the policy does nothing")
-	}
+		return apierrors.IsInvalid(err) // as it says by default
+	})
 	for _, s := range sites {
 		s.optIn(t, "demanded-"+s.name, labels)
 		for name, pod := range pods {

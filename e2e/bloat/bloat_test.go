@@ -3,26 +3,24 @@
 package bloat
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -89,12 +87,10 @@ func recorder(t *testing.T, c *cluster.ControlPlane, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		p, err := kubelet.CoreV1().Pods(namespace).Get(ctx, driver.Name, metav1.GetOptions{})
-		return err == nil && p.Annotations[annotations.State] != "", err
-	}); err != nil {
-		t.Errorf("a death is not recorded: %v", err)
-	}
+	eventually.True(t, "the death is recorded", func() bool {
+		p, err := kubelet.CoreV1().Pods(namespace).Get(t.Context(), driver.Name, metav1.GetOptions{})
+		return err == nil && p.Annotations[annotations.State] != ""
+	})
 	small(t, r.Memory(), halfOfRecorder)
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/certs"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 var (
@@ -44,7 +45,7 @@ func TestCertManager(t *testing.T) {
 		"certificates": map[string]any{"mode": "cert-manager", "duration": "1h", "renewBefore": "59m50s"},
 	}
 	h := install(t, name, values)
-	until(t, "the CA is in the webhook configurations", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the CA is in the webhook configurations", func(ctx context.Context) error {
 		return trusts(ctx, t, name, configuration)
 	})
 	values["policy"] = "ruleSet: gentle"
@@ -67,7 +68,7 @@ func TestCertManager(t *testing.T) {
 	if err := h.Uninstall(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "nothing is left", func(ctx context.Context) error {
+	eventually.Succeeds(t, "nothing is left", func(ctx context.Context) error {
 		left := leftovers(ctx, t, name)
 		secrets, err := admin.CoreV1().Secrets(name).List(ctx, metav1.ListOptions{})
 		if err != nil {

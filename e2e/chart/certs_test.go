@@ -27,6 +27,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 // patience of the API server with a webhook, in seconds, the longest there is: where
@@ -53,7 +54,7 @@ func TestRenewalsInterruptNothing(t *testing.T) {
 	install(t, name, map[string]any{"guards": map[string]any{"enabled": false}, "recorder": map[string]any{"enabled": false}, "webhook": map[string]any{"validation": "deny", "timeoutSeconds": patience}})
 	applyHooks(t, name)
 	hook := withToken(t, name, "certs-spark-vitals-certs-trust")
-	until(t, "the hook's rights, which its Job would try again for", func(ctx context.Context) error { return reads(ctx, hook, "certs-spark-vitals") })
+	eventually.Succeeds(t, "the hook's rights, which its Job would try again for", func(ctx context.Context) error { return reads(ctx, hook, "certs-spark-vitals") })
 	binary, err := cluster.Build(t.Context(), "cmd/spark-vitals", "spark-vitals", os.Stderr)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +131,7 @@ func call(t *testing.T, namespace, configuration string) *caller {
 	if c.pod, err = cluster.CapturedPod(captured.Named("spark-4.1.4/driver"), site); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the registrations", func(ctx context.Context) error { // the mutating and the validating one
+	eventually.Succeeds(t, "the registrations", func(ctx context.Context) error { // the mutating and the validating one
 		if c.failedOpen, err = controlPlane.FailedOpen(ctx); err != nil {
 			return err
 		}

@@ -27,6 +27,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 var writes = flag.Int("writes", 1000, "how many status writes of kubelets to try beside the guards")
@@ -62,7 +63,7 @@ func guard(t *testing.T, name string, values map[string]any) guarded {
 	// Policies come into force one by one, some moments after they are made.
 	for _, key := range []string{annotations.State, annotations.Injected} {
 		tries := 0
-		until(t, "the guard of "+key, func(ctx context.Context) error {
+		eventually.Succeeds(t, "the guard of "+key, func(ctx context.Context) error {
 			tries++
 			err := patch(ctx, g.tenant, pod, fmt.Sprintf(`{"metadata":{"annotations":{%q:"%d"}}}`, key, tries))
 			if refused(err) == nil && !strings.Contains(err.Error(), "'"+name+"-spark-vitals-") {
@@ -72,7 +73,7 @@ func guard(t *testing.T, name string, values map[string]any) guarded {
 		})
 	}
 	tries := 0
-	until(t, "the guard of accounts", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the guard of accounts", func(ctx context.Context) error {
 		tries++
 		return refused(patch(ctx, g.recorder, pod, fmt.Sprintf(`{"metadata":{"labels":{"try":"%d"}}}`, tries), "status"))
 	})
@@ -83,7 +84,7 @@ func guard(t *testing.T, name string, values map[string]any) guarded {
 		"stallwatch": func(ctx context.Context) error { return patch(ctx, g.stallwatch, pod, `{}`, "status") },
 		"releaser":   func(ctx context.Context) error { return patch(ctx, g.releaser, pod, `{}`, "status") },
 	} {
-		until(t, "the rights of the "+who, may)
+		eventually.Succeeds(t, "the rights of the "+who, may)
 	}
 	return g
 }
@@ -177,7 +178,7 @@ func TestStop(t *testing.T) {
 		}
 	}
 	pod := newPod(t, g.namespace, map[string]string{annotations.Injected: "{}"})
-	until(t, "the end of the guards", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the end of the guards", func(ctx context.Context) error {
 		return errors.Join(
 			patch(ctx, g.tenant, pod, `{"metadata":{"annotations":{"spark-vitals.io/injected":null,"spark-vitals.io/state":"KILLED"}}}`),
 			patch(ctx, g.recorder, pod, `{"metadata":{"labels":{"a":"b"}}}`, "status"))
@@ -455,7 +456,7 @@ func TestGuardOfBindings(t *testing.T) {
 		}
 		return scheduler.CoreV1().Pods(g.namespace).Bind(ctx, binding, metav1.CreateOptions{})
 	}
-	until(t, "the guard of bindings", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the guard of bindings", func(ctx context.Context) error {
 		return refused(bind(ctx, map[string]string{annotations.State: "KILLED"}, false))
 	})
 	for _, legacy := range []bool{false, true} {
@@ -475,7 +476,7 @@ func TestGuardOfBindings(t *testing.T) {
 		t.Fatal(err)
 	}
 	allow(t, g.namespace, writer.Name, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: "User", Name: "system:kube-scheduler"})
-	until(t, "a Binding with the pod's own stamps, by who holds the verb", func(ctx context.Context) error {
+	eventually.Succeeds(t, "a Binding with the pod's own stamps, by who holds the verb", func(ctx context.Context) error {
 		return bind(ctx, map[string]string{annotations.Injected: "{}", annotations.MemoryLimit: "1Gi"}, false)
 	})
 }
@@ -527,7 +528,7 @@ func TestNobodyElseNotices(t *testing.T) {
 	t.Run("pods of Jobs", func(t *testing.T) {
 		jobs := as(t, "system:serviceaccount:kube-system:job-controller", "system:serviceaccounts")
 		allow(t, g.namespace, "system:controller:job-controller", rbacv1.Subject{Kind: "ServiceAccount", Name: "job-controller", Namespace: "kube-system"})
-		until(t, "its rights", func(ctx context.Context) error { return patch(ctx, jobs, newPod(t, g.namespace, nil), `{}`) })
+		eventually.Succeeds(t, "its rights", func(ctx context.Context) error { return patch(ctx, jobs, newPod(t, g.namespace, nil), `{}`) })
 		for _, with := range []map[string]string{nil, {}, {annotations.State: "KILLED", annotations.Injected: "{}"}} {
 			pod := newPod(t, g.namespace, with)
 			for _, text := range []string{`["batch.kubernetes.io/job-tracking"]`, `null`} {

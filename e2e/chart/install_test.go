@@ -21,6 +21,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 // What the chart becomes, the API server takes: each object of each golden,
@@ -181,7 +182,7 @@ func TestLifeOfARelease(t *testing.T) {
 	if err := h.Uninstall(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "nothing is left", func(ctx context.Context) error {
+	eventually.Succeeds(t, "nothing is left", func(ctx context.Context) error {
 		if left := leftovers(ctx, t, "life"); len(left) > 0 {
 			return fmt.Errorf("left: %v", left)
 		}
@@ -196,12 +197,12 @@ func TestUninstallEndsTheHooksRights(t *testing.T) {
 	applyHooks(t, "broken")
 	hook := withToken(t, "broken", "broken-spark-vitals-certs-trust")
 	read := func(ctx context.Context) error { return reads(ctx, hook, "broken-spark-vitals") }
-	until(t, "the hook's right", read)
+	eventually.Succeeds(t, "the hook's right", read)
 	h.NoHooks = false
 	if err := h.Uninstall(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the end of the hook's right", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the end of the hook's right", func(ctx context.Context) error {
 		err := read(ctx)
 		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
 			return nil

@@ -2,17 +2,14 @@ package chart
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
@@ -140,18 +137,4 @@ func newPod(t *testing.T, namespace string, annotations map[string]string) *core
 func patch(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, text string, subresource ...string) error {
 	_, err := client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, []byte(text), metav1.PatchOptions{}, subresource...)
 	return err
-}
-
-// until a condition holds, on a machine that may be slow or stall; the last error
-// is told.
-func until(t *testing.T, what string, condition func(context.Context) error) {
-	t.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
-		last = condition(ctx)
-		return last == nil, nil
-	})
-	if err != nil {
-		t.Fatal(fmt.Errorf("%s: %w: %w", what, err, last))
-	}
 }

@@ -28,6 +28,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -72,7 +73,7 @@ func TestMetricsAreServed(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			ask(t, api, "query", url.Values{"query": {expression}}) // also what a real Prometheus makes of it
 			for selector, labels := range selectors(t, expression) {
-				until(t, selector, func(context.Context) error { return hasSeries(t, api, selector, labels) })
+				eventually.Succeeds(t, selector, func(context.Context) error { return hasSeries(t, api, selector, labels) })
 			}
 		})
 	}
@@ -208,7 +209,7 @@ func startPrometheus(t *testing.T, targets map[string]string) string {
 		}
 	}
 	background(t, prometheus(t, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yaml"), "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
-	until(t, "Prometheus", ready("http://"+address+"/-/ready"))
+	eventually.Succeeds(t, "Prometheus", ready("http://"+address+"/-/ready"))
 	return "http://" + address
 }
 
@@ -279,7 +280,7 @@ func runChart(t *testing.T, name string) map[string]string {
 			args = append(args, "--namespace="+name)
 		}
 		background(t, "/usr/bin/env", append([]string{"KUBECONFIG=" + kubeconfig, binary}, args...)...)
-		until(t, job, ready("http://"+health+"/readyz"))
+		eventually.Succeeds(t, job, ready("http://"+health+"/readyz"))
 	}
 	for _, first := range []bool{true, false} { // the keeper fills the Secret that the webhook mounts
 		for _, d := range deployments.Items {
@@ -292,7 +293,7 @@ func runChart(t *testing.T, name string) map[string]string {
 		}
 	}
 	tries := 0
-	until(t, "the webhook is called", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the webhook is called", func(ctx context.Context) error {
 		tries++
 		var drivers [2]*corev1.Pod
 		for i, fate := range []string{"lives", "dies"} {
@@ -322,7 +323,7 @@ func failAndForbid(t *testing.T, release, namespace string) {
 	}
 	recorder := withToken(t, release, release+"-spark-vitals-recorder")
 	tries := 0
-	until(t, "the guard of accounts", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the guard of accounts", func(ctx context.Context) error {
 		tries++
 		return refused(patch(ctx, recorder, pod, fmt.Sprintf(`{"metadata":{"labels":{"try":"%d"}}}`, tries), "status"))
 	})
@@ -343,7 +344,7 @@ func refuse(t *testing.T, configuration, namespace string) {
 		if _, err := registrations.Update(t.Context(), m, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		until(t, string(policy), func(ctx context.Context) error {
+		eventually.Succeeds(t, string(policy), func(ctx context.Context) error {
 			_, err := cluster.AskOnce(ctx, admin, namespace)
 			if refused := err != nil; refused != (policy == admissionregistrationv1.Fail) {
 				return fmt.Errorf("refused is %v: %w", refused, err)

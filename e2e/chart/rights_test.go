@@ -24,6 +24,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 func manifest(t *testing.T, path string) string {
@@ -62,7 +63,7 @@ func TestLeadersMakeTheirLease(t *testing.T) {
 			t.Fatal(err)
 		}
 		var made *coordinationv1.Lease
-		until(t, "the right to make a lease", func(ctx context.Context) (err error) { // some moments after the installation
+		eventually.Succeeds(t, "the right to make a lease", func(ctx context.Context) (err error) { // some moments after the installation
 			made, err = leases.Leases(name).Create(ctx, own, metav1.CreateOptions{})
 			return err
 		})

@@ -24,6 +24,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/webhook"
 )
@@ -62,7 +63,7 @@ func TestBrokenWebhooks(t *testing.T) {
 			s := register(t, name, test.peer(t, &calls), func(w *admissionregistrationv1.MutatingWebhook) { w.TimeoutSeconds = new(int32(timeout.Seconds())) })
 			// The API server takes a moment to know of a registration. What a machine
 			// that stalls makes late, or miss its timeout, is tried again.
-			eventually(t, "called, and in time", func() bool {
+			eventually.True(t, "called, and in time", func() bool {
 				before, called, begun := failedOpen(t), calls.Load(), time.Now()
 				injected, err := s.create(t.Context())
 				took := time.Since(begun)

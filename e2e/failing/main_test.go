@@ -103,13 +103,3 @@ func failedOpen(t *testing.T) int {
 }
 
 const patience = 3 * time.Minute // with a machine that is slow, or stalls
-
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); {
-		if time.Now().After(end) {
-			t.Fatalf("not %s after %s", what, patience)
-		}
-		time.Sleep(50 * time.Millisecond) // between two looks
-	}
-}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 func start(t *testing.T, flags ...string) *cluster.Webhook {
@@ -85,7 +86,7 @@ func TestCertificates(t *testing.T) {
 		pods := s.creating(t)
 		pods.more(t, 20)
 		exchange(t, dir, generation)
-		eventually(t, "serving the new certificate", func() bool {
+		eventually.True(t, "serving the new certificate", func() bool {
 			c, err := tls.Dial("tcp", strings.TrimPrefix(w.URL, "https://"), &tls.Config{RootCAs: authority})
 			if err != nil {
 				return false

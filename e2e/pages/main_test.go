@@ -16,13 +16,13 @@ import (
 	helm "helm.sh/helm/v4/pkg/cmd"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	kubectl "k8s.io/kubectl/pkg/cmd"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
 
@@ -122,13 +122,10 @@ const patience = 10 * time.Minute // only guards against waiting for ever
 // recorded waits for what the recorder writes on a driver.
 func recorded(t *testing.T, driver *corev1.Pod, words string) {
 	t.Helper()
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		p, err := kubelet.CoreV1().Pods(driver.Namespace).Get(ctx, driver.Name, metav1.GetOptions{})
-		return err == nil && strings.Contains(p.Annotations[annotations.Message], words), nil
+	eventually.True(t, fmt.Sprintf("%q on %s", words, driver.Name), func() bool {
+		p, err := kubelet.CoreV1().Pods(driver.Namespace).Get(t.Context(), driver.Name, metav1.GetOptions{})
+		return err == nil && strings.Contains(p.Annotations[annotations.Message], words)
 	})
-	if err != nil {
-		t.Fatalf("%q is not recorded on %s: %v", words, driver.Name, err)
-	}
 }
 
 func must[T any](value T, err error) func(*testing.T) T {

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/oom"
 )
 
@@ -51,7 +52,7 @@ func TestDeaths(t *testing.T) {
 		t.Errorf("while the driver runs: %v, %+v", p.Annotations, p.Status.Conditions)
 	}
 	die(t, d, "OOMKilled", 137)
-	eventually(t, "the driver's own death", func() bool { return live(t, d).Annotations[annotations.State] != "" })
+	eventually.True(t, "the driver's own death", func() bool { return live(t, d).Annotations[annotations.State] != "" })
 	p := live(t, d)
 	if p.Annotations[annotations.State] != "KILLED" || p.Annotations[annotations.Reason] != "DriverOOMKilled" || !strings.Contains(p.Annotations[annotations.Message], "spark.driver.memoryOverhead") {
 		t.Errorf("%v", p.Annotations)
@@ -59,14 +60,14 @@ func TestDeaths(t *testing.T) {
 	if c := condition(t, d); c == nil || c.Status != corev1.ConditionTrue || c.Reason != "DriverOOMKilled" || c.Message != p.Annotations[annotations.Message] {
 		t.Errorf("the condition is %+v", c)
 	}
-	eventually(t, "two Events", func() bool {
+	eventually.True(t, "two Events", func() bool {
 		return len(events(t, namespace, "ExecutorOOMKilled")) == 1 && len(events(t, namespace, "DriverOOMKilled")) == 1
 	})
 	e := events(t, namespace, "ExecutorOOMKilled")[0]
 	if e.Regarding.UID != d.UID || e.Related == nil || e.Related.Name != "etl-exec-7" || !strings.Contains(e.Note, "Executor 7 was killed by the kernel") {
 		t.Errorf("%+v", e)
 	}
-	eventually(t, "metrics", func() bool { return metric(t, r, "spark_vitals_deaths_total", `namespace="`+namespace+`"`) == 2 })
+	eventually.True(t, "metrics", func() bool { return metric(t, r, "spark_vitals_deaths_total", `namespace="`+namespace+`"`) == 2 })
 	if n := metric(t, r, "spark_vitals_recorder_errors_total", ""); n != 0 {
 		t.Errorf("%v calls failed", n)
 	}
@@ -87,7 +88,7 @@ func TestCondition(t *testing.T) {
 	changes := must(kubelet.CoreV1().Pods(namespace).Watch(t.Context(), metav1.SingleObject(live(t, d).ObjectMeta)))(t)
 	defer changes.Stop()
 	die(t, d, "Error", 137)
-	eventually(t, "the condition", func() bool { return condition(t, d) != nil })
+	eventually.True(t, "the condition", func() bool { return condition(t, d) != nil })
 	if c := condition(t, d); c.Reason != "DriverKilled" {
 		t.Errorf("%+v", c)
 	}
@@ -96,7 +97,7 @@ func TestCondition(t *testing.T) {
 		t.Error("the kubelet's next write has removed the condition")
 	}
 	die(t, d, "OOMKilled", 137)
-	eventually(t, "a better word", func() bool { return condition(t, d).Reason == "DriverOOMKilled" })
+	eventually.True(t, "a better word", func() bool { return condition(t, d).Reason == "DriverOOMKilled" })
 	p := live(t, d)
 	if p.Annotations[annotations.Reason] != "DriverOOMKilled" {
 		t.Errorf("%v", p.Annotations)
@@ -139,13 +140,13 @@ func TestNamespaces(t *testing.T) {
 	in, out := driver(t, enabled, "in"), driver(t, other, "out")
 	die(t, out, "OOMKilled", 137)
 	die(t, in, "OOMKilled", 137)
-	eventually(t, "the opted-in one", func() bool { return live(t, in).Annotations[annotations.State] != "" })
+	eventually.True(t, "the opted-in one", func() bool { return live(t, in).Annotations[annotations.State] != "" })
 	if p := live(t, out); p.Annotations[annotations.State] != "" {
 		t.Errorf("recorded where nobody opted in: %v", p.Annotations)
 	}
 	r.Stop()
 	start(t, "--everywhere")
-	eventually(t, "all of them", func() bool { return live(t, out).Annotations[annotations.State] != "" })
+	eventually.True(t, "all of them", func() bool { return live(t, out).Annotations[annotations.State] != "" })
 }
 
 // A kubelet that corrects itself: 137 without a reason was an OOM.
@@ -191,7 +192,7 @@ func TestHung(t *testing.T) {
 		die(t, p, "Error", 137)
 		want := map[bool]string{true: "DriverHung", false: "DriverKilled"}[name == "frozen"]
 		// it is Killed until the Event is known, and told once it is
-		eventually(t, want, func() bool { return told(t, p) != "" })
+		eventually.True(t, want, func() bool { return told(t, p) != "" })
 		if got := told(t, p); got != want {
 			t.Errorf("%s: told as %s", name, got)
 		}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -82,7 +83,7 @@ func (d *deaths) one(ctx context.Context, id int, up sync.Locker) error {
 func (d *deaths) check(t *testing.T) {
 	t.Helper()
 	var got oom.Record
-	eventually(t, fmt.Sprintf("%d deaths on %s", len(d.causes), d.driver.Name), func() bool {
+	eventually.True(t, fmt.Sprintf("%d deaths on %s", len(d.causes), d.driver.Name), func() bool {
 		got = record(t, d.driver)
 		return got.Count(spark.Executor) >= len(d.causes)
 	})
@@ -297,7 +298,7 @@ func TestHistoryGone(t *testing.T) {
 	}
 	proxy.back()
 	counted(t, d, oom.OOMKilled, 2)
-	eventually(t, "two ends were not seen", func() bool { return metric(t, r, "spark_vitals_ends_unseen_total", "") == 2 })
+	eventually.True(t, "two ends were not seen", func() bool { return metric(t, r, "spark_vitals_ends_unseen_total", "") == 2 })
 	remove(t, die(t, executors[4], "OOMKilled", 137))
 	counted(t, d, oom.OOMKilled, 3)
 	all[0].causes = map[int]oom.Cause{1: oom.OOMKilled, 2: oom.OOMKilled, 5: oom.OOMKilled}
@@ -314,7 +315,7 @@ func TestStop(t *testing.T) {
 	all := applications(t, namespace, 4)
 	dieWhile(t, all, 10, always())
 	knows := must(marked(t, namespace))(t)
-	eventually(t, "it knows all of them", func() bool { return knows(r) })
+	eventually.True(t, "it knows all of them", func() bool { return knows(r) })
 	r.Stop()
 	checkDeaths(t, namespace, nil, all)
 }
@@ -439,7 +440,7 @@ func TestRelist(t *testing.T) {
 	start(t)
 	die(t, executor(t, d, 23), "OOMKilled", 137)
 	counted(t, d, oom.OOMKilled, 23)
-	eventually(t, "an Event of each", func() bool { return len(events(t, namespace, "ExecutorOOMKilled")) == 23 })
+	eventually.True(t, "an Event of each", func() bool { return len(events(t, namespace, "ExecutorOOMKilled")) == 23 })
 }
 
 // A driver that is gone has nothing to write on; a new one of its name is not
@@ -457,7 +458,7 @@ func TestSecondPodOfTheName(t *testing.T) {
 	die(t, executor(t, second, 3), "Error", 52)
 	counted(t, second, oom.HeapOOM, 1)
 	counted(t, second, oom.OOMKilled, 0)
-	eventually(t, "two deaths without a driver", func() bool { return metric(t, r, "spark_vitals_deaths_without_driver_total", namespace) == 2 })
+	eventually.True(t, "two deaths without a driver", func() bool { return metric(t, r, "spark_vitals_deaths_without_driver_total", namespace) == 2 })
 	if n := len(events(t, namespace, "ExecutorOOMKilled")); n != 2 {
 		t.Errorf("%d Events tell of them", n)
 	}
@@ -489,7 +490,7 @@ func TestSecondPodMeanwhile(t *testing.T) {
 	if err := <-replaced; err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a death without a driver", func() bool { return metric(t, r, "spark_vitals_deaths_without_driver_total", namespace) == 1 })
+	eventually.True(t, "a death without a driver", func() bool { return metric(t, r, "spark_vitals_deaths_without_driver_total", namespace) == 1 })
 	if n := metric(t, r, "spark_vitals_record_writes_total", ""); n != 1 {
 		t.Errorf("%v writes were tried, and one met the second pod", n)
 	}
@@ -509,11 +510,11 @@ func TestClientMode(t *testing.T) {
 	notebook = must(kubelet.CoreV1().Pods(namespace).Create(t.Context(), notebook, metav1.CreateOptions{}))(t)
 	notebook.Labels = map[string]string{spark.ApplicationLabel: "spark-notebook"}
 	remove(t, die(t, executor(t, notebook, 1), "OOMKilled", 137))
-	eventually(t, "an Event on its owner", func() bool {
+	eventually.True(t, "an Event on its owner", func() bool {
 		found := events(t, namespace, "ExecutorOOMKilled")
 		return len(found) == 1 && found[0].Regarding.UID == notebook.UID
 	})
-	eventually(t, "told once", func() bool {
+	eventually.True(t, "told once", func() bool {
 		n := 0.0
 		for _, r := range replicas {
 			n += metric(t, r, "spark_vitals_deaths_without_driver_total", namespace)
@@ -535,7 +536,7 @@ func TestFullAnnotations(t *testing.T) {
 			remove(t, die(t, executor(t, d, id+1), "OOMKilled", 137))
 		}
 		die(t, d, "OOMKilled", 137)
-		eventually(t, "the Event of "+name, func() bool {
+		eventually.True(t, "the Event of "+name, func() bool {
 			for _, e := range events(t, namespace, "DriverOOMKilled") {
 				if e.Regarding.Name == name {
 					return true

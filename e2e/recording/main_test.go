@@ -11,15 +11,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -132,20 +131,11 @@ func record(t *testing.T, p *corev1.Pod) oom.Record {
 	return must(oom.Read(live(t, p).Annotations))(t)
 }
 
-// eventually waits until a condition holds. Its limit only guards against waiting
-// for ever: what is refused for long is tried again after minutes.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 10*time.Minute, true, func(context.Context) (bool, error) { return holds(), nil }); err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
-}
-
 // counted waits until a driver's record counts so many executors of a cause.
 func counted(t *testing.T, driver *corev1.Pod, cause oom.Cause, n int) {
 	t.Helper()
 	var last oom.Record
-	eventually(t, fmt.Sprintf("%d of %s on %s", n, cause, driver.Name), func() bool {
+	eventually.True(t, fmt.Sprintf("%d of %s on %s", n, cause, driver.Name), func() bool {
 		last = record(t, driver)
 		return last.Count(spark.Executor, cause) >= n
 	})
@@ -158,7 +148,7 @@ func counted(t *testing.T, driver *corev1.Pod, cause oom.Cause, n int) {
 func metric(t *testing.T, r *cluster.Recorder, name, labels string) (sum float64) {
 	t.Helper()
 	var text string
-	eventually(t, "the metrics of a recorder", func() bool { // it gives up an answer that takes 10 s
+	eventually.True(t, "the metrics of a recorder", func() bool { // it gives up an answer that takes 10 s
 		var err error
 		text, err = r.Metrics(t.Context())
 		return err == nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 // The recorder's rights: what it has, and above all what it has not. That they
@@ -69,7 +70,7 @@ func TestReadConfigMaps(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"spark.properties": "spark.secret=x\nspark.driver.memory=600m\n"},
 	}, metav1.CreateOptions{}))(t)
 	die(t, d, "OOMKilled", 137)
-	eventually(t, "the record", func() bool { got := record(t, d); return got.Driver != nil })
+	eventually.True(t, "the record", func() bool { got := record(t, d); return got.Driver != nil })
 	if got := record(t, d).Driver; got.HeapMiB != 600 || got.Estimated {
 		t.Errorf("%+v", got)
 	}
@@ -92,7 +93,7 @@ func TestConfined(t *testing.T) {
 	r := startWith(t, must(controlPlane.Allow(t.Context(), rights, ""))(t), "--namespaces="+namespace)
 	out := die(t, driver(t, other, "out"), "OOMKilled", 137)
 	in := die(t, driver(t, namespace, "in"), "OOMKilled", 137)
-	eventually(t, "the death is recorded and told", func() bool { return live(t, in).Annotations[annotations.State] != "" && told(t, in) != "" })
+	eventually.True(t, "the death is recorded and told", func() bool { return live(t, in).Annotations[annotations.State] != "" && told(t, in) != "" })
 	if got := live(t, out).Annotations; got[annotations.State] != "" {
 		t.Errorf("recorded elsewhere: %v", got)
 	}
@@ -106,5 +107,5 @@ func TestMissedInjections(t *testing.T) {
 	namespace := site(t, "enabled")
 	r := start(t)
 	driver(t, namespace, "unseen")
-	eventually(t, "one missed", func() bool { return metric(t, r, "spark_vitals_missed_injections", namespace) == 1 })
+	eventually.True(t, "one missed", func() bool { return metric(t, r, "spark_vitals_missed_injections", namespace) == 1 })
 }

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
 )
 
@@ -42,7 +43,7 @@ func TestReleased(t *testing.T) {
 		t.Error("released without a record")
 	}
 	dead.recorded()
-	eventually(t, "marked", func() bool { return dead.mark() != "" })
+	eventually.True(t, "marked", func() bool { return dead.mark() != "" })
 	if dead.registered() || dead.sessions() != 0 || len(early) > 0 {
 		t.Errorf("registered: %t, sessions: %d, closed too early: %q", dead.registered(), dead.sessions(), early)
 	}
@@ -56,7 +57,7 @@ func TestReleased(t *testing.T) {
 	if !slices.Equal(dead.events(), []string{"EngineReleased"}) {
 		t.Error(dead.events())
 	}
-	eventually(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
+	eventually.True(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
 }
 
 func journal(t *testing.T) map[string]string {
@@ -93,7 +94,7 @@ func TestKilledBetween(t *testing.T) {
 		defer s.Fail(nil)
 	}
 	dead := newEngine(t).register().die().recorded()
-	eventually(t, "deregistered", func() bool { return !dead.registered() })
+	eventually.True(t, "deregistered", func() bool { return !dead.registered() })
 	r.Kill()
 	if err := api.CoreV1().Pods("spark").Delete(t.Context(), dead.pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
 		t.Fatal(err)
@@ -105,8 +106,8 @@ func TestKilledBetween(t *testing.T) {
 		t.Fatalf("%d sessions, journal %v", dead.sessions(), journal(t))
 	}
 	startReleaser(t, configuration)
-	eventually(t, "closed", func() bool { return dead.sessions() == 0 })
-	eventually(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
+	eventually.True(t, "closed", func() bool { return dead.sessions() == 0 })
+	eventually.True(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
 }
 
 // ZooKeeper is away when the engine dies, or hangs; when it is back the node goes.
@@ -115,22 +116,22 @@ func TestZooKeeperAway(t *testing.T) {
 	dead := newEngine(t).register()
 	zookeeper.Stop()
 	dead.die().recorded()
-	eventually(t, "the releaser was refused", func() bool { return tried(t, dead) })
+	eventually.True(t, "the releaser was refused", func() bool { return tried(t, dead) })
 	if err := zookeeper.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
+	eventually.True(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
 
 	dead = newEngine(t).register()
 	if err := zookeeper.Freeze(true); err != nil {
 		t.Fatal(err)
 	}
 	dead.die().recorded()
-	eventually(t, "the releaser gave up", func() bool { return tried(t, dead) })
+	eventually.True(t, "the releaser gave up", func() bool { return tried(t, dead) })
 	if err := zookeeper.Freeze(false); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
+	eventually.True(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
 }
 
 // tried tells whether the releaser's log has a failed try of the engine.
@@ -160,9 +161,9 @@ func TestExpired(t *testing.T) {
 		t.Error("gone at once")
 	}
 	dead.disconnects() // the same for ZooKeeper as the end of the session
-	eventually(t, "expired", func() bool { return !dead.registered() })
+	eventually.True(t, "expired", func() bool { return !dead.registered() })
 	startReleaser(t, config(credentials(t, "secret")))
-	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), "not-registered") })
+	eventually.True(t, "marked", func() bool { return strings.Contains(dead.mark(), "not-registered") })
 	if dead.sessions() != 2 || len(dead.events()) > 0 {
 		t.Errorf("%d sessions, %q", dead.sessions(), dead.events())
 	}
@@ -174,22 +175,22 @@ func TestKept(t *testing.T) {
 	configuration := strings.Replace(config(credentials(t, "secret")), "keepSessionsSeconds: 0", "keepSessionsSeconds: 20", 1)
 	r := startReleaser(t, configuration)
 	dead := newEngine(t).register().die().recorded()
-	eventually(t, "told", func() bool { return slices.Equal(dead.events(), []string{"EngineReleased"}) })
+	eventually.True(t, "told", func() bool { return slices.Equal(dead.events(), []string{"EngineReleased"}) })
 	deregistered := time.Now()
 	if dead.registered() || dead.sessions() != 2 || dead.mark() != "" || len(journal(t)) != 1 {
 		t.Errorf("registered: %t, %d sessions, mark %q, journal %v", dead.registered(), dead.sessions(), dead.mark(), journal(t))
 	}
 	r.Kill()
 	startReleaser(t, configuration)
-	eventually(t, "closed", func() bool { return dead.sessions() == 0 })
+	eventually.True(t, "closed", func() bool { return dead.sessions() == 0 })
 	if kept := time.Since(deregistered); kept < 15*time.Second {
 		t.Errorf("closed after %s", kept)
 	}
-	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
+	eventually.True(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
 	if !slices.Equal(dead.events(), []string{"EngineReleased"}) {
 		t.Error(dead.events())
 	}
-	eventually(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
+	eventually.True(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
 }
 
 // An engine that froze is not registered any more when it is killed. What was
@@ -198,17 +199,17 @@ func TestFrozen(t *testing.T) {
 	frozen := newEngine(t).register()
 	configuration := config(credentials(t, "secret"))
 	r := startReleaser(t, configuration)
-	eventually(t, "looked at", func() bool { return logged(t, "looked at") })
+	eventually.True(t, "looked at", func() bool { return logged(t, "looked at") })
 	frozen.disconnects()
-	eventually(t, "written down", func() bool { return journal(t)[string(frozen.pod.UID)+".life"] != "" })
+	eventually.True(t, "written down", func() bool { return journal(t)[string(frozen.pod.UID)+".life"] != "" })
 	r.Kill()
 	startReleaser(t, configuration)
 	if frozen.sessions() != 2 {
 		t.Error("sessions of an engine that runs are closed")
 	}
 	frozen.die().recorded()
-	eventually(t, "marked", func() bool { return strings.Contains(frozen.mark(), `"expired","sessions":2`) })
-	eventually(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
+	eventually.True(t, "marked", func() bool { return strings.Contains(frozen.mark(), `"expired","sessions":2`) })
+	eventually.True(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
 }
 
 // A drained engine takes its registration away at once and ends seconds later. No
@@ -216,7 +217,7 @@ func TestFrozen(t *testing.T) {
 func TestDrained(t *testing.T) {
 	drained := newEngine(t, func(p *corev1.Pod) { p.Spec.NodeName = "node" }).register()
 	startReleaser(t, config(credentials(t, "secret")))
-	eventually(t, "looked at", func() bool { return logged(t, "looked at") })
+	eventually.True(t, "looked at", func() bool { return logged(t, "looked at") })
 	if err := api.CoreV1().Pods("spark").Delete(t.Context(), drained.pod.Name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +228,7 @@ func TestDrained(t *testing.T) {
 	}
 	drained.pod = now
 	drained.die()
-	eventually(t, "marked", func() bool { return strings.Contains(drained.mark(), `"expired","sessions":2`) })
+	eventually.True(t, "marked", func() bool { return strings.Contains(drained.mark(), `"expired","sessions":2`) })
 }
 
 // A journal without room keeps nobody from reconnecting.
@@ -243,7 +244,7 @@ func TestJournalIsFull(t *testing.T) {
 	}
 	startReleaser(t, config(credentials(t, "secret")))
 	dead := newEngine(t).register().die().recorded()
-	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
+	eventually.True(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
 	if !logged(t, "the journal is full") {
 		t.Error("that nothing was written down is not told")
 	}
@@ -255,7 +256,7 @@ func TestSecretCorrected(t *testing.T) {
 	dir := credentials(t, "wrong")
 	startReleaser(t, config(dir))
 	dead := newEngine(t).register().die().recorded()
-	eventually(t, "told", func() bool { return slices.Contains(dead.events(), "CredentialsRefused") })
+	eventually.True(t, "told", func() bool { return slices.Contains(dead.events(), "CredentialsRefused") })
 	if !slices.Contains(dead.events(), "EngineReleased") {
 		t.Error("that it is deregistered is not told")
 	}
@@ -265,7 +266,7 @@ func TestSecretCorrected(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "password"), []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"sessions":2`) })
+	eventually.True(t, "marked", func() bool { return strings.Contains(dead.mark(), `"sessions":2`) })
 }
 
 // What whoever may create pods can forge: nothing is released, and nobody is
@@ -312,8 +313,8 @@ func TestForged(t *testing.T) {
 		e.die().recorded()
 	}
 	last := newEngine(t).register().die().recorded() // the loop has come past them
-	eventually(t, "the true one is released", func() bool { return last.mark() != "" })
-	eventually(t, "the forged ones are told", func() bool {
+	eventually.True(t, "the true one is released", func() bool { return last.mark() != "" })
+	eventually.True(t, "the forged ones are told", func() bool {
 		return slices.Equal(forged[0].events(), []string{"NotProven"}) && slices.Equal(forged[1].events(), []string{"NotProven"}) && slices.Equal(forged[2].events(), []string{"NotProven"})
 	})
 	if !victim.registered() || victim.sessions() != 2 || victim.mark() != "" {

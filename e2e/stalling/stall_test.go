@@ -26,6 +26,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
 
@@ -159,15 +160,6 @@ func events(t *testing.T, pod *corev1.Pod) (reasons []string) {
 	return reasons
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Minute); !ok(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("never: " + what)
-		}
-	}
-}
-
 func watch(t *testing.T, name string, flags ...string) *cluster.Leader {
 	t.Helper()
 	w, err := controlPlane.StartStallWatch(t.Context(), name, os.Stderr, flags...)
@@ -217,13 +209,13 @@ func TestStalled(t *testing.T) {
 	}
 	first := watch(t, "first", "--metrics-bind-address="+address)
 	var m *stall.Mark
-	eventually(t, "the dead driver is marked", func() bool { m = mark(t, "dead"); return m != nil })
+	eventually.True(t, "the dead driver is marked", func() bool { m = mark(t, "dead"); return m != nil })
 	if m.Confidence != stall.Sure || m.Evidence.Thread != "dag-scheduler-event-loop" || m.Evidence.Executors == nil || *m.Evidence.Executors != 1 ||
 		m.Evidence.CPU != nil || m.Evidence.UI != stall.NotReachable || !m.Is(past) || !m.Evidence.LastLine.Equal(past) {
 		t.Errorf("marked as %s", m)
 	}
-	eventually(t, "it is told", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled"}) })
-	eventually(t, "those that answer nothing are counted as unknown", func() bool {
+	eventually.True(t, "it is told", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled"}) })
+	eventually.True(t, "those that answer nothing are counted as unknown", func() bool {
 		return strings.Contains(metrics(address), "spark_vitals_stall_unknown 1\n")
 	})
 
@@ -231,16 +223,16 @@ func TestStalled(t *testing.T) {
 	first.Stop()
 	asked := logs.times("dead")
 	watch(t, "second", "--metrics-bind-address=0")
-	eventually(t, "the new leader has looked twice", func() bool { return logs.times("dead") >= asked+2 })
+	eventually.True(t, "the new leader has looked twice", func() bool { return logs.times("dead") >= asked+2 })
 	logs.write("dead", time.Now(), "INFO it was not dead")
-	eventually(t, "the mark is gone", func() bool {
+	eventually.True(t, "the mark is gone", func() bool {
 		now := mark(t, "dead")
 		if now != nil && now.String() != m.String() {
 			t.Fatalf("marked anew as %s", now)
 		}
 		return now == nil
 	})
-	eventually(t, "that is told too", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled", "DriverTalksAgain"}) })
+	eventually.True(t, "that is told too", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled", "DriverTalksAgain"}) })
 
 	for _, name := range []string{"lively", "away", "not-asked"} {
 		if m := mark(t, name); m != nil {

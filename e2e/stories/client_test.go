@@ -1,6 +1,7 @@
 package stories
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -41,7 +43,7 @@ func TestClientMode(t *testing.T) {
 			if len(found) != 1 || found[0].Regarding.UID != on.UID || found[0].Regarding.Kind != "Pod" || found[0].Related.UID != executor.UID {
 				t.Errorf("the Events are not one on %s: %+v", on.Name, found)
 			}
-			poll(t, "the death is counted once, as one without a driver", func() error {
+			eventually.Succeeds(t, "the death is counted once, as one without a driver", func(context.Context) error {
 				if n := recorded(t, withoutDriver, r.Namespace) - before; n != 1 {
 					return fmt.Errorf("%d deaths are counted", n)
 				}

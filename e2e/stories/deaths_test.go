@@ -15,6 +15,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -203,7 +204,7 @@ func (r *run) checkCondition(t *testing.T) {
 // untilEvent waits for an Event of ours about the cause.
 func (r *run) untilEvent(t *testing.T, cause string) {
 	t.Helper()
-	poll(t, "there is an Event of the death", func() error {
+	eventually.Succeeds(t, "there is an Event of the death", func(context.Context) error {
 		found := ours(t, r.Namespace)
 		if !slices.ContainsFunc(found, func(e eventsv1.Event) bool { return strings.Contains(e.Reason, cause) }) {
 			return fmt.Errorf("none of %d Events is about %s", len(found), cause)

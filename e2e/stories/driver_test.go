@@ -1,6 +1,7 @@
 package stories
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -40,7 +42,7 @@ const driverJVM, executorJVM = "org.apache.spark.deploy.SparkSubmit", "Kubernete
 // than that, however long the machine takes.
 func freeze(t *testing.T, pod *corev1.Pod) (since time.Time) {
 	t.Helper()
-	poll(t, "the pod has a JVM", func() error {
+	eventually.Succeeds(t, "the pod has a JVM", func(context.Context) error {
 		since = time.Now()
 		return signalJVM(pod, syscall.SIGSTOP)
 	})
@@ -52,7 +54,7 @@ func freeze(t *testing.T, pod *corev1.Pod) (since time.Time) {
 func (r *run) untilHealthy(t *testing.T) {
 	t.Helper()
 	driver, before := r.driverPod(t), -1
-	poll(t, "the driver passes a liveness check", func() error {
+	eventually.Succeeds(t, "the driver passes a liveness check", func(context.Context) error {
 		passed, failed, err := theLab.Probed(t.Context(), driver, "Liveness")
 		if err != nil {
 			return err
@@ -86,7 +88,7 @@ func signalJVM(pod *corev1.Pod, signal syscall.Signal) error {
 // untilListening waits until a port of the driver is open.
 func (r *run) untilListening(t *testing.T, port int) {
 	t.Helper()
-	poll(t, fmt.Sprintf("port %d is open", port), func() error {
+	eventually.Succeeds(t, fmt.Sprintf("port %d is open", port), func(context.Context) error {
 		ip := r.driverPod(t).Status.PodIP
 		if ip == "" {
 			return errors.New("the driver has no address yet")
@@ -98,21 +100,4 @@ func (r *run) untilListening(t *testing.T, port int) {
 		}
 		return err
 	})
-}
-
-// patience with what comes soon, on a machine that may be slow or stand still.
-const patience = 10 * time.Minute
-
-// poll waits for what only asking tells.
-func poll(t *testing.T, what string, try func() error) {
-	t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
-		err := try()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("waiting until %s: %v", what, err)
-		}
-	}
 }

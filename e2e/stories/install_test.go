@@ -21,6 +21,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 // What "helm test" says of the chart that the stories run under: a Spark pod in
@@ -162,11 +163,11 @@ func evict(t *testing.T, _ string, _ *cluster.Asking) {
 	evict := func(pod corev1.Pod) error {
 		return client.PolicyV1().Evictions(pod.Namespace).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}})
 	}
-	poll(t, "the first is evicted", func() error { return evict(old[0]) })
+	eventually.Succeeds(t, "the first is evicted", func(context.Context) error { return evict(old[0]) })
 	if err := evict(old[1]); !apierrors.IsTooManyRequests(err) {
 		t.Errorf("evicted both at once: %v", err)
 	}
-	poll(t, "the second is evicted", func() error { return evict(old[1]) })
+	eventually.Succeeds(t, "the second is evicted", func(context.Context) error { return evict(old[1]) })
 	untilExchanged(t, old)
 }
 
@@ -177,7 +178,7 @@ func kill(t *testing.T, _ string, asking *cluster.Asking) {
 	if _, err := lab.Signal(&doomed, "spark-vitals", "webhook", syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	poll(t, "it runs again", func() error {
+	eventually.Succeeds(t, "it runs again", func(context.Context) error {
 		for _, pod := range webhooks(t) {
 			if pod.UID == doomed.UID && pod.Status.ContainerStatuses[0].RestartCount > doomed.Status.ContainerStatuses[0].RestartCount && isReady(&pod) {
 				return nil
@@ -222,7 +223,7 @@ func treatment(t *testing.T, namespace string) (what, rule string, err error) {
 
 func untilTreated(t *testing.T, namespace, want string) {
 	t.Helper()
-	poll(t, "executors are "+want, func() error {
+	eventually.Succeeds(t, "executors are "+want, func(context.Context) error {
 		got, _, err := treatment(t, namespace)
 		if err == nil && got != want {
 			err = errors.New("they are " + got)
@@ -247,7 +248,7 @@ const webhookLabel = "app.kubernetes.io/component=webhook"
 // as many others are ready.
 func untilExchanged(t *testing.T, old []corev1.Pod) {
 	t.Helper()
-	poll(t, "webhooks are exchanged", func() error {
+	eventually.Succeeds(t, "webhooks are exchanged", func(context.Context) error {
 		pods := webhooks(t)
 		for _, pod := range pods {
 			if !isReady(&pod) || slices.ContainsFunc(old, func(o corev1.Pod) bool { return o.UID == pod.UID }) {

@@ -15,6 +15,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 // The command lines of the README, from installing to removing, each run as it
@@ -96,7 +97,7 @@ func lineOfREADME(t *testing.T, text string) string {
 // bears a key of it, but what is named here. Events go by themselves after an hour.
 func untilLeft(t *testing.T, want ...string) {
 	t.Helper()
-	poll(t, "nothing else is left", func() error {
+	eventually.Succeeds(t, "nothing else is left", func(context.Context) error {
 		left, err := cluster.Objects(t.Context(), theLab.Config, func(o metav1.ObjectMeta) bool {
 			o.Namespace = ""
 			return strings.Contains(fmt.Sprint(o), "spark-vitals")

@@ -2,6 +2,7 @@ package stories
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
 	"github.com/spark-vitals/spark-vitals/gateway"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -119,7 +121,7 @@ func (s release) tell(t *testing.T, version string) {
 	}
 	// registered tells whether an application's node is there.
 	registered := func(application string) (yes bool) {
-		poll(t, "ZooKeeper answers", func() error {
+		eventually.Succeeds(t, "ZooKeeper answers", func(context.Context) error {
 			nodes, err := tree.Children(space.Path())
 			yes = slices.ContainsFunc(nodes, func(node string) bool { return strings.Contains(node, "kyuubi.engine.id="+application+";") })
 			return err
@@ -162,7 +164,7 @@ func (s release) tell(t *testing.T, version string) {
 		}
 		return n
 	}
-	poll(t, "the node is gone", func() error {
+	eventually.Succeeds(t, "the node is gone", func(context.Context) error {
 		if registered(own) {
 			return errors.New("it is there")
 		}
@@ -176,7 +178,7 @@ func (s release) tell(t *testing.T, version string) {
 		theTable.add(t, s.name, r, fmt.Sprintf("node gone after %.1f s, by the end of its session; sessions stay", gone.Seconds()))
 		return
 	}
-	poll(t, "its sessions are closed", func() error {
+	eventually.Succeeds(t, "its sessions are closed", func(context.Context) error {
 		if n := sessions(own); n > 0 {
 			return fmt.Errorf("%d sessions are open", n)
 		}
@@ -215,7 +217,7 @@ func (s release) startReleaser(t *testing.T, r *run, zookeeper *cluster.ZooKeepe
 			t.Log(err)
 		}
 	})
-	poll(t, "the releaser has seen the registration", func() error {
+	eventually.Succeeds(t, "the releaser has seen the registration", func(context.Context) error {
 		text, err := os.ReadFile(log)
 		if err == nil && !bytes.Contains(text, []byte(`"registered":1,`)) {
 			err = errors.New("it has not")

@@ -20,6 +20,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -208,7 +209,7 @@ func (r *run) log(t *testing.T) (log string) {
 		}
 	})
 	if container != "" {
-		poll(t, "the driver's log can be read", func() (err error) {
+		eventually.Succeeds(t, "the driver's log can be read", func(context.Context) (err error) {
 			log, err = theLab.Log(t.Context(), r.Namespace, r.DriverName(), container)
 			return err
 		})
