@@ -22,7 +22,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Under Pod Security, what a namespace takes without us it takes with us.
+// A namespace with Pod Security accepts with the webhook what it accepts without it.
 func TestPodSecurity(t *testing.T) {
 	for _, level := range []string{"baseline", "restricted"} {
 		labels := map[string]string{"pod-security.kubernetes.io/enforce": level, "pod-security.kubernetes.io/enforce-version": "latest"}
@@ -30,7 +30,7 @@ func TestPodSecurity(t *testing.T) {
 		if err := controlPlane.Namespace(t.Context(), without, labels); err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range sites {
+		for _, s := range webhooks {
 			with := without + "-" + s.name
 			s.optIn(t, with, labels)
 			t.Run(level+"/"+s.name, func(t *testing.T) {
@@ -60,8 +60,7 @@ func TestPodSecurity(t *testing.T) {
 	}
 }
 
-// restricted is a pod that asks for no more than the level of that name allows,
-// as far as its author can see to it.
+// restricted returns a pod that meets the level "restricted" as far as its author can.
 func restricted(pod *corev1.Pod) *corev1.Pod {
 	pod = pod.DeepCopy()
 	pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsNonRoot: new(true), RunAsUser: new(int64(185)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}}
@@ -73,14 +72,14 @@ func restricted(pod *corev1.Pod) *corev1.Pod {
 	return pod
 }
 
-// A LimitRange's defaults are there before us, so the memory annotations are
-// right; and what we add counts against no quota.
+// The defaults of a LimitRange are set before the webhook runs, so the memory
+// annotations are right. What the webhook adds counts against no quota.
 func TestLimitsAndQuota(t *testing.T) {
 	used := map[string]corev1.ResourceList{}
 	for _, with := range []bool{false, true} {
 		namespace := fmt.Sprintf("limits-%t", with)
 		if with {
-			sites[0].optIn(t, namespace, nil)
+			webhooks[0].optIn(t, namespace, nil)
 		} else if err := controlPlane.Namespace(t.Context(), namespace, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -109,8 +108,8 @@ func TestLimitsAndQuota(t *testing.T) {
 	}
 }
 
-// limit a namespace: containers have 3 GiB unless they say otherwise, and there is
-// a quota, whose controller is not there to begin to count.
+// limit sets limits for a namespace: containers have 3 GiB by default, and there is a
+// quota, without a controller that counts its use.
 func limit(t *testing.T, namespace string) {
 	t.Helper()
 	limits := &corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "limits"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
@@ -143,8 +142,9 @@ func limit(t *testing.T, namespace string) {
 	})
 }
 
-// A platform that takes no container without a probe takes Spark's pods thanks to
-// us, with each ready-made policy. These give none to executors of a StatefulSet.
+// A platform that refuses containers without probes accepts Spark's pods with the
+// webhook and any ready-made policy. None of them gives probes to executors of a
+// StatefulSet.
 func TestProbesDemanded(t *testing.T) {
 	labels := map[string]string{"probes": "demanded"}
 	demandProbes(t, labels)
@@ -156,7 +156,7 @@ func TestProbesDemanded(t *testing.T) {
 		_, err := create(t, "demanded", pods["spark-4.1.4/driver"])
 		return apierrors.IsInvalid(err) // as it says by default
 	})
-	for _, s := range sites {
+	for _, s := range webhooks {
 		s.optIn(t, "demanded-"+s.name, labels)
 		for name, pod := range pods {
 			if _, err := create(t, "demanded", pod); err == nil {
@@ -207,8 +207,8 @@ func demandProbes(t *testing.T, labels map[string]string) {
 	})
 }
 
-// optIn makes a namespace of the site with more labels.
-func (s *site) optIn(t *testing.T, name string, labels map[string]string) {
+// optIn makes a namespace of the webhook with more labels.
+func (s *webhook) optIn(t *testing.T, name string, labels map[string]string) {
 	t.Helper()
 	all := map[string]string{"policy": s.name}
 	maps.Copy(all, labels)

@@ -143,7 +143,7 @@ func (l *load) saturate(reviews int, duration time.Duration) (throughput, error)
 	return throughput{answered / took.Seconds(), answered / (after - before).Seconds()}, err
 }
 
-// trickle sends so many a second at random times, and tells how long each took
+// trickle sends so many a second at random times, and returns how long each took
 // from the time it was due.
 func (l *load) trickle(perSecond float64, duration time.Duration) ([]time.Duration, error) {
 	due, end := time.Now(), time.Now().Add(duration)

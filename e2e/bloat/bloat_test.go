@@ -1,5 +1,5 @@
-// Package bloat tests on a real API server that nobody who may create pods makes
-// the jobs that watch them grow.
+// Package bloat tests on a real API server that a user who may create pods cannot make
+// the jobs that watch pods use too much memory.
 package bloat
 
 import (
@@ -24,22 +24,22 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Half of what the chart allows each job, in bytes.
+// Half of the memory limits of the chart, in bytes.
 const (
 	halfOfRecorder = 256 << 20
 	halfOfLeader   = 128 << 20
 )
 
-// strangers' pods, in the namespace where engines run, which is opted in. Some of
-// them run, for the stall watch sees no others.
+// strangers is the number of large pods in the opted-in namespace where engines run.
+// Some are running, because the stall watch sees only those.
 const (
 	strangers = 400
 	running   = 40
 	namespace = "spark"
 )
 
-// With 400 pods of 1.45 MB each job stays below half of its limit and goes on
-// working, whether or not the API server streams lists.
+// With 400 pods of 1.45 MB each job stays below half of its limit and continues to
+// work, whether or not the API server streams lists.
 func TestBloat(t *testing.T) {
 	if err := cluster.WithControlPlane(t.Context(), os.Stderr, func(c *cluster.ControlPlane) error {
 		prepare(t, c)
@@ -145,8 +145,8 @@ func prepare(t *testing.T, c *cluster.ControlPlane) {
 	}
 }
 
-// stranger's pod, that every job takes for a driver and that is as large as the
-// API server takes it, in one field or in all.
+// stranger returns a pod that every job takes for a driver, as large as the API server
+// accepts, with the size in one field or in all.
 func stranger(i int) *corev1.Pod {
 	const large = 1_400_000
 	p := &corev1.Pod{

@@ -32,7 +32,7 @@ import (
 
 var writes = flag.Int("writes", 1000, "how many status writes of kubelets to try beside the guards")
 
-// A guarded cluster, and everybody who may come by.
+// guarded is a namespace with guards, and the clients that may act there.
 type guarded struct {
 	namespace                                string
 	tenant, driver, kubelet, recorder, admin kubernetes.Interface
@@ -89,7 +89,7 @@ func guard(t *testing.T, name string, values map[string]any) guarded {
 	return g
 }
 
-// refused is nil for an error of a guard.
+// refused returns nil for an error of a guard, and an error for everything else.
 func refused(err error) error {
 	if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "ValidatingAdmissionPolicy") {
 		return nil
@@ -97,8 +97,8 @@ func refused(err error) error {
 	return fmt.Errorf("not refused by a guard: %w", err)
 }
 
-// What each may do to a pod that has a record and stamps. The record was there
-// before the pod was made, as in a restored copy.
+// These users may do this to a pod with a record and stamps. The record was there when
+// the pod was created, as in a restored copy.
 func TestGuards(t *testing.T) {
 	g := guard(t, "guards", nil)
 	const (
@@ -151,8 +151,8 @@ func TestGuards(t *testing.T) {
 	}
 }
 
-// By the line of the pages that stops everything the guards let everything pass,
-// and no webhook is called.
+// After the command of the pages that stops everything, the guards refuse nothing, and
+// no webhook is called.
 func TestStop(t *testing.T) {
 	g := guard(t, "stop", map[string]any{"webhook": map[string]any{"validation": "deny"}})
 	ctx, all := t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=stop"}
@@ -190,8 +190,8 @@ func validates(ctx context.Context, configuration string) error {
 	return err
 }
 
-// Each of our own accounts writes and removes its part of a record, and does
-// nothing else to a pod.
+// Each account of the chart writes and removes its part of a record, and changes
+// nothing else of a pod.
 func TestOwnAccounts(t *testing.T) {
 	g := guard(t, "own", nil)
 	others := map[string]string{
@@ -254,8 +254,8 @@ func TestOwnAccounts(t *testing.T) {
 	}
 }
 
-// The condition of a death is written by the recorder, which changes nothing else of
-// a status; who holds the verb can remove it; and kubelets go on with their own part.
+// The recorder writes the condition of a death and changes nothing else of a status. A
+// user with the verb can remove it. Kubelets continue to write their own part.
 func TestGuardOfTheCondition(t *testing.T) {
 	g := guard(t, "condition", nil)
 	const (
@@ -386,8 +386,8 @@ func TestGuardOfTheCondition(t *testing.T) {
 	})
 }
 
-// The guards look at each condition of a pod, and however many there are no
-// expression fails.
+// The guards look at each condition of a pod. However many there are, no expression
+// fails.
 func TestManyConditions(t *testing.T) {
 	g := guard(t, "conditions", nil)
 	before := failures(t)
@@ -414,9 +414,9 @@ func TestManyConditions(t *testing.T) {
 	}
 }
 
-// A look at annotations takes as long as there are annotations, and a tenant
-// chooses how many: of too many the guard of accounts looks at none. (A write beside
-// as many takes the API server seconds, and it gives up after 34 s.)
+// The cost of the guards grows with the number of annotations, which a user chooses. If
+// there are too many, the guard of accounts looks at none. (A write beside that many
+// takes the API server seconds, and it gives up after 34 s.)
 func TestManyAnnotations(t *testing.T) {
 	g := guard(t, "many", nil)
 	before := failures(t)
@@ -439,8 +439,8 @@ func TestManyAnnotations(t *testing.T) {
 	}
 }
 
-// A Binding's annotations become the pod's. It is told in the audit log first;
-// refusing it is for those who choose it.
+// A Binding's annotations become the pod's. By default they are reported in the audit
+// log; refusing them is an option.
 func TestGuardOfBindings(t *testing.T) {
 	g := guard(t, "bind", map[string]any{"guards": map[string]any{"bindingActions": []any{"Deny"}}})
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}
@@ -482,7 +482,7 @@ func TestGuardOfBindings(t *testing.T) {
 }
 
 // Nobody else notices the guards: nothing is refused, no expression fails, and
-// thousands of status writes are not slowed to speak of.
+// thousands of status writes are hardly slower.
 func TestNobodyElseNotices(t *testing.T) {
 	g := guard(t, "quiet", nil)
 	ctx, before := t.Context(), failures(t)
@@ -559,7 +559,8 @@ func TestNobodyElseNotices(t *testing.T) {
 	})
 }
 
-// failures of expressions of policies. The API server counts a refusal as one.
+// failures counts the failed expressions of policies. The API server counts a refusal
+// as one.
 func failures(t *testing.T) float64 {
 	t.Helper()
 	all := func(map[string]string) bool { return true }
@@ -567,7 +568,7 @@ func failures(t *testing.T) float64 {
 		apiMetric(t, "apiserver_validating_admission_policy_check_total", func(labels map[string]string) bool { return labels["error_type"] != "no_error" })
 }
 
-// statusWrites of pods with and without annotations, as kubelets do.
+// statusWrites writes statuses of pods with and without annotations, as kubelets do.
 func statusWrites(t *testing.T, g guarded, writes int) {
 	t.Helper()
 	var pods []*corev1.Pod
@@ -605,7 +606,7 @@ func statusWrites(t *testing.T, g guarded, writes int) {
 	t.Logf("%d status writes in %s; the API server spent %.3f ms on match conditions in each", writes, time.Since(begun).Round(time.Millisecond), (spent()-before)/float64(writes)*1000)
 }
 
-// apiMetric is the sum of a metric of the API server; of a histogram, its sum.
+// apiMetric returns the sum of a metric of the API server; for a histogram, its sum.
 func apiMetric(t *testing.T, name string, with func(labels map[string]string) bool) (sum float64) {
 	t.Helper()
 	text, err := admin.Discovery().RESTClient().Get().AbsPath("/metrics").Do(t.Context()).Raw()

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// CertManagerCRDs is the folder of cert-manager's CRDs, those that come with the
-// module that its controllers in e2e/certmanager are of.
+// CertManagerCRDs returns the folder of cert-manager's CRDs, in the version of its
+// controllers in e2e/certmanager.
 func CertManagerCRDs(ctx context.Context) (dir string, err error) {
 	root, err := Root()
 	if err != nil {

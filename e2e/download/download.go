@@ -11,7 +11,7 @@ import (
 )
 
 // Try calls something that downloads, and again where it fails: for a minute a
-// mirror may be away, or another program hold apt's lock. It tells of each failure
+// mirror may be away, or another program hold apt's lock. It reports each failure
 // but the last, which is returned.
 func Try(progress io.Writer, what string, do func() error) error {
 	left := wait.Backoff{Steps: 5, Duration: 5 * time.Second, Factor: 2}

@@ -43,7 +43,7 @@ func Name(version string, variant Variant) string {
 type Store struct {
 	Dir      string
 	Apps     string    // a folder of Python programs that images have under /opt/apps
-	Progress io.Writer // told of long steps
+	Progress io.Writer // shows long steps
 }
 
 // Spark is the image of a Spark version. From nothing its layers are made of

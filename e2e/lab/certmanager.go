@@ -9,8 +9,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
 
-// StartCertManager runs cert-manager's controllers beside the cluster, and makes
-// its CRDs, which stop removes.
+// StartCertManager runs cert-manager's controllers beside the cluster and creates its
+// CRDs, which stop deletes.
 func (l *Lab) StartCertManager(ctx context.Context) (stop func() error, err error) {
 	crds, err := cluster.CertManagerCRDs(ctx)
 	if err != nil {
@@ -30,7 +30,7 @@ func (l *Lab) StartCertManager(ctx context.Context) (stop func() error, err erro
 	}
 	return func() error {
 		err := controllers.Process.Signal(os.Interrupt)
-		_ = controllers.Wait() // it is told to end
+		_ = controllers.Wait() // it was asked to end
 		return errors.Join(err, l.Kubectl(context.WithoutCancel(ctx), nil, "delete", "-f", crds))
 	}, nil
 }

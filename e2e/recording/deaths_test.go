@@ -28,8 +28,8 @@ func events(t *testing.T, namespace, reason string) (found []eventsv1.Event) {
 	return found
 }
 
-// told are the reasons of all Events on a pod that were told by the recorder.
-func told(t *testing.T, on *corev1.Pod) string {
+// reported returns the reasons of the recorder's Events on a pod.
+func reported(t *testing.T, on *corev1.Pod) string {
 	t.Helper()
 	var reasons []string
 	for _, e := range must(kubelet.EventsV1().Events(on.Namespace).List(t.Context(), metav1.ListOptions{}))(t).Items {
@@ -40,10 +40,11 @@ func told(t *testing.T, on *corev1.Pod) string {
 	return strings.Join(reasons, " ")
 }
 
-// An executor dies and is gone at once; then its driver dies. Both stand on the
-// driver, are Events, are counted, and the rights suffice.
+// An executor dies and its pod is deleted at once; then its driver dies. The driver's
+// annotations record both deaths, each death has an Event and is counted, and the
+// recorder's rights suffice.
 func TestDeaths(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	r := start(t)
 	d := driver(t, namespace, "etl")
 	remove(t, die(t, executor(t, d, 7), "OOMKilled", 137))
@@ -73,10 +74,11 @@ func TestDeaths(t *testing.T) {
 	}
 }
 
-// The condition comes with the record, stands beside the kubelet's, whose next words
-// are not disturbed, and is corrected with the record. Two recorders write it once.
+// The condition is written with the record, keeps beside the kubelet's conditions while
+// the kubelet updates its own, and is corrected with the record. Two recorders write it
+// once.
 func TestCondition(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	start(t)
 	start(t)
 	d := driver(t, namespace, "etl")
@@ -130,9 +132,10 @@ func TestCondition(t *testing.T) {
 	}
 }
 
-// Where nobody opted in, nothing is written; unless all is asked for.
+// In a namespace that did not opt in, the recorder writes nothing, unless it runs with
+// --everywhere.
 func TestNamespaces(t *testing.T) {
-	enabled, other := site(t, "audit"), "other"
+	enabled, other := newNamespace(t, "audit"), "other"
 	if err := controlPlane.Namespace(t.Context(), other, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -149,9 +152,9 @@ func TestNamespaces(t *testing.T) {
 	eventually.True(t, "all of them", func() bool { return live(t, out).Annotations[annotations.State] != "" })
 }
 
-// A kubelet that corrects itself: 137 without a reason was an OOM.
+// The kubelet corrects a status: an exit with 137 and no reason was an OOM.
 func TestCorrection(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	start(t)
 	d := driver(t, namespace, "etl")
 	e := executor(t, d, 1)
@@ -162,11 +165,10 @@ func TestCorrection(t *testing.T) {
 	counted(t, d, oom.Killed, 0)
 }
 
-// A driver with a liveness probe that ends with 137: the kubelet's Event about
-// Spark's container decides, also where the API server refuses to tell it at
-// first.
+// A driver with a liveness probe exits with 137. The kubelet's Event about Spark's
+// container decides the cause, even if the API server at first refuses to list Events.
 func TestHung(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	through, proxy := troubled(t)
 	proxy.calm.Store(true)
 	var asked sync.Map
@@ -191,10 +193,10 @@ func TestHung(t *testing.T) {
 		}
 		die(t, p, "Error", 137)
 		want := map[bool]string{true: "DriverHung", false: "DriverKilled"}[name == "frozen"]
-		// it is Killed until the Event is known, and told once it is
-		eventually.True(t, want, func() bool { return told(t, p) != "" })
-		if got := told(t, p); got != want {
-			t.Errorf("%s: told as %s", name, got)
+		// it is Killed until the Event is known, and reported then
+		eventually.True(t, want, func() bool { return reported(t, p) != "" })
+		if got := reported(t, p); got != want {
+			t.Errorf("%s: reported as %s", name, got)
 		}
 		if got := live(t, p).Annotations; got[annotations.Reason] != want {
 			t.Errorf("%s: %v", name, got)

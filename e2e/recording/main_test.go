@@ -51,8 +51,9 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// site is a namespace of a test's own, where pods are opted in or not.
-func site(t *testing.T, mode string) string {
+// newNamespace makes a namespace for a test, with the label inject if mode is not
+// empty.
+func newNamespace(t *testing.T, mode string) string {
 	t.Helper()
 	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
 	labels := map[string]string{}
@@ -65,7 +66,7 @@ func site(t *testing.T, mode string) string {
 	return name
 }
 
-// start a recorder that ends with the test.
+// start starts a recorder that ends with the test.
 func start(t *testing.T, flags ...string) *cluster.Recorder {
 	t.Helper()
 	return startWith(t, kubeconfig, flags...)
@@ -114,7 +115,7 @@ func live(t *testing.T, p *corev1.Pod) *corev1.Pod {
 	return must(kubelet.CoreV1().Pods(p.Namespace).Get(t.Context(), p.Name, metav1.GetOptions{}))(t)
 }
 
-// condition of a driver's death, nil if it has none.
+// condition returns the condition of a driver's death, or nil.
 func condition(t *testing.T, p *corev1.Pod) *corev1.PodCondition {
 	t.Helper()
 	for _, c := range live(t, p).Status.Conditions {
@@ -125,13 +126,13 @@ func condition(t *testing.T, p *corev1.Pod) *corev1.PodCondition {
 	return nil
 }
 
-// record that stands on a driver.
+// record reads the record on a driver.
 func record(t *testing.T, p *corev1.Pod) oom.Record {
 	t.Helper()
 	return must(oom.Read(live(t, p).Annotations))(t)
 }
 
-// counted waits until a driver's record counts so many executors of a cause.
+// counted waits until a driver's record counts n executors with a cause.
 func counted(t *testing.T, driver *corev1.Pod, cause oom.Cause, n int) {
 	t.Helper()
 	var last oom.Record
@@ -144,7 +145,7 @@ func counted(t *testing.T, driver *corev1.Pod, cause oom.Cause, n int) {
 	}
 }
 
-// metric is the sum of a metric's samples with these labels, as they are written.
+// metric returns the sum of a metric's samples whose labels contain a text.
 func metric(t *testing.T, r *cluster.Recorder, name, labels string) (sum float64) {
 	t.Helper()
 	var text string

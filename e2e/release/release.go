@@ -55,7 +55,7 @@ func release(ctx context.Context, version, folder, registry string) error {
 	return write(root, version, folder, registry, append(first, others...), from, changed)
 }
 
-// write writes the files of a release, of which the last ones tell the digests of
+// write writes the files of a release, of which the last ones have the digests of
 // the others.
 func write(root, version, folder, registry string, built []binary, from commit, changed []change) error {
 	if err := os.RemoveAll(folder); err != nil {

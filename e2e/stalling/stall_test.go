@@ -61,7 +61,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// makeNode of the name that [cluster.Kubelet] gives to pods.
+// makeNode makes the node that [cluster.Kubelet] names in pods.
 func makeNode(ctx context.Context, at *net.TCPAddr) error {
 	node, err := api.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}, metav1.CreateOptions{})
 	if err != nil {
@@ -73,7 +73,7 @@ func makeNode(ctx context.Context, at *net.TCPAddr) error {
 	return err
 }
 
-// kubelet serves the logs of drivers; one without lines has none to give.
+// kubelet serves the logs of drivers. A pod without lines has no log.
 type kubelet struct {
 	lock  sync.Mutex
 	lines map[string][]string
@@ -112,7 +112,7 @@ func (k *kubelet) times(driver string) int {
 	return k.asked[driver]
 }
 
-// start a driver ten minutes ago, which may be silent for one.
+// start makes a driver that began ten minutes ago and may be silent for one minute.
 func start(t *testing.T, name string, annotated map[string]string) *corev1.Pod {
 	t.Helper()
 	pod, err := cluster.Kubelet{Interface: api}.Driver(t.Context(), "spark", name)
@@ -214,12 +214,12 @@ func TestStalled(t *testing.T) {
 		m.Evidence.CPU != nil || m.Evidence.UI != stall.NotReachable || !m.Is(past) || !m.Evidence.LastLine.Equal(past) {
 		t.Errorf("marked as %s", m)
 	}
-	eventually.True(t, "it is told", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled"}) })
+	eventually.True(t, "it is reported", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled"}) })
 	eventually.True(t, "those that answer nothing are counted as unknown", func() bool {
 		return strings.Contains(metrics(address), "spark_vitals_stall_unknown 1\n")
 	})
 
-	// Another leader finds the mark, and tells nothing anew.
+	// Another leader finds the mark, and reports nothing again.
 	first.Stop()
 	asked := logs.times("dead")
 	watch(t, "second", "--metrics-bind-address=0")
@@ -232,7 +232,7 @@ func TestStalled(t *testing.T) {
 		}
 		return now == nil
 	})
-	eventually.True(t, "that is told too", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled", "DriverTalksAgain"}) })
+	eventually.True(t, "that is reported too", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled", "DriverTalksAgain"}) })
 
 	for _, name := range []string{"lively", "away", "not-asked"} {
 		if m := mark(t, name); m != nil {
@@ -244,7 +244,7 @@ func TestStalled(t *testing.T) {
 	}
 }
 
-// metrics as they are served now; "" where they are not.
+// metrics returns what an endpoint serves now, or "".
 func metrics(address string) string {
 	response, err := http.Get("http://" + address + "/metrics")
 	if err != nil {
@@ -255,8 +255,7 @@ func metrics(address string) string {
 	return string(text)
 }
 
-// What the manifest grants is no right to change what a pod runs, or to read
-// secrets.
+// The manifest grants no right to change what a pod runs, or to read Secrets.
 func TestRights(t *testing.T) {
 	for verb, allowed := range map[string]bool{
 		"get pods/log": true, "patch pods/status": true, "list pods": true, "create events": true,
@@ -274,8 +273,9 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// The same 2,000 drivers as in the benchmark of package watch, on an API server:
-// what it takes of memory and calls until all are known. It asserts no figure.
+// BenchmarkDrivers measures the memory and calls that the stall watch needs until it
+// knows the 2,000 drivers of the benchmark in package watch, on an API server. It
+// asserts nothing.
 func BenchmarkDrivers(b *testing.B) {
 	for b.Loop() {
 		ctx := b.Context()

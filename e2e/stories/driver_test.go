@@ -17,29 +17,28 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// driverEnd is how Spark's container of the driver ended; nil if it has not.
+// driverEnd returns how Spark's container of the driver ended, or nil.
 func (r *run) driverEnd() (ended *corev1.ContainerStateTerminated) {
 	r.Look(func(h *lab.History) { ended = h.Driver().Terminated() })
 	return ended
 }
 
-// killed tells whether the kubelet ended the driver because a probe said so.
+// killed reports whether the kubelet ended the driver because of a probe.
 func (r *run) killed() (killed bool) {
 	r.Look(func(h *lab.History) { killed = h.Killed(h.Driver()) })
 	return killed
 }
 
-// ready tells whether the driver is Ready.
+// ready reports whether the driver is Ready.
 func (r *run) ready() (ready bool) {
 	r.Look(func(h *lab.History) { ready = h.Driver().IsReady() })
 	return ready
 }
 
-// The JVM of a driver and of an executor, by their command lines.
+// The JVMs of a driver and of an executor, by their command lines.
 const driverJVM, executorJVM = "org.apache.spark.deploy.SparkSubmit", "KubernetesExecutorBackend"
 
-// freeze stops the JVM of a pod, as soon as there is one, and says when: not later
-// than that, however long the machine takes.
+// freeze stops the JVM of a pod once it exists, and returns the time just before.
 func freeze(t *testing.T, pod *corev1.Pod) (since time.Time) {
 	t.Helper()
 	eventually.Succeeds(t, "the pod has a JVM", func(context.Context) error {
@@ -49,8 +48,8 @@ func freeze(t *testing.T, pod *corev1.Pod) (since time.Time) {
 	return since
 }
 
-// untilHealthy waits until the driver passes a liveness check: on a busy machine
-// it may fail some while it starts.
+// untilHealthy waits until the driver passes a liveness check. On a busy machine some
+// may fail while it starts.
 func (r *run) untilHealthy(t *testing.T) {
 	t.Helper()
 	driver, before := r.driverPod(t), -1
