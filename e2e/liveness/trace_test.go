@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/loopback"
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
@@ -44,7 +45,7 @@ func TestNoStandardDescriptorIsASocket(t *testing.T) {
 		"without standard input": {"sh", "-c", `exec "$@" <&-`, "sh"},
 	}
 	for name, l := range listeners {
-		port := listen(t, l.serve)
+		port := loopback.Serve(t, l.serve)
 		for how, start := range started {
 			t.Run(name+", "+how, func(t *testing.T) {
 				t.Parallel()
@@ -92,29 +93,4 @@ func trace(t *testing.T, command []string) string {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return string(calls)
-}
-
-// listen serves a port of loopback. Without a function nothing listens there.
-func listen(t *testing.T, serve func(net.Conn)) (port int) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port = listener.Addr().(*net.TCPAddr).Port
-	if serve == nil {
-		listener.Close()
-		return port
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go serve(connection)
-		}
-	}()
-	return port
 }
