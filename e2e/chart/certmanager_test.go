@@ -34,7 +34,7 @@ var (
 // server trust it. Both are renewed, and the CA too, and no call is missed.
 func TestCertManager(t *testing.T) {
 	const name, configuration = "cm", "cm-spark-vitals"
-	binary, err := cluster.Build(t.Context(), "e2e/certmanager", "certmanager", os.Stderr)
+	binary, err := cluster.Build(t.Context(), "e2e/addons/certmanager", "certmanager", os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -149,8 +149,8 @@ type Binary struct{ Folder, Name string }
 // APIServerBinaries are the binaries for the tests on an API server, NodeBinaries what
 // a whole cluster also runs.
 var (
-	APIServerBinaries = []Binary{{"cmd/spark-vitals", "spark-vitals"}, {"e2e/kubernetes/controlplane", "controlplane"}, {"e2e/certmanager", "certmanager"}}
-	NodeBinaries      = []Binary{{"e2e/kubernetes/node", "node"}, {"e2e/coredns", "coredns"}}
+	APIServerBinaries = []Binary{{"cmd/spark-vitals", "spark-vitals"}, {"e2e/kubernetes/controlplane", "controlplane"}, {"e2e/addons/certmanager", "certmanager"}}
+	NodeBinaries      = []Binary{{"e2e/kubernetes/node", "node"}, {"e2e/addons/coredns", "coredns"}}
 )
 
 // BuildAll builds binaries one after the other.

@@ -16,7 +16,7 @@ import (
 // iptables hands the first packet of each connection to the reference implementation,
 // whose own rule uses nftables that not every kernel has.
 func (c *Cluster) EnforceNetworkPolicies(ctx context.Context, progress io.Writer) (stop func(), err error) {
-	binary, err := Build(ctx, "e2e/networkpolicies", "networkpolicies", progress)
+	binary, err := Build(ctx, "e2e/addons/networkpolicies", "networkpolicies", progress)
 	if err != nil {
 		return nil, err
 	}

@@ -106,7 +106,7 @@ func (c *Cluster) up(ctx context.Context, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	coredns, err := Build(ctx, "e2e/coredns", "coredns", progress)
+	coredns, err := Build(ctx, "e2e/addons/coredns", "coredns", progress)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ func (l *Lab) StartCertManager(ctx context.Context) (stop func() error, err erro
 	if err != nil {
 		return nil, err
 	}
-	binary, err := cluster.Build(ctx, "e2e/certmanager", "certmanager", l.Store.Progress)
+	binary, err := cluster.Build(ctx, "e2e/addons/certmanager", "certmanager", l.Store.Progress)
 	if err != nil {
 		return nil, err
 	}
