@@ -24,7 +24,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// recorderLoad is what the recorder is measured under.
+// recorderLoad is the load under which the recorder is measured.
 type recorderLoad struct {
 	Pods     int           // at the beginning, a hundredth of them drivers
 	Rate     int           // of the executors' deaths, a second
@@ -34,9 +34,9 @@ type recorderLoad struct {
 
 const perDriver = 100
 
-// benchRecorder measures how long deaths take to stand on their driver, and at
-// what cost, beside the same load without a recorder. Executors are deleted a
-// second after they died, as Spark does.
+// benchRecorder measures how long it takes until deaths are on their driver, and the
+// cost, compared with the same load without a recorder. Executors are deleted a second
+// after their death, as Spark does.
 func benchRecorder(ctx context.Context, d *document) error {
 	return cluster.WithControlPlane(ctx, os.Stderr, func(c *cluster.ControlPlane) error { return benchRecorders(ctx, c, d) })
 }
@@ -85,7 +85,7 @@ type recorderBench struct {
 	lags  []time.Duration
 }
 
-// measured of one run.
+// measured is the result of one run.
 type measured struct {
 	deaths       int
 	writes, lags []time.Duration // of statuses, and from there to the record
@@ -97,14 +97,14 @@ type measured struct {
 	idle         []float64          // memory before the deaths
 }
 
-// app is a driver with its executors that are alive.
+// app is a driver with its living executors.
 type app struct {
 	driver    *corev1.Pod
 	executors []*corev1.Pod
 	next      int // number of its next executor
 }
 
-// fill makes the pods that there are to be and are not.
+// fill creates the missing pods.
 func (b *recorderBench) fill(ctx context.Context) error {
 	making, ctx := errgroup.WithContext(ctx)
 	making.SetLimit(16)
@@ -130,7 +130,7 @@ func (b *recorderBench) fill(ctx context.Context) error {
 	return making.Wait()
 }
 
-// run the load beside so many recorders.
+// run runs the load with a number of recorders.
 func (b *recorderBench) run(ctx context.Context, replicas int) (*measured, error) {
 	m := &measured{}
 	if err := b.fill(ctx); err != nil {
@@ -201,7 +201,7 @@ func (b *recorderBench) startRecorders(ctx context.Context, n int) (all []*clust
 	return all, nil
 }
 
-// die at the rate, spread over all drivers.
+// die ends executors at the rate, spread over all drivers.
 func (b *recorderBench) die(ctx context.Context, m *measured) error {
 	dying, ctx := errgroup.WithContext(ctx)
 	tick := time.NewTicker(time.Second / time.Duration(b.Rate))
@@ -239,7 +239,7 @@ func (b *recorderBench) die(ctx context.Context, m *measured) error {
 	return dying.Wait()
 }
 
-// watch the drivers as a gateway does, and note when a death stands there.
+// watch watches the drivers as a gateway does, and notes when a death is on its driver.
 func (b *recorderBench) watch(ctx context.Context) error {
 	options := metav1.ListOptions{LabelSelector: spark.RoleLabel + "=" + string(spark.Driver)}
 	list, err := b.kubelet.CoreV1().Pods(namespace).List(ctx, options)
@@ -278,7 +278,7 @@ func (b *recorderBench) noteRecord(p *corev1.Pod, now time.Time) {
 	}
 }
 
-// settle waits until all deaths are recorded, half a minute at most.
+// settle waits until all deaths are recorded, for half a minute at most.
 func (b *recorderBench) settle(ctx context.Context, recorded bool) {
 	for end := time.Now().Add(30 * time.Second); recorded && time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
 		b.mutex.Lock()
@@ -293,14 +293,14 @@ func (b *recorderBench) settle(ctx context.Context, recorded bool) {
 	}
 }
 
-// snapshot of counters.
+// snapshot is a state of the counters.
 type snapshot struct {
 	calls     map[string]float64
 	apiserver float64
 	recorders []float64
 }
 
-// calls that are the recorders' alone, or the recorders' and the load's.
+// calls are the calls of the recorders alone, or of the recorders and the load.
 var calls = map[string]*regexp.Regexp{
 	"patch pods/status": regexp.MustCompile(`(?m)^apiserver_request_total\{.*resource="pods".*subresource="status".*verb="PATCH".*\} (\S+)$`),
 	"create events":     regexp.MustCompile(`(?m)^apiserver_request_total\{.*group="events.k8s.io".*resource="events".*verb="POST".*\} (\S+)$`),
@@ -349,7 +349,7 @@ func (m *measured) compare(before, after snapshot) {
 	}
 }
 
-// memory of a process in MiB, as the kernel counts it.
+// memory returns the memory of a process in MiB, as the kernel counts it.
 func memory(pid int, field string) float64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
 )
 
-// stalled is a story of a driver whose log falls silent.
+// stalled is a story of a driver that stops logging.
 type stalled struct {
 	story
 	// hangs makes it silent and returns since when.
@@ -22,7 +22,7 @@ type stalled struct {
 	ends func(*testing.T, *run)
 }
 
-// watched may be silent for a minute.
+// watched lets a driver be silent for a minute.
 func watched(more ...string) map[string]string {
 	c := conf("spark.kubernetes.driver.annotation.spark-vitals.io/logStall", "true",
 		"spark.kubernetes.driver.annotation.spark-vitals.io/logStall.after", "1m")
@@ -84,11 +84,11 @@ var stallStories = []stalled{
 
 func TestStall(t *testing.T) {
 	for _, s := range stallStories {
-		s.run(t, func(t *testing.T, version string) { s.tell(t, version) })
+		s.run(t, func(t *testing.T, version string) { s.test(t, version) })
 	}
 }
 
-func (s stalled) tell(t *testing.T, version string) {
+func (s stalled) test(t *testing.T, version string) {
 	r := submit(t, s.name, version, s.app, true)
 	since := s.hangs(t, r)
 	var text string
@@ -119,7 +119,7 @@ func untilHangs(t *testing.T, r *run) time.Time {
 	return time.Now()
 }
 
-// stopped: the JVM goes on without its SparkContext, and without the UI.
+// stopped checks a report about a JVM that runs on without its SparkContext and its UI.
 func stopped(t *testing.T, m *annotations.StallMark) {
 	t.Helper()
 	if !m.Evidence.Stopped || m.Evidence.UI == annotations.UISilent || m.Confidence != annotations.Likely {
@@ -127,7 +127,8 @@ func stopped(t *testing.T, m *annotations.StallMark) {
 	}
 }
 
-// unsure: the UI answers, executors run, and nothing tells it from a healthy one.
+// unsure checks a report about a driver that looks like a healthy one: the UI answers
+// and executors run.
 func unsure(t *testing.T, m *annotations.StallMark) {
 	t.Helper()
 	e := m.Evidence

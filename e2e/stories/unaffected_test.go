@@ -13,10 +13,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// harmless is a story of an application that spark-vitals must not touch: with
-// and without it the result is the same, no executor is lost, nothing is
-// restarted or ended, and it takes as long.
-type harmless struct {
+// unaffected is a story of an application that spark-vitals must not disturb: with and
+// without it the result and the duration are the same, and no executor is lost,
+// restarted or ended.
+type unaffected struct {
 	story
 	// exit is the driver's exit code, log what its log has in the end.
 	exit int32
@@ -35,23 +35,24 @@ func filter(class string) map[string]string {
 	return conf("spark.driver.extraClassPath", "/opt/classes", "spark.ui.filters", "e2e."+class)
 }
 
-// plain is a story that only says what is submitted, and the log's last word.
-func plain(name, why, log string, a app) harmless {
-	return harmless{story: story{name: name, why: why, app: a}, log: []string{log}}
+// plain returns a story with an application and the last line of its log.
+func plain(name, why, log string, a app) unaffected {
+	return unaffected{story: story{name: name, why: why, app: a}, log: []string{log}}
 }
 
-// long is an application that works for some seconds under the fast probe.
-func long(name, why, seconds string, c map[string]string) harmless {
+// long returns a story of an application that works for some seconds with the fast
+// probe.
+func long(name, why, seconds string, c map[string]string) unaffected {
 	return plain(name, why, "JOBS True", app{file: "long.py", args: []string{seconds}, conf: fast(c)})
 }
 
-func (s harmless) inCI(version string) harmless               { s.ci = version; return s }
-func (s harmless) on(versions ...string) harmless             { s.versions = versions; return s }
-func (s harmless) provided(p func(*testing.T, *run)) harmless { s.premise = p; return s }
-func (s harmless) image(v image.Variant) harmless             { s.app.variant = v; return s }
-func (s harmless) exits(code int32) harmless                  { s.exit = code; return s }
+func (s unaffected) inCI(version string) unaffected               { s.ci = version; return s }
+func (s unaffected) on(versions ...string) unaffected             { s.versions = versions; return s }
+func (s unaffected) provided(p func(*testing.T, *run)) unaffected { s.premise = p; return s }
+func (s unaffected) image(v image.Variant) unaffected             { s.app.variant = v; return s }
+func (s unaffected) exits(code int32) unaffected                  { s.exit = code; return s }
 
-var harmlessStories = []harmless{
+var unaffectedStories = []unaffected{
 	plain("pi", "the first application that anybody runs", "Pi is roughly",
 		app{file: "pi", args: []string{"4"}, conf: conf("spark.executor.instances", "2")}).inCI(oldest),
 	plain("dynamic-allocation", "executors come and go, with shuffles between them", "ROUND 1 100",
@@ -158,7 +159,7 @@ spec:
 	},
 }
 
-// said holds where the driver's log has all of these words.
+// said checks that the driver's log has all of these words.
 func said(words ...string) func(*testing.T, *run) {
 	return func(t *testing.T, r *run) {
 		log := r.log(t)
@@ -195,13 +196,13 @@ const hostNetwork = `
 spec: {hostNetwork: true, dnsPolicy: ClusterFirstWithHostNet}
 `
 
-func TestHarmless(t *testing.T) {
-	for _, s := range harmlessStories {
-		s.run(t, func(t *testing.T, version string) { s.tell(t, version) })
+func TestUnaffected(t *testing.T) {
+	for _, s := range unaffectedStories {
+		s.run(t, func(t *testing.T, version string) { s.test(t, version) })
 	}
 }
 
-func (s harmless) tell(t *testing.T, version string) {
+func (s unaffected) test(t *testing.T, version string) {
 	var with, without *run
 	defer func() {
 		for _, r := range []*run{with, without} {
@@ -226,8 +227,8 @@ func (s harmless) tell(t *testing.T, version string) {
 	t.Error("with spark-vitals it took longer each time")
 }
 
-// try the application with and without spark-vitals, to its end.
-func (s harmless) try(t *testing.T, version string) (with, without *run) {
+// try runs the application with and without spark-vitals, to its end.
+func (s unaffected) try(t *testing.T, version string) (with, without *run) {
 	if s.alone {
 		with = submit(t, s.name, version, s.app, true)
 		s.follow(t, with)
@@ -244,14 +245,14 @@ func (s harmless) try(t *testing.T, version string) (with, without *run) {
 	return with, without
 }
 
-func (s harmless) follow(t *testing.T, r *run) {
+func (s unaffected) follow(t *testing.T, r *run) {
 	if s.during != nil {
 		s.during(t, r)
 	}
 	r.untilDriverEnds(t)
 }
 
-func (s harmless) compare(t *testing.T, with, without *run) {
+func (s unaffected) compare(t *testing.T, with, without *run) {
 	a, b := with.outcome(), without.outcome()
 	if ended := with.driverEnd(); ended == nil || ended.ExitCode != s.exit {
 		t.Errorf("with spark-vitals the driver ended with %s, want exit code %d", a.result, s.exit)
@@ -282,8 +283,8 @@ func (s harmless) compare(t *testing.T, with, without *run) {
 
 const unreachable = "unreachable-port"
 
-// checkReadiness: executors that lived long enough to be asked, once they had
-// registered with their driver, were Ready.
+// checkReadiness checks that executors were Ready once they had registered with their
+// driver, if they ran long enough to be probed.
 func (r *run) checkReadiness(t *testing.T, log string, never bool) {
 	t.Helper()
 	const stall = 15 // seconds that the machine may stand still
