@@ -38,8 +38,14 @@ func ReadStamp(value string) (s Stamp) {
 	return s
 }
 
-// HasSet reports whether the webhook set a field, such as "livenessProbe".
+// HasSet tells whether the webhook set a field, such as "livenessProbe".
 func (s Stamp) HasSet(field string) bool { return slices.Contains(s.Set, field) }
 
 // String is the stamp as the annotation has it.
-func (s Stamp) String() string { return asJSON(s) }
+func (s Stamp) String() string {
+	text, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // texts and a number
+	}
+	return string(text)
+}
