@@ -10,7 +10,7 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-var update = flag.Bool("update", false, "write the wanted errors again")
+var update = flag.Bool("update", false, "write what is said anew")
 
 // testdata/config-*.txtar: why, a configuration, and what is said of it; nothing
 // where it is good.
@@ -31,7 +31,7 @@ func TestConfig(t *testing.T) {
 				said = err.Error()
 			}
 			if strings.TrimSpace(string(want.Data)) != said {
-				t.Errorf("%s, %s (go test -update writes it again):\n%s\nwant\n%s", file, config.Name, said, want.Data)
+				t.Errorf("%s, %s (go test -update writes it anew):\n%s\nwant\n%s", file, config.Name, said, want.Data)
 				archive.Files[i+1].Data = []byte(said + "\n")
 			}
 		}
