@@ -57,8 +57,8 @@ var Death = []string{State, Reason, Message, Advice, OOM}
 // that read a pod's status but not its annotations.
 const DeathCondition = Prefix + "Death"
 
-// IsStamp reports whether the webhook writes the key.
+// IsStamp tells whether the webhook writes the key.
 func IsStamp(key string) bool { return slices.Contains(Stamps, key) }
 
-// IsRecord reports whether the key belongs to a driver's record.
+// IsRecord tells whether the key belongs to a driver's record.
 func IsRecord(key string) bool { return slices.Contains(Record, key) }
