@@ -8,6 +8,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/driverui"
 	"github.com/spark-vitals/spark-vitals/internal/bounded"
 	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -27,6 +28,7 @@ type driver struct {
 	unwritten bool                   // the pod does not have it yet
 	held      bool                   // it looks stalled, and too many others do
 	failed    bool                   // its log could not be read at the last look
+	tasks     *driverui.Tasks        // at the last look at a silent log; of the worker that has the driver
 	ended     bool                   // its log is read once more, for the last lines
 }
 
