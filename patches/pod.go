@@ -23,9 +23,9 @@ type Pod struct {
 	// decides the wording: whether a probe is the user's own, or was injected and changed
 	// by another webhook since.
 	earlier annotations.Stamp
-	// asItWill is the pod that will run: in audit the one that the user made,
+	// effective is the pod that will run: in audit the one that the user made,
 	// else this one.
-	asItWill spark.Pod
+	effective spark.Pod
 }
 
 // wasSet tells whether an earlier round set the field.

@@ -27,7 +27,7 @@ func probes(p *Pod, c policy.Choice) {
 			p.leave(name.Field(), annotations.ChangedByAnother)
 		case own[name] != nil:
 			p.leave(name.Field(), "the user's own")
-			if kind, text := policy.Harm(p.asItWill, name, own[name], c.Published); text != "" {
+			if kind, text := policy.Harm(p.effective, name, own[name], c.Published); text != "" {
 				p.warn(policy.Warning{Kind: kind, Field: p.fieldPath(name), Text: text})
 			}
 		case wanted != nil:
