@@ -20,7 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// An exchange with a real Kyuubi, as curl -i showed it.
+// exchange is a request to a real Kyuubi and its response, as curl -i showed it.
 type exchange struct {
 	title, method, url   string
 	user, password, auth string // -u, and the Authorization of -H
@@ -28,11 +28,11 @@ type exchange struct {
 	contentType, body    string
 }
 
-// What the stand-in leaves out: no releaser needs it.
+// The fields that the stand-in leaves out, because no releaser needs them.
 var notOurs = regexp.MustCompile(`/api/v1/(ping|version|admin/server|sessions/)|kill=true`)
 
-// Every recorded request gets the recorded answer, from a server in the state
-// that the answer shows.
+// Every recorded request gets the recorded response from a server in the state that the
+// response shows.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("transcripts/*.txt")
 	if err != nil || len(files) == 0 {
@@ -89,7 +89,7 @@ func (x *exchange) replay(t *testing.T, authenticated bool) {
 	}
 }
 
-// canonical JSON is a value: the order of an object's fields does not matter.
+// canonical returns a JSON value, in which the order of fields does not matter.
 func canonical(body string) any {
 	var value any
 	if json.Unmarshal([]byte(body), &value) == nil {
@@ -100,7 +100,7 @@ func canonical(body string) any {
 
 var deletedText = regexp.MustCompile(`Engine (/\S+) refId=(\S+) is deleted`)
 
-// prepare the state of which the answer tells.
+// prepare prepares the state that the response shows.
 func (x *exchange) prepare(t *testing.T, s *Server, tree *Tree) {
 	u, _ := url.Parse(x.url)
 	handle := filepath.Base(u.Path)
