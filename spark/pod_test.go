@@ -12,7 +12,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// What Spark 3.5.9 and 4.1.4 wrote into the pods that were captured.
+// Package spark reads what Spark 3.5.9 and 4.1.4 wrote into the captured pods.
 func TestCapturedPods(t *testing.T) {
 	type facts struct {
 		role                      spark.Role
@@ -76,7 +76,8 @@ func decode(t *testing.T, object []byte) *corev1.Pod {
 	return pod
 }
 
-// minimal is the least that is a pod of Spark's; tests change one thing of it.
+// minimal returns the smallest pod that counts as Spark's. Tests change one thing of
+// it.
 func minimal(role spark.Role, tweak func(*corev1.Pod)) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "n", Labels: map[string]string{spark.RoleLabel: string(role)}},
@@ -259,7 +260,7 @@ func TestTemplate(t *testing.T) {
 	}
 }
 
-// Spark's own names in a template decide nothing: Spark takes the first container
+// Spark's container names in a template decide nothing: Spark takes the first container
 // unless its setting names another.
 func TestTemplateDoubt(t *testing.T) {
 	const main, named = "main", "spark-kubernetes-driver"

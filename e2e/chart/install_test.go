@@ -46,7 +46,7 @@ func TestServerTakesEveryObject(t *testing.T) {
 		}
 		for _, o := range objects(t, rendered.Objects+rendered.Hooks) {
 			if strings.HasPrefix(o.GetAPIVersion(), "monitoring.coreos.com/") {
-				continue // of somebody else's CRD
+				continue // another project's CRD
 			}
 			apply(t, o, metav1.DryRunAll)
 		}

@@ -254,7 +254,7 @@ func runChart(t *testing.T, name string) map[string]string {
 	reviews := freeAddress(t)
 	redirect(t, name, name+"-spark-vitals-webhook", name+"-spark-vitals", reviews)
 	kubelet := cluster.Kubelet{Interface: admin}
-	if _, err := kubelet.Driver(ctx, team, "missed"); err != nil { // nobody serves yet
+	if _, err := kubelet.Driver(ctx, team, "missed"); err != nil { // no webhook runs yet
 		t.Fatal(err)
 	}
 	refuse(t, name+"-spark-vitals", team)

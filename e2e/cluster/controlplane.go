@@ -76,7 +76,7 @@ func (c *ControlPlane) start(ctx context.Context, s settings, progress io.Writer
 			c.Stop()
 		}
 	}()
-	c.token = rand.Text() // who reaches the port must not be who has all rights
+	c.token = rand.Text() // a process that reaches the port must not get all rights
 	if err := c.writeKeys(s.ip); err != nil {
 		return fmt.Errorf("making the cluster's keys: %w", err)
 	}

@@ -23,7 +23,7 @@ import (
 type Authority struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
-	// PEM is the authority's certificate, for whoever is to trust it.
+	// PEM is the authority's certificate, for clients that trust it.
 	PEM []byte
 }
 

@@ -33,7 +33,7 @@ type Lab struct {
 	Store      image.Store
 	Values     map[string]any // of the chart, beside the lab's own
 
-	own     *cluster.Cluster // nil where the cluster is somebody else's
+	own     *cluster.Cluster // nil if the stories did not start the cluster
 	kubectl []string
 	images  sync.Mutex // one image is built and imported at a time
 }

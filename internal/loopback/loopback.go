@@ -10,16 +10,16 @@ import (
 // the port. Without a function nothing listens there.
 func Serve(t *testing.T, serve func(net.Conn)) (port int) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	port = listener.Addr().(*net.TCPAddr).Port
 	if serve == nil {
-		listener.Close()
+		_ = listener.Close()
 		return port
 	}
-	t.Cleanup(func() { listener.Close() })
+	t.Cleanup(func() { _ = listener.Close() })
 	go func() {
 		for {
 			connection, err := listener.Accept()
