@@ -221,6 +221,7 @@ func (r *recorder) writeOn(ctx context.Context, driver spark.Pod, facts []fact) 
 			return w.fail("writing the record of", err)
 		case gone:
 			return w
+		default: // conflict or full: the live driver shows what has changed
 		}
 		live, left, err := r.live(ctx, w.driver)
 		switch {
