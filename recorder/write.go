@@ -231,6 +231,7 @@ func (r *recorder) writeOn(ctx context.Context, driver spark.Pod, facts []fact) 
 			return w.fail("writing the record of", err)
 		case gone:
 			return w
+		default: // conflict or full: the live driver shows what has changed
 		}
 		live, left, err := r.live(ctx, w.driver)
 		switch {
@@ -346,7 +347,9 @@ func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Reco
 	if err != nil {
 		return driver, err
 	}
-	p, err := r.Client.CoreV1().Pods(driver.Namespace).Patch(ctx, driver.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, "status")
+	// Without validation of fields the API server needs less CPU. The types above validate.
+	options := metav1.PatchOptions{FieldManager: fieldManager, FieldValidation: metav1.FieldValidationIgnore}
+	p, err := r.Client.CoreV1().Pods(driver.Namespace).Patch(ctx, driver.Name, types.StrategicMergePatchType, body, options, "status")
 	if err != nil {
 		return driver, err
 	}
