@@ -30,8 +30,9 @@ const (
 	// The API server's limit for an Event's note.
 	maxNote = 1024
 	// The first deaths of an application have an Event each, and all others one Event per
-	// pause: as many as a kubelet allows for an object.
-	ownEvents, eventsPause = 25, 5 * time.Minute
+	// pause, as a kubelet allows for an object. Nobody reads more of them, and each costs the
+	// API server as much as a record.
+	ownEvents, eventsPause = 10, 5 * time.Minute
 	// The replica that wrote a death creates its Event. After this time the others look
 	// whether the Event exists, and create it if that replica ended before.
 	followWait = 2 * time.Second

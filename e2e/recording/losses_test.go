@@ -191,7 +191,7 @@ func always() sync.Locker { return new(sync.RWMutex).RLocker() }
 // other is killed and started again, the API server refuses every fourth call, watches
 // break, and users edit the drivers. With -short 100 executors die.
 func TestNothingLostNothingTwice(t *testing.T) {
-	drivers, each := 80, 25 // as many as have an Event each
+	drivers, each := 200, 10 // as many as have an Event each
 	if testing.Short() {
 		drivers, each = 4, 25
 	}
