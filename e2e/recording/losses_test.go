@@ -193,7 +193,7 @@ func always() sync.Locker { return new(sync.RWMutex).RLocker() }
 func TestNothingLostNothingTwice(t *testing.T) {
 	drivers, each := 200, 10 // as many as have an Event each
 	if testing.Short() {
-		drivers, each = 4, 25
+		drivers, each = 10, 10
 	}
 	namespace := newNamespace(t, "enabled")
 	through, proxy := troubled(t)
