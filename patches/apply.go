@@ -18,6 +18,7 @@ var all = []struct {
 }{
 	{"memory", memoryAnnotations},
 	{"blockmanager", blockManagerPort},
+	{"processtreemetrics", processTreeMetrics},
 	{"terminationmessage", fallbackToLogsOnError},
 	{"exitonoom", exitOnOutOfMemoryError},
 	{"logstall", logStall},

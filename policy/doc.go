@@ -19,6 +19,7 @@
 //	    startup: Ready when the driver's RPC port is open
 //	  memoryAnnotations: true           # stamp how the memory is divided
 //	  blockManagerPort: {from: 20000, to: 29999} # executors: one real port an application
+//	  processTreeMetrics: true          # executors: measure the memory of each kind of process
 //	  publishNotReadyAddresses: true    # drivers: on the driver's Service
 //	  fallbackToLogsOnError: true       # terminationMessagePolicy
 //	  exitOnOutOfMemoryError: true      # drivers: -XX:+ExitOnOutOfMemoryError

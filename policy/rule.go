@@ -24,6 +24,7 @@ type Rule struct {
 	Probes                   Probes     `json:"probes,omitzero"`
 	MemoryAnnotations        bool       `json:"memoryAnnotations,omitempty"`
 	BlockManagerPort         *PortRange `json:"blockManagerPort,omitempty"`
+	ProcessTreeMetrics       bool       `json:"processTreeMetrics,omitempty"`
 	PublishNotReadyAddresses bool       `json:"publishNotReadyAddresses,omitempty"`
 	FallbackToLogsOnError    bool       `json:"fallbackToLogsOnError,omitempty"`
 	ExitOnOutOfMemoryError   bool       `json:"exitOnOutOfMemoryError,omitempty"`

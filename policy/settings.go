@@ -91,6 +91,7 @@ var toggles = []toggle{
 			}
 		},
 	},
+	flag("processTreeMetrics", executorPod, func(r *Rule) *bool { return &r.ProcessTreeMetrics }),
 	flag("publishNotReadyAddresses", driverService, func(r *Rule) *bool { return &r.PublishNotReadyAddresses }),
 	flag("fallbackToLogsOnError", anyPod, func(r *Rule) *bool { return &r.FallbackToLogsOnError }),
 	flag("exitOnOutOfMemoryError", driverPod, func(r *Rule) *bool { return &r.ExitOnOutOfMemoryError }),

@@ -54,6 +54,7 @@ rules:
   probes:
     liveness: {tcpSocket: {port: blockmanager}}
   blockManagerPort: {from: 20000, to: 20007}
+  processTreeMetrics: true
   memoryAnnotations: true
   fallbackToLogsOnError: true
 `
@@ -94,7 +95,7 @@ func labels(t *rapid.T, role spark.Role) map[string]string {
 		l[spark.ApplicationLabel] = rapid.StringMatching(`spark-[0-9a-f]{4}`).Draw(t, "application")
 	}
 	if often(t, "version") {
-		l[spark.VersionLabel] = rapid.SampledFrom([]string{"3.3.4", "3.5.9", "4.0.0-preview1", "4.1.4", "4.2.0", "4.3.0", "3.5.1-amzn-0", "newest"}).Draw(t, "version")
+		l[spark.VersionLabel] = rapid.SampledFrom([]string{"3.3.4", "3.5.6", "3.5.9", "4.0.0-preview1", "4.0.1", "4.1.4", "4.2.0", "4.3.0", "3.5.1-amzn-0", "newest"}).Draw(t, "version")
 	}
 	if role == spark.Executor && sometimes(t, "of a workload") {
 		l[spark.ExecutorIDLabel] = spark.UnknownExecutorID
@@ -172,6 +173,7 @@ func environment(t *rapid.T, role spark.Role) (env []corev1.EnvVar) {
 	some := rapid.SampledFrom([]corev1.EnvVar{
 		{Name: "SPARK_EXECUTOR_MEMORY", Value: "4096m"}, {Name: "SPARK_EXECUTOR_MEMORY", Value: "?"},
 		{Name: "SPARK_JAVA_OPT_0", Value: "-Dspark.driver.blockManager.port=7079"}, {Name: "SPARK_JAVA_OPT_17", Value: "-Dspark.blockManager.port=7200"},
+		{Name: "SPARK_JAVA_OPT_4", Value: "-Dspark.executor.processTreeMetrics.enabled=true"}, {Name: "SPARK_JAVA_OPT_5", Value: "-Dspark.executor.processTreeMetrics.enabled=false"},
 		{Name: "SPARK_JAVA_OPT_3", Value: "-Dspark.blockManager.port=0"}, {Name: "SPARK_JAVA_OPT_X", Value: "-ea"}, {Name: "SPARK_JAVA_OPT_99999999999", Value: "-ea"},
 		{Name: "JDK_JAVA_OPTIONS"}, {Name: "JDK_JAVA_OPTIONS", Value: "-Xlog:gc"}, {Name: "JDK_JAVA_OPTIONS", Value: "-XX:+CrashOnOutOfMemoryError"},
 		{Name: "JDK_JAVA_OPTIONS", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}},
