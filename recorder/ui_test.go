@@ -22,6 +22,7 @@ import (
 type testUI struct {
 	settings, peaks int // how often it was asked
 	fails           bool
+	slow            time.Duration
 	measured        map[int64]driverui.Peaks
 }
 
@@ -38,6 +39,7 @@ func (u *testUI) Settings(context.Context, spark.Pod) (*spark.Settings, error) {
 
 func (u *testUI) Peaks(context.Context, spark.Pod, func(int64) bool) (map[int64]driverui.Peaks, error) {
 	u.peaks++
+	time.Sleep(u.slow)
 	if u.fails {
 		return nil, errors.New("no answer")
 	}
@@ -96,6 +98,25 @@ func TestAskedOnce(t *testing.T) {
 	if ui.peaks != 2 {
 		t.Errorf("asked %d times in 31 s", ui.peaks)
 	}
+}
+
+// A death waits a second for a slow driver. What that answers later is for later deaths.
+func TestSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ui := &testUI{measured: map[int64]driverui.Peaks{1: {Heap: 300 << 20}}, slow: 5 * time.Second}
+		k, driver := newKnowledge(ui), runningDriver(t)
+		defer k.queue.ShutDown()
+		began, first, second := time.Now(), death(1, now), death(1, now)
+		k.describe(t.Context(), driver, []*fact{first}, 10, now)
+		if waited := time.Since(began); first.Peaks != nil || waited > 2*peaksTimeout {
+			t.Errorf("waited %s for %+v", waited, first.Peaks)
+		}
+		time.Sleep(10 * time.Second)
+		k.describe(t.Context(), driver, []*fact{second}, 10, now.Add(15*time.Second))
+		if second.Peaks == nil || ui.peaks != 1 {
+			t.Errorf("asked %d times, %+v", ui.peaks, second.Peaks)
+		}
+	})
 }
 
 // A driver that does not answer is asked less and less often, and costs nothing but what

@@ -18,8 +18,6 @@ type Settings struct {
 	// HeartbeatSeconds is spark.executor.heartbeatInterval: how often an executor sends
 	// its measurements to the driver.
 	HeartbeatSeconds int
-	// ProcessTreeMetrics is true if executors measure the processes of their container.
-	ProcessTreeMetrics bool
 }
 
 // MemorySettings are the settings of one kind of container. Sizes are in MiB.
@@ -51,7 +49,7 @@ var MemoryKeys = []string{
 	"spark.executor.memory", "spark.executor.memoryOverhead", "spark.executor.memoryOverheadFactor",
 	"spark.kubernetes.memoryOverheadFactor", "spark.executor.pyspark.memory", "spark.executor.cores",
 	"spark.memory.offHeap.enabled", "spark.memory.offHeap.size",
-	"spark.task.cpus", "spark.executor.heartbeatInterval", "spark.executor.processTreeMetrics.enabled",
+	"spark.task.cpus", "spark.executor.heartbeatInterval",
 }
 
 // SettingsOf reads Spark's configuration. A key that is absent has Spark's default
@@ -71,7 +69,6 @@ func SettingsOf(conf map[string]string) Settings {
 		Executor:           MemorySettings{Heap: size("spark.executor.memory"), Overhead: size("spark.executor.memoryOverhead"), Factor: factor("executor"), PySpark: size("spark.executor.pyspark.memory")},
 		TaskCPUs:           max(count(conf["spark.task.cpus"]), 1),
 		HeartbeatSeconds:   seconds(conf["spark.executor.heartbeatInterval"]),
-		ProcessTreeMetrics: conf["spark.executor.processTreeMetrics.enabled"] == "true",
 	}
 	for _, m := range []*MemorySettings{&s.Driver, &s.Executor} {
 		if m.Heap == 0 {
