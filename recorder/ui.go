@@ -45,7 +45,7 @@ const (
 type knowledge struct {
 	ui      DriverUI // nil asks no driver
 	mutex   sync.Mutex
-	drivers *lru.Cache // by UID, of *known
+	drivers *lru.Cache                                                 // by UID, of *known
 	queue   workqueue.TypedRateLimitingInterface[types.NamespacedName] // of drivers to learn the settings of
 }
 

@@ -65,10 +65,10 @@ func SettingsOf(conf map[string]string) Settings {
 		return 0
 	}
 	s := Settings{
-		Driver:             MemorySettings{Heap: size(driverMemory), Overhead: size("spark.driver.memoryOverhead"), Factor: factor("driver")},
-		Executor:           MemorySettings{Heap: size("spark.executor.memory"), Overhead: size("spark.executor.memoryOverhead"), Factor: factor("executor"), PySpark: size("spark.executor.pyspark.memory")},
-		TaskCPUs:           max(count(conf["spark.task.cpus"]), 1),
-		HeartbeatSeconds:   seconds(conf["spark.executor.heartbeatInterval"]),
+		Driver:           MemorySettings{Heap: size(driverMemory), Overhead: size("spark.driver.memoryOverhead"), Factor: factor("driver")},
+		Executor:         MemorySettings{Heap: size("spark.executor.memory"), Overhead: size("spark.executor.memoryOverhead"), Factor: factor("executor"), PySpark: size("spark.executor.pyspark.memory")},
+		TaskCPUs:         max(count(conf["spark.task.cpus"]), 1),
+		HeartbeatSeconds: seconds(conf["spark.executor.heartbeatInterval"]),
 	}
 	for _, m := range []*MemorySettings{&s.Driver, &s.Executor} {
 		if m.Heap == 0 {
