@@ -24,7 +24,7 @@ const (
 	MemoryLimit    = Prefix + "memory-limit"    // of Spark's container: "896Mi"
 	MemoryHeap     = Prefix + "memory-heap"     // of the JVM: "512Mi"
 	MemoryOverhead = Prefix + "memory-overhead" // what the limit leaves beside the heap: "384Mi"
-	MemorySource   = Prefix + "memory-source"   // where the heap is known from: "pod" or "estimated"
+	MemorySource   = Prefix + "memory-source"   // where the heap is known from: FromPod or Estimated
 	LogStallAfter  = Prefix + "log-stall-after" // on drivers that are watched: how long the log may be silent, "30m"
 )
 
@@ -57,8 +57,8 @@ var Death = []string{State, Reason, Message, Advice, OOM}
 // that read a pod's status but not its annotations.
 const DeathCondition = Prefix + "Death"
 
-// IsStamp reports whether the webhook writes the key.
+// IsStamp tells whether the webhook writes the key.
 func IsStamp(key string) bool { return slices.Contains(Stamps, key) }
 
-// IsRecord reports whether the key belongs to a driver's record.
+// IsRecord tells whether the key belongs to a driver's record.
 func IsRecord(key string) bool { return slices.Contains(Record, key) }

@@ -15,6 +15,12 @@ const (
 	Enabled  Mode = "enabled"
 )
 
+// The words of [MemorySource].
+const (
+	FromPod   = "pod"
+	Estimated = "estimated"
+)
+
 // MaxBytes of all annotations of an object together, their keys and values, as the
 // API server allows them (apimachinery, TotalAnnotationSizeLimitB).
 const MaxBytes = 256 << 10
@@ -24,7 +30,7 @@ type Stamp struct {
 	Mode Mode              `json:"mode,omitempty"` // absent for enabled
 	Rule string            `json:"rule"`
 	Set  []string          `json:"set,omitempty"`
-	Left map[string]string `json:"left,omitempty"` // field: why
+	Left map[string]string `json:"left,omitempty"` // field: why, for example ChangedByAnother
 	// BlockManagerPort is the port that an executor would listen on, in audit only:
 	// else its pod declares it.
 	BlockManagerPort int32 `json:"blockManagerPort,omitempty"`
@@ -37,6 +43,10 @@ func ReadStamp(value string) (s Stamp) {
 	}
 	return s
 }
+
+// ChangedByAnother is the reason for which the webhook leaves alone a field that it set
+// in an earlier round.
+const ChangedByAnother = "set by spark-vitals, and changed by another since"
 
 // HasSet reports whether the webhook set a field, such as "livenessProbe".
 func (s Stamp) HasSet(field string) bool { return slices.Contains(s.Set, field) }

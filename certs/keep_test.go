@@ -27,7 +27,7 @@ func mustRenew(t *testing.T, s Serving, data map[string][]byte, now time.Time) (
 	return want, why
 }
 
-// trusted tells whether a client that trusts the CA of one Secret takes the
+// trusted reports whether a client that trusts the CA of one Secret accepts the
 // certificate of another.
 func trusted(t *testing.T, ca, serves map[string][]byte, host string, now time.Time) error {
 	t.Helper()
@@ -66,8 +66,8 @@ func TestFirstCertificate(t *testing.T) {
 	}
 }
 
-// Over all renewals of ten years the CA stays, and at each moment the old
-// certificate is good for as long as a kubelet may take to bring the new one.
+// During all renewals of ten years the CA stays, and at each moment the old certificate
+// is valid for as long as a kubelet may take to bring the new one.
 func TestRenewalsKeepTheCA(t *testing.T) {
 	now := time.Now()
 	first, _ := mustRenew(t, serving, nil, now)
@@ -90,7 +90,7 @@ func TestRenewalsKeepTheCA(t *testing.T) {
 	}
 }
 
-// Whatever is wrong in the Secret is mended; a CA that is whole stays.
+// Any mistake in the Secret is repaired, and a valid CA stays.
 func TestMended(t *testing.T) {
 	now := time.Now()
 	whole, _ := mustRenew(t, serving, nil, now)
@@ -136,8 +136,8 @@ func TestMended(t *testing.T) {
 	})
 }
 
-// The keeper renews in time, survives a Secret that is not there, and fills one
-// that is emptied within a minute. It looks often, so the days are hours here.
+// The keeper renews in time, tolerates a missing Secret, and fills an emptied one
+// within a minute. It checks often, so the days are hours here.
 func TestKeep(t *testing.T) {
 	serving := Serving{Hosts: serving.Hosts, Duration: 9 * time.Hour, RenewBefore: 3 * time.Hour}
 	synctest.Test(t, func(t *testing.T) {
@@ -208,8 +208,8 @@ func TestKeep(t *testing.T) {
 	})
 }
 
-// An installation whose Secret is from before there was a ConfigMap keeps its CA and
-// its certificate, and whoever changes the ConfigMap does so for a minute.
+// An installation whose Secret is older than the ConfigMap keeps its CA and its
+// certificate, and a change of the ConfigMap lasts for a minute.
 func TestUpgradeKeepsTheCA(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -244,7 +244,7 @@ func TestUpgradeKeepsTheCA(t *testing.T) {
 	})
 }
 
-// Trust waits for the CA, and then changes nothing but what differs.
+// Trust waits for the CA, and then changes only what differs.
 func TestTrust(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mutating := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "spark-vitals", ResourceVersion: "1"}, Webhooks: []admissionregistrationv1.MutatingWebhook{{Name: "a"}, {Name: "b"}}}
@@ -314,8 +314,8 @@ func TestServingCheck(t *testing.T) {
 	}
 }
 
-// After a Secret was lost, an upgrade does not trust the CA that it held: the hook
-// waits for the keeper to have seen what the upgrade brought.
+// After a Secret was lost, an upgrade does not trust its old CA: the hook waits until
+// the keeper has seen what the upgrade brought.
 func TestTrustAfterALostSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -27,7 +27,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// What is asked for is a driver of Spark's to the webhook.
+// For the webhook, the requested pod is a driver made by Spark.
 func TestDriverIsSparks(t *testing.T) {
 	if pod, err := spark.PodOf(driver()); err != nil || pod.Role != spark.Driver {
 		t.Errorf("%+v, %v", pod, err)
@@ -43,8 +43,8 @@ func TestInjected(t *testing.T) {
 	})
 }
 
-// Where the webhook is not reached, each Spark pod waits, and it is said how long,
-// whatever the timeout: no call is cut off.
+// If the webhook cannot be reached, each Spark pod is delayed. The check says by how
+// long, whatever the timeout: no call is cut off.
 func TestDelay(t *testing.T) {
 	const said = ", and until that is fixed each Spark pod and driver Service is created "
 	for took, want := range map[time.Duration]string{
@@ -62,7 +62,7 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// answering is an API server that takes a time for Spark's pods, and a millisecond
+// answering is an API server that needs some time for Spark's pods, and a millisecond
 // for others.
 func answering(t *testing.T, took time.Duration, stamp string) *fake.Clientset {
 	t.Helper()
@@ -86,7 +86,7 @@ func answering(t *testing.T, took time.Duration, stamp string) *fake.Clientset {
 	return client
 }
 
-// Each usual cause is told from the others.
+// The check distinguishes the usual causes.
 func TestWhyNot(t *testing.T) {
 	ca, key, err := certutil.GenerateSelfSignedCertKey("webhook.spark-vitals.svc", nil, nil)
 	if err != nil {
@@ -144,7 +144,7 @@ func TestWhyNot(t *testing.T) {
 	}
 }
 
-// registration of the Service spark-vitals/webhook.
+// registration returns a registration of the Service spark-vitals/webhook.
 func registration(ca []byte) *admissionregistrationv1.MutatingWebhookConfiguration {
 	entry := func(resource, mode string) admissionregistrationv1.MutatingWebhook {
 		return admissionregistrationv1.MutatingWebhook{

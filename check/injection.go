@@ -23,9 +23,9 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// patience with what is only seconds old: a namespace has its default service
+// retryTime is for what is only seconds old: a namespace has its default service
 // account, and the API server knows labels, roles and registrations, by and by.
-const patience = 20 * time.Second
+const retryTime = 20 * time.Second
 
 // Injected is what the API server made of a Spark driver's pod.
 type Injected struct {
@@ -39,9 +39,9 @@ type Injected struct {
 // opted in. The error says why the webhook wrote nothing on it, as far as that can
 // be found out, and for how long such a pod waits.
 func Injection(ctx context.Context, client kubernetes.Interface, namespace, configuration string) (found Injected, err error) {
-	// The calls themselves are not cut off by the patience: the last one is as long as
+	// The calls themselves are not cut off by retryTime: the last one is as long as
 	// a webhook that is not reached makes it.
-	_ = wait.PollUntilContextTimeout(ctx, time.Second, patience, true, func(context.Context) (bool, error) {
+	_ = wait.PollUntilContextTimeout(ctx, time.Second, retryTime, true, func(context.Context) (bool, error) {
 		found.Stamp, found.Took, err = ask(ctx, client, namespace, driver())
 		return err == nil && found.Stamp != "", nil
 	})

@@ -13,7 +13,8 @@ import (
 )
 
 // Record asks the API server if the caller may write a death on a pod. The error says
-// what is not allowed, and by what.
+// what is not allowed, and by what. The recorder's readiness does not show that: it
+// writes nothing until a pod dies.
 func Record(ctx context.Context, client kubernetes.Interface, namespace, pod string) error {
 	record := map[string]string{}
 	for _, key := range annotations.Death {

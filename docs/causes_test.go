@@ -12,8 +12,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/oom"
 )
 
-// causes.md has a row for each cause of the code, says of each whether it is an
-// OOM, and quotes what is said of it in the golden files.
+// causes.md has a row for each cause of the code, says whether the cause is an OOM, and
+// quotes the golden files' messages about it.
 func TestCauses(t *testing.T) {
 	text := read(t, "causes.md")
 	var says strings.Builder
@@ -51,7 +51,7 @@ func causes(t *testing.T) (all []string) {
 	return all
 }
 
-// messages about a driver and about an executor, as far as golden files have them.
+// messages returns what the golden files say about a driver and about an executor.
 func messages(t *testing.T, cause string) (all []string) {
 	t.Helper()
 	for _, role := range []string{"driver", "executor"} {

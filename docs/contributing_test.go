@@ -13,8 +13,9 @@ import (
 
 const contributing = "CONTRIBUTING.md"
 
-// Each numbered place of a list in CONTRIBUTING.md names everything of its kind
-// that there is, and no other file does.
+// Each place in a list of CONTRIBUTING.md names everything of its kind, and no other
+// file does. A list like that is out of date after the next change unless a test holds
+// it to the code.
 func TestPlacesToChange(t *testing.T) {
 	text := read(t, "../"+contributing)
 	for heading, kind := range kinds(t) {

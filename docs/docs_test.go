@@ -12,8 +12,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
 
-// Links lead to files and headings that are there, and every page is reached
-// from the list of them.
+// Each link leads to a file and a heading that exist, and docs/README.md links to each
+// page.
 func TestLinks(t *testing.T) {
 	all := allPages(t)
 	reached := map[string]bool{}
@@ -45,7 +45,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// Each metric of the code stands in a page, and no page names one that is not.
+// The pages name each metric of the code, and no other.
 func TestMetrics(t *testing.T) {
 	name := regexp.MustCompile(`spark_vitals_[a-z_]*[a-z]`)
 	inCode, inPages := map[string]bool{}, map[string]bool{}
@@ -67,7 +67,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// metrics of the code.
+// metrics returns the names of the metrics in the code.
 func metrics(t *testing.T) (names []string) {
 	t.Helper()
 	for _, file := range sources(t) {
@@ -76,7 +76,7 @@ func metrics(t *testing.T) (names []string) {
 	return names
 }
 
-// sources are the Go files of the program, without tests.
+// sources returns the Go files of the program, without tests.
 func sources(t *testing.T) (files []string) {
 	t.Helper()
 	err := filepath.WalkDir("..", func(path string, entry os.DirEntry, err error) error {

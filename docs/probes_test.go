@@ -9,8 +9,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
-// The exception for security tools matches the command that is injected, and the
-// NetworkPolicy allows the ports that are.
+// The exception for security tools matches the injected command, and the NetworkPolicy
+// allows the injected ports.
 func TestExceptionsToWrite(t *testing.T) {
 	page := read(t, "probes.md")
 	command := strings.Join(policy.Default().Rules()[0].Probes.Liveness.Exec.Command, " ")

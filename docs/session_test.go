@@ -10,8 +10,9 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/golden"
 )
 
-// The picture of the front page is drawn from the session that e2e/pages records
-// on a real API server: a pane for each side.
+// The picture of the front page is drawn from the session that e2e/pages records on a
+// real API server, with a pane for each side. It is drawn here because a screenshot
+// cannot be compared with the session, and vhs needs a browser.
 func TestSessionPicture(t *testing.T) {
 	const session = "figures/session.txt"
 	golden.Holds(t, "figures/session.svg", drawn(read(t, session)))

@@ -21,7 +21,9 @@ const (
 	// Timeout is how long a question takes at most. The first one of a driver has taken
 	// more than 5 s, because the driver then starts its REST service.
 	Timeout = 15 * time.Second
-	// maxAnswer is in bytes. An executor takes some 2 kB, so it suffices for 10,000.
+	// maxAnswer is in bytes, unpacked. An executor takes some 2 kB, so it suffices for
+	// 10,000. A driver logs an error of 100 lines if an answer is not read to its end, so
+	// nothing that is healthy comes near.
 	maxAnswer = 32 << 20
 	// maxToken is how many bytes of an answer are kept at a time.
 	maxToken = 1 << 20
@@ -57,7 +59,6 @@ func New() *Client {
 		Transport: &http.Transport{ // has no proxy, and so reads no variables
 			DialContext:            (&net.Dialer{Timeout: Timeout}).DialContext,
 			DisableKeepAlives:      true, // a driver has few threads for its UI
-			DisableCompression:     true,
 			MaxResponseHeaderBytes: 16 << 10,
 			Protocols:              onlyHTTP1(),
 		},
@@ -72,7 +73,8 @@ func onlyHTTP1() *http.Protocols {
 }
 
 // ask asks a driver for what stands at a path below its application, and reads the
-// answer.
+// answer, which the driver packs with gzip: 10,000 executors are then 0.2 MB instead of
+// 18. Do not end the context before [Timeout] without need: see maxAnswer.
 func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, read func(*jsontext.Decoder) error) error {
 	address, ok := c.address(driver)
 	if !ok {

@@ -1,6 +1,7 @@
 package driverui
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -156,7 +157,17 @@ func TestHostile(t *testing.T) {
 		"a field for ever":   func(w http.ResponseWriter, _ *http.Request) { endless(w, `[{"`, kilobyte) },
 		"objects in objects": func(w http.ResponseWriter, _ *http.Request) { endless(w, `[{"a":`, `{"a":`) },
 		"spaces for ever":    func(w http.ResponseWriter, _ *http.Request) { endless(w, ``, strings.Repeat(" ", 1024)) },
-		"headers for ever":   func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("A", strings.Repeat("a", 1<<20)) },
+		"a bomb": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			packed := gzip.NewWriter(w)
+			_, _ = packed.Write([]byte(`[{"id":"1"`))
+			for range 1 << 30 {
+				if _, err := packed.Write([]byte(strings.Repeat(" ", 1<<20))); err != nil {
+					return
+				}
+			}
+		},
+		"headers for ever": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("A", strings.Repeat("a", 1<<20)) },
 		"an informative 103s": func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusEarlyHints)
 			w.WriteHeader(http.StatusBadGateway)

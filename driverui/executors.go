@@ -68,18 +68,27 @@ func readPeaks(d *jsontext.Decoder, want func(int64) bool) (map[int64]Peaks, err
 	return all, err
 }
 
-// RunningTasks asks a driver how many tasks run.
-func (c *Client) RunningTasks(ctx context.Context, driver spark.Pod) (tasks int, err error) {
+// Tasks is how many tasks run, and how many were ever started, on the executors that a
+// driver has now.
+type Tasks struct{ Running, Started int64 }
+
+// Tasks asks a driver for its tasks.
+func (c *Client) Tasks(ctx context.Context, driver spark.Pod) (tasks Tasks, err error) {
 	err = c.ask(ctx, driver, "/executors", func(d *jsontext.Decoder) error {
 		return each(d, func() error {
 			return fields(d, func(name string) error {
-				if name != "activeTasks" {
-					return d.SkipValue()
+				count := int64(0)
+				switch name {
+				case "activeTasks":
+					err := value(d, &count)
+					tasks.Running += min(max(count, 0), 1<<40)
+					return err
+				case "totalTasks":
+					err := value(d, &count)
+					tasks.Started += min(max(count, 0), 1<<40)
+					return err
 				}
-				running := 0
-				err := value(d, &running)
-				tasks += min(max(running, 0), 1<<20)
-				return err
+				return d.SkipValue()
 			})
 		})
 	})

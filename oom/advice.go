@@ -70,8 +70,8 @@ func (r *Record) countLike(t *Termination) int {
 	return 0
 }
 
-// Advice returns a few sentences on a termination of the driver's application.
-func (r *Record) Advice(t *Termination, driver spark.Pod) string {
+// Explain returns a few sentences on a termination of the driver's application.
+func (r *Record) Explain(t *Termination, driver spark.Pod) string {
 	return r.adviser(t, driver).text()
 }
 

@@ -63,9 +63,8 @@ var (
 	}
 )
 
-// Each file of testdata/advice is all that is said of a cause: each sentence
-// once, after the cases it is said in. The first case of each dimension is the
-// one from which the others are varied.
+// Each file of testdata/advice has all messages about a cause: each message once, after
+// the cases that have it. The cases vary the first case in one dimension each.
 func TestAdvice(t *testing.T) {
 	for _, cause := range oom.EveryCause() {
 		var got sentences
@@ -90,7 +89,7 @@ func TestAdvice(t *testing.T) {
 	}
 }
 
-// sentences in the order of their first case, each with its cases.
+// sentences are messages in the order of their first case, each with its cases.
 type sentences struct {
 	order []string
 	cases map[string][]string
@@ -147,7 +146,7 @@ func advice(cause oom.Cause, role spark.Role, change func(*oom.Termination), dri
 			record.Add(other)
 		}
 	}
-	return record.Advice(&termination, driver)
+	return record.Explain(&termination, driver)
 }
 
 func (s *sentences) String() string {

@@ -23,11 +23,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Each file of testdata/causes is a pod as a kubelet reports it: why it is
-// there and where it comes from, a captured pod, a patch on it, its status, and
-// whether the kubelet told of stopping it; of a driver also how its executors
-// ended before. Wanted is what is said of it, and what of it stands on the driver.
-// The file's name begins with the cause.
+// Each file of testdata/causes is a pod as a kubelet reports it: why the case exists
+// and its source, a captured pod, a patch on it, its status, and whether the kubelet
+// sent an Event about stopping it; for a driver also how its executors ended before.
+// The part "want" has what the record says. The file's name begins with the cause.
 func TestCauses(t *testing.T) {
 	seen := map[string]bool{}
 	for _, file := range golden.Files(t, "testdata/causes/*.txtar") {
@@ -37,7 +36,7 @@ func TestCauses(t *testing.T) {
 			if !strings.Contains(string(file.Comment), "Source: ") {
 				t.Errorf("%s does not say where it comes from", file.Path)
 			}
-			got := told(t, evidence(t, file), executors(t, file))
+			got := described(t, evidence(t, file), executors(t, file))
 			if !strings.Contains(strings.ToLower(got), ": "+cause+",") {
 				t.Errorf("%s is not %s:\n%s", file.Path, cause, got)
 			}
@@ -72,7 +71,8 @@ func evidence(t *testing.T, file golden.File) oom.Evidence {
 	return e
 }
 
-// executors that ended before the driver of a golden, numbered from 1.
+// executors returns executors that ended before the driver of a golden file, numbered
+// from 1.
 func executors(t *testing.T, file golden.File) (all []oom.Evidence) {
 	t.Helper()
 	var ends []corev1.ContainerStateTerminated
@@ -88,8 +88,8 @@ func executors(t *testing.T, file golden.File) (all []oom.Evidence) {
 	return all
 }
 
-// told is what the terminations are and what the record makes of them.
-func told(t *testing.T, e oom.Evidence, executors []oom.Evidence) string {
+// described returns the terminations and what the record makes of them.
+func described(t *testing.T, e oom.Evidence, executors []oom.Evidence) string {
 	t.Helper()
 	driver := pod(t, e.Pod)
 	if driver.Role != spark.Driver {

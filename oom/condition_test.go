@@ -12,11 +12,11 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// reason as Kubernetes allows it for a condition.
+// reason matches the reasons that Kubernetes allows in a condition.
 var reason = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
 
-// A driver has the condition if it has the state, and it says what the annotations
-// say.
+// A driver has the condition exactly if it has the state, and the condition says what
+// the annotations say.
 func TestCondition(t *testing.T) {
 	with, without := 0, 0
 	for _, file := range golden.Files(t, "testdata/causes/*.txtar") {

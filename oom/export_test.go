@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// EveryCause is each cause of the table.
+// EveryCause returns all causes of the table.
 func EveryCause() (all []Cause) {
 	for _, row := range causes {
 		if row.cause != none && !slices.Contains(all, row.cause) {
@@ -15,22 +15,22 @@ func EveryCause() (all []Cause) {
 	return all
 }
 
-// CauseEnded is that of the terminations of [Ended].
+// CauseEnded is the cause of the terminations of [Ended].
 const CauseEnded = ended
 
-// Of is the termination as one of a pod with this UID.
+// Of returns the termination with the UID of a pod.
 func (t Termination) Of(uid string) Termination {
 	t.uid = uid
 	return t
 }
 
-// Quick is the termination as one soon after its start.
+// Quick returns the termination as one soon after its start.
 func (t Termination) Quick() Termination {
 	t.started, t.lived = true, 0
 	return t
 }
 
-// UID of the termination's pod.
+// UID returns the UID of the termination's pod.
 func (t Termination) UID() string { return t.uid }
 
 // Ran is the termination as one after so long a run.

@@ -63,7 +63,7 @@ func (a *adviser) hung() string {
 	next := 2 * int(failure.FailureThreshold)
 	remedy := fmt.Sprintf("If it was merely slow, raise the failureThreshold of the %s probe in %s to %d.", failure.Probe, a.podTemplate(), next)
 	if failure.Injected {
-		setting := a.annotation("spark-vitals.io/" + failure.Probe + ".failureThreshold")
+		setting := a.annotation(annotations.Prefix + failure.Probe + ".failureThreshold")
 		a.note(Change{Setting: setting, Now: strconv.Itoa(int(failure.FailureThreshold)), Next: strconv.Itoa(next)})
 		remedy = fmt.Sprintf("If it was merely slow, set %s=%d.", setting, next)
 	}

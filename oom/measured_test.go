@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
+	"github.com/spark-vitals/spark-vitals/internal/golden"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -83,9 +84,9 @@ func TestMeasured(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&got, "%s, %s\n%s\n%s\n\n", c.name, c.cause, record.Advice(&d, python), changes)
+		fmt.Fprintf(&got, "%s, %s\n%s\n%s\n\n", c.name, c.cause, record.Explain(&d, python), changes)
 	}
-	compare(t, filepath.Join("testdata", "measured.txt"), got.String())
+	golden.Holds(t, filepath.Join("testdata", "measured.txt"), got.String())
 }
 
 // Whatever was measured, no value is below the one in force, unless the other one rises

@@ -42,13 +42,16 @@ type Record struct {
 	Ends []Ends `json:"ends,omitempty"`
 	// Counted are the terminations that Deaths and Ends count. "executors" has their
 	// numbers; all other sets have how often the container had been restarted.
-	Counted map[string]Set `json:"counted,omitempty"`
+	Counted Sets `json:"counted,omitempty"`
 	// Claims says which pod has a number, for the highest numbers of executors in
 	// Counted, by the beginning of the pod's UID. It is "" if several pods claim the
 	// number; these are then counted by their pods.
 	Claims map[string]map[int64]string `json:"claims,omitempty"`
+	// Advice are the changes that the message advises; see [Record.Changes]. On a driver
+	// they are the annotation [annotations.Advice], and [Read] reads it.
+	Advice []Change `json:"advice,omitempty"`
 	// Provisional are those of Counted whose cause may still be corrected.
-	Provisional map[string]Set `json:"provisional,omitempty"`
+	Provisional Sets `json:"provisional,omitempty"`
 }
 
 // Deaths counts the deaths of one kind.
@@ -85,8 +88,14 @@ func Read(from map[string]string) (Record, error) {
 	if err := r.check(); err != nil {
 		return Record{}, fmt.Errorf("annotation %s: %w", annotations.OOM, err)
 	}
+	if text := from[annotations.Advice]; len(text) <= maxAdvice {
+		_ = json.Unmarshal([]byte(text), &r.Advice) // none is better than an error
+	}
 	return r, nil
 }
+
+// maxAdvice is how many bytes of the annotation are read, far more than are written.
+const maxAdvice = 8 << 10
 
 func (r *Record) check() error {
 	for _, d := range r.Deaths {
@@ -173,15 +182,8 @@ func (r *Record) SawExecutor(id int64) bool {
 }
 
 func (r *Record) own() {
-	r.Deaths, r.Details = slices.Clone(r.Deaths), slices.Clone(r.Details)
-	for _, sets := range []*map[string]Set{&r.Counted, &r.Provisional} {
-		copied := map[string]Set{}
-		for key, set := range *sets {
-			copied[key] = Set{slices.Clone(set.spans)}
-		}
-		*sets = copied
-	}
-	r.Ends = slices.Clone(r.Ends)
+	r.Deaths, r.Ends, r.Details = slices.Clone(r.Deaths), slices.Clone(r.Ends), slices.Clone(r.Details)
+	r.Counted, r.Provisional = r.Counted.clone(), r.Provisional.clone()
 	claims := map[string]map[int64]string{}
 	for set, numbers := range r.Claims {
 		claims[set] = maps.Clone(numbers)
@@ -192,20 +194,17 @@ func (r *Record) own() {
 func (r *Record) add(seen *Termination) bool {
 	r.contest(seen)
 	t := r.identified(seen)
-	if r.Unknowable(t) {
+	corrects := !t.Cause.provisional() && r.Counted.has(t) && r.Provisional.has(t)
+	switch {
+	case r.Unknowable(t), r.Counted.has(t) && !corrects:
 		return false
+	case corrects:
+		r.tally(t, r.countedAs(t), -1)
+		r.Provisional.remove(t)
+	case t.Cause.provisional():
+		r.Provisional.add(t)
 	}
-	if change(r.Counted, t, (*Set).Has) {
-		if t.Cause.provisional() || !change(r.Provisional, t, (*Set).Has) {
-			return false
-		}
-		r.uncount(t)
-		change(r.Provisional, t, remove)
-	}
-	if t.Cause.provisional() {
-		change(r.Provisional, t, add)
-	}
-	change(r.Counted, t, add)
+	r.Counted.add(t)
 	r.tally(t, t.Cause, 1)
 	if seen.isNumbered() {
 		r.SawExecutor(seen.Number)
@@ -243,18 +242,16 @@ func (r *Record) contest(t *Termination) {
 	before := Termination{Set: t.Set, Number: t.Number}
 	after := Termination{Set: podSet(t.Set, first)}
 	r.Claims[t.Set][t.Number] = ""
-	change(r.Counted, &after, add)
-	if change(r.Provisional, &before, (*Set).Has) {
-		change(r.Provisional, &before, remove)
-		change(r.Provisional, &after, add)
+	r.Counted.add(&after)
+	if r.Provisional.has(&before) {
+		r.Provisional.remove(&before)
+		r.Provisional.add(&after)
 	}
-	for i := range r.Details {
-		if d := r.Details[i]; d.same(&before) {
-			d.Set, d.Number = after.Set, after.Number
-			r.Details = slices.Delete(r.Details, i, i+1)
-			r.keep(&d)
-			break
-		}
+	if kept := r.kept(&before); kept != nil {
+		d := *kept
+		r.Details = slices.DeleteFunc(r.Details, func(d Termination) bool { return d.same(&before) })
+		d.Set, d.Number = after.Set, after.Number
+		r.keep(&d)
 	}
 }
 
@@ -304,32 +301,24 @@ func indispensable(set string) bool { return set == "driver" || set == "executor
 // details still show.
 func (r *Record) Holds(t *Termination) bool {
 	t = r.identified(t)
-	for i := range r.Details {
-		if r.Details[i].same(t) {
-			return r.Details[i].Cause == t.Cause
-		}
-	}
-	if r.Driver != nil && r.Driver.same(t) {
-		return r.Driver.Cause == t.Cause
+	if kept := r.kept(t); kept != nil {
+		return kept.Cause == t.Cause
 	}
 	if t.Cause == t.provisionalCause() && t.Role == spark.Executor {
-		return change(r.Provisional, t, (*Set).Has)
+		return r.Provisional.has(t)
 	}
-	return !t.Cause.provisional() && t.Cause != Hung && change(r.Counted, t, (*Set).Has)
+	return !t.Cause.provisional() && t.Cause != Hung && r.Counted.has(t)
 }
 
-func add(s *Set, n int64) bool    { s.Add(n); return true }
-func remove(s *Set, n int64) bool { s.Remove(n); return true }
-
-func change(sets map[string]Set, t *Termination, with func(*Set, int64) bool) bool {
-	s := sets[t.Set]
-	result := with(&s, t.Number)
-	if s.IsZero() {
-		delete(sets, t.Set)
-	} else {
-		sets[t.Set] = s
+// kept returns the detail of a termination, or nil.
+func (r *Record) kept(t *Termination) *Termination {
+	if r.Driver != nil && r.Driver.same(t) {
+		return r.Driver
 	}
-	return result
+	if i := slices.IndexFunc(r.Details, func(d Termination) bool { return d.same(t) }); i >= 0 {
+		return &r.Details[i]
+	}
+	return nil
 }
 
 func (r *Record) count(d Deaths) {
@@ -362,14 +351,13 @@ func (r *Record) tally(t *Termination, c Cause, n int) {
 	}
 }
 
-// uncount removes a provisional termination from the count. Its own detail says as what
-// it was counted, or else its exit code, which does not change.
-func (r *Record) uncount(t *Termination) {
-	was := t.provisionalCause()
-	if t.Role == spark.Driver && r.Driver != nil && r.Driver.same(t) {
-		was = r.Driver.Cause
+// countedAs returns the cause as which a provisional termination is counted. Its own
+// detail shows it, or else its exit code, which does not change.
+func (r *Record) countedAs(t *Termination) Cause {
+	if r.Driver != nil && r.Driver.same(t) {
+		return r.Driver.Cause
 	}
-	r.tally(t, was, -1)
+	return t.provisionalCause()
 }
 
 // provisionalCause returns the cause that a termination has before it is corrected.
@@ -406,34 +394,17 @@ func (r *Record) keep(t *Termination) {
 	r.Details = r.Details[:min(len(r.Details), MaxDetails)]
 }
 
-// encode writes the record in at most so many bytes. If it is too long, encode drops
-// the least useful first:
-//   - details, the oldest first;
-//   - which pods have the lowest numbers;
-//   - which of the lowest numbers are provisional, so their cause is final;
-//   - the lowest gaps in the sets, so executors of these numbers are taken as
-//     counted;
-//   - the sets of sidecars and of executors without a number, so no more of these are
-//     counted.
+// encode writes the record in at most so many bytes, or returns "" if nothing fits.
 func (r Record) encode(limit int) string {
 	r.own()
+	r.Advice = nil // an annotation of its own
 	for {
 		text := r.json()
-		switch {
-		case len(text) <= limit:
+		if len(text) <= limit {
 			return text
-		case len(r.Details) > 1:
-			r.Details = r.Details[:len(r.Details)-1]
-		case r.forgetSome():
-		case r.shorten():
-		case len(r.Details) > 0:
-			r.Details = nil
-		case r.Driver != nil && r.Driver.Said != "":
-			driver := *r.Driver
-			driver.Said = ""
-			r.Driver = &driver
-		default:
-			return "" // nothing fits
+		}
+		if !r.shorten() {
+			return ""
 		}
 	}
 }
@@ -446,55 +417,43 @@ func (r Record) json() string {
 	return strings.TrimSpace(text.String())
 }
 
-// forgetSome drops an eighth of the claims, and reports whether there were any.
-func (r *Record) forgetSome() bool {
-	for set, numbers := range r.Claims {
-		r.forget(set, len(numbers)*7/8)
-		return true
-	}
-	return false
-}
-
-// shorten drops something from the sets, and reports whether there was something. An
-// eighth at a time gives the same result, but faster.
+// shorten drops the least useful of what the record has, and reports whether there was
+// something. It drops an eighth at a time, because that is faster.
 func (r *Record) shorten() bool {
-	if key, set := longest(r.Provisional); len(set.spans) > 1 {
-		set.spans = set.spans[max(1, len(set.spans)/8):]
-		r.Provisional[key] = set
-		return true
-	}
-	if key, set := longest(r.Counted); len(set.spans) > 1 {
-		for range max(1, len(set.spans)/8) {
-			set.closeGap()
+	provisional, counted := r.Provisional.longest(), r.Counted.longest()
+	sets := slices.DeleteFunc(slices.Sorted(maps.Keys(r.Counted)), indispensable)
+	sidecar := slices.IndexFunc(r.Deaths, func(d Deaths) bool { return d.Container != "" })
+	switch {
+	case len(r.Details) > 1: // the oldest detail
+		r.Details = r.Details[:len(r.Details)-1]
+	case len(r.Claims) > 0: // which pods have the lowest numbers
+		for set, numbers := range r.Claims {
+			r.forget(set, len(numbers)*7/8)
 		}
-		r.Counted[key] = set
-		return true
+	case provisional != "": // which of the lowest numbers are provisional, so their cause is final
+		set := r.Provisional[provisional]
+		r.Provisional[provisional] = Set{set.spans[max(1, len(set.spans)/8):]}
+	case counted != "": // the lowest gaps, so executors of these numbers are taken as counted
+		set := r.Counted[counted]
+		set.closeGaps(max(1, len(set.spans)/8))
+		r.Counted[counted] = set
+	case len(sets) > 0: // a set of a sidecar or of an executor without a number, so no more of these are counted
+		key := sets[len(sets)-1]
+		delete(r.Counted, key)
+		delete(r.Provisional, key)
+		r.Counted[others] = Set{[]span{{0, 0}}}
+	case len(r.Ends) > 0:
+		r.Ends = r.Ends[:len(r.Ends)-1]
+	case sidecar >= 0:
+		r.Deaths = slices.Delete(r.Deaths, sidecar, sidecar+1)
+	case len(r.Details) > 0:
+		r.Details = nil
+	case r.Driver != nil && r.Driver.Said != "":
+		driver := *r.Driver
+		driver.Said = ""
+		r.Driver = &driver
+	default:
+		return false
 	}
-	for _, key := range slices.Backward(slices.Sorted(maps.Keys(r.Counted))) {
-		if !indispensable(key) {
-			delete(r.Counted, key)
-			delete(r.Provisional, key)
-			r.Counted[others] = Set{[]span{{0, 0}}}
-			return true
-		}
-	}
-	if n := len(r.Ends); n > 0 {
-		r.Ends = r.Ends[:n-1]
-		return true
-	}
-	if i := slices.IndexFunc(r.Deaths, func(d Deaths) bool { return d.Container != "" }); i >= 0 {
-		r.Deaths = slices.Delete(r.Deaths, i, i+1)
-		return true
-	}
-	return false
-}
-
-// longest returns the longest of sets, or of equally long ones the first by name.
-func longest(sets map[string]Set) (key string, longest Set) {
-	for _, k := range slices.Sorted(maps.Keys(sets)) {
-		if len(sets[k].spans) > len(longest.spans) {
-			key, longest = k, sets[k]
-		}
-	}
-	return key, longest
+	return true
 }

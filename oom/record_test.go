@@ -20,9 +20,9 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// sights are terminations of one application as a recorder may see them: each
-// any number of times, and some first as what its exit code alone says and later
-// as what it was. Several pods may claim one number.
+// sights are terminations of one application as a recorder may see them: each any
+// number of times, and some first with the cause of their exit code alone and later
+// with the real one. Several pods may claim one number.
 func sights(t *rapid.T, most int) (truth []oom.Termination, seen []oom.Termination) {
 	drawn := rapid.SliceOfNDistinct(rapid.Custom(drawTermination), 1, most, func(d oom.Termination) string { return d.Pod }).Draw(t, "terminations")
 	for _, d := range drawn {
@@ -85,8 +85,8 @@ func counted(r *oom.Record) (total int) {
 	return total
 }
 
-// Whatever is seen, in whatever order and in whatever pieces by whichever
-// replica, the record is the same, and counts each termination once.
+// The record does not depend on what is seen in which order, in which parts and by
+// which replica, and it counts each termination once.
 func TestRecordCommutes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		truth, seen := sights(t, 30)
@@ -112,9 +112,9 @@ func TestRecordCommutes(t *testing.T) {
 	})
 }
 
-// A pod that somebody else made with an executor's number neither hides what
-// becomes of the executor nor keeps what is said of it: whichever was seen first,
-// both are counted, and the newest one is told of.
+// A pod that another user made with an executor's number hides neither the executor's
+// deaths nor what the record says about them: both are counted in either order, and the
+// newest is described.
 func TestTwoPodsWithOneNumber(t *testing.T) {
 	driver := capturedPod(t, "spark-3.5.9/driver")
 	code := int32(137)
@@ -143,8 +143,8 @@ func TestTwoPodsWithOneNumber(t *testing.T) {
 	}
 }
 
-// What the previous release wrote is read and counted on: which pod had a number
-// it does not say, so whoever comes with it is taken for that one.
+// A record of the previous release is read and continued. It does not say which pod had
+// a number, so the next pod with the number is taken for that one.
 func TestReadsThePreviousRelease(t *testing.T) {
 	r, err := oom.Read(map[string]string{annotations.OOM: `{"deaths":[{"role":"executor","cause":"Killed","count":1},{"role":"executor","cause":"OOMKilled","count":2}],"executors":3,"counted":{"executors":"1-3"},"provisional":{"executors":"3"}}`})
 	if err != nil {
@@ -160,7 +160,7 @@ func TestReadsThePreviousRelease(t *testing.T) {
 	}
 }
 
-// Adding does not change a copy that was made before.
+// Add does not change a copy that was made before.
 func TestAddLeavesCopies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		truth, _ := sights(t, 10)
@@ -175,8 +175,8 @@ func TestAddLeavesCopies(t *testing.T) {
 	})
 }
 
-// However many die, and whatever strangers write into their statuses, the
-// annotations keep their size, can be read again, and count nobody twice.
+// Whatever the number of deaths and whatever users write into statuses, the annotations
+// keep their size, can be read again, and count nothing twice.
 func TestRecordIsBounded(t *testing.T) {
 	for _, cause := range []oom.Cause{oom.OOMKilled, oom.Killed, oom.CauseEnded} {
 		t.Run(string(cause), func(t *testing.T) { testBounds(t, cause) })
@@ -226,8 +226,8 @@ func testBounds(t *testing.T, cause oom.Cause) {
 	}
 }
 
-// Where the user's own annotations leave little room, the record takes less,
-// and what is most needed last.
+// If the user's own annotations leave little space, the record takes less, and drops
+// what is needed most last.
 func TestAnnotationsTakeTheRoomThereIs(t *testing.T) {
 	driver := capturedPod(t, "spark-3.5.9/driver")
 	rapid.Check(t, func(t *rapid.T) {
@@ -257,10 +257,10 @@ func TestAnnotationsTakeTheRoomThereIs(t *testing.T) {
 
 var proposal = regexp.MustCompile(`Set (\S+)=(\d+)([mg])`)
 
-// No sentence names a memory setting below what is in force: the rest of the
-// limit for an overhead, and for a heap what it is, or all that Spark asked for if
-// it is only estimated. None is below what Spark starts with. What programs are
-// given to change stands in the sentences.
+// No message names a memory setting below the current value: the rest of the limit for
+// an overhead, and for a heap its size, or everything that Spark requested if the heap
+// is only estimated. None is below what Spark starts with. What the annotation advice
+// has is in the messages.
 func TestAdviceNeverLowers(t *testing.T) {
 	driver := capturedPod(t, "spark-4.1.4/driver")
 	rapid.Check(t, func(t *rapid.T) {
@@ -269,7 +269,7 @@ func TestAdviceNeverLowers(t *testing.T) {
 		d.Role = rapid.SampledFrom([]spark.Role{spark.Driver, spark.Executor}).Draw(t, "role")
 		var record oom.Record
 		record.Add(d)
-		text := record.Advice(&d, driver)
+		text := record.Explain(&d, driver)
 		for _, found := range proposal.FindAllStringSubmatch(text, -1) {
 			n, _ := strconv.ParseInt(found[2], 10, 64)
 			if found[3] == "g" {
@@ -298,8 +298,8 @@ func TestAdviceNeverLowers(t *testing.T) {
 	})
 }
 
-// For a connection to Kyuubi the advice has the form of its URL; a batch
-// has no connection.
+// For a connection to Kyuubi the advice has the form of its URL. A batch has no
+// connection.
 func TestAdviceForConnections(t *testing.T) {
 	url := regexp.MustCompile(`jdbc:kyuubi://HOST:10009/default;#(\S+)\.`)
 	driver := capturedPod(t, "spark-3.5.9/driver")
@@ -342,7 +342,7 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
-// What a later version wrote is read, its causes as words, and counted on.
+// A record of a later version is read, with unknown causes as words, and continued.
 func TestReadsLaterVersions(t *testing.T) {
 	r, err := oom.Read(map[string]string{annotations.OOM: `{"new":1,"deaths":[{"role":"executor","cause":"CosmicRay","count":2}],"details":[{"set":"executors","number":1,"role":"executor","pod":"x","cause":"CosmicRay","at":"2026-11-21T08:34:51Z","new":1}],"counted":{"executors":"1-2"}}`})
 	if err != nil || r.Count(spark.Executor, "CosmicRay") != 2 {
@@ -353,7 +353,7 @@ func TestReadsLaterVersions(t *testing.T) {
 	}
 }
 
-// A record holds more than it has details of, with the cause as it stands.
+// A record counts more deaths than it has details of, with the cause that it has.
 func TestHolds(t *testing.T) {
 	code := int32(137)
 	died := func(id int64, cause oom.Cause) oom.Termination {
@@ -376,7 +376,7 @@ func TestHolds(t *testing.T) {
 	}
 }
 
-// Whatever strangers write, it is refused or can be gone on with.
+// Whatever users write into the annotation, it is refused or can be continued.
 func FuzzRead(f *testing.F) {
 	f.Add(`{"driver":{"set":"driver","role":"driver","cause":"ChildOOMKilled","exitCode":1},"details":[{"role":"executor","cause":"Killed","exitCode":137}],"deaths":[{"role":"executor","cause":"Killed","count":3}],"counted":{"executors":"0,2","":"1"},"provisional":{"executors":"5"}}`)
 	f.Add(`{"deaths":[{"role":"driver","cause":"Hung","count":1},{"role":"driver","cause":"Failed","count":9223372036854775807}],"executors":-4,"details":[{"number":-7,"role":"driver","cause":"Rejected"}]}`)
@@ -406,8 +406,8 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// kubelet runs one container again and again, and says of it what a kubelet
-// does; the number is what restartCount would be while that run was on.
+// kubelet runs one container again and again, and reports its statuses as a kubelet
+// does. The number is restartCount during that run.
 type kubelet struct {
 	status corev1.ContainerStatus
 	ends   map[time.Time]int64
@@ -436,8 +436,8 @@ func (k *kubelet) backOff() {
 	k.status.State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}
 }
 
-// A container that is restarted in place is counted once for each of its ends,
-// whichever of its statuses are seen.
+// A container that is restarted in place is counted once for each end, whichever of its
+// statuses are seen.
 func TestRestartsInPlace(t *testing.T) {
 	p := capturedPod(t, "spark-4.1.4-statefulset/executor").Pod
 	rapid.Check(t, func(t *rapid.T) {
@@ -488,7 +488,7 @@ func asJSON(t interface{ Fatal(...any) }, r oom.Record) string {
 	return string(text)
 }
 
-// A set is what a map of its numbers is.
+// A set behaves like a map of its numbers.
 func TestSet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var set oom.Set

@@ -12,7 +12,7 @@ var schema = sync.OnceValues(func() (*jsonschema.Schema, error) {
 	return jsonschema.NewCompiler().Compile("../docs/oom.schema.json")
 })
 
-// checkSchema holds an annotation against docs/oom.schema.json.
+// checkSchema validates an annotation against docs/oom.schema.json.
 func checkSchema(t interface {
 	Helper()
 	Fatal(...any)

@@ -3,6 +3,7 @@ package oom
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,11 +66,11 @@ func (s *Set) Remove(n int64) {
 	s.spans = slices.Replace(s.spans, i, i+1, rest...)
 }
 
-// closeGap adds the numbers between the two lowest ranges to the set, so its text
-// becomes shorter.
-func (s *Set) closeGap() {
-	s.spans[1].low = s.spans[0].low
-	s.spans = s.spans[1:]
+// closeGaps adds the numbers of the n lowest gaps to the set, so its text becomes
+// shorter.
+func (s *Set) closeGaps(n int) {
+	s.spans[n].low = s.spans[0].low
+	s.spans = s.spans[n:]
 }
 
 // IsZero reports whether the set is empty.
@@ -121,4 +122,47 @@ func parseSpan(low, high string, isRange bool) (x span, err error) {
 		err = errors.New("it ends before it begins")
 	}
 	return span{int64(l), int64(h)}, err
+}
+
+// Sets are sets by name. They say which terminations are in them, by [Termination.Set]
+// and [Termination.Number].
+type Sets map[string]Set
+
+func (s Sets) has(t *Termination) bool {
+	set := s[t.Set]
+	return set.Has(t.Number)
+}
+
+func (s Sets) add(t *Termination) {
+	set := s[t.Set]
+	set.Add(t.Number)
+	s[t.Set] = set
+}
+
+func (s Sets) remove(t *Termination) {
+	set := s[t.Set]
+	if set.Remove(t.Number); set.IsZero() {
+		delete(s, t.Set)
+	} else {
+		s[t.Set] = set
+	}
+}
+
+func (s Sets) clone() Sets {
+	copied := Sets{}
+	for key, set := range s {
+		copied[key] = Set{slices.Clone(set.spans)}
+	}
+	return copied
+}
+
+// longest returns the name of the set with the most ranges, or of equal ones the first
+// by name. It returns "" if no set has two.
+func (s Sets) longest() (name string) {
+	for _, key := range slices.Sorted(maps.Keys(s)) {
+		if len(s[key].spans) > max(1, len(s[name].spans)) {
+			name = key
+		}
+	}
+	return name
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Only what more heap cures is called heap: the words are those of Java 8 to 25,
-// of Spark and of libraries.
+// Only an error that more heap cures is called heap. The words are those of Java 8 to
+// 25, of Spark and of libraries.
 func TestWordsOfOutOfMemoryErrors(t *testing.T) {
 	for words, want := range map[string]oom.Cause{
 		": Java heap space": oom.HeapOOM,
@@ -41,8 +41,8 @@ func TestWordsOfOutOfMemoryErrors(t *testing.T) {
 	}
 }
 
-// A driver tells of its executors as it tells of itself. Who ran out of memory
-// follows from what stands last before the words.
+// A driver reports its executors as it reports itself. What stands last before the
+// words says which of them ran out of memory.
 func TestWhoseOutOfMemoryError(t *testing.T) {
 	const (
 		heap  = "java.lang.OutOfMemoryError: Java heap space\n"
@@ -73,7 +73,7 @@ func TestWhoseOutOfMemoryError(t *testing.T) {
 	}
 }
 
-// What ends a JVM ends with its exit code, and nothing else does.
+// What ends a JVM has its exit code, and nothing else has it.
 func TestOptionsThatEndAJVM(t *testing.T) {
 	for _, c := range []struct {
 		option string
@@ -111,7 +111,8 @@ func TestOptionsThatEndAJVM(t *testing.T) {
 	}
 }
 
-// What is kept of a text says the same as the text, and of any text little.
+// The kept part of a text leads to the same cause as the text, and is short for any
+// text.
 func FuzzWords(f *testing.F) {
 	f.Add("Aborting due to java.lang.OutOfMemoryError: Java heap space\n#\n# A fatal error has been detected by the Java Runtime Environment:\n#\n#  Internal Error (debug.cpp:362), pid=1, tid=2\n#  fatal error: OutOfMemory encountered: Java heap space\n")
 	f.Add("# java.lang.OutOfMemoryError: Metaspace\n# -XX:OnOutOfMemoryError=\"kill -9 %p\"\n#   Executing /bin/sh -c \"kill -9 21\"...\n")
@@ -147,7 +148,7 @@ func TestQuotesEndWithAWord(t *testing.T) {
 	}
 }
 
-// ended is a pod of which the kubelet says no more than this.
+// ended returns a pod of which the kubelet reports nothing else.
 func ended(t *testing.T, role spark.Role, code int32, message string) *corev1.Pod {
 	t.Helper()
 	pod := capturedPod(t, "spark-3.5.9/"+string(role))

@@ -24,7 +24,7 @@ func (a *annotated) stamp(key, value string) { a.stamps = append(a.stamps, stamp
 // writeStamps leaves the object with these stamps and nothing else that only we
 // write: neither the record of another pod, of which this one is a copy, nor
 // stamps of an earlier time. A stamp for which the user's own annotations leave
-// no room is left out.
+// no space is left out.
 func (a *annotated) writeStamps() {
 	fitting := a.fittingStamps()
 	for _, key := range slices.Concat(annotations.Record, annotations.Stamps) {
@@ -49,16 +49,16 @@ func (a *annotated) writeStamps() {
 }
 
 func (a *annotated) fittingStamps() map[string]string {
-	room := annotations.MaxBytes
+	free := annotations.MaxBytes
 	for key, value := range a.meta.Annotations {
 		if !isOurs(key) {
-			room -= len(key) + len(value)
+			free -= len(key) + len(value)
 		}
 	}
 	fitting := map[string]string{}
 	for _, s := range a.stamps {
-		if size := len(s.key) + len(s.value); size <= room {
-			room -= size
+		if size := len(s.key) + len(s.value); size <= free {
+			free -= size
 			fitting[s.key] = s.value
 		}
 	}

@@ -31,9 +31,9 @@ var all = []struct {
 // The operations apply to any JSON that decodes to the pod without regard to
 // unknown fields, and the result is a valid pod if the given one was.
 func Apply(pod spark.Pod, choice policy.Choice) Result {
-	p := &Pod{Pod: pod, annotated: annotated{meta: &pod.ObjectMeta}, audit: choice.Mode != policy.Enabled, asItWill: pod}
-	if choice.Mode == policy.Audit {
-		p.asItWill.Pod = pod.DeepCopy()
+	p := &Pod{Pod: pod, annotated: annotated{meta: &pod.ObjectMeta}, audit: choice.Mode == policy.Audit, effective: pod}
+	if p.audit {
+		p.effective.Pod = pod.DeepCopy()
 	}
 	p.earlier = earlierStamp(pod.Annotations)
 	p.warn(choice.Warnings...)

@@ -29,9 +29,9 @@ func memoryAnnotations(p *Pod, c policy.Choice) {
 	p.stampBytes(annotations.MemoryHeap, m.Heap)
 	p.stampBytes(annotations.MemoryOverhead, m.Overhead())
 	if m.Heap > 0 {
-		source := "pod"
+		source := annotations.FromPod
 		if m.Estimated {
-			source = "estimated"
+			source = annotations.Estimated
 		}
 		p.stamp(annotations.MemorySource, source)
 	}

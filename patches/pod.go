@@ -2,7 +2,6 @@ package patches
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"gomodules.xyz/jsonpatch/v2"
@@ -24,16 +23,14 @@ type Pod struct {
 	// decides the wording: whether a probe is the user's own, or was injected and changed
 	// by another webhook since.
 	earlier annotations.Stamp
-	// asItWill is the pod that will run: in audit the one that the user made,
+	// effective is the pod that will run: in audit the one that the user made,
 	// else this one.
-	asItWill spark.Pod
+	effective spark.Pod
 }
-
-const changedByAnother = "set by spark-vitals, and changed by another since"
 
 // wasSet tells whether an earlier round set the field.
 func (p *Pod) wasSet(field string) bool {
-	return slices.Contains(p.earlier.Set, field) || p.earlier.Left[field] == changedByAnother
+	return p.earlier.HasSet(field) || p.earlier.Left[field] == annotations.ChangedByAnother
 }
 
 func (p *Pod) containerPath(field string) string {

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -23,10 +24,10 @@ func probes(p *Pod, c policy.Choice) {
 		wanted := *c.Rule.Probes.Named(name)
 		switch {
 		case own[name] != nil && p.wasSet(name.Field()):
-			p.leave(name.Field(), changedByAnother)
+			p.leave(name.Field(), annotations.ChangedByAnother)
 		case own[name] != nil:
 			p.leave(name.Field(), "the user's own")
-			if kind, text := policy.Harm(p.asItWill, name, own[name], c.Published); text != "" {
+			if kind, text := policy.Harm(p.effective, name, own[name], c.Published); text != "" {
 				p.warn(policy.Warning{Kind: kind, Field: p.fieldPath(name), Text: text})
 			}
 		case wanted != nil:

@@ -17,7 +17,7 @@ type Result struct {
 	Mode       policy.Mode
 	Rule       string // the name of the rule, "" where none applies
 	// Set is what is now as the rule says, Left what the rule would have set or
-	// the user has set himself and was left alone. Both in order of the patches.
+	// the user has set and was left alone. Both in order of the patches.
 	Set, Left []Reason
 	Warnings  []policy.Warning
 }

@@ -92,7 +92,7 @@ func wrongProtocol(s probeCase) verdict {
 }
 
 // lateOrNever is about what a driver opens late, on another port than the one
-// that it declares, or not at all. A user knows whether his driver serves Spark
+// that it declares, or not at all. A user knows whether their driver serves Spark
 // Connect, which any driver can (SparkConnectPlugin); a rule does not.
 func lateOrNever(s probeCase) verdict {
 	late := s.targetPort == spark.BlockManagerPort || s.targetPort == spark.ConnectPort && s.rule != nil && !s.rule.isConnect()

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spark-vitals/spark-vitals/internal/loopback"
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
@@ -40,7 +41,7 @@ func TestDriverLivenessCheck(t *testing.T) {
 		"SPARK_LOCAL_IP":    {"SPARK_LOCAL_IP=127.0.0.1"},
 	}
 	for name, l := range listeners {
-		port := listen(t, l.serve)
+		port := loopback.Serve(t, l.serve)
 		for environment, variables := range environments {
 			t.Run(name+", "+environment, func(t *testing.T) {
 				t.Parallel()
@@ -54,7 +55,7 @@ func TestDriverLivenessCheck(t *testing.T) {
 
 // An image without bash is healthy as far as the check can tell.
 func TestDriverLivenessCheckWithoutBash(t *testing.T) {
-	if err := check(t, listen(t, func(c net.Conn) { <-t.Context().Done(); c.Close() }), true, []string{"PATH=" + t.TempDir()}); err != nil {
+	if err := check(t, loopback.Serve(t, func(c net.Conn) { <-t.Context().Done(); c.Close() }), true, []string{"PATH=" + t.TempDir()}); err != nil {
 		t.Error(err)
 	}
 }
@@ -88,31 +89,6 @@ func check(t *testing.T, port int, silent bool, environment []string) error {
 		t.Errorf("it does not say why: %q", out)
 	}
 	return err
-}
-
-// listen serves a port of loopback; without a function nobody listens there.
-func listen(t *testing.T, serve func(net.Conn)) (port int) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port = listener.Addr().(*net.TCPAddr).Port
-	if serve == nil {
-		listener.Close()
-		return port
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go serve(connection)
-		}
-	}()
-	return port
 }
 
 func fileThatExits(t *testing.T) string {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Warning tells a user what is wrong with his pod, and what to write instead.
+// Warning tells a user what is wrong with their pod, and what to write instead.
 type Warning struct {
 	Kind WarningKind
 	// Field is the path in the pod of what is wrong.

@@ -61,7 +61,7 @@ func (r *recorder) reportOn(driver spark.Pod, record *oom.Record, facts []fact, 
 			t.deaths = deaths
 		}
 		t.follows = stand && !r.replicas.hasWritten(driver.UID, &f.Termination)
-		text := record.Advice(&f.Termination, driver)
+		text := record.Explain(&f.Termination, driver)
 		for _, owner := range sparkApplications(driver.Pod) {
 			r.event(owner, f, text, t)
 		}
@@ -85,7 +85,7 @@ func (r *recorder) reportWithoutDriver(f fact) {
 	}
 	var record oom.Record
 	record.Add(f.Termination)
-	r.event(about, f, record.Advice(&f.Termination, pod), deathEvent{counts: true})
+	r.event(about, f, record.Explain(&f.Termination, pod), deathEvent{counts: true})
 }
 
 // event queues an Event about an object, unless this replica created it or is about to.

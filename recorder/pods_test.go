@@ -12,11 +12,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes/fake"
 	kubetesting "k8s.io/client-go/testing"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 // running is a recorder of a cluster with so many namespaces that opted in, each
@@ -57,13 +57,6 @@ func running(t *testing.T, optedIn int, c Config) *site {
 	return &site{r, client}
 }
 
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	if err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) { return holds(), nil }); err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
-}
-
 func (s *site) recorded(t *testing.T, namespace string) bool {
 	t.Helper()
 	p, err := s.CoreV1().Pods(namespace).Get(t.Context(), "etl", metav1.GetOptions{})
@@ -96,7 +89,7 @@ func (s *site) askedFor() map[string]bool {
 // they come and go.
 func TestNamespacesAreFollowed(t *testing.T) {
 	s := running(t, 2, Config{})
-	until(t, "both that opted in", func() bool { return s.recorded(t, "n-0") && s.recorded(t, "n-1") && s.ready.Load() })
+	eventually.True(t, "both that opted in", func() bool { return s.recorded(t, "n-0") && s.recorded(t, "n-1") && s.ready.Load() })
 	if asked := s.askedFor(); len(asked) != 2 || s.recorded(t, "n-2") {
 		t.Errorf("the pods of %v are asked for", asked)
 	}
@@ -107,11 +100,11 @@ func TestNamespacesAreFollowed(t *testing.T) {
 		}
 	}
 	change("n-2", "enabled")
-	until(t, "the third opts in", func() bool { return s.recorded(t, "n-2") })
+	eventually.True(t, "the third opts in", func() bool { return s.recorded(t, "n-2") })
 	if err := s.CoreV1().Namespaces().Delete(t.Context(), "n-0", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the first is gone", func() bool { return !s.watched()["n-0"] })
+	eventually.True(t, "the first is gone", func() bool { return !s.watched()["n-0"] })
 	if watched := s.watched(); len(watched) != 2 || s.recordsIn("n-0") {
 		t.Errorf("watched are %v", watched)
 	}
@@ -120,9 +113,9 @@ func TestNamespacesAreFollowed(t *testing.T) {
 // Where many opt in, one watch sees the pods of all, and no death is missed.
 func TestManyNamespacesAreOneWatch(t *testing.T) {
 	s := running(t, maxWatches+3, Config{})
-	until(t, "one watch", func() bool { return len(s.watched()) == 1 && s.watched()[metav1.NamespaceAll] })
+	eventually.True(t, "one watch", func() bool { return len(s.watched()) == 1 && s.watched()[metav1.NamespaceAll] })
 	for i := range maxWatches + 3 {
-		until(t, fmt.Sprint("death ", i), func() bool { return s.recorded(t, fmt.Sprint("n-", i)) })
+		eventually.True(t, fmt.Sprint("death ", i), func() bool { return s.recorded(t, fmt.Sprint("n-", i)) })
 	}
 	if s.recorded(t, fmt.Sprint("n-", maxWatches+3)) {
 		t.Error("recorded where nobody opted in")
@@ -136,11 +129,11 @@ func TestReadyWithoutWhatOptedOut(t *testing.T) {
 	s.PrependReactor("list", "pods", func(a kubetesting.Action) (bool, runtime.Object, error) {
 		return a.GetNamespace() == "n-1", nil, forbidden
 	})
-	until(t, "the other", func() bool { return s.recorded(t, "n-0") })
+	eventually.True(t, "the other", func() bool { return s.recorded(t, "n-0") })
 	if err := s.CoreV1().Namespaces().Delete(t.Context(), "n-1", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "ready", s.ready.Load)
+	eventually.True(t, "ready", s.ready.Load)
 }
 
 // A label that is back soon costs nothing: the watch goes on, and what died meanwhile
@@ -148,18 +141,18 @@ func TestReadyWithoutWhatOptedOut(t *testing.T) {
 func TestOptsOutForAMoment(t *testing.T) {
 	s := running(t, 1, Config{})
 	s.optOutWait = time.Hour
-	until(t, "ready", s.ready.Load)
+	eventually.True(t, "ready", s.ready.Load)
 	w := s.pods.at("n-0")
 	namespaces := s.CoreV1().Namespaces()
 	if err := namespaces.Delete(t.Context(), "n-0", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it opts out", func() bool { return !s.recordsIn("n-0") })
+	eventually.True(t, "it opts out", func() bool { return !s.recordsIn("n-0") })
 	back := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n-0", Labels: map[string]string{annotations.Inject: "enabled"}}}
 	if _, err := namespaces.Create(t.Context(), back, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it opts in", func() bool { return s.recordsIn("n-0") })
+	eventually.True(t, "it opts in", func() bool { return s.recordsIn("n-0") })
 	if s.pods.at("n-0") != w {
 		t.Error("its watch began anew")
 	}
@@ -172,7 +165,7 @@ func TestConfined(t *testing.T) {
 	s.PrependReactor("list", "pods", func(a kubetesting.Action) (bool, runtime.Object, error) {
 		return a.GetNamespace() == "closed", nil, forbidden
 	})
-	until(t, "the one that it may see", func() bool { return s.recorded(t, "n-0") && s.ready.Load() })
+	eventually.True(t, "the one that it may see", func() bool { return s.recorded(t, "n-0") && s.ready.Load() })
 	for _, a := range s.Actions() {
 		if a.GetResource().Resource == "namespaces" && a.GetVerb() != "get" || a.GetResource().Resource == "pods" && a.GetNamespace() == metav1.NamespaceAll {
 			t.Errorf("%s %s in %q", a.GetVerb(), a.GetResource().Resource, a.GetNamespace())

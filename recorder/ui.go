@@ -32,7 +32,11 @@ const (
 	maxPauses = 5
 	// Drivers of which something is known, some 1 kB each.
 	maxKnown = 16384
-	// A death waits for so long for its measurements.
+	// An application with more executors is not asked for measurements, because its answer
+	// may be too long.
+	maxExecutors = 10000
+	// A death waits for so long for its measurements. An answer that comes later is for
+	// later deaths.
 	peaksTimeout = time.Second
 )
 
@@ -49,7 +53,7 @@ type knowledge struct {
 type known struct {
 	settings atomic.Pointer[spark.Settings]
 
-	mutex    sync.Mutex // held while the driver is asked for measurements
+	mutex    sync.Mutex // of what follows; not held while the driver is asked
 	peaks    map[int64]driverui.Peaks
 	asked    time.Time // when it was asked last
 	answered time.Time // when it answered last
@@ -129,19 +133,35 @@ func (k *known) measurements(ctx context.Context, ui DriverUI, driver spark.Pod,
 		return k.peaks, k.answered
 	}
 	k.asked = now
-	ctx, cancel := context.WithTimeout(ctx, peaksTimeout)
-	defer cancel()
-	peaks, err := ui.Peaks(ctx, driver, func(id int64) bool { return id >= least })
-	if err != nil {
-		k.failures++
-		return k.peaks, k.answered
+	answered := make(chan struct{})
+	go func() { // a driver logs an error if nobody reads its answer to the end
+		defer close(answered)
+		peaks, err := ui.Peaks(context.WithoutCancel(ctx), driver, func(id int64) bool { return id >= least })
+		k.answer(peaks, err, now)
+	}()
+	k.mutex.Unlock()
+	select {
+	case <-answered:
+	case <-time.After(peaksTimeout):
 	}
-	k.failures, k.peaks, k.answered = 0, peaks, now
+	k.mutex.Lock()
 	return k.peaks, k.answered
 }
 
-// describe adds what a driver's UI said to new facts of its application.
-func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fact, now time.Time) {
+// answer keeps what a driver answered to a question.
+func (k *known) answer(peaks map[int64]driverui.Peaks, err error, asked time.Time) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if err != nil {
+		k.failures++
+		return
+	}
+	k.failures, k.peaks, k.answered = 0, peaks, asked
+}
+
+// describe adds what a driver's UI said to new facts of its application, which has so
+// many executors.
+func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fact, executors int, now time.Time) {
 	if k.ui == nil || driver.Pod == nil {
 		return
 	}
@@ -153,7 +173,7 @@ func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fac
 			least = id
 		}
 	}
-	if _, ended := driver.End(); ended || least == 0 {
+	if _, ended := driver.End(); ended || least == 0 || executors > maxExecutors {
 		return
 	}
 	peaks, answered := known.measurements(ctx, k.ui, driver, least, now)

@@ -79,20 +79,20 @@ func TestAskedOnce(t *testing.T) {
 	defer k.queue.ShutDown()
 	for i := range 100 {
 		at := now.Add(time.Duration(i) * 290 * time.Millisecond)
-		k.describe(t.Context(), driver, []*fact{death(int64(i)+1, at)}, at)
+		k.describe(t.Context(), driver, []*fact{death(int64(i)+1, at)}, 10, at)
 	}
 	if ui.peaks != 1 {
 		t.Errorf("asked %d times in 29 s", ui.peaks)
 	}
 	late, unmeasured := death(2, now.Add(20*time.Second)), death(3, now.Add(20*time.Second))
-	k.describe(t.Context(), driver, []*fact{late, unmeasured}, now.Add(20*time.Second))
+	k.describe(t.Context(), driver, []*fact{late, unmeasured}, 10, now.Add(20*time.Second))
 	if late.Peaks == nil || late.Peaks.HeapMiB != 400 || late.Peaks.WithinSeconds != 30 {
 		t.Errorf("%+v", late.Peaks)
 	}
 	if unmeasured.Peaks != nil {
 		t.Errorf("%+v is said of an executor that the driver was not asked about since", unmeasured.Peaks)
 	}
-	k.describe(t.Context(), driver, []*fact{death(2, now)}, now.Add(31*time.Second))
+	k.describe(t.Context(), driver, []*fact{death(2, now)}, 10, now.Add(31*time.Second))
 	if ui.peaks != 2 {
 		t.Errorf("asked %d times in 31 s", ui.peaks)
 	}
@@ -106,7 +106,7 @@ func TestAsksLessOften(t *testing.T) {
 	defer k.queue.ShutDown()
 	for i := range 3600 {
 		d := death(1, now)
-		k.describe(t.Context(), driver, []*fact{d}, now.Add(time.Duration(i)*time.Second))
+		k.describe(t.Context(), driver, []*fact{d}, 10, now.Add(time.Duration(i)*time.Second))
 		if d.Peaks != nil || d.Settings != nil {
 			t.Fatal(d.Peaks, d.Settings)
 		}
@@ -123,9 +123,9 @@ func TestAsksOnlyWhatHelps(t *testing.T) {
 	defer k.queue.ShutDown()
 	evicted := death(1, now)
 	evicted.Cause = oom.Disrupted
-	k.describe(t.Context(), driver, []*fact{evicted}, now)
+	k.describe(t.Context(), driver, []*fact{evicted}, 10, now)
 	driver.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1}}
-	k.describe(t.Context(), driver, []*fact{death(1, now)}, now)
+	k.describe(t.Context(), driver, []*fact{death(1, now)}, 10, now)
 	if ui.peaks > 0 {
 		t.Errorf("asked %d times", ui.peaks)
 	}
@@ -150,7 +150,7 @@ func TestLearns(t *testing.T) {
 		}
 		code := int32(137)
 		own := &fact{Termination: oom.Termination{Set: "driver", Role: spark.Driver, Cause: oom.OOMKilled, ExitCode: &code, LimitMiB: 1408, HeapMiB: 1000, Estimated: true}}
-		k.describe(t.Context(), driver, []*fact{own}, now)
+		k.describe(t.Context(), driver, []*fact{own}, 10, now)
 		if own.Estimated || own.HeapMiB != 1024 || own.Settings == nil {
 			t.Errorf("%+v", own.Termination)
 		}

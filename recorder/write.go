@@ -66,7 +66,7 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) (ou
 	if news := r.news(before, facts); len(news) > 0 && !slices.ContainsFunc(news, r.recent) && !r.backlog.Allow() {
 		return postponed, nil
 	}
-	r.measure(ctx, driver, before, facts)
+	r.measure(ctx, driver, before, facts, len(r.podsOf(app)))
 	certain, doubtful := split(facts)
 	last := r.writeOn(ctx, driver, certain)
 	if last.done() {
@@ -131,14 +131,16 @@ func (r *recorder) recent(f fact) bool { return r.now().Sub(f.At.Time) < oldest 
 
 // measure replaces estimates in new facts by what the driver's UI said, or else by what
 // its ConfigMap says.
-func (r *recorder) measure(ctx context.Context, driver spark.Pod, record oom.Record, facts []fact) {
+func (r *recorder) measure(ctx context.Context, driver spark.Pod, record oom.Record, facts []fact, executors int) {
 	var news []*fact
 	for i := range facts {
 		if len(r.news(record, facts[i:i+1])) > 0 {
 			news = append(news, &facts[i])
 		}
 	}
-	r.knowledge.describe(ctx, driver, news, r.now())
+	if len(news) > 0 {
+		r.knowledge.describe(ctx, driver, news, executors, r.now())
+	}
 	for _, f := range news {
 		if r.ReadConfigMaps && f.Estimated && f.Role == spark.Driver {
 			f.SetHeap(r.heap(ctx, f.pod))
@@ -229,6 +231,7 @@ func (r *recorder) writeOn(ctx context.Context, driver spark.Pod, facts []fact) 
 			return w.fail("writing the record of", err)
 		case gone:
 			return w
+		default: // conflict or full: the live driver shows what has changed
 		}
 		live, left, err := r.live(ctx, w.driver)
 		switch {
@@ -344,7 +347,9 @@ func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Reco
 	if err != nil {
 		return driver, err
 	}
-	p, err := r.Client.CoreV1().Pods(driver.Namespace).Patch(ctx, driver.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, "status")
+	// Without validation of fields the API server needs less CPU. The types above validate.
+	options := metav1.PatchOptions{FieldManager: fieldManager, FieldValidation: metav1.FieldValidationIgnore}
+	p, err := r.Client.CoreV1().Pods(driver.Namespace).Patch(ctx, driver.Name, types.StrategicMergePatchType, body, options, "status")
 	if err != nil {
 		return driver, err
 	}

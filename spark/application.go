@@ -1,7 +1,6 @@
 package spark
 
 import (
-	"net/url"
 	"slices"
 	"strings"
 
@@ -62,18 +61,6 @@ func (p Pod) Driver() (ref DriverRef, ok bool) {
 		return DriverRef{}, false
 	}
 	return DriverRef{types.NamespacedName{Namespace: p.Namespace, Name: owner.Name}, owner.UID}, true
-}
-
-// DriverHost is where an executor looks for its driver: the DNS name of the
-// driver's Service, or an IP (spark.kubernetes.executor.useDriverPodIP, Spark
-// 4.1 and later); "" for drivers.
-func (p Pod) DriverHost() string {
-	value, _ := p.Env(driverURLEnv)
-	u, err := url.Parse(value)
-	if err != nil {
-		return ""
-	}
-	return u.Hostname()
 }
 
 // OwnedByApacheOperator reports whether apache/spark-kubernetes-operator runs the

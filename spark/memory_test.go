@@ -11,9 +11,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// For every heap that a user can set, the estimate from the limit that Spark
-// makes of it is a heap that gives the same limit, and the very one but for
-// rounding.
+// For every heap that a user can set, the estimate from the resulting limit is a heap
+// with the same limit, and the same heap except for rounding.
 func TestDriverHeapInvertsSparksFormula(t *testing.T) {
 	factors := map[spark.Language]struct {
 		class  string
@@ -69,7 +68,7 @@ func TestExecutorMemory(t *testing.T) {
 
 const gib = 1 << 30
 
-// What a driver's heap is estimated from, and where it is exact.
+// A driver's heap is read from its settings, or else estimated from its memory limit.
 func TestDriverMemory(t *testing.T) {
 	memory := func(size string) corev1.ResourceList {
 		return corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(size)}

@@ -27,7 +27,6 @@ const (
 	executorEnv         = "SPARK_EXECUTOR_ID"
 	executorMemoryEnv   = "SPARK_EXECUTOR_MEMORY"
 	driverMemoryEnv     = "SPARK_DRIVER_MEMORY"
-	driverURLEnv        = "SPARK_DRIVER_URL"
 	JavaOptionEnvPrefix = "SPARK_JAVA_OPT_"
 )
 

@@ -12,28 +12,28 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// What Spark 3.5.9 and 4.1.4 wrote into the pods that were captured.
+// Package spark reads what Spark 3.5.9 and 4.1.4 wrote into the captured pods.
 func TestCapturedPods(t *testing.T) {
 	type facts struct {
-		role                            spark.Role
-		container, class, version, host string
-		driver                          string
-		blockManager                    int32
-		heap, limit                     int64
-		workload                        bool
+		role                      spark.Role
+		container, class, version string
+		driver                    string
+		blockManager              int32
+		heap, limit               int64
+		workload                  bool
 	}
 	const python = "org.apache.spark.deploy.PythonRunner"
 	want := map[string]facts{
 		"spark-3.5.9/driver":               {role: spark.Driver, container: "spark-kubernetes-driver", class: python, version: "3.5.9", heap: 512, limit: 896},
-		"spark-3.5.9/executor":             {role: spark.Executor, container: "spark-kubernetes-executor", version: "3.5.9", driver: "pi1-driver", host: "pi1-9330eba1fd234081-driver-svc.spark.svc", heap: 512, limit: 896},
+		"spark-3.5.9/executor":             {role: spark.Executor, container: "spark-kubernetes-executor", version: "3.5.9", driver: "pi1-driver", heap: 512, limit: 896},
 		"spark-3.5.9-template/driver":      {role: spark.Driver, container: "main", class: python, version: "3.5.9", heap: 512, limit: 896},
-		"spark-3.5.9-template/executor":    {role: spark.Executor, container: "main", version: "3.5.9", driver: "f1-driver", host: "f1-cf29d7a1fd47c6a4-driver-svc.spark.svc", blockManager: 7200, heap: 512, limit: 904},
+		"spark-3.5.9-template/executor":    {role: spark.Executor, container: "main", version: "3.5.9", driver: "f1-driver", blockManager: 7200, heap: 512, limit: 904},
 		"spark-4.1.4/driver":               {role: spark.Driver, container: "spark-kubernetes-driver", class: python, version: "4.1.4", heap: 512, limit: 896},
-		"spark-4.1.4/executor":             {role: spark.Executor, container: "spark-kubernetes-executor", version: "4.1.4", driver: "b1-driver", host: "b1-f730a1a1fd276e72-driver-svc.spark.svc", heap: 512, limit: 896},
+		"spark-4.1.4/executor":             {role: spark.Executor, container: "spark-kubernetes-executor", version: "4.1.4", driver: "b1-driver", heap: 512, limit: 896},
 		"spark-4.1.4-template/driver":      {role: spark.Driver, container: "main", class: python, version: "4.1.4", heap: 512, limit: 896},
-		"spark-4.1.4-template/executor":    {role: spark.Executor, container: "main", version: "4.1.4", driver: "f2-driver", host: "10.244.0.207", blockManager: 7200, heap: 512, limit: 904},
+		"spark-4.1.4-template/executor":    {role: spark.Executor, container: "main", version: "4.1.4", driver: "f2-driver", blockManager: 7200, heap: 512, limit: 904},
 		"spark-4.1.4-statefulset/driver":   {role: spark.Driver, container: "spark-kubernetes-driver", class: python, version: "4.1.4", heap: 512, limit: 896},
-		"spark-4.1.4-statefulset/executor": {role: spark.Executor, container: "spark-kubernetes-executor", version: "4.1.4", host: "sts1-1f7807a1fd4b48fb-driver-svc.spark.svc", heap: 512, limit: 896, workload: true},
+		"spark-4.1.4-statefulset/executor": {role: spark.Executor, container: "spark-kubernetes-executor", version: "4.1.4", heap: 512, limit: 896, workload: true},
 	}
 	for _, review := range captured.Reviews() {
 		if review.Kind() != "Pod" {
@@ -48,7 +48,7 @@ func TestCapturedPods(t *testing.T) {
 			blockManager, _ := p.BlockManager()
 			m := p.Memory()
 			got := facts{
-				role: p.Role, container: p.Container().Name, class: p.MainClass(), version: p.Version(), host: p.DriverHost(),
+				role: p.Role, container: p.Container().Name, class: p.MainClass(), version: p.Version(),
 				driver: driver.Name, blockManager: blockManager, heap: m.Heap >> 20, limit: m.Limit >> 20, workload: p.FromWorkload(),
 			}
 			if got != want[review.Name] {
@@ -76,7 +76,8 @@ func decode(t *testing.T, object []byte) *corev1.Pod {
 	return pod
 }
 
-// minimal is the least that is a pod of Spark's; tests change one thing of it.
+// minimal returns the smallest pod that counts as Spark's. Tests change one thing of
+// it.
 func minimal(role spark.Role, tweak func(*corev1.Pod)) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "n", Labels: map[string]string{spark.RoleLabel: string(role)}},
@@ -200,15 +201,6 @@ func TestDriver(t *testing.T) {
 	}
 }
 
-func TestDriverHostByIP(t *testing.T) {
-	p, _ := spark.PodOf(minimal(spark.Executor, func(p *corev1.Pod) {
-		p.Spec.Containers[0].Env = []corev1.EnvVar{env("SPARK_DRIVER_URL", "spark://CoarseGrainedScheduler@[fd00::1]:7078")}
-	}))
-	if host := p.DriverHost(); host != "fd00::1" {
-		t.Errorf("host is %q", host)
-	}
-}
-
 func TestBlockManager(t *testing.T) {
 	tests := map[string]struct {
 		options []string
@@ -268,7 +260,7 @@ func TestTemplate(t *testing.T) {
 	}
 }
 
-// Spark's own names in a template decide nothing: Spark takes the first container
+// Spark's container names in a template decide nothing: Spark takes the first container
 // unless its setting names another.
 func TestTemplateDoubt(t *testing.T) {
 	const main, named = "main", "spark-kubernetes-driver"

@@ -50,20 +50,15 @@ func MassSilenceOf(watched []Watched, namespace string) MassSilence {
 		byNamespace[w.Namespace] = n
 	}
 	for m := Certain; m > None; m-- {
-		var here, namespaces share
-		for name, n := range byNamespace {
+		var namespaces share
+		for _, n := range byNamespace {
 			drivers := m.count(n)
-			if drivers.all == 0 {
-				continue
-			}
-			namespaces.all++
+			namespaces.all += min(drivers.all, 1)
 			if drivers.isMost() {
 				namespaces.silent++
 			}
-			if name == namespace {
-				here = drivers
-			}
 		}
+		here := m.count(byNamespace[namespace])
 		if here.isMost() && (here.silent >= fewest || namespaces.silent >= fewest && namespaces.isMost()) {
 			return m
 		}
@@ -71,20 +66,20 @@ func MassSilenceOf(watched []Watched, namespace string) MassSilence {
 	return None
 }
 
+// count counts drivers whose state is not known as the value says.
+func (m MassSilence) count(n [states]int) share {
+	s := share{n[FellSilent], n[FellSilent] + n[Logs]}
+	switch m {
+	case Certain:
+		s.all += n[Late] + n[Unread]
+	case Possible:
+		s.silent, s.all = s.silent+n[Late], s.all+n[Late]
+	default: // only those for which it is known
+	}
+	return s
+}
+
 // share is how many of all drivers, or namespaces, are silent.
 type share struct{ silent, all int }
 
 func (s share) isMost() bool { return 2*s.silent > s.all }
-
-// count counts drivers whose state is not known as the value says.
-func (m MassSilence) count(n [states]int) share {
-	known := share{n[FellSilent], n[FellSilent] + n[Logs]}
-	switch m {
-	case Certain:
-		known.all += n[Late] + n[Unread]
-	case Possible:
-		known.silent += n[Late]
-		known.all += n[Late]
-	}
-	return known
-}

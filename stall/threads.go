@@ -26,7 +26,7 @@ type threads []Thread
 
 // LookAt returns what a driver's threads do. tasks is how many tasks run, or -1 if that
 // is not known.
-func LookAt(all []Thread, tasks int) annotations.Threads {
+func LookAt(all []Thread, tasks int64) annotations.Threads {
 	t := threads(all)
 	deadlock, deadlocked := t.deadlock()
 	if deadlocked && deadlock.Main {
@@ -125,7 +125,7 @@ func (t threads) scheduler() (annotations.Threads, bool) {
 }
 
 // works finds that something goes on: a task, or a thread of the program.
-func (t threads) works(tasks int) (annotations.Threads, bool) {
+func (t threads) works(tasks int64) (annotations.Threads, bool) {
 	if tasks > 0 {
 		return annotations.Threads{Do: annotations.ThreadsWork}, true
 	}
@@ -297,6 +297,9 @@ func describeThreads(t *annotations.Threads) string {
 	case annotations.ThreadsWaitForLock:
 		return fmt.Sprintf("Its thread %q waits at %s for a lock that thread %q holds, which is at %s.", t.Thread, t.At, t.Other, t.OtherAt)
 	case annotations.ThreadsWait:
+		if strings.Contains(t.At, ".PythonRunner") {
+			return "Its JVM waits for its Python program. What that does is not visible from the JVM."
+		}
 		return fmt.Sprintf("Its thread %q waits at %s.", t.Thread, t.At)
 	}
 	return ""

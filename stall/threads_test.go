@@ -21,7 +21,7 @@ func TestLookAt(t *testing.T) {
 		var got strings.Builder
 		for _, part := range file.Files {
 			name, tasks, ok := strings.Cut(part.Name, " ")
-			running, err := strconv.Atoi(tasks)
+			running, err := strconv.ParseInt(tasks, 10, 64)
 			if !ok {
 				continue // what is wanted
 			}

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
@@ -64,7 +65,7 @@ func TestLargestReviews(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = process.Process.Kill(); _ = process.Wait() })
 	client := &http.Client{Transport: insecureTransport()}
-	eventually(t, "ready", func() bool {
+	eventually.True(t, "ready", func() bool {
 		response, err := client.Get("http://" + addresses["HealthProbeBindAddress"] + "/readyz")
 		if err == nil {
 			response.Body.Close()

@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	certutil "k8s.io/client-go/util/cert"
 
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
@@ -59,7 +60,7 @@ func run(t *testing.T) *running {
 	transport.DialContext = func(_ context.Context, _, address string) (net.Conn, error) { return r.sites[address].dial(), nil }
 	r.client = &http.Client{Transport: transport}
 	t.Cleanup(transport.CloseIdleConnections)
-	eventually(t, "ready", func() bool { return r.status("http://"+r.HealthProbeBindAddress+"/readyz") == http.StatusOK })
+	eventually.True(t, "ready", func() bool { return r.status("http://"+r.HealthProbeBindAddress+"/readyz") == http.StatusOK })
 	return r
 }
 
@@ -101,16 +102,6 @@ func writeCertificate(t *testing.T, dir string) *x509.Certificate {
 	return parsed[0]
 }
 
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(5 * time.Minute); !holds(); {
-		if time.Now().After(end) {
-			t.Fatalf("not %s after five minutes", what)
-		}
-		time.Sleep(100 * time.Millisecond) // between two looks
-	}
-}
-
 const emptyReview = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u"}}`
 
 func (r *running) review() (*http.Response, error) {
@@ -134,7 +125,7 @@ func testDrain(t *testing.T) {
 	}
 	begun := time.Now()
 	r.stop()
-	eventually(t, "unready", func() bool {
+	eventually.True(t, "unready", func() bool {
 		return r.status("http://"+r.HealthProbeBindAddress+"/readyz") == http.StatusServiceUnavailable
 	})
 	if status := r.status("http://" + r.HealthProbeBindAddress + "/healthz"); status != http.StatusOK {
@@ -146,7 +137,7 @@ func testDrain(t *testing.T) {
 		t.Errorf("while stopping: %v, %+v", err, response)
 	}
 	underWay := r.beginReview(t)
-	eventually(t, "closed to new connections", func() bool {
+	eventually.True(t, "closed to new connections", func() bool {
 		c, err := r.dial(&tls.Config{InsecureSkipVerify: true})
 		c.Close()
 		return err != nil
@@ -215,14 +206,14 @@ func testTLS(t *testing.T) {
 	if err := os.Remove(filepath.Join(r.CertDir, "tls.crt")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "telling that the certificate cannot be read", func() bool {
+	eventually.True(t, "telling that the certificate cannot be read", func() bool {
 		return strings.Contains(r.metrics(t), "spark_vitals_certificate_read_errors_total 1")
 	})
 	if _, err := r.review(); err != nil {
 		t.Errorf("while it cannot be read: %v", err)
 	}
 	renewed := writeCertificate(t, r.CertDir)
-	eventually(t, "serving the renewed certificate", func() bool {
+	eventually.True(t, "serving the renewed certificate", func() bool {
 		c, err := dial(&tls.Config{})
 		return err == nil && c.ConnectionState().PeerCertificates[0].Equal(renewed)
 	})
@@ -290,7 +281,7 @@ func testMetricsEndpoint(t *testing.T) {
 		"process_resident_memory_bytes ", "go_goroutines ",
 		`spark_vitals_admission_duration_seconds_count{code="503",path="audit"} 0`,
 	} {
-		eventually(t, "showing "+want, func() bool { return strings.Contains(r.metrics(t), want) })
+		eventually.True(t, "showing "+want, func() bool { return strings.Contains(r.metrics(t), want) })
 	}
 	checkMetrics(t, r.metrics(t))
 }
@@ -309,7 +300,7 @@ func testNoRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := fmt.Sprintf(`spark_vitals_requests_begun_total{endpoint="reviews"} %d`, i+1)
-		eventually(t, "showing "+want, func() bool { return strings.Contains(r.metrics(t), want) })
+		eventually.True(t, "showing "+want, func() bool { return strings.Contains(r.metrics(t), want) })
 		c.Close()
 	}
 	if regexp.MustCompile(`spark_vitals_admission_duration_seconds_count\{.*\} [1-9]`).MatchString(r.metrics(t)) {

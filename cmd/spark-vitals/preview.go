@@ -56,9 +56,9 @@ Kubernetes does not know.`,
 			switch {
 			case err != nil && !errors.Is(err, errFound):
 			case output == "diff":
-				printPassed(c.OutOrStdout(), in.passed)
+				printSkipped(c.OutOrStdout(), in.skipped)
 			default: // the output is for programs
-				printPassed(c.ErrOrStderr(), in.passed)
+				printSkipped(c.ErrOrStderr(), in.skipped)
 			}
 			return err
 		},

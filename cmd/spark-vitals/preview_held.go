@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,6 +77,29 @@ func spelled(kind string) string {
 	return known[i]
 }
 
+// readHolder reads the pod templates that an object holds. A ConfigMap has no fixed place
+// for them.
+func (in *input) readHolder(source string, data []byte, meta *header, all []held) error {
+	before := len(in.objects)
+	for _, h := range all {
+		if err := in.readHeld(source, data, h, meta.Metadata.Name); err != nil {
+			return err
+		}
+	}
+	if all == nil {
+		if err := in.readConfigMap(source, data); err != nil {
+			return err
+		}
+	}
+	for i := before; i < len(in.objects); i++ {
+		in.objects[i].holder = meta.Kind + " " + meta.name()
+	}
+	if len(in.objects) == before {
+		in.skip(source, meta.Kind, meta.name(), "it holds no pod template")
+	}
+	return nil
+}
+
 func (in *input) readHeld(source string, data []byte, h held, name string) error {
 	var object map[string]any
 	if err := json.Unmarshal(data, &object); err != nil {
@@ -126,18 +150,12 @@ func (in *input) readingOf(h held, application map[string]any, place string) rea
 	if file, ok := conf[prefix+"podTemplateFile"].(string); ok {
 		r.hints = append(r.hints, fmt.Sprintf("%spodTemplateFile names %s, which is not looked into; preview that file with --role %s", prefix, file, h.role))
 	}
-	for _, in := range []string{"", h.fields} {
-		fields := application
-		if in != "" {
-			fields, _ = lookUp(application, in).(map[string]any)
-		}
+	for _, at := range slices.Compact([]string{"", h.fields}) {
+		fields, _ := lookUp(application, at).(map[string]any)
 		for _, probe := range []string{"livenessProbe", "readinessProbe", "startupProbe"} {
 			if _, ok := fields[probe]; ok {
-				r.problems = append(r.problems, fmt.Errorf("%s: unknown field, which the operator ignores; a probe belongs to a container of %s", strings.Trim(h.application+"."+in, ".")+"."+probe, place))
+				r.problems = append(r.problems, fmt.Errorf("%s: unknown field, which the operator ignores; a probe belongs to a container of %s", strings.Trim(h.application+"."+at, ".")+"."+probe, place))
 			}
-		}
-		if h.fields == "" {
-			break
 		}
 	}
 	return r
@@ -269,12 +287,12 @@ func bytesIn(size string) int64 {
 const executorTemplate = "podspec-configmap-key"
 
 // readConfigMap reads the values that are pod templates or other objects.
-func (in *input) readConfigMap(source string, data []byte) (found bool, err error) {
+func (in *input) readConfigMap(source string, data []byte) error {
 	var c struct {
 		Data map[string]string `json:"data"`
 	}
 	if _, err := strict.Decode(data, &c, nil); err != nil {
-		return false, err
+		return err
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.Data)) {
 		value := []byte(c.Data[key])
@@ -283,47 +301,44 @@ func (in *input) readConfigMap(source string, data []byte) (found bool, err erro
 		}
 		at := fmt.Sprintf("data[%s]", key)
 		template, err := yaml.YAMLToJSON(value)
-		if err != nil {
-			if ext := key[strings.LastIndex(key, ".")+1:]; ext != "yaml" && ext != "yml" && ext != "json" {
-				continue
-			}
-			return found, fmt.Errorf("%s: %w", at, err)
+		if err != nil && slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(key)) {
+			return fmt.Errorf("%s: %w", at, err)
 		}
-		var pod struct {
-			Metadata struct {
-				Labels map[string]string `json:"labels"`
-			} `json:"metadata"`
-			Spec struct {
-				Containers []struct {
-					Name string `json:"name"`
-				} `json:"containers"`
-			} `json:"spec"`
-		}
-		if json.Unmarshal(template, &pod) != nil || pod.Spec.Containers == nil {
+		var pod map[string]any
+		if err != nil || json.Unmarshal(template, &pod) != nil {
 			continue
 		}
-		found = true
-		r := reading{template: in.template, from: at, isTemplate: true}
-		if r.template.Role == "" {
-			r.template.Role = spark.Role(pod.Metadata.Labels[spark.RoleLabel])
+		if _, ok := lookUp(pod, "spec.containers").([]any); !ok {
+			continue
 		}
-		if key == executorTemplate {
-			r.template.Role = spark.Executor
-		}
-		if r.template.Role == "" {
-			for _, role := range []spark.Role{spark.Driver, spark.Executor} {
-				if strings.Contains(strings.ToLower(key), string(role)) {
-					r.template.Role = role
-					r.hints = []string{fmt.Sprintf("read as a template of %ss because of its key; --role says otherwise", role)}
-				}
-			}
-		}
-		r.isTemplate = r.template.Role != ""
-		if err := in.readPodAs(source+", "+at, template, r); err != nil {
-			return found, fmt.Errorf("%s: %w", at, err)
+		if err := in.readPodAs(source+", "+at, template, in.readingOfKey(key, at, pod)); err != nil {
+			return fmt.Errorf("%s: %w", at, err)
 		}
 	}
-	return found, nil
+	return nil
+}
+
+// readingOfKey says how a pod template under a key of a ConfigMap is read. Its role is
+// that of the flag, of the template's label, or of the key.
+func (in *input) readingOfKey(key, at string, pod map[string]any) reading {
+	r := reading{template: in.template, from: at}
+	if r.template.Role == "" {
+		label, _ := lookUp(pod, "metadata.labels."+spark.RoleLabel).(string)
+		r.template.Role = spark.Role(label)
+	}
+	if key == executorTemplate {
+		r.template.Role = spark.Executor
+	}
+	if r.template.Role == "" {
+		for _, role := range []spark.Role{spark.Driver, spark.Executor} {
+			if strings.Contains(strings.ToLower(key), string(role)) {
+				r.template.Role = role
+				r.hints = []string{fmt.Sprintf("read as a template of %ss because of its key; --role says otherwise", role)}
+			}
+		}
+	}
+	r.isTemplate = r.template.Role != ""
+	return r
 }
 
 func orEmpty(value any) any {

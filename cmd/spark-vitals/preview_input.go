@@ -11,11 +11,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	yamlutil "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
@@ -48,14 +48,14 @@ type reading struct {
 	problems   []error
 }
 
-// passed is an object that was passed over.
-type passed struct{ kind, name, source, why string }
+// skipped is an object that is not read.
+type skipped struct{ kind, name, source, why string }
 
 // input reads objects. With a role, pods that have none are templates of Spark's.
 type input struct {
 	template spark.Template
 	objects  []object
-	passed   []passed
+	skipped  []skipped
 	empty    bool
 }
 
@@ -69,7 +69,7 @@ func (in *input) readObjects(files []string, stdin io.Reader) error {
 			return err
 		}
 	}
-	if len(in.objects) == 0 && len(in.passed) == 0 && !in.empty {
+	if len(in.objects) == 0 && len(in.skipped) == 0 && !in.empty {
 		return fmt.Errorf("no Kubernetes object in %q: it is empty, or has only comments", files)
 	}
 	if in.template.Container != "" && len(in.objects) > 0 && !slices.ContainsFunc(in.objects, func(o object) bool { return o.template }) {
@@ -78,8 +78,8 @@ func (in *input) readObjects(files []string, stdin io.Reader) error {
 	return nil
 }
 
-func (in *input) pass(source, kind, name, why string) {
-	in.passed = append(in.passed, passed{kind, name, source, why})
+func (in *input) skip(source, kind, name, why string) {
+	in.skipped = append(in.skipped, skipped{kind, name, source, why})
 }
 
 func (in *input) readPath(path string, stdin io.Reader) error {
@@ -107,7 +107,7 @@ func (in *input) readPath(path string, stdin io.Reader) error {
 }
 
 // readDocuments reads YAML documents, or JSON values one after the other. In a
-// folder, files that are no objects of Kubernetes are passed over.
+// folder, files that are no objects of Kubernetes are skipped.
 func (in *input) readDocuments(source string, data []byte, walked bool) error {
 	data, err := decoded(data)
 	if err != nil {
@@ -131,7 +131,7 @@ func (in *input) readDocuments(source string, data []byte, walked bool) error {
 			err = in.read(where, document)
 		}
 		if walked && errors.Is(err, errNoKind) {
-			in.pass(where, "object", "without a kind", "it is not a Kubernetes object")
+			in.skip(where, "object", "without a kind", "it is not a Kubernetes object")
 			continue
 		}
 		if err != nil {
@@ -171,72 +171,55 @@ func splitJSON(data []byte) func() (json.RawMessage, error) {
 
 var errNoKind = errors.New("kind: the object has none; add its kind")
 
+// header is what says how an object is read. Type and Object are those of an event of
+// "kubectl get --watch --output-watch-events".
+type header struct {
+	metav1.TypeMeta
+	Metadata struct{ Name, Namespace string } `json:"metadata"`
+	Type     string                           `json:"type"`
+	Object   json.RawMessage                  `json:"object"`
+}
+
+func (h *header) name() string { return qualified(h.Metadata.Namespace, h.Metadata.Name) }
+
 func (in *input) read(source string, data []byte) error {
 	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")) {
 		return in.readArray(source, data)
 	}
-	var meta struct {
-		metav1.TypeMeta
-		Metadata struct{ Name, Namespace string } `json:"metadata"`
-		Type     string                           `json:"type"`
-		Object   json.RawMessage                  `json:"object"`
-	}
+	var meta header
 	if err := json.Unmarshal(data, &meta); err != nil {
 		return errNoKind
 	}
-	name := qualified(meta.Metadata.Namespace, meta.Metadata.Name)
-	if all := holdersOf(meta.APIVersion, meta.Kind); all != nil {
-		before := len(in.objects)
-		for _, h := range all {
-			if err := in.readHeld(source, data, h, meta.Metadata.Name); err != nil {
-				return err
-			}
-		}
-		for i := before; i < len(in.objects); i++ {
-			in.objects[i].holder = meta.Kind + " " + name
-		}
-		if len(in.objects) == before {
-			in.pass(source, meta.Kind, name, "it holds no pod template")
-		}
-		return nil
+	if all := holdersOf(meta.APIVersion, meta.Kind); all != nil || meta.Kind == "ConfigMap" {
+		return in.readHolder(source, data, &meta, all)
 	}
 	switch meta.Kind {
 	case "":
-		if len(meta.Object) > 0 && meta.Type != "" { // "kubectl get --watch --output-watch-events"
+		if len(meta.Object) > 0 && meta.Type != "" {
 			return in.read(source+", "+meta.Type, meta.Object)
 		}
 		if in.template.Role == "" {
 			return errNoKind
 		}
 		return in.readPod(source, data)
-	case "Pod":
-		return in.readPod(source, data)
-	case "Service":
-		return in.readService(source, data)
-	case "PodTemplate":
-		return in.readTemplate(source, data)
 	case "List", "PodList", "ServiceList", "PodTemplateList":
 		return in.readList(source, data, meta.Kind)
-	case "AdmissionReview":
-		return in.readReview(source, data)
-	case "Table":
-		return in.readTable(source, data)
-	case "ConfigMap":
-		before := len(in.objects)
-		found, err := in.readConfigMap(source, data)
-		for i := before; i < len(in.objects); i++ {
-			in.objects[i].holder = meta.Kind + " " + name
-		}
-		if !found && err == nil {
-			in.pass(source, meta.Kind, name, "it holds no pod template")
-		}
-		return err
+	}
+	if read := in.reader(meta.Kind); read != nil {
+		return read(source, data)
 	}
 	if right := spelled(meta.Kind); right != "" {
 		return fmt.Errorf("kind: %q must be spelled %q", meta.Kind, right)
 	}
-	in.pass(source, meta.Kind, name, "it is not a pod and holds none")
+	in.skip(source, meta.Kind, meta.name(), "it is not a pod and holds none")
 	return nil
+}
+
+// reader returns what reads an object of a kind, or nil if it is read in another way.
+func (in *input) reader(kind string) func(source string, data []byte) error {
+	return map[string]func(string, []byte) error{
+		"Pod": in.readPod, "Service": in.readService, "PodTemplate": in.readTemplate, "AdmissionReview": in.readReview, "Table": in.readTable,
+	}[kind]
 }
 
 func (in *input) readArray(source string, data []byte) error {
@@ -244,10 +227,16 @@ func (in *input) readArray(source string, data []byte) error {
 	if err := json.Unmarshal(data, &items); err != nil {
 		return err
 	}
+	return in.readItems(source, "", items, in.read)
+}
+
+// readItems reads the items of the list at a place in an object.
+func (in *input) readItems(source, at string, items []json.RawMessage, read func(source string, data []byte) error) error {
 	in.empty = in.empty || len(items) == 0
 	for i, item := range items {
-		if err := in.read(fmt.Sprintf("%s, [%d]", source, i), item); err != nil {
-			return fmt.Errorf("[%d]: %w", i, err)
+		where := fmt.Sprintf("%s[%d]", at, i)
+		if err := read(source+", "+where, item); err != nil {
+			return fmt.Errorf("%s: %w", where, err)
 		}
 	}
 	return nil
@@ -268,7 +257,7 @@ func (in *input) readTable(source string, data []byte) error {
 	for i, row := range table.Rows {
 		var meta metav1.TypeMeta
 		if err := json.Unmarshal(row.Object, &meta); err != nil || meta.Kind == "" || meta.Kind == "PartialObjectMetadata" {
-			in.pass(source, "Table", fmt.Sprintf("row %d", i), "a table does not hold whole pods; use kubectl get -o yaml")
+			in.skip(source, "Table", fmt.Sprintf("row %d", i), "a table does not hold whole pods; use kubectl get -o yaml")
 			continue
 		}
 		if err := in.read(fmt.Sprintf("%s, rows[%d]", source, i), row.Object); err != nil {
@@ -307,23 +296,28 @@ func (in *input) readPodAs(source string, data []byte, r reading) error {
 		o.hints = append(o.hints, "if it is a pod template of Spark's, --role driver or --role executor reads it as one")
 	}
 	if r.isTemplate && r.template.Role != "" {
-		o.template = true
-		if r.fill != nil {
-			if err := r.fill(o.pod); err != nil {
-				return err
-			}
-		}
-		o.doubt = r.template.Doubt(o.pod)
-		if o.json, err = json.Marshal(r.template.Complete(o.pod)); err != nil {
-			return err
-		}
-		o.pod = &corev1.Pod{} // as the JSON has it, without what is empty
-		if err := json.Unmarshal(o.json, o.pod); err != nil {
+		if err := o.complete(&r); err != nil {
 			return err
 		}
 	}
 	in.objects = append(in.objects, o)
 	return nil
+}
+
+// complete adds to a pod template what Spark adds.
+func (o *object) complete(r *reading) (err error) {
+	o.template = true
+	if r.fill != nil {
+		if err := r.fill(o.pod); err != nil {
+			return err
+		}
+	}
+	o.doubt = r.template.Doubt(o.pod)
+	if o.json, err = json.Marshal(r.template.Complete(o.pod)); err != nil {
+		return err
+	}
+	o.pod = &corev1.Pod{} // as the JSON has it, without what is empty
+	return json.Unmarshal(o.json, o.pod)
 }
 
 // unmade pods are templates: they cannot be pods that Spark has made, as they have
@@ -374,27 +368,11 @@ func (in *input) readList(source string, data []byte, kind string) error {
 	if _, err := strict.Decode(data, &list, nil); err != nil {
 		return err
 	}
-	in.empty = in.empty || len(list.Items) == 0
-	for i, item := range list.Items {
-		where := field.NewPath("items").Index(i)
-		if err := in.readItem(fmt.Sprintf("%s, %s", source, where), item, kind); err != nil {
-			return fmt.Errorf("%s: %w", where, err)
-		}
+	read := in.reader(strings.TrimSuffix(kind, "List")) // the items of a PodList need not name their kind
+	if read == nil {
+		read = in.read
 	}
-	return nil
-}
-
-// readItem reads an item of a list. The items of a PodList need not name their kind.
-func (in *input) readItem(source string, item []byte, listKind string) error {
-	switch listKind {
-	case "PodList":
-		return in.readPod(source, item)
-	case "ServiceList":
-		return in.readService(source, item)
-	case "PodTemplateList":
-		return in.readTemplate(source, item)
-	}
-	return in.read(source, item)
+	return in.readItems(source, "items", list.Items, read)
 }
 
 func (in *input) readReview(source string, data []byte) error {
@@ -403,7 +381,7 @@ func (in *input) readReview(source string, data []byte) error {
 		return err
 	}
 	if review.Request != nil && review.Request.Operation == admissionv1.Delete {
-		in.pass(source, "AdmissionReview", string(review.Request.UID), "its operation is DELETE, which the webhook is not asked about")
+		in.skip(source, "AdmissionReview", string(review.Request.UID), "its operation is DELETE, which the webhook is not asked about")
 		return nil
 	}
 	if review.Request == nil || len(review.Request.Object.Raw) == 0 {

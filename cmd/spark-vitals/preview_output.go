@@ -119,8 +119,8 @@ func (p *previewed) warnings() (all []string) {
 	return all
 }
 
-// printPassed names the objects that were passed over, by kind and reason.
-func printPassed(out io.Writer, all []passed) {
+// printSkipped names the objects that were skipped, by kind and reason.
+func printSkipped(out io.Writer, all []skipped) {
 	type kind struct{ kind, why string }
 	names, order := map[kind][]string{}, []kind(nil)
 	for _, p := range all {

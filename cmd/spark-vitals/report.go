@@ -219,7 +219,7 @@ func foundIn(pods []*corev1.Pod) *findings {
 }
 
 func (f *findings) add(r reported) {
-	if r.worthTelling() {
+	if r.hasContent() {
 		f.Items = append(f.Items, r)
 	}
 }
@@ -252,7 +252,7 @@ func reportOfApplication(a *recorder.Application, before *oom.Record) reported {
 		}
 	}
 	r.Source, r.Record = fromStatuses, *before
-	r.Reason, r.Message = before.Reason(), before.Message(pod)
+	r.Reason, r.Message, r.Record.Advice = before.Reason(), before.Message(pod), before.Changes(pod)
 	if a.Driver != nil {
 		r.State = string(before.State(pod))
 	}
@@ -277,7 +277,7 @@ func reportOf(p *corev1.Pod) reported {
 	return r
 }
 
-func (r reported) worthTelling() bool {
+func (r reported) hasContent() bool {
 	return !r.Record.IsZero() || r.State != "" || r.Stalled != nil || r.Previous != nil || r.Unreadable != "" || len(r.Events) > 0
 }
 
@@ -295,24 +295,25 @@ func stalledOf(p *corev1.Pod) (*annotations.StallMark, error) {
 
 // at is when something of it died last, or was found to be stalled.
 func (r reported) at() (last time.Time) {
-	if r.Stalled != nil {
-		last = r.Stalled.Found
+	see := func(at time.Time) {
+		if at.After(last) {
+			last = at
+		}
 	}
-	if r.Record.Driver != nil && r.Record.Driver.At.After(last) {
-		last = r.Record.Driver.At.Time
+	if r.Stalled != nil {
+		see(r.Stalled.Found)
+	}
+	if r.Record.Driver != nil {
+		see(r.Record.Driver.At.Time)
 	}
 	for _, d := range r.Record.Details {
-		if d.At.After(last) {
-			last = d.At.Time
-		}
+		see(d.At.Time)
 	}
-	if r.Previous != nil && r.Previous.At.After(last) {
-		last = r.Previous.At.Time
+	if r.Previous != nil {
+		see(r.Previous.At.Time)
 	}
 	for _, e := range r.Events {
-		if e.At.After(last) {
-			last = e.At.Time
-		}
+		see(e.At.Time)
 	}
 	return last
 }
@@ -333,8 +334,9 @@ func (r reported) counts() bool {
 	return !r.Record.IsZero() || r.State != "" || r.Unreadable != "" || len(r.Events) > 0 || !r.Ended
 }
 
-// watchReport prints each record as it is and as it changes, until it is
-// stopped. What was worked out of statuses stays when the pods are gone.
+// watchReport prints each record as it is and as it changes, until it is stopped. Unlike
+// "kubectl get events --watch" it also works without a recorder: it works deaths out from
+// statuses, and keeps them when the pods are gone.
 func watchReport(ctx context.Context, out io.Writer, client kubernetes.Interface, namespace string) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = sparkPods }))
@@ -358,7 +360,7 @@ func watchReport(ctx context.Context, out io.Writer, client kubernetes.Interface
 		return err
 	}
 	go pods.RunWithContext(ctx)
-	found, told, worked := false, map[string]string{}, map[string]*oom.Record{}
+	found, printed, worked := false, map[string]string{}, map[string]*oom.Record{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -373,10 +375,10 @@ func watchReport(ctx context.Context, out io.Writer, client kubernetes.Interface
 			}
 			for _, r := range changedIn(objects, worked) {
 				text := strings.Join([]string{r.Source, r.State, r.Reason, r.Message, fmt.Sprint(r.Record.Deaths), r.stalled()}, "\n")
-				if told[r.key()] == text {
+				if printed[r.key()] == text {
 					continue
 				}
-				found, told[r.key()] = found || r.counts(), text
+				found, printed[r.key()] = found || r.counts(), text
 				if err := printReported(out, r); err != nil {
 					return err
 				}
@@ -393,7 +395,7 @@ func changedIn(objects []any, worked map[string]*oom.Record) (all []reported) {
 		p := o.(*corev1.Pod)
 		pods = append(pods, p)
 		if _, err := spark.PodOf(p); err != nil && p.Labels[spark.RoleLabel] == string(spark.Driver) {
-			if r := reportOf(p); r.worthTelling() {
+			if r := reportOf(p); r.hasContent() {
 				all = append(all, r)
 			}
 		}
@@ -403,7 +405,7 @@ func changedIn(objects []any, worked map[string]*oom.Record) (all []reported) {
 		if worked[key] == nil {
 			worked[key] = &oom.Record{}
 		}
-		if r := reportOfApplication(a, worked[key]); r.worthTelling() {
+		if r := reportOfApplication(a, worked[key]); r.hasContent() {
 			all = append(all, r)
 		}
 	}

@@ -77,7 +77,7 @@ func (f *findings) addEvents(events []*eventsv1.Event, pods []*corev1.Pod) {
 		reason string
 		note   string
 	}
-	drivers := map[death]types.UID{} // of deaths that are told on a driver
+	drivers := map[death]types.UID{} // with an Event of the death on them
 	chosen := map[death]*eventsv1.Event{}
 	for _, e := range events {
 		d := death{reason: e.Reason, note: e.Note}

@@ -30,19 +30,19 @@ import (
 var (
 	controlPlane *cluster.ControlPlane
 	client       kubernetes.Interface
-	sites        []*site
+	webhooks     []*webhook
 )
 
-// site is a webhook with a policy, and its namespaces. It denies what it may, so
-// that whatever it refuses wrongly shows.
-type site struct {
+// webhook is a webhook with a policy, and its namespaces. It runs with
+// --validation=deny, so that a wrong refusal shows.
+type webhook struct {
 	name   string
 	policy *policy.Policy
 }
 
-// The namespaces of a site; the unlabelled one is all sites'.
-func (s *site) enabled() string { return s.name + "-enabled" }
-func (s *site) audited() string { return s.name + "-audited" }
+// The namespaces of a webhook. All webhooks share the unlabelled one.
+func (s *webhook) enabled() string { return s.name + "-enabled" }
+func (s *webhook) audited() string { return s.name + "-audited" }
 
 const unlabelled = "unlabelled"
 
@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 		}
 		sources := generate.EachPolicy()
 		for i, name := range append(slices.Clone(policy.RuleSets), "everything") {
-			w, err := startSite(ctx, name, sources[i])
+			w, err := startWebhook(ctx, name, sources[i])
 			if err != nil {
 				return err
 			}
@@ -69,7 +69,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func startSite(ctx context.Context, name, source string) (*cluster.Webhook, error) {
+func startWebhook(ctx context.Context, name, source string) (*cluster.Webhook, error) {
 	parsed, err := policy.Parse([]byte(source))
 	if err != nil {
 		return nil, err
@@ -82,8 +82,8 @@ func startSite(ctx context.Context, name, source string) (*cluster.Webhook, erro
 	if err != nil {
 		return nil, err
 	}
-	s := &site{name, parsed}
-	sites = append(sites, s)
+	s := &webhook{name, parsed}
+	webhooks = append(webhooks, s)
 	labels := map[string]string{"policy": name}
 	return w, errors.Join(
 		controlPlane.Register(ctx, "m-spark-vitals-"+name, w.URL, labels),
@@ -98,9 +98,9 @@ func startSite(ctx context.Context, name, source string) (*cluster.Webhook, erro
 
 const patience = 3 * time.Minute // with what the API server takes a moment to know
 
-// denies waits until drivers with a mistake are refused: the API server takes a
-// moment to know of that registration too.
-func (s *site) denies(ctx context.Context) error {
+// denies waits until drivers with a mistake are refused, because the API server takes a
+// moment to know the registration.
+func (s *webhook) denies(ctx context.Context) error {
 	pod, err := cluster.CapturedPod(captured.Named("spark-3.5.9/driver"), s.enabled())
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func namespace(ctx context.Context, name string, labels map[string]string, mode 
 	return controlPlane.Namespace(ctx, name, all)
 }
 
-// create asks for a pod without making it.
+// create dry-runs the creation of a pod.
 func create(t *testing.T, namespace string, pod *corev1.Pod) (*corev1.Pod, error) {
 	t.Helper()
 	pod = pod.DeepCopy()
@@ -132,7 +132,7 @@ func create(t *testing.T, namespace string, pod *corev1.Pod) (*corev1.Pod, error
 	return client.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 }
 
-// refused by us, which says what to do.
+// refused reports whether the webhook refused a pod, with advice.
 func refused(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "spark-vitals.io/inject: disabled")
 }

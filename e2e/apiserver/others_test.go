@@ -31,8 +31,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// What other webhooks do to pods, before us (by the name of their configuration)
-// and after us.
+// others are changes that other webhooks make to pods, before ours (by the name of
+// their configuration) and after it.
 var others = map[string]func(*corev1.Pod){
 	"sidecar": func(pod *corev1.Pod) { // in front, as Istio may, and once only
 		if pod.Spec.Containers[0].Name != "proxy" {
@@ -70,9 +70,9 @@ var others = map[string]func(*corev1.Pod){
 	},
 }
 
-// Beside other webhooks, whatever their order, nothing is refused that the user
-// has not to mend, Spark's container has what the rule says or what another made
-// of it, and no other container is touched.
+// Beside other webhooks, in any order, the webhook refuses only what users have to
+// correct, Spark's container has what the rule says or what another webhook made of it,
+// and no other container changes.
 func TestBesideOtherWebhooks(t *testing.T) {
 	ctrllog.SetLogger(logr.Discard())
 	for name, mutate := range others {
@@ -83,7 +83,7 @@ func TestBesideOtherWebhooks(t *testing.T) {
 				if when == "a" {
 					before = mutate
 				}
-				for _, s := range sites {
+				for _, s := range webhooks {
 					for n := range 30 {
 						t.Run(s.name+"/"+seed(n), func(t *testing.T) { s.checkBeside(t, namespaces[s.name], generate.Pods().Example(n), before) })
 					}
@@ -102,7 +102,7 @@ func TestBesideOtherWebhooks(t *testing.T) {
 	}
 }
 
-func (s *site) checkBeside(t *testing.T, namespace string, pod *corev1.Pod, before func(*corev1.Pod)) {
+func (s *webhook) checkBeside(t *testing.T, namespace string, pod *corev1.Pod, before func(*corev1.Pod)) {
 	t.Helper()
 	plain, err := create(t, unlabelled, pod)
 	if err != nil {
@@ -145,8 +145,8 @@ func hasStartup(pod *corev1.Pod, container string) bool {
 	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == container && c.StartupProbe != nil })
 }
 
-// registerOther runs another mutating webhook for namespaces of its own, one for
-// each site.
+// registerOther runs another mutating webhook, with its own namespaces for each of our
+// webhooks.
 func registerOther(t *testing.T, name string, mutate func(*corev1.Pod)) (namespaces map[string]string) {
 	t.Helper()
 	var called atomic.Bool
@@ -193,7 +193,7 @@ func registerOther(t *testing.T, name string, mutate func(*corev1.Pod)) (namespa
 	}
 	t.Cleanup(func() { _ = configurations.Delete(context.Background(), name, metav1.DeleteOptions{}) })
 	namespaces = map[string]string{}
-	for _, s := range sites {
+	for _, s := range webhooks {
 		labels := map[string]string{"policy": s.name, "beside": name}
 		namespaces[s.name] = s.name + "-" + name
 		if err := namespace(t.Context(), namespaces[s.name], maps.Clone(labels), policy.Enabled); err != nil {

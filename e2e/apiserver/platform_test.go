@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -13,17 +12,17 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/internal/generate"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Under Pod Security, what a namespace takes without us it takes with us.
+// A namespace with Pod Security accepts with the webhook what it accepts without it.
 func TestPodSecurity(t *testing.T) {
 	for _, level := range []string{"baseline", "restricted"} {
 		labels := map[string]string{"pod-security.kubernetes.io/enforce": level, "pod-security.kubernetes.io/enforce-version": "latest"}
@@ -31,7 +30,7 @@ func TestPodSecurity(t *testing.T) {
 		if err := controlPlane.Namespace(t.Context(), without, labels); err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range sites {
+		for _, s := range webhooks {
 			with := without + "-" + s.name
 			s.optIn(t, with, labels)
 			t.Run(level+"/"+s.name, func(t *testing.T) {
@@ -61,8 +60,7 @@ func TestPodSecurity(t *testing.T) {
 	}
 }
 
-// restricted is a pod that asks for no more than the level of that name allows,
-// as far as its author can see to it.
+// restricted returns a pod that meets the level "restricted" as far as its author can.
 func restricted(pod *corev1.Pod) *corev1.Pod {
 	pod = pod.DeepCopy()
 	pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsNonRoot: new(true), RunAsUser: new(int64(185)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}}
@@ -74,14 +72,14 @@ func restricted(pod *corev1.Pod) *corev1.Pod {
 	return pod
 }
 
-// A LimitRange's defaults are there before us, so the memory annotations are
-// right; and what we add counts against no quota.
+// The defaults of a LimitRange are set before the webhook runs, so the memory
+// annotations are right. What the webhook adds counts against no quota.
 func TestLimitsAndQuota(t *testing.T) {
 	used := map[string]corev1.ResourceList{}
 	for _, with := range []bool{false, true} {
 		namespace := fmt.Sprintf("limits-%t", with)
 		if with {
-			sites[0].optIn(t, namespace, nil)
+			webhooks[0].optIn(t, namespace, nil)
 		} else if err := controlPlane.Namespace(t.Context(), namespace, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -110,8 +108,8 @@ func TestLimitsAndQuota(t *testing.T) {
 	}
 }
 
-// limit a namespace: containers have 3 GiB unless they say otherwise, and there is
-// a quota, whose controller is not there to begin to count.
+// limit sets limits for a namespace: containers have 3 GiB by default, and there is a
+// quota, without a controller that counts its use.
 func limit(t *testing.T, namespace string) {
 	t.Helper()
 	limits := &corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "limits"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
@@ -138,17 +136,15 @@ func limit(t *testing.T, namespace string) {
 		t.Fatal(err)
 	}
 	// Until the API server knows of the status it refuses pods.
-	var last error
-	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		_, last = cluster.AskOnce(ctx, client, namespace)
-		return last == nil, nil
-	}); err != nil {
-		t.Fatalf("the quota takes no pod: %v", last)
-	}
+	eventually.Succeeds(t, "the quota takes a pod", func(ctx context.Context) error {
+		_, err := cluster.AskOnce(ctx, client, namespace)
+		return err
+	})
 }
 
-// A platform that takes no container without a probe takes Spark's pods thanks to
-// us, with each ready-made policy. These give none to executors of a StatefulSet.
+// A platform that refuses containers without probes accepts Spark's pods with the
+// webhook and any ready-made policy. None of them gives probes to executors of a
+// StatefulSet.
 func TestProbesDemanded(t *testing.T) {
 	labels := map[string]string{"probes": "demanded"}
 	demandProbes(t, labels)
@@ -156,14 +152,11 @@ func TestProbesDemanded(t *testing.T) {
 		t.Fatal(err)
 	}
 	pods := capturedPods(t)
-	refused := func(context.Context) (bool, error) {
+	eventually.True(t, "the policy refuses a pod", func() bool {
 		_, err := create(t, "demanded", pods["spark-4.1.4/driver"])
-		return apierrors.IsInvalid(err), nil // as it says by default
-	}
-	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, refused); err != nil {
-		t.Fatal("the policy does nothing")
-	}
-	for _, s := range sites {
+		return apierrors.IsInvalid(err) // as it says by default
+	})
+	for _, s := range webhooks {
 		s.optIn(t, "demanded-"+s.name, labels)
 		for name, pod := range pods {
 			if _, err := create(t, "demanded", pod); err == nil {
@@ -214,8 +207,8 @@ func demandProbes(t *testing.T, labels map[string]string) {
 	})
 }
 
-// optIn makes a namespace of the site with more labels.
-func (s *site) optIn(t *testing.T, name string, labels map[string]string) {
+// optIn makes a namespace of the webhook with more labels.
+func (s *webhook) optIn(t *testing.T, name string, labels map[string]string) {
 	t.Helper()
 	all := map[string]string{"policy": s.name}
 	maps.Copy(all, labels)

@@ -20,21 +20,21 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// The captured pods get what the library says, and nothing else; in audit
-// stamps alone.
+// The captured pods get what package patches makes, and nothing else. In audit mode
+// they get stamps alone.
 func TestCapturedPods(t *testing.T) {
 	for name, pod := range capturedPods(t) {
-		for _, s := range sites {
+		for _, s := range webhooks {
 			t.Run(s.name+"/"+name, func(t *testing.T) { s.check(t, pod) })
 		}
 	}
 }
 
-// What the API server accepts without us it accepts with us, whatever the pod,
-// but for drivers whose users have something to mend.
+// The API server accepts with the webhook every pod that it accepts without it, except
+// drivers whose users have to correct something.
 func TestGeneratedPods(t *testing.T) {
 	const pods = 150 // for each policy
-	for i, s := range sites {
+	for i, s := range webhooks {
 		t.Run(s.name, func(t *testing.T) {
 			valid := 0
 			for n := range pods {
@@ -52,7 +52,7 @@ func TestGeneratedPods(t *testing.T) {
 	}
 }
 
-func (s *site) check(t *testing.T, pod *corev1.Pod) {
+func (s *webhook) check(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
 	plain, err := create(t, unlabelled, pod)
 	if err != nil {
@@ -81,8 +81,8 @@ func (s *site) check(t *testing.T, pod *corev1.Pod) {
 	}
 }
 
-// expected is what the library makes of a pod, as the API server completed it.
-func (s *site) expected(plain *corev1.Pod, mode policy.Mode) (*corev1.Pod, patches.Result) {
+// expected returns what package patches makes of a pod that the API server completed.
+func (s *webhook) expected(plain *corev1.Pod, mode policy.Mode) (*corev1.Pod, patches.Result) {
 	want := plain.DeepCopy()
 	pod, err := spark.PodOf(want)
 	if err != nil {
@@ -100,8 +100,7 @@ func mayRefuse(pod *corev1.Pod, result patches.Result) bool {
 		slices.ContainsFunc(result.Warnings, policy.Warning.IsUsersFault)
 }
 
-// asSent is a pod as "kubectl get -o yaml" gives it to somebody who creates it
-// anew.
+// asSent returns a pod as a user who copied it with "kubectl get -o yaml" creates it.
 func asSent(pod *corev1.Pod) *corev1.Pod {
 	pod = pod.DeepCopy()
 	pod.UID, pod.ResourceVersion, pod.CreationTimestamp, pod.ManagedFields, pod.Generation = "", "", metav1.Time{}, nil, 0
@@ -127,7 +126,7 @@ func compare(t *testing.T, where string, want, got *corev1.Pod) {
 	}
 }
 
-// What policy.Parse accepts, the API server accepts on a pod.
+// The API server accepts on a pod what policy.Parse accepts.
 func TestAcceptedRulesMakeValidPods(t *testing.T) {
 	const rules = 300
 	accepted := 0
@@ -158,7 +157,7 @@ func TestAcceptedRulesMakeValidPods(t *testing.T) {
 	}
 }
 
-// Spark applies its Service on the server's side; the patch holds there too.
+// Spark uses server-side apply for its Service, and the patch stays.
 func TestServices(t *testing.T) {
 	for _, review := range captured.Reviews() {
 		if review.Kind() != "Service" {

@@ -9,6 +9,9 @@ memory.py collect         brings more to the driver than its heap holds
 memory.py rows TASKS N    makes an array of N numbers in the heap of executors, in some tasks at a time
 memory.py python MIB      fills the memory of the driver's Python process
 memory.py workers MIB     fills that of Python workers
+memory.py held PYTHON OTHER SECONDS
+                          two Python workers hold so many MiB each, one of them starts a program
+                          that holds so many more, and then both workers grow without end
 """
 import os
 import sys
@@ -105,6 +108,22 @@ elif what in ("python", "workers"):
         eat(None)
     else:
         spark.sparkContext.parallelize(range(2), 2).mapPartitions(eat).collect()
+elif what == "held":
+    own, other, seconds = (int(n) for n in rest)
+
+    def hold(partition, _):
+        import subprocess
+
+        held, program = [b"x" * (1 << 20) for _ in range(own)], None
+        if partition == 0 and other:
+            # tail keeps what has no line break
+            program = subprocess.Popen("head -c %dM /dev/zero | tail -c %dM | sleep 600" % (other, other), shell=True)
+        time.sleep(seconds)
+        while True:
+            held.append(b"x" * (8 << 20))
+            time.sleep(0.01)
+
+    spark.sparkContext.parallelize(range(2), 2).mapPartitionsWithIndex(hold).count()
 elif what == "exit":
     spark.stop()
     sys.exit(int(rest[0]))

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// cpuTime that this process has used. Where others use the machine too it says
+// cpuTime returns the CPU time that this process has used. On a shared machine it says
 // more than the time of day.
 func cpuTime() time.Duration {
 	var usage syscall.Rusage

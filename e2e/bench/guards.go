@@ -30,8 +30,8 @@ var (
 	guardWrites = flag.Int("guard-writes", 800, "guards: status writes of each pod in a round")
 )
 
-// benchGuards measures the CPU that the API server spends on a status write of
-// somebody who is none of ours, with the chart's guards and without.
+// benchGuards measures the API server's CPU for a status write by a user who is no
+// account of the chart, with the chart's guards and without.
 func benchGuards(ctx context.Context, d *document) error {
 	return cluster.WithControlPlane(ctx, os.Stderr, func(c *cluster.ControlPlane) error { return benchGuardsOn(ctx, c, d) })
 }
@@ -65,7 +65,8 @@ func benchGuardsOn(ctx context.Context, c *cluster.ControlPlane, d *document) er
 	return nil
 }
 
-// guards of the chart, and who finds out whether they are in force.
+// guards are the guards of the chart, and the clients that find out whether they are in
+// force.
 type guards struct {
 	client   kubernetes.Interface
 	recorder kubernetes.Interface // it holds all rights, so only a guard refuses it
@@ -81,7 +82,7 @@ type guardedPod struct {
 	cpu map[bool][]time.Duration
 }
 
-// make the policies. They do nothing until they have bindings.
+// make creates the policies. They do nothing until they have bindings.
 func (g *guards) make(ctx context.Context, c *cluster.ControlPlane) error {
 	config := rest.CopyConfig(c.Config)
 	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:spark-vitals:spark-vitals-recorder", Groups: []string{"system:masters"}}
@@ -125,7 +126,7 @@ func decode(document string, into any) error {
 	return err
 }
 
-// pods whose status is written: a small one, and one of Spark's.
+// pods returns the pods whose status is written: a small one, and one made by Spark.
 func (g *guards) pods(ctx context.Context, c *cluster.ControlPlane) ([]*guardedPod, error) {
 	if err := c.Namespace(ctx, namespace, nil); err != nil {
 		return nil, err
@@ -156,7 +157,8 @@ func (g *guards) pods(ctx context.Context, c *cluster.ControlPlane) ([]*guardedP
 	return all, err
 }
 
-// measure a pod in turns. What is first in a round is second in the next.
+// measure measures a pod with and without guards in turns. What is first in a round is
+// second in the next.
 func (g *guards) measure(ctx context.Context, pod *guardedPod) error {
 	for round := range *guardRounds * 2 {
 		with := (round+1)/2%2 == 1
@@ -186,12 +188,12 @@ func (g *guards) measure(ctx context.Context, pod *guardedPod) error {
 	return nil
 }
 
-// conditions that a kubelet gives a pod.
+// conditions returns the conditions that a kubelet gives a pod.
 const conditions = `{"status":{"conditions":[
 	{"type":"PodReadyToStartContainers","status":"True"},{"type":"Initialized","status":"True"},{"type":"PodScheduled","status":"True"},
 	{"type":"Ready","status":"False","reason":"ContainersNotReady"},{"type":"ContainersReady","status":"False","reason":"ContainersNotReady"}]}}`
 
-// write what most writes of kubelets are: a pod becomes Ready, or is not any more.
+// write writes a status as kubelets mostly do: a pod becomes Ready, or is not any more.
 func (g *guards) write(ctx context.Context, pod *guardedPod, round, i int) error {
 	ready := map[bool]string{true: "True", false: "False"}[i%2 == 0]
 	return g.status(ctx, pod, fmt.Sprintf(`{"status":{"message":"write %d of round %d","conditions":[{"type":"Ready","status":%q},{"type":"ContainersReady","status":%q}]}}`, i, round, ready, ready))
@@ -202,7 +204,7 @@ func (g *guards) status(ctx context.Context, pod *guardedPod, text string) error
 	return err
 }
 
-// set the guards in force, or out of it, and wait until they are.
+// set puts the guards in force or out of force, and waits until they are.
 func (g *guards) set(ctx context.Context, inForce bool) error {
 	bindings := g.client.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
 	for _, b := range g.bindings {
@@ -227,7 +229,7 @@ func (g *guards) set(ctx context.Context, inForce bool) error {
 	})
 }
 
-// spent is the CPU time of the API server's process, in seconds.
+// spent returns the CPU time of the API server's process, in seconds.
 func (g *guards) spent(ctx context.Context) (float64, error) {
 	raw, err := g.client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 	return sum(cpu, string(raw)), err

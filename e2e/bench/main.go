@@ -1,6 +1,6 @@
-// Command bench measures spark-vitals and writes what it measured into
-// docs/performance.md, between the markers of each benchmark. Whatever is
-// compared runs interleaved, in one run: figures of two runs do not compare.
+// Command bench measures spark-vitals and writes the figures into docs/performance.md,
+// between the markers of each benchmark. Everything that is compared runs interleaved
+// in one run, because figures of two runs are not comparable.
 package main
 
 import (
@@ -44,7 +44,7 @@ func main() {
 	}
 }
 
-// run the named benchmarks, or all.
+// run runs the named benchmarks, or all.
 func run(ctx context.Context, names []string) error {
 	for _, b := range benchmarks {
 		if len(names) > 0 && !strings.Contains(strings.Join(names, " "), b.name) {
@@ -61,7 +61,7 @@ func run(ctx context.Context, names []string) error {
 	return nil
 }
 
-// A document is what a benchmark has to say, in Markdown.
+// document is the result of a benchmark, in Markdown.
 type document struct{ strings.Builder }
 
 func (d *document) say(format string, args ...any) {
@@ -69,7 +69,7 @@ func (d *document) say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, format+"\n", args...)
 }
 
-// heading says when and where it was measured.
+// heading returns when and where it was measured.
 func (d *document) heading() error {
 	load, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -80,7 +80,7 @@ func (d *document) heading() error {
 	return nil
 }
 
-// table with a row of headings.
+// table writes a table with a row of headings.
 func (d *document) table(headings ...string) {
 	d.say("\n| %s |\n|%s", strings.Join(headings, " | "), strings.Repeat("---|", len(headings)))
 }
@@ -93,7 +93,7 @@ func (d *document) row(cells ...any) {
 	d.say("| %s |", strings.Join(texts, " | "))
 }
 
-// writeInto a file of the project, in the place of what stands between the markers.
+// writeInto replaces the text between the markers in a file of the project.
 func (d *document) writeInto(file, name string) error {
 	root, err := cluster.Root()
 	if err != nil {

@@ -28,7 +28,7 @@ func benchWebhook(ctx context.Context, d *document) error {
 	return nil
 }
 
-// aims are what is wanted of the figures.
+// aims are the wanted figures.
 type aims []aim
 
 type aim struct {
@@ -50,7 +50,7 @@ func (a *aims) write(d *document) {
 	}
 }
 
-// quantile of durations, in milliseconds; it sorts them.
+// quantile returns a quantile of durations, in milliseconds. It sorts them.
 func quantile(all []time.Duration, q float64) float64 {
 	slices.Sort(all)
 	return float64(all[int(q*float64(len(all)-1))].Microseconds()) / 1000

@@ -25,8 +25,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/webhook"
 )
 
-// contenders answer reviews of pods in different ways, and all with the same
-// envelope. The constant patch is what ours answers to the given object.
+// contenders answer reviews of pods in different ways, all with the same envelope. The
+// constant patch is what our webhook answers for the given object.
 func contenders(p *policy.Policy, object []byte) map[string]admission.Handler {
 	nowhere := struct{ io.Writer }{io.Discard} // lines are made, and thrown away
 	ours := &webhook.Handler{Policy: p, Metrics: webhook.NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.NewJSONHandler(nowhere, nil))}
@@ -126,7 +126,7 @@ func inject(review captured.Review) ([]byte, error) {
 	return reviewOf(review, pod)
 }
 
-// reviewOf another pod.
+// reviewOf returns a review of another pod.
 func reviewOf(review captured.Review, pod any) ([]byte, error) {
 	object, err := json.Marshal(pod)
 	if err != nil {
@@ -138,7 +138,7 @@ func reviewOf(review captured.Review, pod any) ([]byte, error) {
 	return json.Marshal(review.Review)
 }
 
-// A runner is a handler with what it is sent, and what that took.
+// runner is a handler with the requests that it gets and the time that they took.
 type runner struct {
 	name    string
 	body    []byte
@@ -154,7 +154,7 @@ func (r *runner) micros() float64 {
 	return r.times[len(r.times)/2]
 }
 
-// interleave the runners, so that what else the machine does falls on all.
+// interleave runs the runners in turns, so that other load on the machine affects all.
 func interleave(runners []*runner) error {
 	const batch = 100
 	for _, r := range runners {
@@ -196,7 +196,7 @@ func (r *runner) run(batch int) error {
 	return nil
 }
 
-// answer takes an answer and keeps only how it went.
+// answer receives a response and keeps only its status.
 type answer struct {
 	header         http.Header
 	status, length int

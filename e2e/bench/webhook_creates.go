@@ -32,7 +32,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/webhook"
 )
 
-// A rival is a namespace with what is on the way of its pods.
+// rival is a namespace with what its pods pass at their creation.
 type rival struct {
 	namespace, name string
 	times           []time.Duration
@@ -114,7 +114,7 @@ func register(ctx context.Context, c *cluster.ControlPlane, pod *corev1.Pod) ([]
 	return rivals, nil
 }
 
-// takesEffect waits until pods are changed as they are to be.
+// takesEffect waits until pods are changed as expected.
 func (r *rival) takesEffect(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod) error {
 	patched := r.namespace != "nothing" && r.namespace != "allow"
 	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
@@ -128,7 +128,7 @@ func (r *rival) takesEffect(ctx context.Context, client kubernetes.Interface, po
 	}
 }
 
-// serveAll the handlers, in this process, for as long as it runs.
+// serveAll serves the handlers in this process, as long as it runs.
 func serveAll(c *cluster.ControlPlane, handlers map[string]admission.Handler) (url string, err error) {
 	if err := c.Authority.Issue(c.Dir, "bench", pkix.Name{CommonName: "bench"}, "127.0.0.1"); err != nil {
 		return "", err
@@ -173,7 +173,7 @@ func registerOne(ctx context.Context, c *cluster.ControlPlane, name, url string)
 	return err
 }
 
-// registerPolicy makes a policy in the API server itself that does what the
+// registerPolicy creates a policy in the API server itself that does what the
 // operations do.
 func registerPolicy(ctx context.Context, client kubernetes.Interface, operations []jsonpatch.Operation) error {
 	var expressions []string
@@ -205,7 +205,7 @@ func registerPolicy(ctx context.Context, client kubernetes.Interface, operations
 	return err
 }
 
-// cel writes a value as an expression. Members of different types must be dyn.
+// cel returns a value as a CEL expression. Members of different types must be dyn.
 func cel(value any) (string, error) {
 	text, err := json.Marshal(value)
 	if err != nil {
@@ -242,7 +242,7 @@ func expression(value any) string {
 	}
 }
 
-// createAll pods, by workers that go from one namespace to the next.
+// createAll creates pods, by workers that go from one namespace to the next.
 func createAll(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, rivals []*rival, workers int) (err error) {
 	var (
 		mu   sync.Mutex

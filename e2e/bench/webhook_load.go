@@ -69,7 +69,7 @@ func benchLoad(ctx context.Context, d *document, a *aims) error {
 	return nil
 }
 
-// A load is a running webhook and its client.
+// load is a running webhook and its client.
 type load struct {
 	*cluster.Webhook
 	client *http.Client
@@ -91,7 +91,8 @@ func startLoad(ctx context.Context, c *cluster.ControlPlane, rules int) (*load, 
 
 const connections = 16
 
-// policyOf so many rules, the last of which is for the captured executor.
+// policyOf returns a policy with that many rules. The last one is for the captured
+// executor.
 func policyOf(rules int) string {
 	var text strings.Builder
 	text.WriteString("rules:\n")
@@ -123,7 +124,8 @@ func (l *load) review() error {
 
 type throughput struct{ perSecond, perCPUSecond float64 }
 
-// saturate sends as much as is answered, until so many were or the time is over.
+// saturate sends the next review at each answer, until there were so many or the time
+// is over.
 func (l *load) saturate(reviews int, duration time.Duration) (throughput, error) {
 	before, err := l.cpu()
 	if err != nil {
@@ -143,8 +145,8 @@ func (l *load) saturate(reviews int, duration time.Duration) (throughput, error)
 	return throughput{answered / took.Seconds(), answered / (after - before).Seconds()}, err
 }
 
-// trickle sends so many a second at random times, and tells how long each took
-// from the time it was due.
+// trickle sends so many reviews a second at random times, and returns how long each
+// took from the time it was due.
 func (l *load) trickle(perSecond float64, duration time.Duration) ([]time.Duration, error) {
 	due, end := time.Now(), time.Now().Add(duration)
 	return l.send(func(int) (time.Time, bool) {
@@ -153,7 +155,7 @@ func (l *load) trickle(perSecond float64, duration time.Duration) ([]time.Durati
 	})
 }
 
-// send reviews on all connections, each when next says that it is due.
+// send sends reviews on all connections, each when next says that it is due.
 func (l *load) send(next func(sent int) (due time.Time, ok bool)) (times []time.Duration, err error) {
 	var (
 		mu   sync.Mutex
@@ -187,7 +189,7 @@ func (l *load) send(next func(sent int) (due time.Time, ok bool)) (times []time.
 	return times, work.Wait()
 }
 
-// grow looks at the memory while very many reviews are answered.
+// grow measures the memory while very many reviews are answered.
 func (l *load) grow(d *document, a *aims) error {
 	const parts = 10
 	d.say("\nMemory while %d reviews are answered, in tenths of them:", *reviews)
@@ -208,7 +210,7 @@ func (l *load) grow(d *document, a *aims) error {
 	return nil
 }
 
-// memory of the webhook that is resident, in MiB.
+// memory returns the resident memory of the webhook in MiB.
 func (l *load) memory() (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", l.PID()))
 	if err != nil {
@@ -219,8 +221,8 @@ func (l *load) memory() (float64, error) {
 	return kib / 1024, err
 }
 
-// cpu time that the webhook has used: fields 14 and 15 of its stat, in hundredths
-// of a second.
+// cpu returns the CPU time that the webhook has used: fields 14 and 15 of its stat, in
+// hundredths of a second.
 func (l *load) cpu() (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", l.PID()))
 	if err != nil {

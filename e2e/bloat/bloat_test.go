@@ -1,47 +1,45 @@
-// Package bloat tests on a real API server that nobody who may create pods makes
-// the jobs that watch them grow.
+// Package bloat tests on a real API server that a user who may create pods cannot make
+// the jobs that watch pods use too much memory.
 package bloat
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Half of what the chart allows each job, in bytes.
+// Half of the memory limits of the chart, in bytes.
 const (
 	halfOfRecorder = 256 << 20
 	halfOfLeader   = 128 << 20
 )
 
-// strangers' pods, in the namespace where engines run, which is opted in. Some of
-// them run, for the stall watch sees no others.
+// strangers is the number of large pods in the opted-in namespace where engines run.
+// Some are running, because the stall watch sees only those.
 const (
 	strangers = 400
 	running   = 40
 	namespace = "spark"
 )
 
-// With 400 pods of 1.45 MB each job stays below half of its limit and goes on
-// working, whether or not the API server streams lists.
+// With 400 pods of 1.45 MB each job stays below half of its limit and continues to
+// work, whether or not the API server streams lists.
 func TestBloat(t *testing.T) {
 	if err := cluster.WithControlPlane(t.Context(), os.Stderr, func(c *cluster.ControlPlane) error {
 		prepare(t, c)
@@ -89,12 +87,10 @@ func recorder(t *testing.T, c *cluster.ControlPlane, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		p, err := kubelet.CoreV1().Pods(namespace).Get(ctx, driver.Name, metav1.GetOptions{})
-		return err == nil && p.Annotations[annotations.State] != "", err
-	}); err != nil {
-		t.Errorf("a death is not recorded: %v", err)
-	}
+	eventually.True(t, "the death is recorded", func() bool {
+		p, err := kubelet.CoreV1().Pods(namespace).Get(t.Context(), driver.Name, metav1.GetOptions{})
+		return err == nil && p.Annotations[annotations.State] != ""
+	})
 	small(t, r.Memory(), halfOfRecorder)
 }
 
@@ -149,8 +145,8 @@ func prepare(t *testing.T, c *cluster.ControlPlane) {
 	}
 }
 
-// stranger's pod, that every job takes for a driver and that is as large as the
-// API server takes it, in one field or in all.
+// stranger returns a pod that every job takes for a driver, as large as the API server
+// accepts, with the size in one field or in all.
 func stranger(i int) *corev1.Pod {
 	const large = 1_400_000
 	p := &corev1.Pod{

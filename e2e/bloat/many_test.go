@@ -24,14 +24,15 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// ordinary pods of one cluster, and what the chart allows the recorder, in bytes.
+// The number of ordinary pods in a cluster, and the recorder's limit in the chart, in
+// bytes.
 const (
 	ordinary        = 50_000
 	limitOfRecorder = 512 << 20
 )
 
-// 50,000 executors are listed within the chart's limit, whether or not the API
-// server streams lists. It is a stand-in, which answers as a real one does.
+// The recorder lists 50,000 executors within the chart's limit, whether or not the API
+// server streams lists. The API server is a stand-in with the answers of a real one.
 func TestManyPods(t *testing.T) {
 	served := httptest.NewServer(&many{pod: executor(t)})
 	t.Cleanup(served.CloseClientConnections)
@@ -79,7 +80,7 @@ func executor(t *testing.T) *corev1.Pod {
 	return p
 }
 
-// many pods in one namespace that opted in: lists and watches of them.
+// many serves lists and watches of many pods in one opted-in namespace.
 type many struct{ pod *corev1.Pod }
 
 func (m *many) number(i int) *corev1.Pod {
@@ -119,7 +120,7 @@ func (m *many) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf+";stream=watch")
 	events := streaming.NewEncoder(info.StreamSerializer.NewFrameWriter(w), scheme.Codecs.EncoderForVersion(info.StreamSerializer, corev1.SchemeGroupVersion))
-	tell := func(kind string, o runtime.Object) {
+	send := func(kind string, o runtime.Object) {
 		raw, err := runtime.Encode(encode, o)
 		if err == nil {
 			err = events.Encode(&metav1.WatchEvent{Type: kind, Object: runtime.RawExtension{Raw: raw}})
@@ -132,12 +133,12 @@ func (m *many) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		end := metav1.ObjectMeta{ResourceVersion: version, Annotations: map[string]string{metav1.InitialEventsAnnotationKey: "true"}}
 		if pods {
 			for i := range ordinary {
-				tell("ADDED", m.number(i))
+				send("ADDED", m.number(i))
 			}
-			tell("BOOKMARK", &corev1.Pod{ObjectMeta: end})
+			send("BOOKMARK", &corev1.Pod{ObjectMeta: end})
 		} else {
-			tell("ADDED", new(opted()))
-			tell("BOOKMARK", &corev1.Namespace{ObjectMeta: end})
+			send("ADDED", new(opted()))
+			send("BOOKMARK", &corev1.Namespace{ObjectMeta: end})
 		}
 	}
 	w.(http.Flusher).Flush()

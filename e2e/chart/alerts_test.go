@@ -14,7 +14,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
 )
 
-// prometheus is the path of a program of Debian's package of that name.
+// prometheus returns the path of a program of Debian's package prometheus.
 func prometheus(t *testing.T, program string) string {
 	t.Helper()
 	dir, err := cluster.Unpack(t.Context(), os.Stderr, "prometheus")
@@ -24,9 +24,8 @@ func prometheus(t *testing.T, program string) string {
 	return filepath.Join(dir, "usr", "bin", program)
 }
 
-// monitoring that the chart makes of Prometheus and Grafana: rules as
-// Prometheus' file, the expressions of alerts by their names and of panels by
-// their titles.
+// monitoring is what the chart makes for Prometheus and Grafana: the file of rules, the
+// expressions of alerts by name, and those of panels by title.
 func monitoring(t *testing.T) (rules string, alerts, panels map[string]string) {
 	t.Helper()
 	rendered, err := helm.Render(map[string]any{
@@ -77,8 +76,8 @@ func monitoring(t *testing.T) (rules string, alerts, panels map[string]string) {
 	return rules, alerts, panels
 }
 
-// Each alert fires in one test of its file in testdata/alerts, and is silent in
-// another, and what to do then is said.
+// Each alert fires in one test of its file in testdata/alerts, does not fire in
+// another, and says what to do.
 func TestAlerts(t *testing.T) {
 	promtool := prometheus(t, "promtool")
 	rules, alerts, _ := monitoring(t)
@@ -125,7 +124,8 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// tried tells what the tests in a file expect of the alert that it is named after.
+// tried returns what the tests in a file expect of the alert that the file is named
+// after.
 func tried(t *testing.T, text []byte, file string) (fires, quiet bool) {
 	t.Helper()
 	var tests struct {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/certs"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 var (
@@ -29,11 +30,11 @@ var (
 	certificates = schema.GroupVersionResource{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}
 )
 
-// cert-manager's own controllers give the webhook its certificate, and the API
-// server trust in it; both are renewed, the CA too, and no call is missed.
+// cert-manager's own controllers issue the webhook's certificate and make the API
+// server trust it. Both are renewed, and the CA too, and no call is missed.
 func TestCertManager(t *testing.T) {
 	const name, configuration = "cm", "cm-spark-vitals"
-	binary, err := cluster.Build(t.Context(), "e2e/certmanager", "certmanager", os.Stderr)
+	binary, err := cluster.Build(t.Context(), "e2e/addons/certmanager", "certmanager", os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +45,7 @@ func TestCertManager(t *testing.T) {
 		"certificates": map[string]any{"mode": "cert-manager", "duration": "1h", "renewBefore": "59m50s"},
 	}
 	h := install(t, name, values)
-	until(t, "the CA is in the webhook configurations", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the CA is in the webhook configurations", func(ctx context.Context) error {
 		return trusts(ctx, t, name, configuration)
 	})
 	values["policy"] = "ruleSet: gentle"
@@ -67,7 +68,7 @@ func TestCertManager(t *testing.T) {
 	if err := h.Uninstall(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "nothing is left", func(ctx context.Context) error {
+	eventually.Succeeds(t, "nothing is left", func(ctx context.Context) error {
 		left := leftovers(ctx, t, name)
 		secrets, err := admin.CoreV1().Secrets(name).List(ctx, metav1.ListOptions{})
 		if err != nil {
@@ -85,7 +86,8 @@ func TestCertManager(t *testing.T) {
 	})
 }
 
-// trusts tells whether the webhook configurations trust what is in the Secret.
+// trusts reports whether the webhook configurations trust the certificate in the
+// Secret.
 func trusts(ctx context.Context, t *testing.T, namespace, configuration string) error {
 	t.Helper()
 	secret, err := admin.CoreV1().Secrets(namespace).Get(ctx, configuration+"-certs", metav1.GetOptions{})
@@ -103,7 +105,7 @@ func trusts(ctx context.Context, t *testing.T, namespace, configuration string) 
 	return nil
 }
 
-// renew a Certificate, as "cmctl renew" does.
+// renew renews a Certificate, as "cmctl renew" does.
 func renew(t *testing.T, namespace, name string) {
 	t.Helper()
 	client, err := dynamic.NewForConfig(controlPlane.Config)
@@ -131,7 +133,7 @@ func renew(t *testing.T, namespace, name string) {
 	}
 }
 
-// applyCRDs makes cert-manager's CRDs.
+// applyCRDs creates cert-manager's CRDs.
 func applyCRDs(ctx context.Context) error {
 	client, err := dynamic.NewForConfig(controlPlane.Config)
 	if err != nil {

@@ -27,15 +27,16 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
-// patience of the API server with a webhook, in seconds, the longest there is: where
-// a machine stalls, one that is called is late, and not missed.
+// patience is the webhook's timeout in seconds, the longest that the API server allows.
+// On a slow machine a call is then late, and not missed.
 const patience = 30
 
 var renewals = flag.Int("renewals", 4, "how many renewals of a certificate to watch")
 
-// trust runs what the chart's hook runs.
+// trust runs the command of the chart's hook.
 func trust(t *testing.T, namespace, configuration string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // as the hook
@@ -45,15 +46,15 @@ func trust(t *testing.T, namespace, configuration string) {
 	}
 }
 
-// The keeper and the hook with exactly the rights that the chart gives them, and
-// a webhook that is called while its certificate is renewed again and again:
-// each call is answered, and whoever connects anew trusts what it sees.
+// The keeper and the hook have exactly the rights that the chart gives them. A webhook
+// is called while its certificate is renewed again and again: each call is answered,
+// and each new connection trusts the certificate.
 func TestRenewalsInterruptNothing(t *testing.T) {
 	const name = "certs"
 	install(t, name, map[string]any{"guards": map[string]any{"enabled": false}, "recorder": map[string]any{"enabled": false}, "webhook": map[string]any{"validation": "deny", "timeoutSeconds": patience}})
 	applyHooks(t, name)
 	hook := withToken(t, name, "certs-spark-vitals-certs-trust")
-	until(t, "the hook's rights, which its Job would try again for", func(ctx context.Context) error { return reads(ctx, hook, "certs-spark-vitals") })
+	eventually.Succeeds(t, "the hook's rights, which its Job would try again for", func(ctx context.Context) error { return reads(ctx, hook, "certs-spark-vitals") })
 	binary, err := cluster.Build(t.Context(), "cmd/spark-vitals", "spark-vitals", os.Stderr)
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +79,8 @@ func TestRenewalsInterruptNothing(t *testing.T) {
 	}
 }
 
-// rightsOfTheKeeper are on its own Secret; on webhook configurations nobody keeps one.
+// rightsOfTheKeeper checks that the keeper has rights on its own Secret, and that
+// nobody keeps a right on webhook configurations.
 func rightsOfTheKeeper(t *testing.T, name string) {
 	t.Helper()
 	ctx, keeper := t.Context(), withToken(t, name, name+"-spark-vitals-certs")
@@ -97,18 +99,18 @@ func rightsOfTheKeeper(t *testing.T, name string) {
 	}
 }
 
-// A caller makes pods that the webhook is asked about, and connects to it anew,
+// caller creates pods that the webhook is called for, and makes new connections to it,
 // while its certificate is renewed.
 type caller struct {
 	configuration, address, host string
 	pod                          *corev1.Pod
 	pods, failedOpen             int
 	certificates                 map[string]*x509.Certificate // that it saw, by serial number
-	bundles                      map[string]bool              // that the API server was told to trust
+	bundles                      map[string]bool              // that the API server trusted
 }
 
-// call a webhook that has its certificate from the release's Secret, as soon as
-// it is registered.
+// call starts calls to a webhook with the certificate of the release's Secret, once it
+// is registered.
 func call(t *testing.T, namespace, configuration string) *caller {
 	t.Helper()
 	binary, err := cluster.Build(t.Context(), "cmd/spark-vitals", "spark-vitals", os.Stderr)
@@ -130,7 +132,7 @@ func call(t *testing.T, namespace, configuration string) *caller {
 	if c.pod, err = cluster.CapturedPod(captured.Named("spark-4.1.4/driver"), site); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the registrations", func(ctx context.Context) error { // the mutating and the validating one
+	eventually.Succeeds(t, "the registrations", func(ctx context.Context) error { // the mutating and the validating one
 		if c.failedOpen, err = controlPlane.FailedOpen(ctx); err != nil {
 			return err
 		}
@@ -139,7 +141,7 @@ func call(t *testing.T, namespace, configuration string) *caller {
 	return c
 }
 
-// missed is an error if the API server counts calls that failed.
+// missed returns an error if the API server counts failed calls.
 func (c *caller) missed(ctx context.Context) error {
 	failed, err := controlPlane.FailedOpen(ctx)
 	if err == nil && failed != c.failedOpen {
@@ -148,7 +150,7 @@ func (c *caller) missed(ctx context.Context) error {
 	return err
 }
 
-// create a pod, without keeping it.
+// create dry-runs the creation of a pod.
 func (c *caller) create(ctx context.Context) error {
 	made, err := admin.CoreV1().Pods(c.pod.Namespace).Create(ctx, c.pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if err == nil && made.Annotations[annotations.Injected] == "" {
@@ -158,8 +160,8 @@ func (c *caller) create(ctx context.Context) error {
 	return err
 }
 
-// over so many more renewals, and until there were so many CAs, every pod is
-// injected.
+// over creates pods until there have been so many more renewals, and so many CAs. Each
+// pod is injected.
 func (c *caller) over(t *testing.T, renewals, authorities int) {
 	t.Helper()
 	c.look(t)
@@ -173,7 +175,7 @@ func (c *caller) over(t *testing.T, renewals, authorities int) {
 	}
 }
 
-// look at the certificate, and at the trust.
+// look connects and records the certificate and the trust.
 func (c *caller) look(t *testing.T) {
 	t.Helper()
 	for _, bundle := range bundles(t, c.configuration) {
@@ -188,8 +190,8 @@ func (c *caller) look(t *testing.T) {
 	c.certificates[certificate.SerialNumber.String()] = certificate
 }
 
-// end tells what was seen. A Secret's new content reaches a webhook a minute or
-// more after it reached the webhook configuration, so each CA must do for each
+// end returns what was seen. The new content of a Secret reaches a webhook a minute or
+// more after the new CA reached the webhook configuration, so each CA must fit each
 // certificate.
 func (c *caller) end(t *testing.T) {
 	t.Helper()
@@ -208,7 +210,7 @@ func (c *caller) end(t *testing.T) {
 	t.Logf("%d pods over %d certificates and %d CAs, none missed", c.pods, len(c.certificates), len(c.bundles))
 }
 
-// volume is a Secret as a kubelet mounts it: a link to a folder that is swapped.
+// volume is a Secret as a kubelet mounts it: a link to a folder, which is replaced.
 type volume struct {
 	t                      *testing.T
 	namespace, secret, dir string
@@ -265,8 +267,8 @@ func serve(t *testing.T, binary, dir string) string {
 	return address
 }
 
-// redirect a release's Service to a webhook beside the cluster: without nodes it
-// leads nowhere. Its name, and the trust, stay.
+// redirect redirects a release's Service to a webhook beside the cluster. Without nodes
+// the Service leads nowhere. Its name and the trust stay.
 func redirect(t *testing.T, namespace, service, configuration, address string) {
 	t.Helper()
 	host, port, err := net.SplitHostPort(address)
@@ -297,8 +299,8 @@ func redirect(t *testing.T, namespace, service, configuration, address string) {
 	}
 }
 
-// applyHooks makes the hooks' accounts and roles, which Helm would make for as
-// long as an installation takes.
+// applyHooks creates the hooks' accounts and roles, which Helm creates only for the
+// duration of an installation.
 func applyHooks(t *testing.T, name string) {
 	t.Helper()
 	rendered, err := helm.Render(map[string]any{"fullnameOverride": name + "-spark-vitals"})

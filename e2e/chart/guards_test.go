@@ -27,11 +27,12 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 var writes = flag.Int("writes", 1000, "how many status writes of kubelets to try beside the guards")
 
-// A guarded cluster, and everybody who may come by.
+// guarded is a namespace with guards, and the clients that may act there.
 type guarded struct {
 	namespace                                string
 	tenant, driver, kubelet, recorder, admin kubernetes.Interface
@@ -62,7 +63,7 @@ func guard(t *testing.T, name string, values map[string]any) guarded {
 	// Policies come into force one by one, some moments after they are made.
 	for _, key := range []string{annotations.State, annotations.Injected} {
 		tries := 0
-		until(t, "the guard of "+key, func(ctx context.Context) error {
+		eventually.Succeeds(t, "the guard of "+key, func(ctx context.Context) error {
 			tries++
 			err := patch(ctx, g.tenant, pod, fmt.Sprintf(`{"metadata":{"annotations":{%q:"%d"}}}`, key, tries))
 			if refused(err) == nil && !strings.Contains(err.Error(), "'"+name+"-spark-vitals-") {
@@ -72,7 +73,7 @@ func guard(t *testing.T, name string, values map[string]any) guarded {
 		})
 	}
 	tries := 0
-	until(t, "the guard of accounts", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the guard of accounts", func(ctx context.Context) error {
 		tries++
 		return refused(patch(ctx, g.recorder, pod, fmt.Sprintf(`{"metadata":{"labels":{"try":"%d"}}}`, tries), "status"))
 	})
@@ -83,12 +84,12 @@ func guard(t *testing.T, name string, values map[string]any) guarded {
 		"stallwatch": func(ctx context.Context) error { return patch(ctx, g.stallwatch, pod, `{}`, "status") },
 		"releaser":   func(ctx context.Context) error { return patch(ctx, g.releaser, pod, `{}`, "status") },
 	} {
-		until(t, "the rights of the "+who, may)
+		eventually.Succeeds(t, "the rights of the "+who, may)
 	}
 	return g
 }
 
-// refused is nil for an error of a guard.
+// refused returns nil for an error of a guard, and an error for everything else.
 func refused(err error) error {
 	if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "ValidatingAdmissionPolicy") {
 		return nil
@@ -96,8 +97,8 @@ func refused(err error) error {
 	return fmt.Errorf("not refused by a guard: %w", err)
 }
 
-// What each may do to a pod that has a record and stamps. The record was there
-// before the pod was made, as in a restored copy.
+// These users may do this to a pod with a record and stamps. The record was there when
+// the pod was created, as in a restored copy.
 func TestGuards(t *testing.T) {
 	g := guard(t, "guards", nil)
 	const (
@@ -150,8 +151,8 @@ func TestGuards(t *testing.T) {
 	}
 }
 
-// By the line of the pages that stops everything the guards let everything pass,
-// and no webhook is called.
+// After the command of the pages that stops everything, the guards refuse nothing, and
+// no webhook is called.
 func TestStop(t *testing.T) {
 	g := guard(t, "stop", map[string]any{"webhook": map[string]any{"validation": "deny"}})
 	ctx, all := t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=stop"}
@@ -177,7 +178,7 @@ func TestStop(t *testing.T) {
 		}
 	}
 	pod := newPod(t, g.namespace, map[string]string{annotations.Injected: "{}"})
-	until(t, "the end of the guards", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the end of the guards", func(ctx context.Context) error {
 		return errors.Join(
 			patch(ctx, g.tenant, pod, `{"metadata":{"annotations":{"spark-vitals.io/injected":null,"spark-vitals.io/state":"KILLED"}}}`),
 			patch(ctx, g.recorder, pod, `{"metadata":{"labels":{"a":"b"}}}`, "status"))
@@ -189,8 +190,8 @@ func validates(ctx context.Context, configuration string) error {
 	return err
 }
 
-// Each of our own accounts writes and removes its part of a record, and does
-// nothing else to a pod.
+// Each account of the chart writes and removes its part of a record, and changes
+// nothing else of a pod.
 func TestOwnAccounts(t *testing.T) {
 	g := guard(t, "own", nil)
 	others := map[string]string{
@@ -253,8 +254,8 @@ func TestOwnAccounts(t *testing.T) {
 	}
 }
 
-// The condition of a death is written by the recorder, which changes nothing else of
-// a status; who holds the verb can remove it; and kubelets go on with their own part.
+// The recorder writes the condition of a death and changes nothing else of a status. A
+// user with the verb can remove it. Kubelets continue to write their own part.
 func TestGuardOfTheCondition(t *testing.T) {
 	g := guard(t, "condition", nil)
 	const (
@@ -385,8 +386,8 @@ func TestGuardOfTheCondition(t *testing.T) {
 	})
 }
 
-// The guards look at each condition of a pod, and however many there are no
-// expression fails.
+// The guards look at each condition of a pod. However many there are, no expression
+// fails.
 func TestManyConditions(t *testing.T) {
 	g := guard(t, "conditions", nil)
 	before := failures(t)
@@ -413,9 +414,9 @@ func TestManyConditions(t *testing.T) {
 	}
 }
 
-// A look at annotations takes as long as there are annotations, and a tenant
-// chooses how many: of too many the guard of accounts looks at none. (A write beside
-// as many takes the API server seconds, and it gives up after 34 s.)
+// The cost of the guards grows with the number of annotations, which a user chooses. If
+// there are too many, the guard of accounts looks at none. (A write beside that many
+// takes the API server seconds, and it gives up after 34 s.)
 func TestManyAnnotations(t *testing.T) {
 	g := guard(t, "many", nil)
 	before := failures(t)
@@ -438,8 +439,8 @@ func TestManyAnnotations(t *testing.T) {
 	}
 }
 
-// A Binding's annotations become the pod's. It is told in the audit log first;
-// refusing it is for those who choose it.
+// A Binding's annotations become the pod's. By default they are reported in the audit
+// log; refusing them is an option.
 func TestGuardOfBindings(t *testing.T) {
 	g := guard(t, "bind", map[string]any{"guards": map[string]any{"bindingActions": []any{"Deny"}}})
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}
@@ -455,7 +456,7 @@ func TestGuardOfBindings(t *testing.T) {
 		}
 		return scheduler.CoreV1().Pods(g.namespace).Bind(ctx, binding, metav1.CreateOptions{})
 	}
-	until(t, "the guard of bindings", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the guard of bindings", func(ctx context.Context) error {
 		return refused(bind(ctx, map[string]string{annotations.State: "KILLED"}, false))
 	})
 	for _, legacy := range []bool{false, true} {
@@ -475,13 +476,13 @@ func TestGuardOfBindings(t *testing.T) {
 		t.Fatal(err)
 	}
 	allow(t, g.namespace, writer.Name, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: "User", Name: "system:kube-scheduler"})
-	until(t, "a Binding with the pod's own stamps, by who holds the verb", func(ctx context.Context) error {
+	eventually.Succeeds(t, "a Binding with the pod's own stamps, by who holds the verb", func(ctx context.Context) error {
 		return bind(ctx, map[string]string{annotations.Injected: "{}", annotations.MemoryLimit: "1Gi"}, false)
 	})
 }
 
 // Nobody else notices the guards: nothing is refused, no expression fails, and
-// thousands of status writes are not slowed to speak of.
+// thousands of status writes are hardly slower.
 func TestNobodyElseNotices(t *testing.T) {
 	g := guard(t, "quiet", nil)
 	ctx, before := t.Context(), failures(t)
@@ -527,7 +528,7 @@ func TestNobodyElseNotices(t *testing.T) {
 	t.Run("pods of Jobs", func(t *testing.T) {
 		jobs := as(t, "system:serviceaccount:kube-system:job-controller", "system:serviceaccounts")
 		allow(t, g.namespace, "system:controller:job-controller", rbacv1.Subject{Kind: "ServiceAccount", Name: "job-controller", Namespace: "kube-system"})
-		until(t, "its rights", func(ctx context.Context) error { return patch(ctx, jobs, newPod(t, g.namespace, nil), `{}`) })
+		eventually.Succeeds(t, "its rights", func(ctx context.Context) error { return patch(ctx, jobs, newPod(t, g.namespace, nil), `{}`) })
 		for _, with := range []map[string]string{nil, {}, {annotations.State: "KILLED", annotations.Injected: "{}"}} {
 			pod := newPod(t, g.namespace, with)
 			for _, text := range []string{`["batch.kubernetes.io/job-tracking"]`, `null`} {
@@ -558,7 +559,8 @@ func TestNobodyElseNotices(t *testing.T) {
 	})
 }
 
-// failures of expressions of policies. The API server counts a refusal as one.
+// failures counts the failed expressions of policies. The API server counts a refusal
+// as one.
 func failures(t *testing.T) float64 {
 	t.Helper()
 	all := func(map[string]string) bool { return true }
@@ -566,7 +568,7 @@ func failures(t *testing.T) float64 {
 		apiMetric(t, "apiserver_validating_admission_policy_check_total", func(labels map[string]string) bool { return labels["error_type"] != "no_error" })
 }
 
-// statusWrites of pods with and without annotations, as kubelets do.
+// statusWrites writes statuses of pods with and without annotations, as kubelets do.
 func statusWrites(t *testing.T, g guarded, writes int) {
 	t.Helper()
 	var pods []*corev1.Pod
@@ -604,7 +606,7 @@ func statusWrites(t *testing.T, g guarded, writes int) {
 	t.Logf("%d status writes in %s; the API server spent %.3f ms on match conditions in each", writes, time.Since(begun).Round(time.Millisecond), (spent()-before)/float64(writes)*1000)
 }
 
-// apiMetric is the sum of a metric of the API server; of a histogram, its sum.
+// apiMetric returns the sum of a metric of the API server; for a histogram, its sum.
 func apiMetric(t *testing.T, name string, with func(labels map[string]string) bool) (sum float64) {
 	t.Helper()
 	text, err := admin.Discovery().RESTClient().Get().AbsPath("/metrics").Do(t.Context()).Raw()

@@ -21,10 +21,11 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
-// What the chart becomes, the API server takes: each object of each golden,
-// hooks too, with no unknown field.
+// The API server accepts what the chart renders: each object of each golden file, and
+// each hook, without an unknown field.
 func TestServerTakesEveryObject(t *testing.T) {
 	for _, name := range []string{"spark-vitals", "spark-vitals-check", "team-a", "team-b", "kyuubi"} {
 		namespace(t, name)
@@ -45,14 +46,15 @@ func TestServerTakesEveryObject(t *testing.T) {
 		}
 		for _, o := range objects(t, rendered.Objects+rendered.Hooks) {
 			if strings.HasPrefix(o.GetAPIVersion(), "monitoring.coreos.com/") {
-				continue // of somebody else's CRD
+				continue // another project's CRD
 			}
 			apply(t, o, metav1.DryRunAll)
 		}
 	}
 }
 
-// apply an object by server-side apply; the namespace of a release is spark-vitals.
+// apply applies an object by server-side apply. The namespace of a release is
+// spark-vitals.
 func apply(t *testing.T, o *unstructured.Unstructured, dryRun ...string) {
 	t.Helper()
 	client, err := dynamic.NewForConfig(controlPlane.Config)
@@ -98,8 +100,8 @@ func objects(t *testing.T, documents string) (all []*unstructured.Unstructured) 
 	}
 }
 
-// install the chart without hooks, for the time of a test. There are no nodes,
-// so nothing of it runs.
+// install installs the chart without hooks until the test ends. There are no nodes, so
+// no pod runs.
 func install(t *testing.T, name string, values map[string]any) *helm.Helm {
 	t.Helper()
 	h, err := helm.New(controlPlane.Kubeconfig, name, name)
@@ -118,8 +120,8 @@ func install(t *testing.T, name string, values map[string]any) *helm.Helm {
 	return h
 }
 
-// leftovers are objects of a release, of any kind. Those that have an owner go
-// with it, which takes a controller that is not there.
+// leftovers returns the objects of a release, of any kind, without those that have an
+// owner: a controller deletes them with the owner, and none runs here.
 func leftovers(ctx context.Context, t *testing.T, release string) (left []string) {
 	t.Helper()
 	left, err := cluster.Objects(ctx, controlPlane.Config, func(o metav1.ObjectMeta) bool {
@@ -131,8 +133,8 @@ func leftovers(ctx context.Context, t *testing.T, release string) (left []string
 	return left
 }
 
-// Through install, upgrade, rollback and uninstall the certificate and the trust
-// in it stay as they are, and in the end nothing is left.
+// The certificate and the trust in it stay the same during install, upgrade and
+// rollback, and uninstall leaves nothing behind.
 func TestLifeOfARelease(t *testing.T) {
 	h := install(t, "life", nil)
 	ctx := t.Context()
@@ -181,7 +183,7 @@ func TestLifeOfARelease(t *testing.T) {
 	if err := h.Uninstall(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "nothing is left", func(ctx context.Context) error {
+	eventually.Succeeds(t, "nothing is left", func(ctx context.Context) error {
 		if left := leftovers(ctx, t, "life"); len(left) > 0 {
 			return fmt.Errorf("left: %v", left)
 		}
@@ -189,19 +191,19 @@ func TestLifeOfARelease(t *testing.T) {
 	})
 }
 
-// Where Helm was interrupted its hook's right on webhook configurations is still
-// there. It ends with the release.
+// If Helm was interrupted, its hook's right on webhook configurations still exists. It
+// ends with the release.
 func TestUninstallEndsTheHooksRights(t *testing.T) {
 	h := install(t, "broken", nil)
 	applyHooks(t, "broken")
 	hook := withToken(t, "broken", "broken-spark-vitals-certs-trust")
 	read := func(ctx context.Context) error { return reads(ctx, hook, "broken-spark-vitals") }
-	until(t, "the hook's right", read)
+	eventually.Succeeds(t, "the hook's right", read)
 	h.NoHooks = false
 	if err := h.Uninstall(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the end of the hook's right", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the end of the hook's right", func(ctx context.Context) error {
 		err := read(ctx)
 		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
 			return nil
@@ -214,7 +216,7 @@ func TestUninstallEndsTheHooksRights(t *testing.T) {
 	}
 }
 
-// reads a webhook configuration.
+// reads reads a webhook configuration.
 func reads(ctx context.Context, client kubernetes.Interface, configuration string) error {
 	_, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, configuration, metav1.GetOptions{})
 	return err

@@ -2,17 +2,14 @@ package chart
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
@@ -45,7 +42,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// as is a client of somebody else.
+// as returns a client that impersonates a user.
 func as(t *testing.T, user string, groups ...string) kubernetes.Interface {
 	t.Helper()
 	config := rest.CopyConfig(controlPlane.Config)
@@ -53,13 +50,13 @@ func as(t *testing.T, user string, groups ...string) kubernetes.Interface {
 	return clientOf(t, config)
 }
 
-// withToken is a client with a service account's own token and nothing else.
+// withToken returns a client with a service account's own token and nothing else.
 func withToken(t *testing.T, namespace, account string) kubernetes.Interface {
 	t.Helper()
 	return clientOf(t, tokenOf(t, namespace, account))
 }
 
-// tokenKubeconfig is a file by which a process is that service account.
+// tokenKubeconfig returns a kubeconfig of a service account.
 func tokenKubeconfig(t *testing.T, namespace, account string) string {
 	t.Helper()
 	file, err := controlPlane.KubeconfigOf(tokenOf(t, namespace, account))
@@ -87,7 +84,7 @@ func clientOf(t *testing.T, config *rest.Config) kubernetes.Interface {
 	return client
 }
 
-// namespace is a new one.
+// namespace makes a namespace.
 func namespace(t *testing.T, name string) string {
 	t.Helper()
 	return namespaceWith(t, name, nil)
@@ -101,7 +98,7 @@ func namespaceWith(t *testing.T, name string, labels map[string]string) string {
 	return name
 }
 
-// freeAddress of loopback, where nobody listens now.
+// freeAddress returns an address of loopback where nothing listens now.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	address, err := cluster.FreeAddress()
@@ -111,7 +108,7 @@ func freeAddress(t *testing.T) string {
 	return address
 }
 
-// allow binds a ClusterRole to a subject, in a namespace.
+// allow binds a ClusterRole to a subject in a namespace.
 func allow(t *testing.T, namespace, role string, subject rbacv1.Subject) {
 	t.Helper()
 	binding := &rbacv1.RoleBinding{
@@ -136,22 +133,8 @@ func newPod(t *testing.T, namespace string, annotations map[string]string) *core
 	return pod
 }
 
-// patch a pod, or its status.
+// patch patches a pod or its status.
 func patch(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, text string, subresource ...string) error {
 	_, err := client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, []byte(text), metav1.PatchOptions{}, subresource...)
 	return err
-}
-
-// until a condition holds, on a machine that may be slow or stall; the last error
-// is told.
-func until(t *testing.T, what string, condition func(context.Context) error) {
-	t.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
-		last = condition(ctx)
-		return last == nil, nil
-	})
-	if err != nil {
-		t.Fatal(fmt.Errorf("%s: %w: %w", what, err, last))
-	}
 }

@@ -28,13 +28,13 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// A real Prometheus scrapes an API server and everything that the chart runs, as
-// the chart runs it. Each metric that an alert or a panel asks for is there, with
-// the labels that are asked for; each name is as Prometheus' linter wants it; and
-// each is documented.
+// A real Prometheus scrapes an API server and everything that the chart runs, as the
+// chart runs it. Each metric that an alert or a panel uses exists with the labels that
+// it uses. Each name passes Prometheus' linter, and each is documented.
 func TestMetricsAreServed(t *testing.T) {
 	targets := map[string]string{}
 	for job, address := range runChart(t, "metrics") {
@@ -72,7 +72,7 @@ func TestMetricsAreServed(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			ask(t, api, "query", url.Values{"query": {expression}}) // also what a real Prometheus makes of it
 			for selector, labels := range selectors(t, expression) {
-				until(t, selector, func(context.Context) error { return hasSeries(t, api, selector, labels) })
+				eventually.Succeeds(t, selector, func(context.Context) error { return hasSeries(t, api, selector, labels) })
 			}
 		})
 	}
@@ -86,7 +86,7 @@ func merged(all ...map[string]string) map[string]string {
 	return m
 }
 
-// families are the metrics of spark-vitals' own in what an endpoint serves.
+// families returns spark-vitals' own metrics that an endpoint serves.
 func families(t *testing.T, text string) map[string]bool {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
@@ -103,8 +103,8 @@ func families(t *testing.T, text string) map[string]bool {
 	return own
 }
 
-// selectors of an expression, such as up{job="a"}, with the labels that it
-// groups or matches what they select by.
+// selectors returns the selectors of an expression, such as up{job="a"}, with the
+// labels by which it groups or matches them.
 func selectors(t *testing.T, expression string) map[string][]string {
 	t.Helper()
 	parsed, err := parser.NewParser(parser.Options{}).ParseExpr(expression)
@@ -159,7 +159,7 @@ func hasSeries(t *testing.T, api, selector string, labels []string) error {
 	return nil
 }
 
-// ask Prometheus' API, which is to succeed.
+// ask calls Prometheus' API, which must succeed.
 func ask(t *testing.T, api, what string, parameters url.Values) json.RawMessage {
 	t.Helper()
 	var answer struct {
@@ -189,7 +189,7 @@ func fetch(t *testing.T, url string) string {
 	return string(text)
 }
 
-// startPrometheus runs it until the test ends, and returns its URL.
+// startPrometheus runs Prometheus until the test ends, and returns its URL.
 func startPrometheus(t *testing.T, targets map[string]string) string {
 	t.Helper()
 	dir, address := t.TempDir(), freeAddress(t)
@@ -208,7 +208,7 @@ func startPrometheus(t *testing.T, targets map[string]string) string {
 		}
 	}
 	background(t, prometheus(t, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yaml"), "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
-	until(t, "Prometheus", ready("http://"+address+"/-/ready"))
+	eventually.Succeeds(t, "Prometheus", ready("http://"+address+"/-/ready"))
 	return "http://" + address
 }
 
@@ -230,8 +230,8 @@ func ready(url string) func(context.Context) error {
 	}
 }
 
-// runChart installs the chart with all jobs, and runs what its Deployments say
-// beside the cluster, as their accounts. Some of what can happen happens. It
+// runChart installs the chart with all jobs and runs their Deployments' commands beside
+// the cluster, with their accounts. It causes some of what the metrics count, and
 // returns where each job serves its metrics.
 func runChart(t *testing.T, name string) map[string]string {
 	t.Helper()
@@ -254,7 +254,7 @@ func runChart(t *testing.T, name string) map[string]string {
 	reviews := freeAddress(t)
 	redirect(t, name, name+"-spark-vitals-webhook", name+"-spark-vitals", reviews)
 	kubelet := cluster.Kubelet{Interface: admin}
-	if _, err := kubelet.Driver(ctx, team, "missed"); err != nil { // nobody serves yet
+	if _, err := kubelet.Driver(ctx, team, "missed"); err != nil { // no webhook runs yet
 		t.Fatal(err)
 	}
 	refuse(t, name+"-spark-vitals", team)
@@ -279,7 +279,7 @@ func runChart(t *testing.T, name string) map[string]string {
 			args = append(args, "--namespace="+name)
 		}
 		background(t, "/usr/bin/env", append([]string{"KUBECONFIG=" + kubeconfig, binary}, args...)...)
-		until(t, job, ready("http://"+health+"/readyz"))
+		eventually.Succeeds(t, job, ready("http://"+health+"/readyz"))
 	}
 	for _, first := range []bool{true, false} { // the keeper fills the Secret that the webhook mounts
 		for _, d := range deployments.Items {
@@ -292,7 +292,7 @@ func runChart(t *testing.T, name string) map[string]string {
 		}
 	}
 	tries := 0
-	until(t, "the webhook is called", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the webhook is called", func(ctx context.Context) error {
 		tries++
 		var drivers [2]*corev1.Pod
 		for i, fate := range []string{"lives", "dies"} {
@@ -311,7 +311,7 @@ func runChart(t *testing.T, name string) map[string]string {
 	return at
 }
 
-// failAndForbid: a match condition fails, and a guard forbids something.
+// failAndForbid lets a match condition fail, and a guard forbid something.
 func failAndForbid(t *testing.T, release, namespace string) {
 	t.Helper()
 	labels := map[string]string{spark.RoleLabel: string(spark.Driver), "broken": ""}
@@ -322,13 +322,14 @@ func failAndForbid(t *testing.T, release, namespace string) {
 	}
 	recorder := withToken(t, release, release+"-spark-vitals-recorder")
 	tries := 0
-	until(t, "the guard of accounts", func(ctx context.Context) error {
+	eventually.Succeeds(t, "the guard of accounts", func(ctx context.Context) error {
 		tries++
 		return refused(patch(ctx, recorder, pod, fmt.Sprintf(`{"metadata":{"labels":{"try":"%d"}}}`, tries), "status"))
 	})
 }
 
-// refuse an executor: nobody serves yet, and for this once the failurePolicy is Fail.
+// refuse creates an executor while no webhook runs, and for this once with the
+// failurePolicy Fail.
 func refuse(t *testing.T, configuration, namespace string) {
 	t.Helper()
 	registrations := admin.AdmissionregistrationV1().MutatingWebhookConfigurations()
@@ -343,7 +344,7 @@ func refuse(t *testing.T, configuration, namespace string) {
 		if _, err := registrations.Update(t.Context(), m, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		until(t, string(policy), func(ctx context.Context) error {
+		eventually.Succeeds(t, string(policy), func(ctx context.Context) error {
 			_, err := cluster.AskOnce(ctx, admin, namespace)
 			if refused := err != nil; refused != (policy == admissionregistrationv1.Fail) {
 				return fmt.Errorf("refused is %v: %w", refused, err)
@@ -353,8 +354,8 @@ func refuse(t *testing.T, configuration, namespace string) {
 	}
 }
 
-// mounted are the arguments of a Deployment's container, with its volumes where
-// a test can read them.
+// mounted returns the arguments of a Deployment's container, with its volumes where a
+// test can read them.
 func mounted(t *testing.T, d appsv1.Deployment) []string {
 	t.Helper()
 	pod := d.Spec.Template.Spec

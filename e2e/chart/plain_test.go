@@ -65,7 +65,7 @@ func rights(template string, values map[string]any) (string, error) {
 	return helm.Rights("spark-vitals", template, values)
 }
 
-// releaserOfPage are the values of docs/kyuubi.md.
+// releaserOfPage returns the values of docs/kyuubi.md.
 func releaserOfPage(t *testing.T) (values map[string]any) {
 	t.Helper()
 	_, rest, _ := strings.Cut(manifest(t, "docs/kyuubi.md"), "```yaml\nreleaser:")
@@ -76,8 +76,8 @@ func releaserOfPage(t *testing.T) (values map[string]any) {
 	return values
 }
 
-// The configuration of the page is one that the releaser takes, and each file that
-// it names is in the Secret that the page makes, which the releaser's pod has.
+// The releaser accepts the configuration of the page. Each file that it names is in the
+// Secret that the page creates, and in the releaser's pod.
 func TestPlainReleaserFindsItsFiles(t *testing.T) {
 	var c *kyuubi.Config
 	var pod corev1.PodSpec

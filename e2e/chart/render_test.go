@@ -1,5 +1,5 @@
-// Package chart tests the Helm chart: what it becomes, that a real API server
-// takes it, and that its guards and certificates do what they are for.
+// Package chart tests the Helm chart: what it renders, that a real API server accepts
+// it, and that its guards and certificates work.
 package chart
 
 import (
@@ -22,9 +22,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
-// Each file of testdata/render is a sentence, values, and what the chart becomes
-// with them: the parts "objects", "hooks" and "notes" as far as the file has
-// them, or "error".
+// Each file of testdata/render has a sentence, values, and what the chart renders with
+// them: the parts "objects", "hooks" and "notes" if the file has them, or "error".
 func TestRender(t *testing.T) {
 	for _, g := range goldens(t) {
 		t.Run(g.Name, func(t *testing.T) {
@@ -81,7 +80,7 @@ func goldens(t *testing.T) (all []render) {
 	return all
 }
 
-// The values hold the ready-made default policy to the letter, comments too.
+// values.yaml holds a verbatim copy of the default rule set, with its comments.
 func TestPolicyIsTheDefault(t *testing.T) {
 	c, err := helm.Chart()
 	if err != nil {
@@ -116,7 +115,7 @@ func TestGuardsNameEveryKey(t *testing.T) {
 	}
 }
 
-// The README is made from the comments of the values: none is missing there.
+// The README is made from the comments of the values, so each value needs one.
 func TestREADMENamesEveryValue(t *testing.T) {
 	root, err := cluster.Root()
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 func manifest(t *testing.T, path string) string {
@@ -47,8 +48,8 @@ func typed[T any](t *testing.T, o *unstructured.Unstructured) (object T) {
 	return object
 }
 
-// Where a lease was not applied, or is deleted, the leader makes it; nowhere else
-// and no other is changed.
+// If the lease does not exist, the leader creates it, only in its own namespace, and it
+// updates no other lease.
 func TestLeadersMakeTheirLease(t *testing.T) {
 	const name = "lease"
 	install(t, name, map[string]any{
@@ -62,7 +63,7 @@ func TestLeadersMakeTheirLease(t *testing.T) {
 			t.Fatal(err)
 		}
 		var made *coordinationv1.Lease
-		until(t, "the right to make a lease", func(ctx context.Context) (err error) { // some moments after the installation
+		eventually.Succeeds(t, "the right to make a lease", func(ctx context.Context) (err error) { // some moments after the installation
 			made, err = leases.Leases(name).Create(ctx, own, metav1.CreateOptions{})
 			return err
 		})
@@ -81,8 +82,8 @@ func TestLeadersMakeTheirLease(t *testing.T) {
 	}
 }
 
-// Each container of the chart and of the manifests is started with a command and
-// flags that the program has, with values that they take.
+// Each container of the chart and of the manifests has a command and flags that the
+// program accepts.
 func TestArgumentsAreFlags(t *testing.T) {
 	binary, err := cluster.Build(t.Context(), "cmd/spark-vitals", "spark-vitals", os.Stderr)
 	if err != nil {
@@ -123,13 +124,14 @@ func TestArgumentsAreFlags(t *testing.T) {
 	}
 }
 
-// containers of a Deployment, Job or Pod.
+// containers returns the containers of a Deployment, Job or Pod.
 func containers(t *testing.T, o *unstructured.Unstructured) []corev1.Container {
 	t.Helper()
 	return podOf(t, o).Spec.Containers
 }
 
-// podOf a Deployment or Job, or a Pod itself; of other objects one without containers.
+// podOf returns the pod template of a Deployment or Job, or a Pod itself; for other
+// objects one without containers.
 func podOf(t *testing.T, o *unstructured.Unstructured) corev1.PodTemplateSpec {
 	t.Helper()
 	switch o.GetKind() {
@@ -144,9 +146,9 @@ func podOf(t *testing.T, o *unstructured.Unstructured) corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{}
 }
 
-// Hooks run where all pods need resources, annotations or a NetworkPolicy, as
-// the other pods do. Those that only check values come before there is any of the
-// last, and need no network.
+// Hooks run in clusters where all pods need resources, annotations or a NetworkPolicy,
+// so their pods have what the other pods have. Hooks that only check values run before
+// there is a NetworkPolicy, and need no network.
 func TestEveryPod(t *testing.T) {
 	rendered, err := helm.Render(map[string]any{
 		"podAnnotations": map[string]any{"example.com/a": "b"}, "networkPolicy": map[string]any{"enabled": true}, "stallwatch": map[string]any{"enabled": true},
@@ -181,7 +183,7 @@ func TestEveryPod(t *testing.T) {
 	}
 }
 
-// The stop by a value, as docs/operations.md has it: no namespace is selected.
+// The values of docs/operations.md that stop everything select no namespace.
 func TestStopByValue(t *testing.T) {
 	page := manifest(t, "docs/operations.md")
 	_, rest, _ := strings.Cut(page, "```yaml\nwebhook: {namespaceSelector")
@@ -220,7 +222,8 @@ func TestStopByValue(t *testing.T) {
 	}
 }
 
-// OpenShift gives each namespace its own user, and refuses another.
+// A null removes the user, because OpenShift gives each namespace its own user and
+// refuses others.
 func TestNullRemovesTheUser(t *testing.T) {
 	rendered, err := helm.Render(map[string]any{"podSecurityContext": map[string]any{"runAsUser": nil, "runAsGroup": nil}})
 	if err != nil {

@@ -16,11 +16,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/captured"
 )
 
-// Askers is how many ask for pods at a time, so how many calls are under way.
+// Askers is how many calls are in progress at a time.
 const Askers = 4
 
-// Asking asks an API server for executors without pause, without making them,
-// and counts what becomes of them.
+// Asking dry-runs the creation of executors without pause, and counts the results.
 type Asking struct {
 	client    kubernetes.Interface
 	namespace string
@@ -31,7 +30,7 @@ type Asking struct {
 	tally Tally
 }
 
-// Tally counts pods that were asked for.
+// Tally counts dry-run creations of pods by result.
 type Tally struct {
 	Asked, Uninjected, Refused int
 	Why                        error // the last was refused
@@ -41,7 +40,7 @@ func (t Tally) String() string {
 	return fmt.Sprintf("%d pods asked for, %d not injected, %d refused", t.Asked, t.Uninjected, t.Refused)
 }
 
-// Ask begins to ask for pods in a namespace; [Asking.End] ends it.
+// Ask begins to dry-run creations in a namespace; [Asking.End] ends it.
 func Ask(ctx context.Context, client kubernetes.Interface, namespace string) *Asking {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &Asking{client: client, namespace: namespace, cancel: cancel}
@@ -55,7 +54,7 @@ func Ask(ctx context.Context, client kubernetes.Interface, namespace string) *As
 	return a
 }
 
-// AskOnce asks for an executor without making it.
+// AskOnce dry-runs the creation of an executor.
 func AskOnce(ctx context.Context, client kubernetes.Interface, namespace string) (*corev1.Pod, error) {
 	pod, err := CapturedPod(captured.Named("spark-3.5.9/executor"), namespace)
 	if err != nil {
@@ -64,8 +63,8 @@ func AskOnce(ctx context.Context, client kubernetes.Interface, namespace string)
 	return client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 }
 
-// Injects waits until executors in a namespace get stamps: an API server takes a
-// moment to know of a registration, and to reach the webhook.
+// Injects waits until executors in a namespace get stamps, because an API server takes
+// a moment to know a registration and to reach the webhook.
 func Injects(ctx context.Context, client kubernetes.Interface, namespace string, within time.Duration) error {
 	var last error
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, within, true, func(ctx context.Context) (bool, error) {
@@ -95,14 +94,14 @@ func (a *Asking) count(pod *corev1.Pod, err error) {
 	}
 }
 
-// Tally is what became of the pods so far.
+// Tally returns the results so far.
 func (a *Asking) Tally() Tally {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.tally
 }
 
-// More waits until as many more pods have been asked for.
+// More waits for n more results.
 func (a *Asking) More(n int) error {
 	for asked, end := a.Tally().Asked, time.Now().Add(5*time.Minute); a.Tally().Asked < asked+n; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -112,7 +111,7 @@ func (a *Asking) More(n int) error {
 	return nil
 }
 
-// End stops asking, and waits for the answers that are under way.
+// End stops, and waits for the calls in progress.
 func (a *Asking) End() Tally {
 	a.cancel()
 	a.ended.Wait()

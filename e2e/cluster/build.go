@@ -16,7 +16,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/download"
 )
 
-// Root is the folder of the project, found from the folder of the caller.
+// Root returns the folder of the project, found from the folder of the caller.
 func Root() (string, error) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/spark-vitals/spark-vitals").Output()
 	if err != nil {
@@ -25,7 +25,7 @@ func Root() (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// File of the project.
+// File reads a file of the project.
 func File(path string) ([]byte, error) {
 	root, err := Root()
 	if err != nil {
@@ -34,8 +34,8 @@ func File(path string) ([]byte, error) {
 	return os.ReadFile(filepath.Join(root, path))
 }
 
-// Build builds the main package in a folder of the project into bin/ and returns
-// its path. It shows how far it is: from nothing, Kubernetes takes minutes.
+// Build builds the main package in a folder of the project into bin/ and returns its
+// path. It shows the progress, because Kubernetes takes minutes.
 func Build(ctx context.Context, folder, name string, progress io.Writer) (string, error) {
 	root, err := Root()
 	if err != nil {
@@ -72,8 +72,8 @@ func Build(ctx context.Context, folder, name string, progress io.Writer) (string
 	return binary, nil
 }
 
-// versionFlags give Kubernetes' binaries their version, which clients ask for.
-// A folder without Kubernetes has none.
+// versionFlags returns linker flags that give Kubernetes' binaries their version, which
+// clients ask for. A folder without Kubernetes has none.
 func versionFlags(ctx context.Context, dir string) string {
 	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
 	cmd.Dir = dir
@@ -96,8 +96,8 @@ func countPackages(ctx context.Context, dir string) (int, error) {
 	return bytes.Count(out, []byte("\n")), nil
 }
 
-// show counts the packages that "go build -v" names, a line every few seconds,
-// and returns what else it says.
+// show counts the packages that "go build -v" prints, shows a line every few seconds,
+// and returns all other output.
 func show(from io.Reader, to io.Writer, name string, total int) []byte {
 	var said bytes.Buffer
 	begun, shown, built := time.Now(), time.Now(), 0
@@ -116,7 +116,7 @@ func show(from io.Reader, to io.Writer, name string, total int) []byte {
 	return said.Bytes()
 }
 
-// remedies for what goes wrong, the surest sign first.
+// remedies are what a user can do about an error, the surest sign first.
 var remedies = []struct{ sign, remedy string }{
 	{"no space left on device", "the disk is full; some 6 GiB are needed for Go's build cache"},
 	{"cannot allocate memory", "there is not enough memory; linking Kubernetes takes 3 GiB"},
@@ -129,7 +129,7 @@ var remedies = []struct{ sign, remedy string }{
 	{"permission denied", "a file or folder is not writable"},
 }
 
-// explain puts what its reader can do in front of an error.
+// explain puts a remedy in front of an error.
 func explain(err error) error {
 	text := err.Error()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
@@ -146,14 +146,14 @@ func explain(err error) error {
 // Binary is a main package of the project.
 type Binary struct{ Folder, Name string }
 
-// APIServerBinaries are what the tests on an API server run, NodeBinaries what a
-// whole cluster runs beside them.
+// APIServerBinaries are the binaries for the tests on an API server, NodeBinaries what
+// a whole cluster also runs.
 var (
-	APIServerBinaries = []Binary{{"cmd/spark-vitals", "spark-vitals"}, {"e2e/kubernetes/controlplane", "controlplane"}, {"e2e/certmanager", "certmanager"}}
-	NodeBinaries      = []Binary{{"e2e/kubernetes/node", "node"}, {"e2e/coredns", "coredns"}}
+	APIServerBinaries = []Binary{{"cmd/spark-vitals", "spark-vitals"}, {"e2e/kubernetes/controlplane", "controlplane"}, {"e2e/addons/certmanager", "certmanager"}}
+	NodeBinaries      = []Binary{{"e2e/kubernetes/node", "node"}, {"e2e/addons/coredns", "coredns"}}
 )
 
-// BuildAll builds one after the other.
+// BuildAll builds binaries one after the other.
 func BuildAll(ctx context.Context, progress io.Writer, binaries []Binary) error {
 	for _, b := range binaries {
 		if _, err := Build(ctx, b.Folder, b.Name, progress); err != nil {

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// CertManagerCRDs is the folder of cert-manager's CRDs, those that come with the
-// module that its controllers in e2e/certmanager are of.
+// CertManagerCRDs returns the folder of cert-manager's CRDs, in the version of its
+// controllers in e2e/addons/certmanager.
 func CertManagerCRDs(ctx context.Context) (dir string, err error) {
 	root, err := Root()
 	if err != nil {
@@ -18,7 +18,7 @@ func CertManagerCRDs(ctx context.Context) (dir string, err error) {
 	}
 	const module = "github.com/cert-manager/cert-manager"
 	cmd := exec.CommandContext(ctx, "sh", "-c", "go mod download "+module+" && go list -m -f {{.Dir}} "+module)
-	cmd.Dir, cmd.Stderr = filepath.Join(root, "e2e", "certmanager"), os.Stderr
+	cmd.Dir, cmd.Stderr = filepath.Join(root, "e2e", "addons"), os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("finding %s: %w", module, err)

@@ -1,12 +1,12 @@
 package cluster
 
-// PodCIDR is where the addresses of pods are from.
+// PodCIDR is the range of the pods' addresses.
 const PodCIDR = "10.244.0.0/16"
 
-// PauseImage is what every pod's sandbox runs.
+// PauseImage is the image of every pod's sandbox.
 const PauseImage = "localhost/e2e/pause:1"
 
-// configs are the configuration files of a node.
+// configs returns the configuration files of a node.
 var configs = map[string]string{
 	"cni/10-bridge.conflist": `{
   "cniVersion": "0.4.0", "name": "pods",

@@ -18,8 +18,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// ControlPlane is a running etcd and kube-apiserver: everything that admission
-// is, without nodes.
+// ControlPlane is a running etcd and kube-apiserver without nodes, which is enough for
+// admission.
 type ControlPlane struct {
 	// Dir holds everything of the cluster: keys, data and logs.
 	Dir       string
@@ -33,8 +33,7 @@ type ControlPlane struct {
 	processes  []*process
 }
 
-// WithControlPlane starts a control plane in a folder of its own. Both last as
-// long as the function that is given it.
+// WithControlPlane runs a function with a control plane in a temporary folder.
 func WithControlPlane(ctx context.Context, progress io.Writer, do func(*ControlPlane) error) error {
 	dir, err := os.MkdirTemp("", "spark-vitals-")
 	if err != nil {
@@ -77,7 +76,7 @@ func (c *ControlPlane) start(ctx context.Context, s settings, progress io.Writer
 			c.Stop()
 		}
 	}()
-	c.token = rand.Text() // who reaches the port must not be who has all rights
+	c.token = rand.Text() // a process that reaches the port must not get all rights
 	if err := c.writeKeys(s.ip); err != nil {
 		return fmt.Errorf("making the cluster's keys: %w", err)
 	}
@@ -124,7 +123,7 @@ func (c *ControlPlane) ready(ctx context.Context) error {
 	return c.Client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 }
 
-// Stop ends all that was started, the last first. Nothing of it is kept.
+// Stop ends everything that was started, the last first.
 func (c *ControlPlane) Stop() {
 	for i := len(c.processes) - 1; i >= 0; i-- {
 		c.processes[i].stop(2 * time.Second) // an API server with open watches would take a minute

@@ -14,9 +14,9 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/download"
 )
 
-// InstallPackages installs Debian packages that are missing. They are given by a
-// program, or the path of a file, that tells whether one is there, and its name.
-// It needs root only when one is missing, and never removes another.
+// InstallPackages installs missing Debian packages. Each is given by its name, and by a
+// program or the path of a file that shows whether it is installed. Only an
+// installation needs root, and it never removes another package.
 func InstallPackages(ctx context.Context, progress io.Writer, packages map[string]string) error {
 	var missing []string
 	for _, file := range slices.Sorted(maps.Keys(packages)) {
@@ -44,8 +44,8 @@ func InstallPackages(ctx context.Context, progress io.Writer, packages map[strin
 	})
 }
 
-// Unpack returns the folder of a Debian package's files. It is downloaded into
-// bin/ once and not installed: that needs no root, and starts no daemon.
+// Unpack returns the folder of a Debian package's files. The package is downloaded into
+// bin/ once and not installed, so that it needs no root and starts no daemon.
 func Unpack(ctx context.Context, progress io.Writer, name string) (string, error) {
 	root, err := Root()
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Down ends the cluster in a folder and removes what it has put on this machine.
-// Images and logs are kept. Down of nothing is nothing.
+// Down ends the cluster in a folder, if there is one, and removes what it put on this
+// machine. It keeps images and logs.
 func Down(ctx context.Context, dir string) error {
 	if !exists(dir) {
 		return nil
@@ -32,7 +32,7 @@ func Down(ctx context.Context, dir string) error {
 	Reachable(ctx)
 	endQueueing(ctx)
 	_ = exec.CommandContext(ctx, "ip", "link", "delete", bridge).Run()
-	// What was told to end may still let go of a mount, or write a file.
+	// A process that was asked to end may still let go of a mount, or write a file.
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
 		err := unmount(dir)
 		if err == nil { // nothing below a mount is removed
@@ -44,7 +44,7 @@ func Down(ctx context.Context, dir string) error {
 	}
 }
 
-// endContainers ends what the kubelet has left running.
+// endContainers ends the containers that the kubelet left running.
 func endContainers(ctx context.Context, dir string) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -62,7 +62,7 @@ func endContainers(ctx context.Context, dir string) {
 	}
 }
 
-// unmount undoes the mounts below a folder, the inner ones first.
+// unmount unmounts everything below a folder, the inner mounts first.
 func unmount(dir string) error {
 	mounts, err := os.Open("/proc/mounts")
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// connect with the kubeconfig that is written: no limit of calls, and no warnings
-// on the terminal.
+// connect makes a client from the kubeconfig, without a limit of calls and without
+// warnings on the terminal.
 func (c *ControlPlane) connect() (err error) {
 	if c.Config, err = clientcmd.BuildConfigFromFlags("", c.Kubeconfig); err != nil {
 		return err
@@ -25,7 +25,7 @@ func (c *ControlPlane) connect() (err error) {
 	return err
 }
 
-// As is the configuration of a service account, with its rights and no others.
+// As returns the configuration of a service account, with its rights and no others.
 func (c *ControlPlane) As(ctx context.Context, namespace, account string) (*rest.Config, error) {
 	token, err := c.Client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
 	if err != nil {
@@ -36,7 +36,7 @@ func (c *ControlPlane) As(ctx context.Context, namespace, account string) (*rest
 	return config, nil
 }
 
-// KubeconfigOf writes a file by which a process is whom the configuration is of.
+// KubeconfigOf writes a kubeconfig for a configuration.
 func (c *ControlPlane) KubeconfigOf(config *rest.Config) (file string, err error) {
 	file = filepath.Join(c.Dir, rand.Text()+".kubeconfig")
 	return file, writeKubeconfig(file, config)

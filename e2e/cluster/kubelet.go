@@ -18,16 +18,16 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Kubelet stands in for Spark and a kubelet where there is none: it makes
-// captured pods under other names and writes their statuses as a kubelet does.
+// Kubelet is a stand-in for Spark and a kubelet: it creates captured pods under other
+// names and writes their statuses as a kubelet does.
 type Kubelet struct{ kubernetes.Interface }
 
-// Driver makes a running driver of an application of its own.
+// Driver creates a running driver of a new application.
 func (k Kubelet) Driver(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	return k.make(ctx, "spark-3.5.9/driver", namespace, name, func(p *corev1.Pod) { p.Labels[spark.ApplicationLabel] = "spark-" + name })
 }
 
-// Executor makes a running executor of a driver.
+// Executor creates a running executor of a driver.
 func (k Kubelet) Executor(ctx context.Context, driver *corev1.Pod, id int) (*corev1.Pod, error) {
 	return k.make(ctx, "spark-3.5.9/executor", driver.Namespace, fmt.Sprintf("%s-exec-%d", driver.Name, id), func(p *corev1.Pod) {
 		p.Labels[spark.ApplicationLabel] = driver.Labels[spark.ApplicationLabel]
@@ -59,20 +59,20 @@ func (k Kubelet) make(ctx context.Context, review, namespace, name string, chang
 	return k.status(ctx, made, corev1.PodRunning, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}})
 }
 
-// Die ends a pod's container: the phase follows a second later, if ever, as
-// with a real kubelet.
+// Die writes the status of an ended container. The phase follows a second later, if
+// ever, as with a real kubelet.
 func (k Kubelet) Die(ctx context.Context, p *corev1.Pod, reason string, code int32) (*corev1.Pod, error) {
 	return k.status(ctx, p, corev1.PodRunning, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
 		Reason: reason, ExitCode: code, FinishedAt: metav1.NewTime(time.Now()),
 	}})
 }
 
-// Fail gives a pod the last phase.
+// Fail writes the phase Failed.
 func (k Kubelet) Fail(ctx context.Context, p *corev1.Pod) (*corev1.Pod, error) {
 	return k.status(ctx, p, corev1.PodFailed, p.Status.ContainerStatuses[0].State)
 }
 
-// Remove deletes a pod at once, as the API server does with one that has ended.
+// Remove deletes a pod at once, as the API server does with an ended pod.
 func (k Kubelet) Remove(ctx context.Context, p *corev1.Pod) error {
 	return persistently(func() error {
 		err := k.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &p.UID}})
@@ -83,7 +83,7 @@ func (k Kubelet) Remove(ctx context.Context, p *corev1.Pod) error {
 	})
 }
 
-// persistently calls an API server that a busy machine makes slow.
+// persistently repeats calls that a busy machine makes too slow.
 func persistently(call func() error) error {
 	return retry.OnError(retry.DefaultBackoff, func(err error) bool { return apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) }, call)
 }

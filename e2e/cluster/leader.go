@@ -75,15 +75,15 @@ var (
 	errBuild error
 )
 
-// buildOnce builds spark-vitals once for all jobs that are started: asking Go
-// whether it is up to date takes seconds.
+// buildOnce builds spark-vitals once per process, because a check whether it is up to
+// date takes seconds.
 func buildOnce(progress io.Writer) (string, error) {
 	building.Do(func() { built, errBuild = Build(context.Background(), "cmd/spark-vitals", "spark-vitals", progress) })
 	return built, errBuild
 }
 
-// StartReleaser builds spark-vitals and runs its releaser beside the cluster, as
-// the service account of its manifest.
+// StartReleaser builds spark-vitals and runs its releaser beside the cluster, with the
+// service account of its manifest.
 func (c *ControlPlane) StartReleaser(ctx context.Context, name, config string, progress io.Writer) (*Leader, error) {
 	file := filepath.Join(c.Dir, name+".yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -92,12 +92,12 @@ func (c *ControlPlane) StartReleaser(ctx context.Context, name, config string, p
 	return c.lead(ctx, name, progress, "releaser", "--config="+file, "--metrics-bind-address=0", "--health-probe-bind-address=0")
 }
 
-// StartStallWatch does the same with the stall watch.
+// StartStallWatch does the same for the stall watch.
 func (c *ControlPlane) StartStallWatch(ctx context.Context, name string, progress io.Writer, flags ...string) (*Leader, error) {
 	return c.lead(ctx, name, progress, "stallwatch", append([]string{"--health-probe-bind-address=0"}, flags...)...)
 }
 
-// lead runs a job until it leads, as the service account of its manifest.
+// lead runs a job until it leads, with the service account of its manifest.
 func (c *ControlPlane) lead(ctx context.Context, name string, progress io.Writer, job string, flags ...string) (*Leader, error) {
 	binary, err := buildOnce(progress)
 	if err != nil {
@@ -129,9 +129,9 @@ func (c *ControlPlane) lead(ctx context.Context, name string, progress io.Writer
 	return r, nil
 }
 
-// keep it running as a kubelet would, if it ends because it could not renew its
-// lease in time: so it does when it, or the API server, was stopped for 10 s. What
-// else ends it is a mistake.
+// keep restarts the job, as a kubelet would, if it ends because it could not renew its
+// lease in time: that happens when it or the API server was stopped for 10 s. Any other
+// end is a mistake.
 func (r *Leader) keep(begin func() (*process, error)) {
 	for {
 		<-r.process.ended
@@ -153,7 +153,7 @@ func (r *Leader) keep(begin func() (*process, error)) {
 	}
 }
 
-// last process; none follows it.
+// last returns the last process, and prevents another restart.
 func (r *Leader) last() *process {
 	r.lock.Lock()
 	defer r.lock.Unlock()
@@ -161,7 +161,7 @@ func (r *Leader) last() *process {
 	return r.process
 }
 
-// leads tells whether it has begun to work.
+// leads returns nil once the job works.
 func (r *Leader) leads(context.Context) error {
 	log, err := os.ReadFile(r.Log)
 	if err == nil && !bytes.Contains(log, []byte(`"Starting workers"`)) {
@@ -170,13 +170,13 @@ func (r *Leader) leads(context.Context) error {
 	return err
 }
 
-// Stop ends it as a kubelet would.
+// Stop ends the job as a kubelet would.
 func (r *Leader) Stop() { r.last().stop(30 * time.Second) }
 
-// Kill ends it at once.
+// Kill ends the job at once.
 func (r *Leader) Kill() { r.last().kill() }
 
-// Memory that its process has used at most, in bytes.
+// Memory returns the most memory that the process has used, in bytes.
 func (r *Leader) Memory() (bytes int64) { return memory(r.process.cmd.Process.Pid) }
 
 func memory(pid int) (bytes int64) {

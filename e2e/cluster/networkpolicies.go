@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// EnforceNetworkPolicies makes the NetworkPolicies of the cluster count between its
-// pods, until stop or the end of this process; the node itself reaches every pod, as
-// it may. Each connection's first packet goes to the reference implementation by a
-// rule of iptables: its own rule is one of nftables that not every kernel knows.
+// EnforceNetworkPolicies enforces the cluster's NetworkPolicies between its pods, until
+// stop or the end of this process. The node itself reaches every pod. A rule of
+// iptables hands the first packet of each connection to the reference implementation,
+// whose own rule uses nftables that not every kernel has.
 func (c *Cluster) EnforceNetworkPolicies(ctx context.Context, progress io.Writer) (stop func(), err error) {
-	binary, err := Build(ctx, "e2e/networkpolicies", "networkpolicies", progress)
+	binary, err := Build(ctx, "e2e/addons/networkpolicies", "networkpolicies", progress)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func endQueueing(ctx context.Context) {
 	}
 }
 
-// queueIsRead holds once a process reads the queue.
+// queueIsRead returns nil once a process reads the queue.
 func queueIsRead(context.Context) error {
 	queues, err := os.ReadFile("/proc/net/netfilter/nfnetlink_queue")
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Cluster is a whole Kubernetes with one node: containerd, kubelet, kube-proxy,
-// CoreDNS. It runs on when this process ends; [Down] ends it.
+// Cluster is a whole Kubernetes with one node: containerd, kubelet, kube-proxy and
+// CoreDNS. It continues to run when this process ends; [Down] ends it.
 type Cluster struct {
 	ControlPlane
 	ip string // of this machine, where pods reach the API server
@@ -63,8 +63,8 @@ func Up(ctx context.Context, dir string, progress io.Writer) (*Cluster, error) {
 	return c, nil
 }
 
-// find the cluster that runs in a folder; nil where none does. One that runs and
-// is not ready, perhaps because of much work, is left as it is.
+// find returns the cluster that runs in a folder, or nil. It does not touch a cluster
+// that runs and is not ready, perhaps because it is busy.
 func find(ctx context.Context, dir string) (*Cluster, error) {
 	_, runs := detached(dir, "kube-apiserver")
 	for end := time.Now().Add(time.Minute); runs(); time.Sleep(time.Second) {
@@ -79,7 +79,7 @@ func find(ctx context.Context, dir string) (*Cluster, error) {
 	return nil, nil
 }
 
-// Find is the cluster that runs in a folder.
+// Find returns the cluster that runs in a folder.
 func Find(ctx context.Context, dir string) (c *Cluster, err error) {
 	c = &Cluster{ControlPlane: ControlPlane{Dir: dir, detached: true, Kubeconfig: filepath.Join(dir, "kubeconfig")}}
 	if err := c.connect(); err != nil {
@@ -106,7 +106,7 @@ func (c *Cluster) up(ctx context.Context, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	coredns, err := Build(ctx, "e2e/coredns", "coredns", progress)
+	coredns, err := Build(ctx, "e2e/addons/coredns", "coredns", progress)
 	if err != nil {
 		return err
 	}
@@ -152,8 +152,8 @@ func (c *Cluster) up(ctx context.Context, progress io.Writer) error {
 	return nil
 }
 
-// runtimeServes asks containerd as the kubelet does, which ends where it is not
-// answered: containerd's own version comes before.
+// runtimeServes asks containerd as the kubelet does, which exits without an answer.
+// containerd's own version is available earlier.
 func (c *Cluster) runtimeServes(ctx context.Context) error {
 	connection, err := grpc.NewClient("unix://"+filepath.Join(c.Dir, "containerd.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -190,12 +190,12 @@ func ctr(ctx context.Context, dir string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// Import puts an image archive on the node.
+// Import imports an image archive to the node.
 func (c *Cluster) Import(ctx context.Context, archive string) error {
 	return c.Ctr(ctx, "images", "import", archive)
 }
 
-// ImageRoot is the folder of containerd's images, which outlive the cluster.
+// ImageRoot returns the folder of containerd's images, which outlive the cluster.
 func (c *Cluster) ImageRoot() string { return filepath.Join(filepath.Dir(c.Dir), "containerd") }
 
 func machineIP() (string, error) {

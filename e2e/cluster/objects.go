@@ -12,8 +12,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Objects of all kinds and namespaces for whose metadata something holds, each
-// as "resource/name".
+// Objects returns the objects of all kinds and namespaces whose metadata meets a
+// condition, each as "resource/name".
 func Objects(ctx context.Context, config *rest.Config, holds func(metav1.ObjectMeta) bool) (found []string, err error) {
 	resources, err := discovery.NewDiscoveryClientForConfig(config)
 	if err != nil {

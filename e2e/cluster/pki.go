@@ -23,7 +23,7 @@ import (
 type Authority struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
-	// PEM is the authority's certificate, for whoever is to trust it.
+	// PEM is the authority's certificate, for clients that trust it.
 	PEM []byte
 }
 
@@ -40,8 +40,8 @@ func NewAuthority(name string) (*Authority, error) {
 	return &Authority{certificate, key, pem.EncodeToMemory(&pem.Block{Type: certutil.CertificateBlockType, Bytes: certificate.Raw})}, nil
 }
 
-// Issue writes <dir>/<name>.crt and .key for a server of these names and
-// addresses, which is also good for a client of that common name.
+// Issue writes <dir>/<name>.crt and .key for a server with these names and addresses.
+// The certificate is also valid for a client with that common name.
 func (a *Authority) Issue(dir, name string, subject pkix.Name, hosts ...string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

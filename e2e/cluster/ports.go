@@ -6,12 +6,12 @@ import (
 	"net"
 )
 
-// Linux gives the connections that go out ports from 32768 on, unless it is told
-// otherwise (net.ipv4.ip_local_port_range). Who ended and is to start again would
-// now and then find its port taken by one of them.
+// Linux uses ports from 32768 on for outgoing connections by default
+// (net.ipv4.ip_local_port_range). A process that restarts would sometimes find its port
+// taken by one of them.
 const firstPort, lastPort = 20000, 32767
 
-// FreeAddress of loopback, "host:port": nobody listens there now.
+// FreeAddress returns an address of loopback, "host:port", where nothing listens now.
 func FreeAddress() (string, error) {
 	listener, err := listenSomewhere()
 	if err != nil {
@@ -21,7 +21,7 @@ func FreeAddress() (string, error) {
 	return listener.Addr().String(), nil
 }
 
-// freePorts are ports of loopback that nobody listens on now.
+// freePorts returns ports of loopback where nothing listens now.
 func freePorts() (ports [3]int, err error) {
 	for i := range ports {
 		listener, err := listenSomewhere()

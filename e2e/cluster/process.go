@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// patience with what runs and is not ready only guards against waiting for ever: a
-// busy machine is slow, and what ends instead is noticed at once.
+// patience only guards against waiting for ever: a busy machine is slow, and a process
+// that ends is noticed at once.
 const patience = 10 * time.Minute
 
 // process is a component of a cluster.
@@ -60,12 +60,12 @@ func (p *process) run(started chan<- error) {
 	err := p.cmd.Start()
 	started <- err
 	if err == nil {
-		_ = p.cmd.Wait() // ProcessState tells how
+		_ = p.cmd.Wait() // ProcessState says how
 		close(p.ended)
 	}
 }
 
-// stop ends the child, with force when it takes longer than patience.
+// stop ends the child, with force if it takes longer than patience.
 func (p *process) stop(patience time.Duration) {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -75,14 +75,14 @@ func (p *process) stop(patience time.Duration) {
 	}
 }
 
-// kill it as the kernel would.
+// kill ends the child as the kernel would.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.ended
 }
 
-// startOf a process in the kernel's ticks: with it a process id is used only
-// once. "" is a process that has ended.
+// startOf returns when a process started, in the kernel's ticks, or "" if it has ended.
+// A process id with its start time identifies a process.
 func startOf(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -97,7 +97,7 @@ func startOf(pid int) string {
 	return fields[start]
 }
 
-// detached is a process that was started by another run, as long as it runs.
+// detached returns a process that another run started, while it runs.
 func detached(dir, name string) (pid int, runs func() bool) {
 	var start string
 	text, err := os.ReadFile(filepath.Join(dir, name+".pid"))
@@ -107,7 +107,7 @@ func detached(dir, name string) (pid int, runs func() bool) {
 	return pid, func() bool { return err == nil && startOf(pid) == start }
 }
 
-// stopDetached ends what an earlier run started detached, if it still runs.
+// stopDetached ends a detached process of an earlier run, if it still runs.
 func stopDetached(dir, name string, patience time.Duration) {
 	defer os.Remove(filepath.Join(dir, name+".pid"))
 	pid, runs := detached(dir, name)
@@ -120,7 +120,7 @@ func stopDetached(dir, name string, patience time.Duration) {
 	}
 }
 
-// until waits until ready says so, or the child ends, or the context does.
+// until waits until ready returns nil, the child ends, or the context ends.
 func (p *process) until(ctx context.Context, ready func(context.Context) error) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -139,7 +139,7 @@ func (p *process) until(ctx context.Context, ready func(context.Context) error) 
 	}
 }
 
-// running is nil, or an error that says how the child ended.
+// running returns nil, or an error that says how the child ended.
 func (p *process) running() error {
 	select {
 	case <-p.ended:
@@ -149,7 +149,7 @@ func (p *process) running() error {
 	}
 }
 
-// tail is the end of the child's log.
+// tail returns the end of the child's log.
 func (p *process) tail() []byte {
 	const lines = 15
 	log, err := os.ReadFile(p.log)

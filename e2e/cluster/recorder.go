@@ -100,7 +100,7 @@ func (c *ControlPlane) StartRecorder(ctx context.Context, progress io.Writer, ku
 	return r, r.Start(ctx)
 }
 
-// Start the recorder again, after it was ended.
+// Start starts the recorder again after it ended.
 func (r *Recorder) Start(ctx context.Context) (err error) {
 	if r.process, err = r.start(); err != nil {
 		return err
@@ -119,7 +119,7 @@ func (r *Recorder) ready(ctx context.Context) error {
 	return err
 }
 
-// Metrics as the recorder serves them.
+// Metrics returns the metrics that the recorder serves.
 func (r *Recorder) Metrics(ctx context.Context) (string, error) { return get(ctx, r.MetricsURL) }
 
 func get(ctx context.Context, url string) (string, error) {
@@ -139,13 +139,13 @@ func get(ctx context.Context, url string) (string, error) {
 	return string(body), err
 }
 
-// Pid of the recorder's process.
+// Pid returns the recorder's process id.
 func (r *Recorder) Pid() int { return r.process.cmd.Process.Pid }
 
-// Memory that its process has used at most, in bytes.
+// Memory returns the most memory that the process has used, in bytes.
 func (r *Recorder) Memory() (bytes int64) { return memory(r.Pid()) }
 
-// Log is the file that the recorder logs to.
+// Log returns the recorder's log file.
 func (r *Recorder) Log() string { return r.process.log }
 
 // Stop ends the recorder as a kubelet would.
@@ -154,8 +154,8 @@ func (r *Recorder) Stop() { r.process.stop(30 * time.Second) }
 // Kill ends the recorder at once, as the kernel would.
 func (r *Recorder) Kill() { r.process.kill() }
 
-// RestartAPIServer ends the API server at once and starts it again. Watches
-// break, and the history that they could go on from is gone.
+// RestartAPIServer kills the API server and starts it again. Watches break, and the
+// watch history is gone.
 func (c *ControlPlane) RestartAPIServer(ctx context.Context) error {
 	old := c.last()
 	old.kill()

@@ -12,8 +12,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/captured"
 )
 
-// Namespace makes a namespace with labels and with the service account that the
-// captured pods name. Without a controller-manager nobody else does.
+// Namespace creates a namespace with labels and with the service account that the
+// captured pods name, because no controller-manager does.
 func (c *ControlPlane) Namespace(ctx context.Context, name string, labels map[string]string) error {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 	if _, err := c.Client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
@@ -28,7 +28,7 @@ func (c *ControlPlane) Namespace(ctx context.Context, name string, labels map[st
 	return nil
 }
 
-// CapturedPod is a captured pod as its creator sent it, for a namespace.
+// CapturedPod returns a captured pod as its creator sent it, for a namespace.
 func CapturedPod(review captured.Review, namespace string) (*corev1.Pod, error) {
 	pod := &corev1.Pod{}
 	err := json.Unmarshal(review.Object(), pod)
@@ -36,7 +36,7 @@ func CapturedPod(review captured.Review, namespace string) (*corev1.Pod, error) 
 	return pod, err
 }
 
-// CapturedService is the same of a Service.
+// CapturedService returns a captured Service as its creator sent it, for a namespace.
 func CapturedService(review captured.Review, namespace string) (*corev1.Service, error) {
 	service := &corev1.Service{}
 	err := json.Unmarshal(review.Object(), service)

@@ -6,9 +6,9 @@ import (
 	"os/exec"
 )
 
-// Unreachable drops what this machine, and so the kubelet, sends to a range of
-// TCP ports of any pod; pods still reach each other. It holds until [Reachable],
-// or the end of the cluster.
+// Unreachable drops packets from this machine, and so from the kubelet, to a range of
+// TCP ports of any pod. Pods still reach each other. It holds until [Reachable] or the
+// end of the cluster.
 func Unreachable(ctx context.Context, from, to int) error {
 	for _, args := range [][]string{
 		{"-N", chain},
@@ -24,7 +24,7 @@ func Unreachable(ctx context.Context, from, to int) error {
 
 const chain = "E2E-UNREACHABLE"
 
-// Reachable ends what [Unreachable] began, if it did.
+// Reachable undoes [Unreachable].
 func Reachable(ctx context.Context) {
 	for _, args := range [][]string{{"-D", "OUTPUT", "-j", chain}, {"-F", chain}, {"-X", chain}} {
 		_ = exec.CommandContext(ctx, "iptables", args...).Run() // it may not be there

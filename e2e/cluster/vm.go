@@ -16,10 +16,10 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// VM is a second node of the cluster, a virtual machine whose own kernel has
-// cgroup v2, whatever this machine has. Only pods that tolerate its taint are
-// scheduled there. They need the host's network, as it has no other; nobody
-// reaches them, and their logs cannot be read.
+// VM is a second node of the cluster: a virtual machine whose own kernel has cgroup v2,
+// whatever this machine has. Only pods that tolerate its taint are scheduled there.
+// They need the host's network, because it has no other. They cannot be reached, and
+// their logs cannot be read.
 type VM struct {
 	Name string // of the node
 	// SingleProcessOOMKill is the kubelet's: the kernel kills one process for
@@ -27,15 +27,15 @@ type VM struct {
 	SingleProcessOOMKill bool
 }
 
-// commandLine of the kernel. On a starved machine the timer is late, which is no
-// reason to give up, and nothing attacks this kernel.
+// commandLine is the command line of the kernel. On a starved machine the timer is
+// late, and the kernel must not give up because of that. Nothing attacks this kernel.
 const commandLine = "root=/dev/nvme0n1 rw init=/e2e/init console=ttyS0 net.ifnames=0 panic=-1" +
 	" no_timer_check nowatchdog rcupdate.rcu_cpu_stall_suppress=1 mitigations=off"
 
-// StartVM boots a virtual machine and waits until it is a node. Root is the file
-// system that it boots; in its folder e2e are the kubelet ("node") and archives of
-// images, and it gets the configuration. Stop ends the machine, which ends with
-// this process at the latest.
+// StartVM boots a virtual machine and waits until it is a node. Root is the file system
+// that it boots. The folder e2e in it has the kubelet ("node") and archives of images,
+// and gets the configuration. Stop ends the machine; it ends with this process at the
+// latest.
 func (c *Cluster) StartVM(ctx context.Context, root string, vm VM) (stop func(), err error) {
 	if err := c.configureVM(root, vm); err != nil {
 		return nil, fmt.Errorf("configuring the machine %s: %w", vm.Name, err)
@@ -72,9 +72,9 @@ func (c *Cluster) StartVM(ctx context.Context, root string, vm VM) (stop func(),
 	return stop, nil
 }
 
-// processor is qemu's choice of one: this machine's where it can be shared (a KVM
-// without that runs special kernels only), else one in software, without two
-// features that are slow there.
+// processor chooses qemu's processor: this machine's if KVM can share it (some KVMs run
+// only special kernels), or else one in software, without two features that are slow
+// there.
 func processor() []string {
 	flags, _ := os.ReadFile("/proc/cpuinfo")
 	if kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err == nil {
@@ -86,7 +86,7 @@ func processor() []string {
 	return []string{"-accel", "tcg", "-cpu", "max,-cx16,-la57"}
 }
 
-// forget a node that is gone.
+// forget deletes a node that is gone.
 func (c *Cluster) forget(ctx context.Context, node string) error {
 	client, err := kubernetes.NewForConfig(c.Config)
 	if err != nil {

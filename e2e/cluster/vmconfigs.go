@@ -1,7 +1,7 @@
 package cluster
 
-// vmConfigs are the configuration files of a virtual machine, where qemu's
-// network is always the same.
+// vmConfigs returns the configuration files of a virtual machine. qemu's network is
+// always the same.
 var vmConfigs = map[string]string{
 	// The first process: no systemd, which would take minutes in software to
 	// start what is not needed. The machine ends with it.

@@ -26,8 +26,8 @@ type Webhook struct {
 	process                    *process
 }
 
-// StartWebhook builds spark-vitals and runs its webhook beside the cluster, with
-// a certificate of the cluster's authority.
+// StartWebhook builds spark-vitals and runs its webhook beside the cluster, with a
+// certificate of the cluster's authority.
 func (c *ControlPlane) StartWebhook(ctx context.Context, progress io.Writer, flags ...string) (*Webhook, error) {
 	binary, err := buildOnce(progress)
 	if err != nil {
@@ -66,7 +66,7 @@ func (c *ControlPlane) issueServing(dir string) error {
 	return c.Authority.Issue(dir, "tls", pkix.Name{CommonName: "spark-vitals-webhook"}, "127.0.0.1")
 }
 
-// Ready tells whether the webhook says that it is, as a kubelet would ask it.
+// Ready reports whether the webhook is ready, as a kubelet would ask.
 func (w *Webhook) Ready(ctx context.Context) error {
 	_, err := get(ctx, w.HealthURL+"/readyz")
 	return err
@@ -78,13 +78,13 @@ func (w *Webhook) Stop() { w.process.stop(30 * time.Second) }
 // Kill ends the webhook at once.
 func (w *Webhook) Kill() { w.process.kill() }
 
-// PID is the webhook's process.
+// PID returns the webhook's process id.
 func (w *Webhook) PID() int { return w.process.cmd.Process.Pid }
 
-// Register tells the API server of a webhook under a name: of pods and driver
-// Services in namespaces with the label of a mode, each mode on its own path, and
-// with more labels besides. Unless it is changed it is waited for up to 30 s, the
-// longest there is: where a machine stalls, whoever is called is late, and not gone.
+// Register registers a webhook under a name, for pods and driver Services in namespaces
+// with the label of a mode and with more labels, each mode with its own path. The
+// timeout is 30 s, the longest possible, unless it is changed: on a slow machine a call
+// is then late, and not missed.
 func (c *ControlPlane) Register(ctx context.Context, name, url string, labels map[string]string, change ...func(*admissionregistrationv1.MutatingWebhook)) error {
 	mutating := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	for mode, path := range map[string]string{"enabled": "/mutate", "audit": "/audit"} {
@@ -114,9 +114,9 @@ func (c *ControlPlane) Register(ctx context.Context, name, url string, labels ma
 	return nil
 }
 
-// RegisterValidation tells the API server of a webhook that is run with
-// --validation=deny, under a name: of drivers alone, because nothing else is
-// ever refused, and what is to be told has been told by /mutate.
+// RegisterValidation registers a webhook that runs with --validation=deny, under a
+// name. It is for drivers alone, because nothing else is ever refused, and /mutate has
+// already reported everything.
 func (c *ControlPlane) RegisterValidation(ctx context.Context, name, url string, labels map[string]string) error {
 	validating := &admissionregistrationv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -138,13 +138,13 @@ func (c *ControlPlane) RegisterValidation(ctx context.Context, name, url string,
 	return nil
 }
 
-// ClientConfig is how the API server reaches a webhook whose certificate the
-// cluster's authority has issued.
+// ClientConfig returns how the API server reaches a webhook whose certificate the
+// cluster's authority issued.
 func (c *ControlPlane) ClientConfig(url string) admissionregistrationv1.WebhookClientConfig {
 	return admissionregistrationv1.WebhookClientConfig{URL: &url, CABundle: c.Authority.PEM}
 }
 
-// CreationOf are the rules of a webhook that sees a resource being created.
+// CreationOf returns the rules of a webhook for the creation of a resource.
 func CreationOf(resource string) []admissionregistrationv1.RuleWithOperations {
 	return []admissionregistrationv1.RuleWithOperations{{
 		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
@@ -163,8 +163,8 @@ var objectSelectors = map[string]*metav1.LabelSelector{
 	"services": {MatchExpressions: []metav1.LabelSelectorRequirement{{Key: spark.ApplicationLabel, Operator: metav1.LabelSelectorOpExists}}},
 }
 
-// FailedOpen is how often the API server has gone on without a webhook for an
-// object, because the call failed.
+// FailedOpen returns how often the API server continued without a webhook because the
+// call failed.
 func (c *ControlPlane) FailedOpen(ctx context.Context) (int, error) {
 	text, err := c.Client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {

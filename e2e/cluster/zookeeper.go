@@ -26,9 +26,9 @@ const (
 
 var zooKeeperPackages = map[string]string{zooKeeperJar: "zookeeper", java: "openjdk-17-jre-headless"}
 
-// StartZooKeeper starts a server of one node in a folder, on a free port of an
-// address of this machine, and waits until it answers; it installs ZooKeeper if need be. It ends
-// with this process. A session that a client asks for lasts from 0.4 to 60 s.
+// StartZooKeeper starts a server in a folder, on a free port of an address of this
+// machine, and waits until it answers. It installs ZooKeeper if necessary. The server
+// ends with this process. Clients can have sessions from 0.4 to 60 s.
 func StartZooKeeper(ctx context.Context, host, dir string, progress io.Writer) (*ZooKeeper, error) {
 	if err := InstallPackages(ctx, progress, zooKeeperPackages); err != nil {
 		return nil, fmt.Errorf("starting ZooKeeper: %w", err)
@@ -45,7 +45,7 @@ func StartZooKeeper(ctx context.Context, host, dir string, progress io.Writer) (
 	return z, z.Start(ctx)
 }
 
-// Start it, also again after Stop: it remembers.
+// Start starts the server, also after Stop; it keeps its data.
 func (z *ZooKeeper) Start(ctx context.Context) (err error) {
 	z.process, err = start(z.dir, "zookeeper", false, java, "-Xmx128m", "-Dzookeeper.4lw.commands.whitelist=srvr", "-Dzookeeper.forceSync=no", "-cp", zooKeeperJar,
 		"org.apache.zookeeper.server.ZooKeeperServerMain", filepath.Join(z.dir, "zoo.cfg"))
@@ -61,7 +61,7 @@ func (z *ZooKeeper) Start(ctx context.Context) (err error) {
 	return nil
 }
 
-// ready once it serves: "ruok" it answers before.
+// ready returns nil once the server serves. It answers "ruok" before that.
 func (z *ZooKeeper) ready(ctx context.Context) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", z.Address)
 	if err != nil {
@@ -79,10 +79,11 @@ func (z *ZooKeeper) ready(ctx context.Context) error {
 	return nil
 }
 
-// Stop it. What it knows is kept for Start.
+// Stop ends the server and keeps its data for Start.
 func (z *ZooKeeper) Stop() { z.process.stop(10 * time.Second) }
 
-// Freeze it, so that it takes connections and says nothing, or let it go on.
+// Freeze stops the process, so that it accepts connections and does not answer, or lets
+// it continue.
 func (z *ZooKeeper) Freeze(frozen bool) error {
 	signal := syscall.SIGCONT
 	if frozen {

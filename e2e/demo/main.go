@@ -1,6 +1,6 @@
-// Command demo shows what spark-vitals does, on a real API server: it registers
-// the webhook over TLS, creates real Spark's pods in three namespaces, and
-// prints what became of them. Nothing of it stays.
+// Command demo shows what spark-vitals does on a real API server: it registers the
+// webhook over TLS, creates real Spark's pods in three namespaces, and prints the
+// result. It leaves nothing behind.
 package main
 
 import (

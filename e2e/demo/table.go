@@ -20,7 +20,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
-// row is what became of one object.
+// row is the result of one object.
 type row struct {
 	review, name string
 	probes       []string // as they are on the created object
@@ -31,8 +31,8 @@ type row struct {
 	}
 }
 
-// createAll creates every captured pod and Service in a namespace; the driver of
-// Spark 3.5.9 is returned too.
+// createAll creates every captured pod and Service in a namespace. It also returns the
+// driver of Spark 3.5.9.
 func createAll(ctx context.Context, client kubernetes.Interface, namespace string) (rows []row, driver *corev1.Pod, err error) {
 	for _, review := range captured.Reviews() {
 		switch review.Kind() {
@@ -104,7 +104,7 @@ func dash(words []string) string {
 	return "-"
 }
 
-// printDriver shows one injected container in full, as it stands in the cluster.
+// printDriver shows one injected container in full, as it is in the cluster.
 func printDriver(out io.Writer, driver *corev1.Pod) error {
 	fmt.Fprintf(out, "\nThe driver of Spark 3.5.9 in full, as it stands in the cluster (only what was injected):\n")
 	c := driver.Spec.Containers[0]

@@ -1,4 +1,4 @@
-// Package download calls what downloads.
+// Package download repeats downloads that fail.
 package download
 
 import (
@@ -10,9 +10,9 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// Try calls something that downloads, and again where it fails: for a minute a
-// mirror may be away, or another program hold apt's lock. It tells of each failure
-// but the last, which is returned.
+// Try calls a function that downloads, and again if it fails: for a minute a mirror may
+// be unavailable, or another program may hold apt's lock. It reports each failure
+// except the last, which it returns.
 func Try(progress io.Writer, what string, do func() error) error {
 	left := wait.Backoff{Steps: 5, Duration: 5 * time.Second, Factor: 2}
 	again := left.Steps

@@ -18,8 +18,8 @@ func TestTry(t *testing.T) {
 				}
 				return nil
 			})
-			if told := strings.Count(said.String(), "away"); (err != nil) != fails || calls != min(failures+1, 5) || told != min(failures, 4) {
-				t.Errorf("of %d failures: %v, %d calls, %d told of", failures, err, calls, told)
+			if reported := strings.Count(said.String(), "away"); (err != nil) != fails || calls != min(failures+1, 5) || reported != min(failures, 4) {
+				t.Errorf("of %d failures: %v, %d calls, %d reported", failures, err, calls, reported)
 			}
 		})
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
 
-// A balancer stands in for a Service and kube-proxy: a new connection goes to one
-// of the webhooks that were ready when last asked, in turn; one that is open stays
-// where it is.
+// balancer stands in for a Service and kube-proxy. It forwards a new connection to one
+// of the webhooks that were ready at the last check, in turn. Open connections stay
+// where they are.
 type balancer struct {
 	url string
 
@@ -59,7 +59,7 @@ func balance(t *testing.T) *balancer {
 	return b
 }
 
-// add a webhook that is ready.
+// add adds a webhook that is ready.
 func (b *balancer) add(w *cluster.Webhook) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -82,7 +82,7 @@ func (b *balancer) ask(t *testing.T) {
 	b.ready = ready
 }
 
-// inTurn are those that were ready, another first each time.
+// inTurn returns the addresses of the ready webhooks, with another one first each time.
 func (b *balancer) inTurn() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -94,8 +94,8 @@ func (b *balancer) inTurn() []string {
 	return slices.Concat(b.ready[first:], b.ready[:first])
 }
 
-// forward to another where one refuses: that a cluster, too, soon learns of a
-// container that has ended is taken for granted here.
+// forward forwards a connection to the next webhook if one refuses it, as a cluster
+// does soon after a container has ended.
 func (b *balancer) forward(from *net.TCPConn) {
 	gone := make(chan struct{})
 	b.mu.Lock()
@@ -123,8 +123,8 @@ func (b *balancer) forward(from *net.TCPConn) {
 	}
 }
 
-// dismiss the callers, who are idle, and wait until they have noticed: their next
-// calls are on new connections.
+// dismiss closes all connections to the callers, which are idle, and waits until they
+// have noticed. Their next calls use new connections.
 func (b *balancer) dismiss() {
 	b.mu.Lock()
 	open := maps.Clone(b.open)

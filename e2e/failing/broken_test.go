@@ -24,12 +24,13 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/webhook"
 )
 
-// A pod is created as it is, within the timeout, whatever the webhook does; the
-// API server counts it, unless it is we who answer "allowed" and count.
+// Whatever the webhook does, a pod is created unchanged and within the timeout. The API
+// server counts it, unless the webhook answers "allowed" and counts it itself.
 func TestBrokenWebhooks(t *testing.T) {
 	const timeout = time.Second // as the chart registers it
 	panicked := 0
@@ -62,7 +63,7 @@ func TestBrokenWebhooks(t *testing.T) {
 			s := register(t, name, test.peer(t, &calls), func(w *admissionregistrationv1.MutatingWebhook) { w.TimeoutSeconds = new(int32(timeout.Seconds())) })
 			// The API server takes a moment to know of a registration. What a machine
 			// that stalls makes late, or miss its timeout, is tried again.
-			eventually(t, "called, and in time", func() bool {
+			eventually.True(t, "called, and in time", func() bool {
 				before, called, begun := failedOpen(t), calls.Load(), time.Now()
 				injected, err := s.create(t.Context())
 				took := time.Since(begun)
@@ -91,14 +92,15 @@ func TestBrokenWebhooks(t *testing.T) {
 	}
 }
 
-// hang until the caller has gone, which only who has read his request is told.
+// hang waits until the caller has gone. The server notices that only after it has read
+// the request.
 func hang(_ http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	<-r.Context().Done()
 }
 
-// serve a handler over TLS, with a certificate that the API server trusts; nil is
-// an address where nobody listens.
+// serve serves a handler over TLS, with a certificate that the API server trusts.
+// Without a handler nothing listens at the address.
 func serve(t *testing.T, handler http.Handler, calls *atomic.Int32) (url string) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -124,7 +126,7 @@ func serve(t *testing.T, handler http.Handler, calls *atomic.Int32) (url string)
 	return server.URL
 }
 
-// shakesNoHands: whoever connects hears nothing.
+// shakesNoHands accepts connections and never answers.
 func shakesNoHands(t *testing.T, _ *atomic.Int32) (url string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -144,8 +146,8 @@ func shakesNoHands(t *testing.T, _ *atomic.Int32) (url string) {
 	return "https://" + listener.Addr().String()
 }
 
-// blackHole is an address that does not even say no, as one behind a firewall: a
-// socket whose queue is full, and that nobody accepts from.
+// blackHole returns an address that does not answer at all, like one behind a firewall:
+// a socket with a full queue that nothing accepts from.
 func blackHole(t *testing.T, _ *atomic.Int32) (url string) {
 	t.Helper()
 	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)

@@ -10,8 +10,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/check"
 )
 
-// What "helm test" runs says how long the API server takes, and how much later each
-// Spark pod is created while the webhook is not reached.
+// The check that "helm test" runs says how long the API server waits, and by how much
+// each Spark pod is delayed while the webhook cannot be reached.
 func TestDelayIsSaid(t *testing.T) {
 	second := func(w *admissionregistrationv1.MutatingWebhook) { w.TimeoutSeconds = new(int32(1)) }
 	var calls atomic.Int32

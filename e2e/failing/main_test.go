@@ -1,6 +1,6 @@
 // Package failing breaks parts of spark-vitals under a real API server with
-// failurePolicy Ignore: a pod of Spark's is created all the same, in time, and
-// while the webhook is renewed none is missed.
+// failurePolicy Ignore: Spark's pods are created all the same, in time, and no pod is
+// missed while the webhook is replaced.
 package failing
 
 import (
@@ -34,12 +34,12 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// A site is a namespace, and the webhook that is registered for it.
-type site struct{ name string }
+// registration is a namespace and the webhook that is registered for it.
+type registration struct{ name string }
 
-func register(t *testing.T, name, url string, change ...func(*admissionregistrationv1.MutatingWebhook)) site {
+func register(t *testing.T, name, url string, change ...func(*admissionregistrationv1.MutatingWebhook)) registration {
 	t.Helper()
-	labels := map[string]string{"site": name}
+	labels := map[string]string{"registration": name}
 	if err := controlPlane.Register(t.Context(), name, url, labels, change...); err != nil {
 		t.Fatal(err)
 	}
@@ -50,31 +50,31 @@ func register(t *testing.T, name, url string, change ...func(*admissionregistrat
 	if err := controlPlane.Namespace(t.Context(), name, labels); err != nil {
 		t.Fatal(err)
 	}
-	return site{name}
+	return registration{name}
 }
 
-// create an executor, without making it.
-func (s site) create(ctx context.Context) (injected bool, err error) {
+// create dry-runs the creation of an executor.
+func (s registration) create(ctx context.Context) (injected bool, err error) {
 	pod, err := cluster.AskOnce(ctx, client, s.name)
 	return err == nil && pod.Annotations[annotations.Injected] != "", err
 }
 
 // seen waits until the API server knows of the registration.
-func (s site) seen(t *testing.T) {
+func (s registration) seen(t *testing.T) {
 	t.Helper()
 	if err := cluster.Injects(t.Context(), client, s.name, patience); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A stream creates pods without pause until it is ended.
+// stream creates pods without pause until it is ended.
 type stream struct{ *cluster.Asking }
 
-func (s site) creating(t *testing.T) stream {
+func (s registration) creating(t *testing.T) stream {
 	return stream{cluster.Ask(t.Context(), client, s.name)}
 }
 
-// more waits until as many more pods have been created.
+// more waits until n more pods have been created.
 func (s stream) more(t *testing.T, n int) {
 	t.Helper()
 	if err := s.More(n); err != nil {
@@ -82,7 +82,7 @@ func (s stream) more(t *testing.T, n int) {
 	}
 }
 
-// end stops the stream and tells how many of its pods were not injected.
+// end stops the stream and returns how many of its pods were not injected.
 func (s stream) end(t *testing.T) (uninjected int) {
 	t.Helper()
 	tally := s.End()
@@ -103,13 +103,3 @@ func failedOpen(t *testing.T) int {
 }
 
 const patience = 3 * time.Minute // with a machine that is slow, or stalls
-
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); {
-		if time.Now().After(end) {
-			t.Fatalf("not %s after %s", what, patience)
-		}
-		time.Sleep(50 * time.Millisecond) // between two looks
-	}
-}

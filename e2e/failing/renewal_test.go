@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 func start(t *testing.T, flags ...string) *cluster.Webhook {
@@ -25,8 +26,8 @@ func start(t *testing.T, flags ...string) *cluster.Webhook {
 	return w
 }
 
-// Two webhooks are renewed in turn, as a Deployment does it with maxSurge 1 and
-// maxUnavailable 0, while pods are created: none is missed.
+// Two webhooks are replaced one after the other, as by a Deployment with maxSurge 1 and
+// maxUnavailable 0, while pods are created. No pod is missed.
 func TestRollout(t *testing.T) {
 	b := balance(t)
 	old := []*cluster.Webhook{start(t), start(t)}
@@ -51,7 +52,7 @@ func TestRollout(t *testing.T) {
 	}
 }
 
-// One of two webhooks is killed: no more pods are missed than were under way.
+// One of two webhooks is killed. Only the calls that were in progress are missed.
 func TestKill(t *testing.T) {
 	b := balance(t)
 	doomed := start(t)
@@ -68,9 +69,9 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// Certificates are exchanged on disk as the kubelet exchanges those of a Secret,
-// while pods are created: none is missed, nor is one when the API server, which
-// keeps its connections, has to shake hands anew.
+// Certificates are replaced on disk as the kubelet replaces those of a Secret, while
+// pods are created. No pod is missed, even if the API server, which keeps its
+// connections, has to connect anew.
 func TestCertificates(t *testing.T) {
 	dir := t.TempDir()
 	exchange(t, dir, 0)
@@ -85,7 +86,7 @@ func TestCertificates(t *testing.T) {
 		pods := s.creating(t)
 		pods.more(t, 20)
 		exchange(t, dir, generation)
-		eventually(t, "serving the new certificate", func() bool {
+		eventually.True(t, "serving the new certificate", func() bool {
 			c, err := tls.Dial("tcp", strings.TrimPrefix(w.URL, "https://"), &tls.Config{RootCAs: authority})
 			if err != nil {
 				return false
@@ -105,8 +106,8 @@ func TestCertificates(t *testing.T) {
 
 func commonName(generation int) string { return fmt.Sprintf("generation-%d", generation) }
 
-// exchange the certificate: the files are links through a folder that is a link,
-// and that one is replaced.
+// exchange replaces the certificate: the files are links through a folder that is a
+// link, and that link is replaced.
 func exchange(t *testing.T, dir string, generation int) {
 	t.Helper()
 	data := filepath.Join(dir, commonName(generation))
@@ -132,9 +133,9 @@ func exchange(t *testing.T, dir string, generation int) {
 
 var idle = flag.Int("idle", 0, "how often to leave the webhook without calls for longer than the API server keeps an idle connection")
 
-// After a time without calls, when one end has closed its idle connections, none
-// is missed either; "make idle" runs it. (That our end is not the first is a test
-// of package webhook.)
+// After a time without calls, when one end has closed its idle connections, no pod is
+// missed. "make idle" runs this test. (A test of package webhook shows that the webhook
+// does not close first.)
 func TestIdle(t *testing.T) {
 	if *idle == 0 {
 		t.Skip("takes 95 s a round; -idle=N for N rounds")

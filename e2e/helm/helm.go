@@ -1,4 +1,4 @@
-// Package helm installs the chart as its users do, by Helm's own library.
+// Package helm installs the chart with Helm's own library.
 package helm
 
 import (
@@ -46,7 +46,7 @@ type Helm struct {
 	chart              *chart.Chart
 }
 
-// New is Helm for one release of the project's chart.
+// New returns Helm for one release of the project's chart.
 func New(kubeconfig, namespace, name string) (*Helm, error) {
 	c, err := Chart()
 	if err != nil {
@@ -111,7 +111,7 @@ func (h *Helm) Uninstall() error {
 	return err
 }
 
-// Test is "helm test --logs"; the logs are returned.
+// Test is "helm test --logs". It returns the logs.
 func (h *Helm) Test() (logs string, err error) {
 	test := action.NewReleaseTesting(h.config)
 	test.Namespace, test.Timeout = h.namespace, h.Timeout
@@ -123,8 +123,8 @@ func (h *Helm) Test() (logs string, err error) {
 	return out.String(), errors.Join(err, shutdown())
 }
 
-// Rendered is what a chart becomes: the release's objects as YAML documents,
-// those of hooks besides, and what Helm tells the user.
+// Rendered is what a chart renders: the release's objects as YAML documents, those of
+// hooks, and the notes for the user.
 type Rendered struct{ Objects, Hooks, Notes string }
 
 // Render is "helm template" with values, for the release spark-vitals in a namespace

@@ -24,7 +24,7 @@ type Image struct {
 	Layers []string
 }
 
-// ID tells whether an image has changed: by its name and configuration, and by
+// ID shows whether an image has changed: by its name and configuration, and by
 // the dates and sizes of its layers.
 func (i Image) ID() (string, error) {
 	h := sha256.New()

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 )
 
-// Machine is the folder of a whole Debian with a kernel and containerd, for a
-// virtual machine to boot. From nothing it takes two minutes; later it is there.
+// Machine returns the folder of a whole Debian with a kernel and containerd, for a
+// virtual machine to boot. Building it takes two minutes; later it exists.
 func (s Store) Machine(ctx context.Context) (root string, err error) {
 	root = filepath.Join(s.Dir, "machine")
 	if exists(root) {

@@ -34,20 +34,20 @@ const (
 	Engine      Variant = "-engine"
 )
 
-// Name of the image of a Spark version.
+// Name returns the name of the image of a Spark version.
 func Name(version string, variant Variant) string {
 	return "localhost/e2e/spark:" + version + string(variant)
 }
 
-// Store is a folder where what was downloaded and built is kept.
+// Store is a folder that keeps what was downloaded and built.
 type Store struct {
 	Dir      string
 	Apps     string    // a folder of Python programs that images have under /opt/apps
-	Progress io.Writer // told of long steps
+	Progress io.Writer // shows long steps
 }
 
-// Spark is the image of a Spark version. From nothing its layers are made of
-// Debian packages and pyspark, which are downloaded; later it takes seconds.
+// Spark returns the image of a Spark version. At first its layers are built from Debian
+// packages and pyspark, which are downloaded; later it takes seconds.
 func (s Store) Spark(ctx context.Context, version string, variant Variant) (Image, error) {
 	base, err := s.base(ctx)
 	if err != nil {
@@ -79,7 +79,7 @@ func (s Store) Spark(ctx context.Context, version string, variant Variant) (Imag
 	return Image{Name: Name(version, variant), Config: config(variant), Layers: []string{base, spark, top}}, nil
 }
 
-// Static is an image of one static Go program, a main package of the project.
+// Static returns an image of one static Go program, a main package of the project.
 func (s Store) Static(name, binary string, args ...string) (Image, error) {
 	program, err := os.ReadFile(binary)
 	if err != nil {
@@ -93,8 +93,8 @@ func (s Store) Static(name, binary string, args ...string) (Image, error) {
 	return Image{Name: name, Config: v1.Config{Entrypoint: entrypoint, User: "65532:65532"}, Layers: []string{layer}}, nil
 }
 
-// PySpark installs pyspark of a version, which brings Spark's jars for
-// Kubernetes along, and returns its home (SPARK_HOME).
+// PySpark installs a version of pyspark, which includes Spark's jars for Kubernetes,
+// and returns its home (SPARK_HOME).
 func (s Store) PySpark(ctx context.Context, version string) (home string, err error) {
 	target := filepath.Join(s.Dir, "pyspark-"+version)
 	if !exists(target) {
@@ -111,7 +111,7 @@ func (s Store) PySpark(ctx context.Context, version string) (home string, err er
 
 var packages = "tini,python3,openjdk-17-jre-headless,procps"
 
-// base is a layer of Debian with Java and Python.
+// base returns a layer of Debian with Java and Python.
 func (s Store) base(ctx context.Context) (layer string, err error) {
 	layer = filepath.Join(s.Dir, "debian.tar")
 	if exists(layer) {
@@ -129,8 +129,8 @@ func (s Store) base(ctx context.Context) (layer string, err error) {
 	return layer, os.Rename(layer+".part", layer)
 }
 
-// compile Java classes for a Spark, whose servlets are javax up to 3.5 and jakarta
-// since 4.0. The image has them below /opt/classes.
+// compile compiles Java classes for a Spark, whose servlets are javax up to 3.5 and
+// jakarta since 4.0. The image has them below /opt/classes.
 func (s Store) compile(ctx context.Context, home string, classes []string) ([]File, error) {
 	work, err := os.MkdirTemp("", "classes-")
 	if err != nil {
@@ -217,7 +217,7 @@ func config(variant Variant) v1.Config {
 	return c
 }
 
-// download into a folder, each time anew.
+// download downloads into a folder, each time anew.
 func (s Store) download(ctx context.Context, folder, name string, args ...string) error {
 	return download.Try(s.Progress, name, func() error {
 		if err := os.RemoveAll(folder); err != nil {

@@ -66,7 +66,7 @@ func addFile(w *tar.Writer, file, as string, entry fs.DirEntry) error {
 		return err
 	}
 	header.Name, header.Uid, header.Gid, header.Uname, header.Gname = as, 0, 0, "", ""
-	header.Mode |= 0o444 | header.Mode&0o100/0o100*0o111 // whoever runs it must be able to read it
+	header.Mode |= 0o444 | header.Mode&0o100/0o100*0o111 // any user of the image must be able to read it
 	if err := w.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
 		return err
 	}

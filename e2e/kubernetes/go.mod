@@ -1,6 +1,6 @@
-// Kubernetes itself, linked from its Go modules into binaries for the tests. A
-// module of its own, because k8s.io/kubernetes pins all its staging modules, and
-// the project's own may be newer.
+// Kubernetes itself, linked from its Go modules into binaries for the tests. A module of
+// its own, because k8s.io/kubernetes works only with its own versions of all staging
+// modules, and those of the project and of e2e/addons are newer.
 module github.com/spark-vitals/spark-vitals/e2e/kubernetes
 
 go 1.26.0

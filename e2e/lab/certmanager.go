@@ -9,14 +9,14 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
 
-// StartCertManager runs cert-manager's controllers beside the cluster, and makes
-// its CRDs, which stop removes.
+// StartCertManager runs cert-manager's controllers beside the cluster and creates its
+// CRDs, which stop deletes.
 func (l *Lab) StartCertManager(ctx context.Context) (stop func() error, err error) {
 	crds, err := cluster.CertManagerCRDs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	binary, err := cluster.Build(ctx, "e2e/certmanager", "certmanager", l.Store.Progress)
+	binary, err := cluster.Build(ctx, "e2e/addons/certmanager", "certmanager", l.Store.Progress)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func (l *Lab) StartCertManager(ctx context.Context) (stop func() error, err erro
 	}
 	return func() error {
 		err := controllers.Process.Signal(os.Interrupt)
-		_ = controllers.Wait() // it is told to end
+		_ = controllers.Wait() // it was asked to end
 		return errors.Join(err, l.Kubectl(context.WithoutCancel(ctx), nil, "delete", "-f", crds))
 	}, nil
 }

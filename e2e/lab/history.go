@@ -20,7 +20,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// History is all that was seen of the pods and Events of a namespace.
+// History is everything that was seen of the pods and Events of a namespace.
 type History struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each change
@@ -47,7 +47,7 @@ type PodHistory struct {
 	Unasked bool
 }
 
-// Watch begins to watch a namespace, until the context ends.
+// Watch watches a namespace until the context ends.
 func (l *Lab) Watch(ctx context.Context, namespace string) (*History, error) {
 	h := &History{changed: make(chan struct{}), pods: map[types.UID]*PodHistory{}, events: map[types.UID]*Event{}}
 	list, err := l.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
@@ -77,18 +77,18 @@ func (h *History) follow(ctx context.Context, w watch.Interface) {
 			}
 			h.events[object.UID].Event = object
 		}
-		h.tell()
+		h.notify()
 		h.mu.Unlock()
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if ctx.Err() == nil {
 		h.blind = errors.New("a watch was broken for so long that it cannot go on: what came meanwhile was not seen")
-		h.tell()
+		h.notify()
 	}
 }
 
-func (h *History) tell() {
+func (h *History) notify() {
 	close(h.changed)
 	h.changed = make(chan struct{})
 }
@@ -110,7 +110,7 @@ func (h *History) sawPod(change watch.EventType, pod *corev1.Pod) {
 	}
 }
 
-// IsReady tells whether the pod was Ready when it was last seen.
+// IsReady reports whether the pod was Ready when it was last seen.
 func (p *PodHistory) IsReady() bool { return isReady(p.Last) }
 
 func isReady(pod *corev1.Pod) bool {
@@ -119,7 +119,7 @@ func isReady(pod *corev1.Pod) bool {
 	})
 }
 
-// Until waits until something holds of what was seen so far.
+// Until waits until a condition holds for what was seen so far.
 func (h *History) Until(ctx context.Context, what string, holds func(*History) bool) error {
 	for {
 		h.mu.Lock()
@@ -136,14 +136,15 @@ func (h *History) Until(ctx context.Context, what string, holds func(*History) b
 	}
 }
 
-// Look calls a function while nothing changes.
+// Look calls a function while the history does not change.
 func (h *History) Look(f func(*History)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f(h)
 }
 
-// Pods of a role, in the order of their creation. Only within Until and Look.
+// Pods returns the pods of a role in the order of their creation. Use it only within
+// Until and Look.
 func (h *History) Pods(role spark.Role) (pods []*PodHistory) {
 	for _, p := range h.pods {
 		if p.Last.Labels[spark.RoleLabel] == string(role) {
@@ -156,7 +157,7 @@ func (h *History) Pods(role spark.Role) (pods []*PodHistory) {
 	return pods
 }
 
-// Driver is the only driver; nil where there is none yet. Only within Until and Look.
+// Driver returns the only driver, or nil. Use it only within Until and Look.
 func (h *History) Driver() *PodHistory {
 	if drivers := h.Pods(spark.Driver); len(drivers) > 0 {
 		return drivers[0]
@@ -164,7 +165,7 @@ func (h *History) Driver() *PodHistory {
 	return nil
 }
 
-// Events of a pod, by reason. Only within Until and Look.
+// Events returns the Events of a pod by reason. Use it only within Until and Look.
 func (h *History) Events(pod *corev1.Pod) map[string][]*Event {
 	byReason := map[string][]*Event{}
 	for _, e := range h.events {
@@ -175,8 +176,8 @@ func (h *History) Events(pod *corev1.Pod) map[string][]*Event {
 	return byReason
 }
 
-// Killing are the kubelet's Events of ending Spark's container of a pod, whether
-// a probe failed or the pod was deleted. Only within Until and Look.
+// Killing returns the kubelet's Events about ending Spark's container of a pod, whether
+// a probe failed or the pod was deleted. Use it only within Until and Look.
 func (h *History) Killing(p *PodHistory) (events []*Event) {
 	pod, err := spark.PodOf(p.Last)
 	if err != nil {
@@ -190,13 +191,13 @@ func (h *History) Killing(p *PodHistory) (events []*Event) {
 	return events
 }
 
-// EventBudget is how many Warning Events of a pod the kubelet lets through; then
-// it is one in five minutes.
+// EventBudget is how many Warning Events of a pod the kubelet sends before it sends
+// only one in five minutes.
 const EventBudget = 25
 
-// Unhealthy counts how often a probe ("Liveness", "Readiness", "Startup") of a
-// pod failed, as far as Events tell ([EventBudget]). One that could not be run is
-// told of too ("probe errored"), and no failure. Only within Until and Look.
+// Unhealthy counts how often a probe ("Liveness", "Readiness", "Startup") of a pod
+// failed, as far as Events show it ([EventBudget]). It does not count a probe that
+// could not be run ("probe errored"). Use it only within Until and Look.
 func (h *History) Unhealthy(p *PodHistory, probe string) (n int) {
 	for _, e := range h.Events(p.Last)["Unhealthy"] {
 		if strings.HasPrefix(e.Message, probe+" probe failed") {
@@ -206,12 +207,12 @@ func (h *History) Unhealthy(p *PodHistory, probe string) (n int) {
 	return n
 }
 
-// Killed tells whether the kubelet ended a pod's Spark because of a probe: its
-// Killing Event alone also comes with a deletion. Only within Until and Look.
+// Killed reports whether the kubelet ended a pod's Spark because of a probe. The
+// Killing Event alone is also sent at a deletion. Use it only within Until and Look.
 func (h *History) Killed(p *PodHistory) bool { return p != nil && p.Unasked && len(h.Killing(p)) > 0 }
 
-// Warnings counts the Warning Events of a pod, each as often as it occurred.
-// Only within Until and Look.
+// Warnings counts the Warning Events of a pod, each as often as it occurred. Use it
+// only within Until and Look.
 func (h *History) Warnings(pod *corev1.Pod) (n int) {
 	for _, e := range h.events {
 		if e.InvolvedObject.UID == pod.UID && e.Type == corev1.EventTypeWarning {
@@ -221,7 +222,7 @@ func (h *History) Warnings(pod *corev1.Pod) (n int) {
 	return n
 }
 
-// Started is when Spark's container of a pod began to run last.
+// Started returns when Spark's container of a pod last began to run.
 func (p *PodHistory) Started() time.Time {
 	if status := p.sparks(); status != nil {
 		switch state := status.State; {
@@ -234,7 +235,7 @@ func (p *PodHistory) Started() time.Time {
 	return time.Time{}
 }
 
-// Terminated is how Spark's container of a pod ended, nil while it has not.
+// Terminated returns how Spark's container of a pod ended, or nil.
 func (p *PodHistory) Terminated() *corev1.ContainerStateTerminated {
 	if status := p.sparks(); status != nil {
 		return status.State.Terminated
@@ -242,7 +243,7 @@ func (p *PodHistory) Terminated() *corev1.ContainerStateTerminated {
 	return nil
 }
 
-// sparks is the status of Spark's container, if there is one.
+// sparks returns the status of Spark's container, if there is one.
 func (p *PodHistory) sparks() *corev1.ContainerStatus {
 	if p == nil {
 		return nil

@@ -13,9 +13,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Signal sends a signal to the processes of a pod on this machine that run a
-// program ("java") and whose command line contains a text, and says how many
-// there were. It needs the node to be this machine, and root.
+// Signal sends a signal to the processes of a pod on this machine that run a program
+// ("java") and whose command line contains a text. It returns how many there were. It
+// needs root, and the node must be this machine.
 func Signal(pod *corev1.Pod, program, commandLine string, signal syscall.Signal) (int, error) {
 	cgroups, err := filepath.Glob("/proc/[0-9]*/cgroup")
 	if err != nil {
@@ -49,7 +49,7 @@ func Signal(pod *corev1.Pod, program, commandLine string, signal syscall.Signal)
 	return signalled, nil
 }
 
-// EnforceNetworkPolicies makes the cluster's NetworkPolicies count, until stop.
+// EnforceNetworkPolicies enforces the cluster's NetworkPolicies until stop.
 func (l *Lab) EnforceNetworkPolicies(ctx context.Context) (stop func(), err error) {
 	return l.own.EnforceNetworkPolicies(ctx, l.Store.Progress)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 )
 
-// sparkImage puts a Spark image on the node, and returns the home of the same
-// Spark on this machine.
+// sparkImage imports a Spark image to the node, and returns the home of the same Spark
+// on this machine.
 func (l *Lab) sparkImage(ctx context.Context, version string, variant image.Variant) (home string, err error) {
 	l.images.Lock()
 	defer l.images.Unlock()
@@ -30,7 +30,7 @@ func (l *Lab) sparkImage(ctx context.Context, version string, variant image.Vari
 	return l.Store.PySpark(ctx, version)
 }
 
-// SparkImages puts Spark images of all versions on the node.
+// SparkImages imports Spark images of all versions to the node.
 func (l *Lab) SparkImages(ctx context.Context) error {
 	for _, version := range Versions {
 		if _, err := l.sparkImage(ctx, version, image.Plain); err != nil {
@@ -40,7 +40,7 @@ func (l *Lab) SparkImages(ctx context.Context) error {
 	return nil
 }
 
-// Import puts an image on the node, unless it is there and has not changed.
+// Import imports an image to the node if it is missing or has changed.
 func (l *Lab) Import(ctx context.Context, i image.Image) error {
 	id, err := i.ID()
 	if err != nil {
@@ -66,8 +66,8 @@ func (l *Lab) Import(ctx context.Context, i image.Image) error {
 	return os.WriteFile(mark, []byte(id), 0o600)
 }
 
-// Archives writes all images of the stories into a folder, for the nodes of a
-// cluster that is not ours ("kind load image-archive", "ctr images import").
+// Archives writes all images of the stories to a folder, for the nodes of another
+// cluster ("kind load image-archive", "ctr images import").
 func Archives(ctx context.Context, folder string, progress io.Writer) error {
 	l, _, err := newLab(progress)
 	if err != nil {

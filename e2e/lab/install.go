@@ -22,16 +22,17 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 )
 
-// Namespace of spark-vitals while stories run. A real installation has another.
+// Namespace is the namespace of spark-vitals while stories run. A real installation has
+// another.
 const Namespace = "spark-vitals-e2e"
 
-// patience with an installation: a slow machine needs minutes for it.
+// patience is how long an installation may take on a slow machine.
 const patience = 15 * time.Minute
 
-// Registry of the images that are only on the node.
+// Registry is the registry of images that exist only on the node.
 const Registry = "localhost/e2e"
 
-// Install puts spark-vitals into the cluster and waits until it serves.
+// Install installs spark-vitals and waits until it serves.
 func (l *Lab) Install(ctx context.Context) error {
 	if err := l.alone(ctx); err != nil {
 		return err
@@ -57,7 +58,7 @@ func (l *Lab) Install(ctx context.Context) error {
 	return l.serves(ctx)
 }
 
-// Upgrade the release to a policy, or install it.
+// Upgrade upgrades the release to a policy, or installs it.
 func (l *Lab) Upgrade(ctx context.Context, policy string) error {
 	id, err := l.ImportOwn(ctx, "development")
 	if err != nil {
@@ -78,7 +79,7 @@ func (l *Lab) Upgrade(ctx context.Context, policy string) error {
 	return release.Apply(ctx, values)
 }
 
-// Rollback of the release by one revision.
+// Rollback rolls the release back by one revision.
 func (l *Lab) Rollback() error {
 	release, err := l.release()
 	if err != nil {
@@ -87,7 +88,7 @@ func (l *Lab) Rollback() error {
 	return release.Rollback()
 }
 
-// ImportOwn puts the image of spark-vitals on the node, with a tag.
+// ImportOwn imports the image of spark-vitals to the node, with a tag.
 func (l *Lab) ImportOwn(ctx context.Context, tag string) (id string, err error) {
 	built, err := l.ownImage(ctx, tag)
 	if err != nil {
@@ -101,7 +102,7 @@ func (l *Lab) ImportOwn(ctx context.Context, tag string) (id string, err error) 
 	return built.ID()
 }
 
-// release of the chart, as "helm install" makes it.
+// release returns Helm for the release of the chart.
 func (l *Lab) release() (*helm.Helm, error) {
 	release, err := helm.New(l.Kubeconfig, Namespace, "spark-vitals")
 	if err == nil {
@@ -110,8 +111,8 @@ func (l *Lab) release() (*helm.Helm, error) {
 	return release, err
 }
 
-// alone: beside a real installation the stories would try that one, and change
-// what it does.
+// alone fails if there is a real installation: the stories would test that one, and
+// change what it does.
 func (l *Lab) alone(ctx context.Context) error {
 	registered, err := l.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -127,8 +128,8 @@ func (l *Lab) alone(ctx context.Context) error {
 	return nil
 }
 
-// serves waits until a Spark pod would be injected: the API server has the
-// registration, and reaches the webhook through its Service.
+// serves waits until a Spark pod would be injected: the API server has the registration
+// and reaches the webhook through its Service.
 func (l *Lab) serves(ctx context.Context) error {
 	const name = Namespace + "-try"
 	if err := l.NewNamespace(ctx, name, map[string]string{annotations.Inject: "enabled"}); err != nil {
@@ -138,13 +139,13 @@ func (l *Lab) serves(ctx context.Context) error {
 	return cluster.Injects(ctx, l.Client, name, patience)
 }
 
-// FailedOpen is how often the API server has gone on without the webhook, because
-// it was not answered in time.
+// FailedOpen returns how often the API server continued without the webhook because it
+// did not answer in time.
 func (l *Lab) FailedOpen(ctx context.Context) (int, error) {
 	return (&cluster.ControlPlane{Client: l.Client}).FailedOpen(ctx)
 }
 
-// TestInstallation is "helm test", and what its pods say.
+// TestInstallation runs "helm test" and returns the logs of its pods.
 func (l *Lab) TestInstallation() (logs string, err error) {
 	release, err := l.release()
 	if err != nil {
@@ -153,7 +154,7 @@ func (l *Lab) TestInstallation() (logs string, err error) {
 	return release.Test()
 }
 
-// Uninstall removes what Install has made.
+// Uninstall removes what Install made.
 func (l *Lab) Uninstall(ctx context.Context) error {
 	release, err := l.release()
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package lab is where real Spark runs for the stories: a cluster with a node
-// and Spark's images on it.
+// Package lab runs real Spark for the stories: a cluster with a node, and Spark's
+// images on it.
 package lab
 
 import (
@@ -21,11 +21,11 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 )
 
-// Versions of Spark that the stories run: the oldest that is still maintained,
-// one between, and the newest.
+// Versions are the versions of Spark that the stories run: the oldest that is still
+// maintained, one between, and the newest.
 var Versions = []string{"3.5.9", "4.1.4", "4.3.0"}
 
-// Lab is a cluster, and the folder of what was downloaded and built for it.
+// Lab is a cluster, and the folder of its downloads and images.
 type Lab struct {
 	Config     *rest.Config // of the cluster, with all rights
 	Client     kubernetes.Interface
@@ -33,12 +33,12 @@ type Lab struct {
 	Store      image.Store
 	Values     map[string]any // of the chart, beside the lab's own
 
-	own     *cluster.Cluster // nil where the cluster is somebody else's
+	own     *cluster.Cluster // nil if the stories did not start the cluster
 	kubectl []string
 	images  sync.Mutex // one image is built and imported at a time
 }
 
-// Dir is where all of it is kept between runs.
+// Dir is the folder where everything is kept between runs.
 func Dir() (string, error) {
 	cache, err := os.UserCacheDir()
 	return filepath.Join(cache, "spark-vitals"), err
@@ -74,8 +74,8 @@ func Up(ctx context.Context, progress io.Writer) (*Lab, error) {
 	return l, l.Import(ctx, built)
 }
 
-// Attach is the lab on the cluster of KUBECONFIG, whose nodes have the images
-// already (Archives) and on which nothing can be done to processes.
+// Attach uses the cluster of KUBECONFIG, whose nodes already have the images
+// (Archives). Stories cannot signal processes there.
 func Attach(progress io.Writer) (*Lab, error) {
 	l, _, err := newLab(progress)
 	if err != nil {
@@ -106,14 +106,14 @@ func newLab(progress io.Writer) (l *Lab, dir string, err error) {
 	return l, dir, os.MkdirAll(l.Store.Dir, 0o755)
 }
 
-// HostAccess tells whether the cluster's node is this machine, so that signals
-// reach the processes of its pods.
+// HostAccess reports whether the cluster's node is this machine, so that signals reach
+// the processes of its pods.
 func (l *Lab) HostAccess() bool { return l.own != nil }
 
-// HostIP is an address of this machine that pods reach.
+// HostIP is an address of this machine that pods can reach.
 func (l *Lab) HostIP() string { return l.own.IP() }
 
-// Running tells whether the cluster is up.
+// Running reports whether the cluster is up.
 func Running(ctx context.Context) bool {
 	dir, err := Dir()
 	if err != nil {
@@ -123,8 +123,8 @@ func Running(ctx context.Context) bool {
 	return err == nil
 }
 
-// Lock the cluster until it is left: alone, for a run of stories that may end it,
-// or with others that keep it.
+// Lock locks the cluster until it is left: exclusively for a run of stories that may
+// end it, or shared with others that keep it.
 func Lock(alone bool) (leave func() error, err error) {
 	dir, err := Dir()
 	if err != nil {
@@ -147,7 +147,7 @@ func Lock(alone bool) (leave func() error, err error) {
 	return file.Close, nil
 }
 
-// Artifacts is the folder where failures leave what they saw, made anew.
+// Artifacts empties and returns the folder where failures leave what they saw.
 func Artifacts() (string, error) {
 	root, err := cluster.Root()
 	if err != nil {
@@ -157,8 +157,8 @@ func Artifacts() (string, error) {
 	return dir, os.RemoveAll(dir)
 }
 
-// Machine says what the figures were taken on. Memory that a cgroup of version 1
-// limits is freed by killing one process, of version 2 all of a container.
+// Machine describes the machine of the figures. Under a memory limit, cgroup v1 kills
+// one process, and cgroup v2 the whole container.
 func (l *Lab) Machine() string {
 	if !l.HostAccess() {
 		return "the cluster " + l.Config.Host
@@ -170,7 +170,7 @@ func (l *Lab) Machine() string {
 	return fmt.Sprintf("%d cores, cgroup %s", runtime.NumCPU(), version)
 }
 
-// Down ends the cluster. What was downloaded is kept.
+// Down ends the cluster and keeps the downloads.
 func Down(ctx context.Context) error {
 	dir, err := Dir()
 	if err != nil {

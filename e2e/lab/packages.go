@@ -1,7 +1,7 @@
 package lab
 
-// What a node and its images need of Debian: a program, or a folder, that tells
-// whether it is there, and the package that brings it.
+// The Debian packages of a node and its images, each with a program or a folder that
+// shows whether the package is installed.
 var packages = map[string]string{
 	"containerd":          "containerd",
 	"runc":                "runc",

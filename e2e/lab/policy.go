@@ -11,15 +11,14 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Fast is the label of drivers whose rule is the default one with its clock running
-// faster: a frozen driver is ended after 15 s and not after ten minutes. What
-// it finds and spares is the same.
+// Fast is the label of drivers with a faster default rule: a frozen driver is ended
+// after 15 s instead of ten minutes. What the rule finds and spares is the same.
 var Fast = map[string]string{"spark.kubernetes.driver.label." + FastLabel: "true"}
 
-// FastLabel is on pods of the fast rules.
+// FastLabel is the label of pods with the fast rules.
 const FastLabel = "e2e-fast"
 
-// The numbers of the fast liveness probe.
+// The numbers of the fast probes.
 const (
 	FastPeriod    = 5 // seconds
 	FastThreshold = 3
@@ -28,9 +27,9 @@ const (
 	FastStart     = 15 // seconds that an executor has before its first check
 )
 
-// fastPolicy is the default policy with fast rules in front: each driver's rule
-// of "default" with its liveness probe's clock changed, and the executor's of
-// "strict" that gives 30 s to register.
+// fastPolicy returns the default policy with fast rules in front: each driver rule of
+// "default" with a faster liveness probe, and the executor rule of "strict" with 30 s
+// to register.
 func fastPolicy() ([]byte, error) {
 	strict, err := policy.Parse([]byte("ruleSet: strict"))
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
-// What the stories see of a fast rule holds for the rule itself, because they
-// differ in numbers only.
+// A fast rule differs from the rule itself in numbers only, so what the stories see
+// holds for the rule.
 func TestFastRulesDifferInNumbersOnly(t *testing.T) {
 	source, err := fastPolicy()
 	if err != nil {

@@ -12,8 +12,9 @@ import (
 
 var probed = regexp.MustCompile(`(?m)^prober_probe_total\{(.*)\} (\d+)$`)
 
-// Probed is how often a probe ("Liveness", "Readiness", "Startup") of a running
-// pod has passed and failed, as its kubelet counts: unlike Events none is lost.
+// Probed returns how often a probe ("Liveness", "Readiness", "Startup") of a running
+// pod has passed and failed, as the kubelet counts it. Unlike Events, no result is
+// lost.
 func (l *Lab) Probed(ctx context.Context, pod *corev1.Pod, probe string) (passed, failed int, err error) {
 	text, err := l.Client.CoreV1().RESTClient().Get().AbsPath("/api/v1/nodes", pod.Spec.NodeName, "proxy/metrics/probes").DoRaw(ctx)
 	if err != nil {

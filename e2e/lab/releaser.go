@@ -9,12 +9,11 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
 
-// StartReleaser runs "spark-vitals releaser" beside the cluster, where it reaches
-// what a test serves on loopback. Engines run in a namespace that is there.
-//
-// It runs in place of its manifest's Deployment, as its service account and with its
-// rights alone; those in the namespace spark it has where engines run. The namespaces
-// that the manifest names are made, and removed by stop. Its log is a file.
+// StartReleaser runs "spark-vitals releaser" beside the cluster, where it reaches what
+// a test serves on loopback. Engines run in a namespace that exists. It replaces the
+// Deployment of its manifest, with the manifest's service account and rights; the
+// rights in the namespace spark are granted where engines run instead. It makes the
+// namespaces of the manifest, and stop removes them. The log is a file.
 func (l *Lab) StartReleaser(ctx context.Context, config, engines string) (log string, stop func() error, err error) {
 	if l.own == nil {
 		return "", nil, errors.New("a job beside the cluster needs the cluster to be this machine")

@@ -11,8 +11,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
 
-// Shell runs a command line as a user would: in the project's folder, with helm
-// and kubectl.
+// Shell runs a command line as a user would: in the project's folder, with helm and
+// kubectl.
 func (l *Lab) Shell(ctx context.Context, line string) (out string, err error) {
 	root, err := cluster.Root()
 	if err != nil {
@@ -32,8 +32,8 @@ func (l *Lab) Shell(ctx context.Context, line string) (out string, err error) {
 	return string(text), err
 }
 
-// tools are Helm's own command, of the version that is linked in elsewhere, and
-// the lab's kubectl.
+// tools puts Helm's own command, in the version that package helm links, and the lab's
+// kubectl into a folder.
 func (l *Lab) tools(ctx context.Context, dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err

@@ -18,7 +18,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 )
 
-// App is an application to be submitted.
+// App is an application to submit.
 type App struct {
 	Namespace string
 	Name      string
@@ -33,8 +33,8 @@ type App struct {
 // DriverName is the name of the application's driver pod.
 func (a App) DriverName() string { return a.Name + "-driver" }
 
-// Submit runs spark-submit in cluster mode, as a user would, and returns when the
-// driver's pod is there.
+// Submit runs spark-submit in cluster mode, as a user would, and returns once the
+// driver's pod exists.
 func (l *Lab) Submit(ctx context.Context, a App) error {
 	home, err := l.sparkImage(ctx, a.Version, a.Variant)
 	if err != nil {
@@ -69,7 +69,7 @@ func (l *Lab) Submit(ctx context.Context, a App) error {
 	return nil
 }
 
-// conf of the application as arguments, on top of some.
+// conf returns the configuration of the application as arguments, after some others.
 func (a App) conf(more map[string]string) (args []string) {
 	conf := maps.Clone(small)
 	maps.Copy(conf, map[string]string{
@@ -85,9 +85,9 @@ func (a App) conf(more map[string]string) (args []string) {
 	return args
 }
 
-// RunClient runs spark-submit in client mode, as notebooks do, in a pod that
-// Spark does not make and returns. Named tells Spark the pod's name, and it
-// becomes the owner of the executors.
+// RunClient runs spark-submit in client mode, as notebooks do, in a pod that Spark did
+// not make, and returns the pod. If named, Spark knows the pod's name and makes it the
+// owner of the executors.
 func (l *Lab) RunClient(ctx context.Context, a App, named bool) (*corev1.Pod, error) {
 	if _, err := l.sparkImage(ctx, a.Version, a.Variant); err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (l *Lab) RunClient(ctx context.Context, a App, named bool) (*corev1.Pod, er
 
 const account = "spark"
 
-// small suits a machine of two cores.
+// small is a configuration for a machine of two cores.
 var small = map[string]string{
 	"spark.kubernetes.submission.waitAppCompletion": "false",
 	"spark.executor.instances":                      "1",
@@ -129,7 +129,7 @@ var small = map[string]string{
 	"spark.kubernetes.driver.requestTimeout":        "60000",
 }
 
-// NewNamespace makes a namespace anew, with the rights that Spark's driver needs.
+// NewNamespace makes a namespace anew, with the rights that a Spark driver needs.
 func (l *Lab) NewNamespace(ctx context.Context, name string, labels map[string]string) error {
 	if err := l.RemoveNamespace(ctx, name); err != nil {
 		return err
@@ -174,11 +174,11 @@ func (l *Lab) NewNamespace(ctx context.Context, name string, labels map[string]s
 	return nil
 }
 
-// ownLabel is on all that the stories make, and nothing else is removed.
+// ownLabel is on everything that the stories make. Nothing else is removed.
 const ownLabel = "e2e"
 
-// RemoveNamespace waits until a namespace of the stories is gone, if it is there:
-// two stories must not share the machine.
+// RemoveNamespace removes a namespace of the stories, if it exists, and waits until it
+// is gone: two stories must not share the machine.
 func (l *Lab) RemoveNamespace(ctx context.Context, name string) error {
 	there, err := l.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -193,7 +193,7 @@ func (l *Lab) RemoveNamespace(ctx context.Context, name string) error {
 	return l.Kubectl(ctx, nil, "delete", "namespace", name, "--ignore-not-found", "--wait", "--timeout=15m")
 }
 
-// Log of a pod's container, to its end so far.
+// Log returns the log of a pod's container so far.
 func (l *Lab) Log(ctx context.Context, namespace, pod, container string) (string, error) {
 	stream, err := l.Client.CoreV1().Pods(namespace).GetLogs(pod, &corev1.PodLogOptions{Container: container}).Stream(ctx)
 	if err != nil {

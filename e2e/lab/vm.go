@@ -10,14 +10,14 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
 
-// vmPackages are what virtual machines need besides.
+// vmPackages are the packages that virtual machines also need.
 var vmPackages = map[string]string{"qemu-system-x86_64": "qemu-system-x86", "mke2fs": "e2fsprogs"}
 
-// GrowImage is of a program that takes more memory than it may, itself or by a
+// GrowImage is the image of a program that exceeds its memory limit, itself or in a
 // child process; see command grow. Only virtual machines have it.
 const GrowImage = "localhost/e2e/grow:1"
 
-// StartVM adds a virtual machine to the nodes until stop is called.
+// StartVM adds a virtual machine to the nodes until stop.
 func (l *Lab) StartVM(ctx context.Context, vm cluster.VM) (stop func(), err error) {
 	if l.own == nil {
 		return nil, errors.New("a virtual machine can only join a cluster that is this machine")

@@ -1,5 +1,5 @@
-// Package liveness looks at the liveness check of drivers as a security tool does:
-// by its system calls.
+// Package liveness watches the system calls of the drivers' liveness check, as security
+// tools do.
 package liveness
 
 import (
@@ -17,10 +17,11 @@ import (
 	"time"
 
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/loopback"
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
-// Security tools take a process with a socket as standard input or output for a
+// Security tools report a process with a socket as standard input or output as a
 // reverse shell. No process of the check has one, whatever listens on the UI's port.
 func TestNoStandardDescriptorIsASocket(t *testing.T) {
 	if err := cluster.InstallPackages(t.Context(), os.Stderr, map[string]string{"strace": "strace", "bash": "bash"}); err != nil {
@@ -44,7 +45,7 @@ func TestNoStandardDescriptorIsASocket(t *testing.T) {
 		"without standard input": {"sh", "-c", `exec "$@" <&-`, "sh"},
 	}
 	for name, l := range listeners {
-		port := listen(t, l.serve)
+		port := loopback.Serve(t, l.serve)
 		for how, start := range started {
 			t.Run(name+", "+how, func(t *testing.T) {
 				t.Parallel()
@@ -62,11 +63,11 @@ func TestNoStandardDescriptorIsASocket(t *testing.T) {
 	}
 }
 
-// standardSocket is a line of strace with the descriptor 0, 1 or 2, as an argument or
-// as the result of a call, where it is a socket.
+// standardSocket matches a line of strace in which the descriptor 0, 1 or 2 is a
+// socket, as an argument or as the result of a call.
 var standardSocket = regexp.MustCompile(`.*\b[012]<(TCP|UDP|UNIX|socket).*`)
 
-// check is the command of the probe, with a second's patience for who is silent.
+// check returns the command of the probe, with a timeout of one second.
 func check(port int) (command []string) {
 	for _, arg := range policy.Default().Rules()[0].Probes.Liveness.Exec.Command {
 		arg = policy.PortReference.ReplaceAllString(arg, strconv.Itoa(port))
@@ -75,8 +76,8 @@ func check(port int) (command []string) {
 	return command
 }
 
-// trace a command: all calls about descriptors and sockets of it and its children,
-// with what each descriptor is.
+// trace returns all calls about descriptors and sockets that a command and its children
+// make, with what each descriptor is.
 func trace(t *testing.T, command []string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "calls")
@@ -92,29 +93,4 @@ func trace(t *testing.T, command []string) string {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return string(calls)
-}
-
-// listen serves a port of loopback; without a function nobody listens there.
-func listen(t *testing.T, serve func(net.Conn)) (port int) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port = listener.Addr().(*net.TCPAddr).Port
-	if serve == nil {
-		listener.Close()
-		return port
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go serve(connection)
-		}
-	}()
-	return port
 }

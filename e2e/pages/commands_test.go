@@ -16,14 +16,20 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
 
-// elsewhere are commands that this test does not run: make's, those that run for
-// ever, and those that need a kubelet. docs/commands_test.go says who does.
-var elsewhere = []string{"make ", "helm test ", "kubectl -n spark-vitals logs ", "spark-vitals webhook ", "spark-vitals recorder", "spark-vitals report -A --watch"}
+// elsewhere are the commands that this test does not run.
+var elsewhere = []string{
+	"make ",                          // takes hours; docs/commands_test.go looks for the target
+	"helm test ",                     // needs a kubelet; TestInstall in e2e/stories runs it
+	"kubectl -n spark-vitals logs ",  // needs a kubelet
+	"spark-vitals webhook ",          // does not end; e2e/apiserver runs it
+	"spark-vitals recorder",          // does not end; e2e/recording runs it
+	"spark-vitals report -A --watch", // does not end; cmd/spark-vitals/testdata/report.txtar runs it
+}
 
 // objects of Kubernetes in the text.
 var objects = regexp.MustCompile("(?s)```yaml\n(apiVersion:.*?)```")
 
-// Whatever a page has its readers type works as it stands, line by line, with the
+// Each command that a page tells its readers to type works as it stands, with the
 // chart installed.
 func TestCommandsOfPages(t *testing.T) {
 	for _, page := range must(pages.All())(t) {
@@ -51,7 +57,7 @@ func TestCommandsOfPages(t *testing.T) {
 	}
 }
 
-// readersShell has what the pages take for granted.
+// readersShell returns a shell with the objects and files that the pages assume.
 func readersShell(t *testing.T) shell {
 	t.Helper()
 	namespace := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "TestCommandsOfPages/"), ".", "-"))
@@ -68,7 +74,7 @@ func readersShell(t *testing.T) shell {
 	return s
 }
 
-// works: the command ends well, or has found something (2).
+// works runs a command. It may exit with 0, or with 2 if spark-vitals found something.
 func (s shell) works(t *testing.T, line string) {
 	t.Helper()
 	line = strings.NewReplacer("NAMESPACE", s.namespace, "DRIVER", "etl", "REGISTRY", "registry.example").Replace(line)

@@ -1,6 +1,5 @@
-// Package pages runs the commands of the project's pages on a real API server,
-// by a shell as their readers do, and records the session that the front page
-// shows.
+// Package pages runs the commands of the project's pages on a real API server, in a
+// shell, and records the session that the front page shows.
 package pages
 
 import (
@@ -16,13 +15,13 @@ import (
 	helm "helm.sh/helm/v4/pkg/cmd"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	kubectl "k8s.io/kubectl/pkg/cmd"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
 
@@ -31,7 +30,7 @@ var (
 	kubelet      cluster.Kubelet
 )
 
-// TestMain is also kubectl and helm, when it is called by their names.
+// TestMain also runs kubectl and helm, if the binary is called by their names.
 func TestMain(m *testing.M) {
 	var err error
 	switch filepath.Base(os.Args[0]) {
@@ -68,10 +67,10 @@ func withCluster(m *testing.M) error {
 	return err
 }
 
-// shell is where a user works: a clone, with the programs on the PATH.
+// shell is a user's shell: a clone of the project, with the programs on the PATH.
 type shell struct{ dir, kubeconfig, namespace string }
 
-// newShell whose commands are about a namespace where they name none.
+// newShell returns a shell whose default namespace is the given one.
 func newShell(t *testing.T, namespace string) shell {
 	t.Helper()
 	s := shell{dir: t.TempDir(), namespace: namespace}
@@ -98,7 +97,7 @@ func newShell(t *testing.T, namespace string) shell {
 	return s
 }
 
-// run a line, and return what a terminal would show.
+// run runs a line and returns its output.
 func (s shell) run(t *testing.T, line string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -119,16 +118,13 @@ func (s shell) write(t *testing.T, file, text string) {
 
 const patience = 10 * time.Minute // only guards against waiting for ever
 
-// recorded waits for what the recorder writes on a driver.
+// recorded waits until the recorder's message on a driver has these words.
 func recorded(t *testing.T, driver *corev1.Pod, words string) {
 	t.Helper()
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		p, err := kubelet.CoreV1().Pods(driver.Namespace).Get(ctx, driver.Name, metav1.GetOptions{})
-		return err == nil && strings.Contains(p.Annotations[annotations.Message], words), nil
+	eventually.True(t, fmt.Sprintf("%q on %s", words, driver.Name), func() bool {
+		p, err := kubelet.CoreV1().Pods(driver.Namespace).Get(t.Context(), driver.Name, metav1.GetOptions{})
+		return err == nil && strings.Contains(p.Annotations[annotations.Message], words)
 	})
-	if err != nil {
-		t.Fatalf("%q is not recorded on %s: %v", words, driver.Name, err)
-	}
 }
 
 func must[T any](value T, err error) func(*testing.T) T {

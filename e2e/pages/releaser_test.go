@@ -15,8 +15,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
 
-// forKyuubi makes what docs/kyuubi.md takes for granted: namespaces, the values that
-// it shows, and what goes into the Secret.
+// forKyuubi makes what docs/kyuubi.md assumes: namespaces, the values that it shows,
+// and the files of the Secret.
 func (s shell) forKyuubi(t *testing.T) {
 	t.Helper()
 	for _, namespace := range []string{"kyuubi", "spark"} {
@@ -42,9 +42,9 @@ func kyuubiPage(t *testing.T) pages.Page {
 	return all[slices.IndexFunc(all, func(p pages.Page) bool { return p.Path == "docs/kyuubi.md" })]
 }
 
-// A user with the manifests of 0.1.0 changes to the chart as docs/kyuubi.md
-// says. There is one set of objects then, and what the releaser has begun and who
-// leads is kept.
+// A user with the manifests of 0.1.0 changes to the chart as docs/kyuubi.md says. There
+// is one set of objects afterwards, and the unfinished releases and the leader are
+// kept.
 func TestFromManifests(t *testing.T) {
 	s := newShell(t, "default")
 	s.forKyuubi(t)
@@ -96,8 +96,8 @@ func TestFromManifests(t *testing.T) {
 	}
 }
 
-// ofReleaser are the objects, of any kind, that are named after the releaser or its
-// configuration, but for the user's own Secret.
+// ofReleaser returns the objects of any kind that are named after the releaser or its
+// configuration, without the user's own Secret.
 func ofReleaser(t *testing.T, holds func(metav1.ObjectMeta) bool) []string {
 	t.Helper()
 	secret := must(kubelet.CoreV1().Secrets("spark-vitals").Get(t.Context(), "spark-vitals-kyuubi", metav1.GetOptions{}))(t)

@@ -18,10 +18,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
 
-// The session of the front page: two applications, one of which loses executors
-// and one of which hangs, in a namespace without spark-vitals and in one with it.
-// The pods are real Spark's, and their statuses as a kubelet writes them; the
-// webhook, the recorder, kubectl and the report are the real ones.
+// TestSession records the session of the front page: two applications, one that loses
+// executors and one that hangs, in a namespace without spark-vitals and in one with it.
+// The pods are captured from Spark and their statuses are written as a kubelet does;
+// the webhook, the recorder, kubectl and the report are real.
 func TestSession(t *testing.T) {
 	ctx := t.Context()
 	webhook := must(controlPlane.StartWebhook(ctx, os.Stderr, "--shutdown-delay=0s"))(t)
@@ -70,8 +70,8 @@ func TestSession(t *testing.T) {
 	golden.Holds(t, filepath.Join(pages.Root(), "docs/figures/session.txt"), session.String())
 }
 
-// happen in a namespace what happens to the two applications. The report begins
-// with who died last, so etl comes last.
+// happen lets both applications fail in a namespace. The report begins with the last
+// death, so etl comes last.
 func happen(t *testing.T, namespace string, with bool) {
 	t.Helper()
 	ctx := t.Context()
@@ -93,7 +93,7 @@ func happen(t *testing.T, namespace string, with bool) {
 	}
 }
 
-// endByProbe is what a kubelet does with a frozen driver.
+// endByProbe writes what a kubelet does with a frozen driver.
 func endByProbe(t *testing.T, driver *corev1.Pod) {
 	t.Helper()
 	ctx, container := t.Context(), driver.Spec.Containers[0].Name
@@ -111,5 +111,5 @@ var (
 	when = regexp.MustCompile(` +last \S+Z`)
 )
 
-// plain leaves out what differs from run to run: ages and times.
+// plain removes ages and times, which differ from run to run.
 func plain(out string) string { return when.ReplaceAllString(age.ReplaceAllString(out, ""), "") }

@@ -1,4 +1,4 @@
-// Command pause holds a pod's sandbox: it does nothing until it is told to stop.
+// Command pause holds a pod's sandbox: it does nothing until it gets a signal.
 package main
 
 import (

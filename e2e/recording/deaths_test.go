@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/oom"
 )
 
@@ -27,8 +28,8 @@ func events(t *testing.T, namespace, reason string) (found []eventsv1.Event) {
 	return found
 }
 
-// told are the reasons of all Events on a pod that were told by the recorder.
-func told(t *testing.T, on *corev1.Pod) string {
+// reported returns the reasons of the recorder's Events on a pod.
+func reported(t *testing.T, on *corev1.Pod) string {
 	t.Helper()
 	var reasons []string
 	for _, e := range must(kubelet.EventsV1().Events(on.Namespace).List(t.Context(), metav1.ListOptions{}))(t).Items {
@@ -39,10 +40,11 @@ func told(t *testing.T, on *corev1.Pod) string {
 	return strings.Join(reasons, " ")
 }
 
-// An executor dies and is gone at once; then its driver dies. Both stand on the
-// driver, are Events, are counted, and the rights suffice.
+// An executor dies and its pod is deleted at once; then its driver dies. The driver's
+// annotations record both deaths, each death has an Event and is counted, and the
+// recorder's rights suffice.
 func TestDeaths(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	r := start(t)
 	d := driver(t, namespace, "etl")
 	remove(t, die(t, executor(t, d, 7), "OOMKilled", 137))
@@ -51,7 +53,7 @@ func TestDeaths(t *testing.T) {
 		t.Errorf("while the driver runs: %v, %+v", p.Annotations, p.Status.Conditions)
 	}
 	die(t, d, "OOMKilled", 137)
-	eventually(t, "the driver's own death", func() bool { return live(t, d).Annotations[annotations.State] != "" })
+	eventually.True(t, "the driver's own death", func() bool { return live(t, d).Annotations[annotations.State] != "" })
 	p := live(t, d)
 	if p.Annotations[annotations.State] != "KILLED" || p.Annotations[annotations.Reason] != "DriverOOMKilled" || !strings.Contains(p.Annotations[annotations.Message], "spark.driver.memoryOverhead") {
 		t.Errorf("%v", p.Annotations)
@@ -59,23 +61,24 @@ func TestDeaths(t *testing.T) {
 	if c := condition(t, d); c == nil || c.Status != corev1.ConditionTrue || c.Reason != "DriverOOMKilled" || c.Message != p.Annotations[annotations.Message] {
 		t.Errorf("the condition is %+v", c)
 	}
-	eventually(t, "two Events", func() bool {
+	eventually.True(t, "two Events", func() bool {
 		return len(events(t, namespace, "ExecutorOOMKilled")) == 1 && len(events(t, namespace, "DriverOOMKilled")) == 1
 	})
 	e := events(t, namespace, "ExecutorOOMKilled")[0]
 	if e.Regarding.UID != d.UID || e.Related == nil || e.Related.Name != "etl-exec-7" || !strings.Contains(e.Note, "Executor 7 was killed by the kernel") {
 		t.Errorf("%+v", e)
 	}
-	eventually(t, "metrics", func() bool { return metric(t, r, "spark_vitals_deaths_total", `namespace="`+namespace+`"`) == 2 })
+	eventually.True(t, "metrics", func() bool { return metric(t, r, "spark_vitals_deaths_total", `namespace="`+namespace+`"`) == 2 })
 	if n := metric(t, r, "spark_vitals_recorder_errors_total", ""); n != 0 {
 		t.Errorf("%v calls failed", n)
 	}
 }
 
-// The condition comes with the record, stands beside the kubelet's, whose next words
-// are not disturbed, and is corrected with the record. Two recorders write it once.
+// The condition is written with the record, keeps beside the kubelet's conditions while
+// the kubelet updates its own, and is corrected with the record. Two recorders write it
+// once.
 func TestCondition(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	start(t)
 	start(t)
 	d := driver(t, namespace, "etl")
@@ -87,7 +90,7 @@ func TestCondition(t *testing.T) {
 	changes := must(kubelet.CoreV1().Pods(namespace).Watch(t.Context(), metav1.SingleObject(live(t, d).ObjectMeta)))(t)
 	defer changes.Stop()
 	die(t, d, "Error", 137)
-	eventually(t, "the condition", func() bool { return condition(t, d) != nil })
+	eventually.True(t, "the condition", func() bool { return condition(t, d) != nil })
 	if c := condition(t, d); c.Reason != "DriverKilled" {
 		t.Errorf("%+v", c)
 	}
@@ -96,7 +99,7 @@ func TestCondition(t *testing.T) {
 		t.Error("the kubelet's next write has removed the condition")
 	}
 	die(t, d, "OOMKilled", 137)
-	eventually(t, "a better word", func() bool { return condition(t, d).Reason == "DriverOOMKilled" })
+	eventually.True(t, "a better word", func() bool { return condition(t, d).Reason == "DriverOOMKilled" })
 	p := live(t, d)
 	if p.Annotations[annotations.Reason] != "DriverOOMKilled" {
 		t.Errorf("%v", p.Annotations)
@@ -129,9 +132,10 @@ func TestCondition(t *testing.T) {
 	}
 }
 
-// Where nobody opted in, nothing is written; unless all is asked for.
+// In a namespace that did not opt in, the recorder writes nothing, unless it runs with
+// --everywhere.
 func TestNamespaces(t *testing.T) {
-	enabled, other := site(t, "audit"), "other"
+	enabled, other := newNamespace(t, "audit"), "other"
 	if err := controlPlane.Namespace(t.Context(), other, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -139,18 +143,18 @@ func TestNamespaces(t *testing.T) {
 	in, out := driver(t, enabled, "in"), driver(t, other, "out")
 	die(t, out, "OOMKilled", 137)
 	die(t, in, "OOMKilled", 137)
-	eventually(t, "the opted-in one", func() bool { return live(t, in).Annotations[annotations.State] != "" })
+	eventually.True(t, "the opted-in one", func() bool { return live(t, in).Annotations[annotations.State] != "" })
 	if p := live(t, out); p.Annotations[annotations.State] != "" {
 		t.Errorf("recorded where nobody opted in: %v", p.Annotations)
 	}
 	r.Stop()
 	start(t, "--everywhere")
-	eventually(t, "all of them", func() bool { return live(t, out).Annotations[annotations.State] != "" })
+	eventually.True(t, "all of them", func() bool { return live(t, out).Annotations[annotations.State] != "" })
 }
 
-// A kubelet that corrects itself: 137 without a reason was an OOM.
+// The kubelet corrects a status: an exit with 137 and no reason was an OOM.
 func TestCorrection(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	start(t)
 	d := driver(t, namespace, "etl")
 	e := executor(t, d, 1)
@@ -161,11 +165,10 @@ func TestCorrection(t *testing.T) {
 	counted(t, d, oom.Killed, 0)
 }
 
-// A driver with a liveness probe that ends with 137: the kubelet's Event about
-// Spark's container decides, also where the API server refuses to tell it at
-// first.
+// A driver with a liveness probe exits with 137. The kubelet's Event about Spark's
+// container decides the cause, even if the API server at first refuses to list Events.
 func TestHung(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	through, proxy := troubled(t)
 	proxy.calm.Store(true)
 	var asked sync.Map
@@ -190,10 +193,10 @@ func TestHung(t *testing.T) {
 		}
 		die(t, p, "Error", 137)
 		want := map[bool]string{true: "DriverHung", false: "DriverKilled"}[name == "frozen"]
-		// it is Killed until the Event is known, and told once it is
-		eventually(t, want, func() bool { return told(t, p) != "" })
-		if got := told(t, p); got != want {
-			t.Errorf("%s: told as %s", name, got)
+		// it is Killed until the Event is known, and reported then
+		eventually.True(t, want, func() bool { return reported(t, p) != "" })
+		if got := reported(t, p); got != want {
+			t.Errorf("%s: reported as %s", name, got)
 		}
 		if got := live(t, p).Annotations; got[annotations.Reason] != want {
 			t.Errorf("%s: %v", name, got)

@@ -22,11 +22,13 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// deaths of executors, each gone a moment after it died, unless they stay.
+// deaths kills executors of one driver. Each pod is deleted a moment after its death,
+// unless stay is set.
 type deaths struct {
 	driver *corev1.Pod
 	causes map[int]oom.Cause // of executors by number
@@ -39,7 +41,7 @@ var endings = []struct {
 	cause  oom.Cause
 }{{"OOMKilled", 137, oom.OOMKilled}, {"Error", 52, oom.HeapOOM}, {"OOMKilled", 1, oom.ChildOOMKilled}, {"Error", 143, ""}, {"Error", 137, oom.Killed}}
 
-// happen, from executor 1 to n, while the API server is up.
+// happen kills the executors 1 to n, each while the API server is up.
 func (d *deaths) happen(ctx context.Context, n int, up sync.Locker) error {
 	for id := 1; id <= n; id++ {
 		if err := d.one(ctx, id, up); err != nil {
@@ -78,11 +80,11 @@ func (d *deaths) one(ctx context.Context, id int, up sync.Locker) error {
 	return step(func() (*corev1.Pod, error) { return nil, kubelet.Remove(ctx, e) })
 }
 
-// check that the record says what happened, no more and no less.
+// check compares the record with what happened.
 func (d *deaths) check(t *testing.T) {
 	t.Helper()
 	var got oom.Record
-	eventually(t, fmt.Sprintf("%d deaths on %s", len(d.causes), d.driver.Name), func() bool {
+	eventually.True(t, fmt.Sprintf("%d deaths on %s", len(d.causes), d.driver.Name), func() bool {
 		got = record(t, d.driver)
 		return got.Count(spark.Executor) >= len(d.causes)
 	})
@@ -100,9 +102,9 @@ func (d *deaths) check(t *testing.T) {
 	}
 }
 
-// checkDeaths: the records say what happened, and once the recorders have told
-// all that they know, each death has one Event, on its driver, and nothing else
-// has.
+// checkDeaths checks that the records say what happened, and that each death has one
+// Event, on its driver, and nothing else has one, once the recorders have reported
+// everything.
 func checkDeaths(t *testing.T, namespace string, replicas []*cluster.Recorder, all []*deaths) {
 	t.Helper()
 	for _, d := range all {
@@ -110,7 +112,7 @@ func checkDeaths(t *testing.T, namespace string, replicas []*cluster.Recorder, a
 	}
 	for _, r := range replicas {
 		if err := settle(t, namespace, r); err != nil {
-			t.Fatalf("not all is told: %v", err)
+			t.Fatalf("not everything is reported: %v", err)
 		}
 	}
 	want, got := map[string]int{}, map[string]int{}
@@ -127,7 +129,8 @@ func checkDeaths(t *testing.T, namespace string, replicas []*cluster.Recorder, a
 	}
 }
 
-// checkMetrics: of two recorders that lived all the time one counts each death.
+// checkMetrics checks that one of two recorders counts each death, if both ran all the
+// time.
 func checkMetrics(t *testing.T, namespace string, replicas []*cluster.Recorder, all []*deaths) {
 	t.Helper()
 	want, got := map[oom.Cause]float64{}, map[oom.Cause]float64{}
@@ -151,7 +154,7 @@ func checkMetrics(t *testing.T, namespace string, replicas []*cluster.Recorder, 
 	}
 }
 
-// applications are so many drivers whose executors are to die.
+// applications makes drivers whose executors are to die.
 func applications(t *testing.T, namespace string, n int) []*deaths {
 	t.Helper()
 	all := make([]*deaths, n)
@@ -161,7 +164,7 @@ func applications(t *testing.T, namespace string, n int) []*deaths {
 	return all
 }
 
-// dieWhile so many executors of each driver die, something else happens besides.
+// dieWhile kills n executors of each driver while something else happens.
 func dieWhile(t *testing.T, all []*deaths, each int, up sync.Locker, besides ...func(over <-chan struct{}) error) {
 	t.Helper()
 	over := make(chan struct{})
@@ -181,18 +184,18 @@ func dieWhile(t *testing.T, all []*deaths, each int, up sync.Locker, besides ...
 	}
 }
 
-// always is the Locker of an API server that is up.
+// always is the Locker for an API server that is always up.
 func always() sync.Locker { return new(sync.RWMutex).RLocker() }
 
-// 2,000 executors die and are gone at once, while of two recorders now one and
-// now the other is killed and started again, the API server refuses every fourth
-// call, watches break off, and users edit the drivers. With -short 100 die.
+// 2,000 executors die and are deleted at once. Meanwhile one of two recorders after the
+// other is killed and started again, the API server refuses every fourth call, watches
+// break, and users edit the drivers. With -short 100 executors die.
 func TestNothingLostNothingTwice(t *testing.T) {
 	drivers, each := 80, 25 // as many as have an Event each
 	if testing.Short() {
 		drivers, each = 4, 25
 	}
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	through, proxy := troubled(t)
 	replicas := []*cluster.Recorder{startWith(t, through), startWith(t, through)}
 	all := applications(t, namespace, drivers)
@@ -215,10 +218,9 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	}
 }
 
-// The same with recorders that live all the time: then what they count is right
-// as well.
+// The same with recorders that run all the time: then their counts are right as well.
 func TestRefusals(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	through, proxy := troubled(t)
 	replicas := []*cluster.Recorder{startWith(t, through), startWith(t, through)}
 	all := applications(t, namespace, 8)
@@ -231,7 +233,7 @@ func TestRefusals(t *testing.T) {
 
 // The API server is killed and started again while executors die and stay.
 func TestAPIServerRestarts(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	replicas := []*cluster.Recorder{start(t), start(t)}
 	all := applications(t, namespace, 4)
 	for _, d := range all {
@@ -254,10 +256,10 @@ func TestAPIServerRestarts(t *testing.T) {
 	checkMetrics(t, namespace, replicas, all)
 }
 
-// While the API server cannot be reached executors die and are gone. Its history
-// of changes tells that afterwards.
+// Executors die and are deleted while the API server cannot be reached. Its watch
+// history reports them afterwards.
 func TestAway(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	through, proxy := troubled(t)
 	proxy.calm.Store(true)
 	r := startWith(t, through)
@@ -273,10 +275,10 @@ func TestAway(t *testing.T) {
 	}
 }
 
-// The same, and that history is gone: who is still there is recorded, and who
-// is gone is counted as not seen.
+// The same, but the watch history is gone: pods that still exist are recorded, and
+// deleted pods are counted as not seen.
 func TestHistoryGone(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	through, proxy := troubled(t)
 	proxy.calm.Store(true)
 	r := startWith(t, through)
@@ -297,7 +299,7 @@ func TestHistoryGone(t *testing.T) {
 	}
 	proxy.back()
 	counted(t, d, oom.OOMKilled, 2)
-	eventually(t, "two ends were not seen", func() bool { return metric(t, r, "spark_vitals_ends_unseen_total", "") == 2 })
+	eventually.True(t, "two ends were not seen", func() bool { return metric(t, r, "spark_vitals_ends_unseen_total", "") == 2 })
 	remove(t, die(t, executors[4], "OOMKilled", 137))
 	counted(t, d, oom.OOMKilled, 3)
 	all[0].causes = map[int]oom.Cause{1: oom.OOMKilled, 2: oom.OOMKilled, 5: oom.OOMKilled}
@@ -305,26 +307,26 @@ func TestHistoryGone(t *testing.T) {
 	checkMetrics(t, namespace, []*cluster.Recorder{r}, all)
 }
 
-// A recorder that is told to end writes and tells what it knows first, also
-// when it is the only one and the API server refuses.
+// A recorder that gets SIGTERM first writes and reports what it knows, even if it is
+// the only one and the API server refuses calls.
 func TestStop(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	through, _ := troubled(t)
 	r := startWith(t, through)
 	all := applications(t, namespace, 4)
 	dieWhile(t, all, 10, always())
 	knows := must(marked(t, namespace))(t)
-	eventually(t, "it knows all of them", func() bool { return knows(r) })
+	eventually.True(t, "it knows all of them", func() bool { return knows(r) })
 	r.Stop()
 	checkDeaths(t, namespace, nil, all)
 }
 
 var marks atomic.Int64
 
-// marked makes a pod in a namespace that every recorder misses an injection of, and
-// returns whether one has seen all that was there before it. Each namespace has a
-// watch of its own, so it must be the namespace that the test is about, and nothing
-// may begin or end there meanwhile.
+// marked makes a pod whose injection every recorder counts as missed, and returns a
+// function that reports whether a recorder has seen everything before that pod. Each
+// namespace has its own watch, so the namespace must be the test's, and nothing may
+// begin or end there meanwhile.
 func marked(t *testing.T, namespace string) (knows func(*cluster.Recorder) bool, err error) {
 	pods := kubelet.CoreV1().Pods(namespace)
 	all, err := pods.List(t.Context(), metav1.ListOptions{})
@@ -346,9 +348,9 @@ func marked(t *testing.T, namespace string) (knows func(*cluster.Recorder) bool,
 	}, nil
 }
 
-// killUntil it is over, now one recorder and now the other is killed, at any
-// moment at which the other knows all that it knows: since that one came back,
-// everything older has been written and told once. For that, dying pauses.
+// killUntil kills one recorder after the other until over is closed. It kills one only
+// if the other has caught up: everything older has been written and reported since the
+// other started. Deaths pause for that.
 func killUntil(t *testing.T, namespace string, over <-chan struct{}, replicas []*cluster.Recorder, dying sync.Locker) (n int, err error) {
 	for ; ; n++ {
 		select {
@@ -373,9 +375,10 @@ func killUntil(t *testing.T, namespace string, over <-chan struct{}, replicas []
 	}
 }
 
-// settle waits until a recorder has seen all, and has written and told it. What
-// it leaves to another recorder's turn waits only after half a second; that this
-// is over is told by its answers, as its process may have been stopped meanwhile.
+// settle waits until a recorder has seen everything, and has written and reported it. A
+// death that waits for the other recorder's turn waits for at most half a second.
+// Twenty answers show that this time is over, even if the process was stopped
+// meanwhile.
 func settle(t *testing.T, namespace string, r *cluster.Recorder) error {
 	knows, err := marked(t, namespace)
 	if err != nil {
@@ -395,8 +398,8 @@ func settle(t *testing.T, namespace string, r *cluster.Recorder) error {
 	})
 }
 
-// editUntil it is over, a user changes annotations of the drivers; what fails
-// meanwhile he does again later.
+// editUntil changes annotations of the drivers until over is closed, as a user does. It
+// tries again after an error.
 func editUntil(over <-chan struct{}, all []*deaths) error {
 	for i := 0; ; i++ {
 		select {
@@ -410,11 +413,11 @@ func editUntil(over <-chan struct{}, all []*deaths) error {
 	}
 }
 
-// Pods that stay (deleteOnTermination=false) are found whenever a recorder
-// comes back: after a restart of its own at each death, with more of them than
-// are kept in detail, and after the API server's watch history is gone.
+// Pods that stay (deleteOnTermination=false) are found whenever a recorder comes back:
+// after a restart at each death, with more of them than the record keeps in detail, and
+// after the API server's watch history is gone.
 func TestRelist(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	d := driver(t, namespace, "etl")
 	r := start(t)
 	for id := 1; id <= 20; id++ {
@@ -439,13 +442,13 @@ func TestRelist(t *testing.T) {
 	start(t)
 	die(t, executor(t, d, 23), "OOMKilled", 137)
 	counted(t, d, oom.OOMKilled, 23)
-	eventually(t, "an Event of each", func() bool { return len(events(t, namespace, "ExecutorOOMKilled")) == 23 })
+	eventually.True(t, "an Event of each", func() bool { return len(events(t, namespace, "ExecutorOOMKilled")) == 23 })
 }
 
-// A driver that is gone has nothing to write on; a new one of its name is not
-// blamed for the old one's executors.
+// A deleted driver has no annotations to write to. A new driver with its name does not
+// get the deaths of the old one's executors.
 func TestSecondPodOfTheName(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	r := start(t)
 	old := driver(t, namespace, "etl")
 	executors := []*corev1.Pod{executor(t, old, 1), executor(t, old, 2)}
@@ -457,16 +460,16 @@ func TestSecondPodOfTheName(t *testing.T) {
 	die(t, executor(t, second, 3), "Error", 52)
 	counted(t, second, oom.HeapOOM, 1)
 	counted(t, second, oom.OOMKilled, 0)
-	eventually(t, "two deaths without a driver", func() bool { return metric(t, r, "spark_vitals_deaths_without_driver_total", namespace) == 2 })
+	eventually.True(t, "two deaths without a driver", func() bool { return metric(t, r, "spark_vitals_deaths_without_driver_total", namespace) == 2 })
 	if n := len(events(t, namespace, "ExecutorOOMKilled")); n != 2 {
-		t.Errorf("%d Events tell of them", n)
+		t.Errorf("%d Events report them", n)
 	}
 }
 
-// The driver is replaced between the look at it and the write: the API server
-// refuses that, and the new one is not blamed.
+// The driver is replaced between the recorder's read and its write. The API server
+// refuses the write, and the new driver does not get the death.
 func TestSecondPodMeanwhile(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	through, proxy := troubled(t)
 	proxy.calm.Store(true)
 	old := driver(t, namespace, "etl")
@@ -489,7 +492,7 @@ func TestSecondPodMeanwhile(t *testing.T) {
 	if err := <-replaced; err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a death without a driver", func() bool { return metric(t, r, "spark_vitals_deaths_without_driver_total", namespace) == 1 })
+	eventually.True(t, "a death without a driver", func() bool { return metric(t, r, "spark_vitals_deaths_without_driver_total", namespace) == 1 })
 	if n := metric(t, r, "spark_vitals_record_writes_total", ""); n != 1 {
 		t.Errorf("%v writes were tried, and one met the second pod", n)
 	}
@@ -501,19 +504,19 @@ func TestSecondPodMeanwhile(t *testing.T) {
 	}
 }
 
-// An executor of a driver that is no pod of Spark's.
+// An executor dies whose driver is not a pod made by Spark.
 func TestClientMode(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	replicas := []*cluster.Recorder{start(t), start(t)}
 	notebook := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "notebook", Namespace: namespace}, Spec: corev1.PodSpec{NodeName: "node", Containers: []corev1.Container{{Name: "notebook", Image: "notebook"}}}}
 	notebook = must(kubelet.CoreV1().Pods(namespace).Create(t.Context(), notebook, metav1.CreateOptions{}))(t)
 	notebook.Labels = map[string]string{spark.ApplicationLabel: "spark-notebook"}
 	remove(t, die(t, executor(t, notebook, 1), "OOMKilled", 137))
-	eventually(t, "an Event on its owner", func() bool {
+	eventually.True(t, "an Event on its owner", func() bool {
 		found := events(t, namespace, "ExecutorOOMKilled")
 		return len(found) == 1 && found[0].Regarding.UID == notebook.UID
 	})
-	eventually(t, "told once", func() bool {
+	eventually.True(t, "it is reported once", func() bool {
 		n := 0.0
 		for _, r := range replicas {
 			n += metric(t, r, "spark_vitals_deaths_without_driver_total", namespace)
@@ -522,10 +525,10 @@ func TestClientMode(t *testing.T) {
 	})
 }
 
-// Users may fill the annotations of a pod. Whatever room they leave is used,
-// and what they wrote stands.
+// Users may fill the annotations of a pod. The recorder uses the space that is left,
+// and does not change the users' annotations.
 func TestFullAnnotations(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	start(t)
 	for name, size := range map[string]int{"much": 250 << 10, "almost": 256<<10 - 600, "full": 256<<10 - 4} {
 		d := driver(t, namespace, name)
@@ -535,7 +538,7 @@ func TestFullAnnotations(t *testing.T) {
 			remove(t, die(t, executor(t, d, id+1), "OOMKilled", 137))
 		}
 		die(t, d, "OOMKilled", 137)
-		eventually(t, "the Event of "+name, func() bool {
+		eventually.True(t, "the Event of "+name, func() bool {
 			for _, e := range events(t, namespace, "DriverOOMKilled") {
 				if e.Regarding.Name == name {
 					return true

@@ -11,15 +11,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -52,8 +51,9 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// site is a namespace of a test's own, where pods are opted in or not.
-func site(t *testing.T, mode string) string {
+// newNamespace makes a namespace for a test, with the label inject if mode is not
+// empty.
+func newNamespace(t *testing.T, mode string) string {
 	t.Helper()
 	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
 	labels := map[string]string{}
@@ -66,7 +66,7 @@ func site(t *testing.T, mode string) string {
 	return name
 }
 
-// start a recorder that ends with the test.
+// start starts a recorder that ends with the test.
 func start(t *testing.T, flags ...string) *cluster.Recorder {
 	t.Helper()
 	return startWith(t, kubeconfig, flags...)
@@ -115,7 +115,7 @@ func live(t *testing.T, p *corev1.Pod) *corev1.Pod {
 	return must(kubelet.CoreV1().Pods(p.Namespace).Get(t.Context(), p.Name, metav1.GetOptions{}))(t)
 }
 
-// condition of a driver's death, nil if it has none.
+// condition returns the condition of a driver's death, or nil.
 func condition(t *testing.T, p *corev1.Pod) *corev1.PodCondition {
 	t.Helper()
 	for _, c := range live(t, p).Status.Conditions {
@@ -126,26 +126,17 @@ func condition(t *testing.T, p *corev1.Pod) *corev1.PodCondition {
 	return nil
 }
 
-// record that stands on a driver.
+// record reads the record on a driver.
 func record(t *testing.T, p *corev1.Pod) oom.Record {
 	t.Helper()
 	return must(oom.Read(live(t, p).Annotations))(t)
 }
 
-// eventually waits until a condition holds. Its limit only guards against waiting
-// for ever: what is refused for long is tried again after minutes.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 10*time.Minute, true, func(context.Context) (bool, error) { return holds(), nil }); err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
-}
-
-// counted waits until a driver's record counts so many executors of a cause.
+// counted waits until a driver's record counts n executors with a cause.
 func counted(t *testing.T, driver *corev1.Pod, cause oom.Cause, n int) {
 	t.Helper()
 	var last oom.Record
-	eventually(t, fmt.Sprintf("%d of %s on %s", n, cause, driver.Name), func() bool {
+	eventually.True(t, fmt.Sprintf("%d of %s on %s", n, cause, driver.Name), func() bool {
 		last = record(t, driver)
 		return last.Count(spark.Executor, cause) >= n
 	})
@@ -154,11 +145,11 @@ func counted(t *testing.T, driver *corev1.Pod, cause oom.Cause, n int) {
 	}
 }
 
-// metric is the sum of a metric's samples with these labels, as they are written.
+// metric returns the sum of a metric's samples whose labels contain a text.
 func metric(t *testing.T, r *cluster.Recorder, name, labels string) (sum float64) {
 	t.Helper()
 	var text string
-	eventually(t, "the metrics of a recorder", func() bool { // it gives up an answer that takes 10 s
+	eventually.True(t, "the metrics of a recorder", func() bool { // it gives up an answer that takes 10 s
 		var err error
 		text, err = r.Metrics(t.Context())
 		return err == nil

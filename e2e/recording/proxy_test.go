@@ -24,9 +24,9 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
 )
 
-// trouble is an API server that is slow and refuses, unless it is calm: of each
-// twenty calls that are no watches, five fail before anything was done, one
-// fails although it was done, and four come late; watches break off at any
+// trouble is a proxy to the API server that delays and refuses calls unless it is calm.
+// Of each twenty calls that are not watches, five fail before the API server gets them,
+// one fails although the API server did it, and four are late. Watches break at any
 // moment.
 type trouble struct {
 	to             *httputil.ReverseProxy
@@ -40,7 +40,7 @@ type trouble struct {
 	watches        sync.WaitGroup
 }
 
-// aWhile is how long a watch lasts at most.
+// aWhile is the longest time that a watch lasts.
 const aWhile = 3 * time.Second
 
 func (p *trouble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -108,8 +108,8 @@ func (p *trouble) trouble(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// away makes the API server unreachable. It returns when all watches have broken
-// off: what happens from then on they do not tell.
+// away makes the API server unreachable. It returns when all watches are broken, so
+// they do not report what happens afterwards.
 func (p *trouble) away() {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -117,7 +117,7 @@ func (p *trouble) away() {
 	p.watches.Wait()
 }
 
-// back makes it reachable again.
+// back makes the API server reachable again.
 func (p *trouble) back() {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -134,7 +134,7 @@ func (p *trouble) refuse(w http.ResponseWriter, code int, reason metav1.StatusRe
 	})
 }
 
-// troubled is a kubeconfig of the recorder that leads through trouble.
+// troubled returns a kubeconfig of the recorder that goes through the proxy.
 func troubled(t *testing.T) (kubeconfig string, proxy *trouble) {
 	t.Helper()
 	authorities := x509.NewCertPool()

@@ -9,10 +9,11 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
-// The recorder's rights: what it has, and above all what it has not. That they
-// suffice, all other tests here show.
+// The recorder has these rights, and does not have the others. All other tests here
+// show that its rights suffice.
 func TestRights(t *testing.T) {
 	const mine = "spark-vitals"
 	tests := []struct {
@@ -48,10 +49,10 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// With the right to read ConfigMaps a driver's heap is no longer estimated; and
-// nothing else of the ConfigMap is told.
+// With the right to read ConfigMaps, the heap of a driver is not an estimate, and
+// nothing else of the ConfigMap is published.
 func TestReadConfigMaps(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	// An account of its own, so that the others go on without the right.
 	if err := controlPlane.Namespace(t.Context(), "spark-vitals-configmaps", nil); err != nil {
 		t.Fatal(err)
@@ -69,7 +70,7 @@ func TestReadConfigMaps(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"spark.properties": "spark.secret=x\nspark.driver.memory=600m\n"},
 	}, metav1.CreateOptions{}))(t)
 	die(t, d, "OOMKilled", 137)
-	eventually(t, "the record", func() bool { got := record(t, d); return got.Driver != nil })
+	eventually.True(t, "the record", func() bool { got := record(t, d); return got.Driver != nil })
 	if got := record(t, d).Driver; got.HeapMiB != 600 || got.Estimated {
 		t.Errorf("%+v", got)
 	}
@@ -78,10 +79,10 @@ func TestReadConfigMaps(t *testing.T) {
 	}
 }
 
-// Confined to a namespace, the rights that it has there suffice, and it has none
-// elsewhere. It records there whether or not the namespace opted in.
+// The rights of a recorder with --namespaces suffice there, and it has none elsewhere.
+// It records deaths there whether or not the namespace opted in.
 func TestConfined(t *testing.T) {
-	namespace, other := site(t, ""), "confined-other"
+	namespace, other := newNamespace(t, ""), "confined-other"
 	const account = "spark-vitals-confined"
 	for name, labels := range map[string]map[string]string{account: nil, other: {annotations.Inject: "enabled"}} {
 		if err := controlPlane.Namespace(t.Context(), name, labels); err != nil {
@@ -92,7 +93,7 @@ func TestConfined(t *testing.T) {
 	r := startWith(t, must(controlPlane.Allow(t.Context(), rights, ""))(t), "--namespaces="+namespace)
 	out := die(t, driver(t, other, "out"), "OOMKilled", 137)
 	in := die(t, driver(t, namespace, "in"), "OOMKilled", 137)
-	eventually(t, "the death is recorded and told", func() bool { return live(t, in).Annotations[annotations.State] != "" && told(t, in) != "" })
+	eventually.True(t, "the death is recorded and reported", func() bool { return live(t, in).Annotations[annotations.State] != "" && reported(t, in) != "" })
 	if got := live(t, out).Annotations; got[annotations.State] != "" {
 		t.Errorf("recorded elsewhere: %v", got)
 	}
@@ -101,10 +102,10 @@ func TestConfined(t *testing.T) {
 	}
 }
 
-// A pod that the webhook should have seen, and did not.
+// The recorder counts a pod that the webhook should have seen and did not see.
 func TestMissedInjections(t *testing.T) {
-	namespace := site(t, "enabled")
+	namespace := newNamespace(t, "enabled")
 	r := start(t)
 	driver(t, namespace, "unseen")
-	eventually(t, "one missed", func() bool { return metric(t, r, "spark_vitals_missed_injections", namespace) == 1 })
+	eventually.True(t, "one missed", func() bool { return metric(t, r, "spark_vitals_missed_injections", namespace) == 1 })
 }

@@ -56,8 +56,8 @@ func buildAll(ctx context.Context, root, version, folder string, all []platform)
 }
 
 // build builds a program that knows its version and commit, and nothing of this
-// machine. The toolchain is that of go.mod, also where a newer one is installed,
-// because another Go makes other bytes.
+// machine. It uses the toolchain of go.mod even if a newer one is installed, because
+// another Go makes other bytes.
 func build(ctx context.Context, root, version, toolchain string, p platform, file string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=true", "-ldflags=-s -w -X main.version="+version, "-o", file, "./cmd/spark-vitals")
 	cmd.Dir, cmd.Stderr = root, os.Stderr
@@ -81,14 +81,14 @@ func toolchainOf(file string) (string, error) {
 	return parsed.Toolchain.Name, nil
 }
 
-// commit is what a program was built from.
+// commit is the commit that a program was built from.
 type commit struct {
 	hash string
 	date time.Time
 }
 
-// commitOf reads the commit that Go wrote into a program. Of files that are not
-// committed nobody could say what was built.
+// commitOf reads the commit that Go wrote into a program. It fails if there were
+// uncommitted files, because then nobody could say what was built.
 func commitOf(info *buildinfo.BuildInfo) (c commit, err error) {
 	settings := map[string]string{}
 	for _, s := range info.Settings {

@@ -55,8 +55,8 @@ var (
 	kind    = regexp.MustCompile(`^### (Added|Changed|Deprecated|Removed|Fixed|Security)$`)
 )
 
-// changesOf reads what CHANGELOG.md says of a version; of one that is only tried,
-// such as 0.2.0-rc.1, what is not released yet.
+// changesOf reads what CHANGELOG.md says about a version; for a test version such as
+// 0.2.0-rc.1, what is not released yet.
 func changesOf(file string, version *semver.Version) (all []change, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 )
 
-// buildImage builds the image alone into a folder, and writes the lists of what
-// is linked in beside it.
+// buildImage builds the image alone into a folder, and writes the lists of what is
+// linked in beside it.
 func buildImage(ctx context.Context, version, folder string) error {
 	root, err := cluster.Root()
 	if err != nil {
@@ -45,7 +45,7 @@ func buildImage(ctx context.Context, version, folder string) error {
 	return nil
 }
 
-// writeImage makes of a folder an OCI image layout of programs.
+// writeImage writes programs as an OCI image layout into a folder.
 func writeImage(built []binary, version, folder string) (digest v1.Hash, err error) {
 	if err := os.RemoveAll(folder); err != nil {
 		return digest, err
@@ -64,7 +64,7 @@ func writeImage(built []binary, version, folder string) (digest v1.Hash, err err
 	return index.Digest()
 }
 
-// static is an image of one file.
+// static returns an image of one file.
 func static(binary, version, architecture string) (v1.Image, error) {
 	program, err := os.ReadFile(binary)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"text/template"
 )
 
-// archive is a packed program, whose name in it is Program.
+// archive is a packed program. Program is its name in the archive.
 type archive struct{ OS, Arch, Name, Digest, Program string }
 
 //go:embed krew.yaml.tmpl
@@ -14,7 +14,7 @@ var krewText string
 
 var krew = template.Must(template.New("krew.yaml.tmpl").Parse(krewText))
 
-// writeKrew writes the manifest by which "kubectl krew" installs the program.
+// writeKrew writes the manifest with which "kubectl krew" installs the program.
 func writeKrew(version string, archives []archive, file string) error {
 	out, err := os.Create(file)
 	if err != nil {

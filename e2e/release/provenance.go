@@ -11,9 +11,9 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// writeProvenance writes what the files were built from, and how: an in-toto
-// statement with SLSA's predicate. It is not signed, and it names no builder that
-// anybody could trust more than the person who ran it.
+// writeProvenance writes what the files were built from and how: an in-toto statement
+// with SLSA's predicate. It is not signed, and it names no builder that anybody could
+// trust more than the person who ran it.
 func writeProvenance(version, registry string, from commit, toolchain string, files []digested, file string) error {
 	parameters, err := structpb.NewStruct(map[string]any{"version": version, "registry": registry})
 	if err != nil {

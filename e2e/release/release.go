@@ -21,7 +21,7 @@ const home = "https://github.com/spark-vitals/spark-vitals"
 // digested is a file of a release and its SHA-256.
 type digested struct{ name, digest string }
 
-// release fills a folder with all that a release consists of.
+// release fills a folder with all files of a release.
 func release(ctx context.Context, version, folder, registry string) error {
 	parsed, err := semver.StrictNewVersion(version)
 	if err != nil {
@@ -55,8 +55,7 @@ func release(ctx context.Context, version, folder, registry string) error {
 	return write(root, version, folder, registry, append(first, others...), from, changed)
 }
 
-// write writes the files of a release, of which the last ones tell the digests of
-// the others.
+// write writes the files of a release. The last ones have the digests of the others.
 func write(root, version, folder, registry string, built []binary, from commit, changed []change) error {
 	if err := os.RemoveAll(folder); err != nil {
 		return err
@@ -117,7 +116,7 @@ func writePrograms(root, version, folder string, built []binary, date time.Time)
 	return archives, nil
 }
 
-// ofImage are the programs that the image is made of.
+// ofImage returns the programs that the image is made of.
 func ofImage(built []binary) (some []binary) {
 	for _, b := range built {
 		if slices.Contains(inImage, b.platform) {
@@ -140,7 +139,7 @@ func writeChecksums(folder string) error {
 	return os.WriteFile(filepath.Join(folder, "SHA256SUMS"), []byte(text.String()), 0o644)
 }
 
-// filesOf are the files of a folder, not of folders in it, by name.
+// filesOf returns the files of a folder by name, without those of its folders.
 func filesOf(folder string) (files []digested, err error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {

@@ -30,8 +30,8 @@ var (
 	changed = []change{{"added", "A thing."}}
 )
 
-// Two builds in two folders give the same bytes, and so do two releases of them.
-// The second program stands for Windows', which would take a minute to build.
+// Two builds in two folders give the same bytes, and so do two releases of them. The
+// second program stands for the one for Windows, which would take a minute to build.
 func TestSameBytes(t *testing.T) {
 	root := project(t)
 	var releases [2][]digested
@@ -61,7 +61,7 @@ func TestSameBytes(t *testing.T) {
 	}
 }
 
-// onWindows is a program packed as that of Windows.
+// onWindows returns a program packed as the one for Windows.
 func onWindows(t *testing.T, b binary) binary {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "spark-vitals.exe")
@@ -71,7 +71,7 @@ func onWindows(t *testing.T, b binary) binary {
 	return binary{platform{"windows", "amd64"}, file, b.info}
 }
 
-// holdsTogether checks that each file of a release says what is true of the others.
+// holdsTogether checks that what each file of a release says about the others is true.
 func holdsTogether(t *testing.T, folder string, files []digested) {
 	t.Helper()
 	digests := map[string]string{}
@@ -187,7 +187,7 @@ func unpack(t *testing.T, file string) (names []string, dates []time.Time) {
 	}
 }
 
-// What changed is read of the version alone, and must be there.
+// The list of changes is of the version alone, and must exist.
 func TestChanges(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "CHANGELOG.md")
 	text := "# Changelog\n\n## [Unreleased]\n### Fixed\n- `a` works.\n\n## [0.2.0] - 2026-11-29\n### Added\n- B.\n- C.\n\n### Changed\n- D.\n\n## [0.1.0]\n- E.\n"
@@ -209,7 +209,7 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// A version that Helm or krew would not take is refused before anything is built.
+// A version that Helm or krew would refuse is refused before anything is built.
 func TestVersion(t *testing.T) {
 	for _, version := range []string{"v0.2.0", "0.2", "0f5c28-dirty", ""} {
 		if err := release(context.Background(), version, t.TempDir(), ""); err == nil || !strings.Contains(err.Error(), "VERSION") {
@@ -218,7 +218,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// Of what is not committed no release is made.
+// Nothing is released from uncommitted files.
 func TestCommit(t *testing.T) {
 	of := func(modified string) *buildinfo.BuildInfo {
 		return &buildinfo.BuildInfo{Settings: []debug.BuildSetting{
@@ -253,8 +253,7 @@ func read(t *testing.T, folder, file string) string {
 	return string(text)
 }
 
-// What Artifact Hub reads of the chart of a release is there: an icon of ours,
-// links, the image.
+// The chart of a release has what Artifact Hub reads: our icon, links, and the image.
 func TestChart(t *testing.T) {
 	folder := t.TempDir()
 	if err := writeChart("0.2.0", folder, "registry.example.com/data", date, changed); err != nil {

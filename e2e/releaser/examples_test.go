@@ -15,8 +15,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 )
 
-// The examples of docs/annotations.md, run as they stand: both tell of a driver
-// that is dead when they start, of one that dies, and of none that lives.
+// The examples of docs/annotations.md, run unchanged, report a driver that is dead when
+// they start and one that dies later, and no driver that runs.
 func TestExamples(t *testing.T) {
 	forget, err := cluster.Build(t.Context(), "docs/examples/forget", "forget", os.Stderr)
 	if err != nil {

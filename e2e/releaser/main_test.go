@@ -1,6 +1,6 @@
-// Package releaser tests the releaser on a real API server, with exactly the
-// rights of its manifest, and a real ZooKeeper. Kyuubi itself is a stand-in, held
-// against what a real one answered.
+// Package releaser tests the releaser on a real API server, with exactly the rights of
+// its manifest, and with a real ZooKeeper. Kyuubi is a stand-in that is tested against
+// recorded answers of a real one.
 package releaser
 
 import (
@@ -73,8 +73,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// connect to ZooKeeper as an engine does. What is registered lives until stop, or
-// for the length of the session where the connection is only broken.
+// connect connects to ZooKeeper as an engine does. Its registrations exist until stop,
+// or until the session expires if the connection breaks.
 func connect(session time.Duration) (r kyuubitest.Registry, stop func(), err error) {
 	conn, _, err := zk.Connect([]string{zookeeper.Address}, session, zk.WithLogger(log.New(io.Discard, "", 0)))
 	if err != nil {
@@ -83,7 +83,7 @@ func connect(session time.Duration) (r kyuubitest.Registry, stop func(), err err
 	return kyuubitest.ZooKeeper(conn), conn.Close, nil
 }
 
-// config of the releaser, with the servers listed.
+// config returns the releaser's configuration, with the URLs of the servers.
 func config(dir string) string {
 	return fmt.Sprintf(`
 namespaces: [spark]
@@ -96,7 +96,7 @@ keepSessionsSeconds: 0
 `, zookeeper.Address, urls[0], urls[1], dir, dir)
 }
 
-// credentials are written to a folder.
+// credentials writes credentials to a folder.
 func credentials(t *testing.T, password string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -135,7 +135,7 @@ type engine struct {
 
 var engines int
 
-// newEngine that runs. Its namespace is spark unless it is said otherwise.
+// newEngine makes an engine that runs, in the namespace spark unless tweak changes it.
 func newEngine(t *testing.T, tweak ...func(*corev1.Pod)) *engine {
 	t.Helper()
 	engines++
@@ -179,7 +179,7 @@ func (e *engine) updateStatus() {
 	}
 }
 
-// register the engine, by a connection of its own, and open its sessions.
+// register registers the engine with its own connection, and opens its sessions.
 func (e *engine) register() *engine {
 	e.t.Helper()
 	registry, stop, err := connect(time.Minute) // longer than this process may be stopped for
@@ -198,7 +198,8 @@ func (e *engine) register() *engine {
 	return e
 }
 
-// die as the kubelet reports it: the container has ended, the phase has not changed.
+// die writes the status of an ended container as the kubelet does, before the phase
+// changes.
 func (e *engine) die() *engine {
 	e.t.Helper()
 	for _, s := range servers {
@@ -244,7 +245,7 @@ func (e *engine) sessions() (n int) {
 	return n
 }
 
-// mark of the release; "" without one.
+// mark returns the mark of the release on the pod, or "".
 func (e *engine) mark() string {
 	e.t.Helper()
 	pod, err := api.CoreV1().Pods(e.pod.Namespace).Get(e.t.Context(), e.pod.Name, metav1.GetOptions{})
@@ -254,7 +255,7 @@ func (e *engine) mark() string {
 	return pod.Annotations[annotations.Released]
 }
 
-// events told on the pod, by their reasons.
+// events returns the reasons of the Events on the pod.
 func (e *engine) events() (reasons []string) {
 	e.t.Helper()
 	list, err := api.CoreV1().Events(e.pod.Namespace).List(e.t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(e.pod.UID)})
@@ -265,15 +266,6 @@ func (e *engine) events() (reasons []string) {
 		reasons = append(reasons, event.Reason)
 	}
 	return reasons
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("never: " + what)
-		}
-	}
 }
 
 func clientFor(t *testing.T, config *rest.Config) kubernetes.Interface {

@@ -32,8 +32,8 @@ func exactly(t testing.TB, root, digestFile string) *kyuubi.Kyuubi {
 	return kyuubi.New(c, nil)
 }
 
-// On a real ZooKeeper, among random engines of all share levels:
-// of those that die each is found, and nothing else is deleted.
+// On a real ZooKeeper with random engines of all share levels, each engine that dies is
+// found, and nothing else is deleted.
 func TestAmongMany(t *testing.T) {
 	const seed, many = 1, 150
 	random := rand.New(rand.NewPCG(seed, seed))
@@ -87,7 +87,7 @@ func TestAmongMany(t *testing.T) {
 	}
 }
 
-// A ZooKeeper behind TLS, which asks for a certificate of its authority.
+// ZooKeeper uses TLS and asks for a certificate of its authority.
 func TestZooKeeperByTLS(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"server", "client"} {
@@ -145,7 +145,8 @@ func TestZooKeeperByTLS(t *testing.T) {
 	}
 }
 
-// BenchmarkLook at 2,000 engines, each of a user of its own, in a real ZooKeeper.
+// BenchmarkLook measures a look at 2,000 engines, each of another user, in a real
+// ZooKeeper.
 func BenchmarkLook(b *testing.B) {
 	const many = 2000
 	registry, stop, err := connect(time.Minute)
@@ -170,7 +171,7 @@ func BenchmarkLook(b *testing.B) {
 	}
 }
 
-// A Kyuubi below a root and behind digest authentication.
+// Kyuubi uses a root node and digest authentication.
 func TestDigest(t *testing.T) {
 	conn, _, err := zk.Connect([]string{zookeeper.Address}, time.Minute, zk.WithLogger(log.New(io.Discard, "", 0)))
 	if err != nil {

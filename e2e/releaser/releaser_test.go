@@ -19,11 +19,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
 )
 
-// An engine dies; a fresh one of the same user is registered already. The dead
-// one's node goes, its sessions go then, and the fresh one does not notice.
+// An engine dies while a new one of the same user is already registered. The dead
+// engine's node is deleted and its sessions are closed; the new engine does not notice.
 func TestReleased(t *testing.T) {
 	startReleaser(t, config(credentials(t, "secret")))
 	dead, fresh := newEngine(t).register(), newEngine(t).register()
@@ -42,7 +43,7 @@ func TestReleased(t *testing.T) {
 		t.Error("released without a record")
 	}
 	dead.recorded()
-	eventually(t, "marked", func() bool { return dead.mark() != "" })
+	eventually.True(t, "marked", func() bool { return dead.mark() != "" })
 	if dead.registered() || dead.sessions() != 0 || len(early) > 0 {
 		t.Errorf("registered: %t, sessions: %d, closed too early: %q", dead.registered(), dead.sessions(), early)
 	}
@@ -56,7 +57,7 @@ func TestReleased(t *testing.T) {
 	if !slices.Equal(dead.events(), []string{"EngineReleased"}) {
 		t.Error(dead.events())
 	}
-	eventually(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
+	eventually.True(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
 }
 
 func journal(t *testing.T) map[string]string {
@@ -68,7 +69,7 @@ func journal(t *testing.T) map[string]string {
 	return all
 }
 
-// journals are the ConfigMaps of the journal.
+// journals returns the ConfigMaps of the journal.
 func journals(t *testing.T) (all []corev1.ConfigMap) {
 	t.Helper()
 	list, err := api.CoreV1().ConfigMaps("spark-vitals").List(t.Context(), metav1.ListOptions{})
@@ -83,8 +84,8 @@ func journals(t *testing.T) (all []corev1.ConfigMap) {
 	return all
 }
 
-// The process is killed between the two steps, the pod deleted meanwhile: the
-// next one closes the sessions all the same.
+// The releaser is killed between the two steps, and the pod is deleted meanwhile. The
+// next releaser closes the sessions all the same.
 func TestKilledBetween(t *testing.T) {
 	configuration := config(credentials(t, "secret"))
 	r := startReleaser(t, configuration)
@@ -93,7 +94,7 @@ func TestKilledBetween(t *testing.T) {
 		defer s.Fail(nil)
 	}
 	dead := newEngine(t).register().die().recorded()
-	eventually(t, "deregistered", func() bool { return !dead.registered() })
+	eventually.True(t, "deregistered", func() bool { return !dead.registered() })
 	r.Kill()
 	if err := api.CoreV1().Pods("spark").Delete(t.Context(), dead.pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
 		t.Fatal(err)
@@ -105,38 +106,39 @@ func TestKilledBetween(t *testing.T) {
 		t.Fatalf("%d sessions, journal %v", dead.sessions(), journal(t))
 	}
 	startReleaser(t, configuration)
-	eventually(t, "closed", func() bool { return dead.sessions() == 0 })
-	eventually(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
+	eventually.True(t, "closed", func() bool { return dead.sessions() == 0 })
+	eventually.True(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
 }
 
-// ZooKeeper is away when the engine dies, or hangs; when it is back the node goes.
+// ZooKeeper is down or hangs when the engine dies. Once it is back, the node is
+// deleted.
 func TestZooKeeperAway(t *testing.T) {
 	startReleaser(t, config(credentials(t, "secret")))
 	dead := newEngine(t).register()
 	zookeeper.Stop()
 	dead.die().recorded()
-	eventually(t, "the releaser was refused", func() bool { return tried(t, dead) })
+	eventually.True(t, "the releaser was refused", func() bool { return tried(t, dead) })
 	if err := zookeeper.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
+	eventually.True(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
 
 	dead = newEngine(t).register()
 	if err := zookeeper.Freeze(true); err != nil {
 		t.Fatal(err)
 	}
 	dead.die().recorded()
-	eventually(t, "the releaser gave up", func() bool { return tried(t, dead) })
+	eventually.True(t, "the releaser gave up", func() bool { return tried(t, dead) })
 	if err := zookeeper.Freeze(false); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
+	eventually.True(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
 }
 
-// tried tells whether the releaser's log has a failed try of the engine.
+// tried reports whether the releaser's log has a failed try for the engine.
 func tried(t *testing.T, e *engine) bool { return logged(t, "release failed", e.pod.Name) }
 
-// logged tells whether a line of the releaser's log has all these words.
+// logged reports whether a line of the releaser's log has all these words.
 func logged(t *testing.T, words ...string) bool {
 	t.Helper()
 	log, err := os.ReadFile(filepath.Join(controlPlane.Dir, strings.ToLower(t.Name())+".log"))
@@ -151,8 +153,8 @@ func logged(t *testing.T, words ...string) bool {
 	return false
 }
 
-// The control: without a releaser the node goes when its session expires, and
-// the sessions stay. A releaser that comes later has no proof and closes none.
+// The control: without a releaser the node exists until its session expires, and the
+// sessions stay. A releaser that starts later has no proof and closes none.
 func TestExpired(t *testing.T) {
 	dead := newEngine(t).register()
 	dead.die().recorded()
@@ -160,63 +162,63 @@ func TestExpired(t *testing.T) {
 		t.Error("gone at once")
 	}
 	dead.disconnects() // the same for ZooKeeper as the end of the session
-	eventually(t, "expired", func() bool { return !dead.registered() })
+	eventually.True(t, "expired", func() bool { return !dead.registered() })
 	startReleaser(t, config(credentials(t, "secret")))
-	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), "not-registered") })
+	eventually.True(t, "marked", func() bool { return strings.Contains(dead.mark(), "not-registered") })
 	if dead.sessions() != 2 || len(dead.events()) > 0 {
 		t.Errorf("%d sessions, %q", dead.sessions(), dead.events())
 	}
 }
 
-// Sessions are kept after the deregistration, also where the process is killed
-// meanwhile; the driver is marked when they are closed.
+// Sessions are kept for a time after the deregistration, even if the process is killed
+// meanwhile. The driver is marked when they are closed.
 func TestKept(t *testing.T) {
 	configuration := strings.Replace(config(credentials(t, "secret")), "keepSessionsSeconds: 0", "keepSessionsSeconds: 20", 1)
 	r := startReleaser(t, configuration)
 	dead := newEngine(t).register().die().recorded()
-	eventually(t, "told", func() bool { return slices.Equal(dead.events(), []string{"EngineReleased"}) })
+	eventually.True(t, "the Event", func() bool { return slices.Equal(dead.events(), []string{"EngineReleased"}) })
 	deregistered := time.Now()
 	if dead.registered() || dead.sessions() != 2 || dead.mark() != "" || len(journal(t)) != 1 {
 		t.Errorf("registered: %t, %d sessions, mark %q, journal %v", dead.registered(), dead.sessions(), dead.mark(), journal(t))
 	}
 	r.Kill()
 	startReleaser(t, configuration)
-	eventually(t, "closed", func() bool { return dead.sessions() == 0 })
+	eventually.True(t, "closed", func() bool { return dead.sessions() == 0 })
 	if kept := time.Since(deregistered); kept < 15*time.Second {
 		t.Errorf("closed after %s", kept)
 	}
-	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
+	eventually.True(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
 	if !slices.Equal(dead.events(), []string{"EngineReleased"}) {
 		t.Error(dead.events())
 	}
-	eventually(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
+	eventually.True(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
 }
 
-// An engine that froze is not registered any more when it is killed. What was
-// seen while it ran is the proof, also after the releaser was killed.
+// A frozen engine is no longer registered when it is killed. What the releaser saw
+// while the engine ran is the proof, even after the releaser was killed.
 func TestFrozen(t *testing.T) {
 	frozen := newEngine(t).register()
 	configuration := config(credentials(t, "secret"))
 	r := startReleaser(t, configuration)
-	eventually(t, "looked at", func() bool { return logged(t, "looked at") })
+	eventually.True(t, "looked at", func() bool { return logged(t, "looked at") })
 	frozen.disconnects()
-	eventually(t, "written down", func() bool { return journal(t)[string(frozen.pod.UID)+".life"] != "" })
+	eventually.True(t, "written down", func() bool { return journal(t)[string(frozen.pod.UID)+".life"] != "" })
 	r.Kill()
 	startReleaser(t, configuration)
 	if frozen.sessions() != 2 {
 		t.Error("sessions of an engine that runs are closed")
 	}
 	frozen.die().recorded()
-	eventually(t, "marked", func() bool { return strings.Contains(frozen.mark(), `"expired","sessions":2`) })
-	eventually(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
+	eventually.True(t, "marked", func() bool { return strings.Contains(frozen.mark(), `"expired","sessions":2`) })
+	eventually.True(t, "the journal is empty", func() bool { return len(journal(t)) == 0 })
 }
 
-// A drained engine takes its registration away at once and ends seconds later. No
-// recorder has to write of it.
+// A drained engine deletes its registration at once and ends seconds later. No recorder
+// has to write its death.
 func TestDrained(t *testing.T) {
 	drained := newEngine(t, func(p *corev1.Pod) { p.Spec.NodeName = "node" }).register()
 	startReleaser(t, config(credentials(t, "secret")))
-	eventually(t, "looked at", func() bool { return logged(t, "looked at") })
+	eventually.True(t, "looked at", func() bool { return logged(t, "looked at") })
 	if err := api.CoreV1().Pods("spark").Delete(t.Context(), drained.pod.Name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -227,10 +229,10 @@ func TestDrained(t *testing.T) {
 	}
 	drained.pod = now
 	drained.die()
-	eventually(t, "marked", func() bool { return strings.Contains(drained.mark(), `"expired","sessions":2`) })
+	eventually.True(t, "marked", func() bool { return strings.Contains(drained.mark(), `"expired","sessions":2`) })
 }
 
-// A journal without room keeps nobody from reconnecting.
+// A full journal does not keep users from reconnecting.
 func TestJournalIsFull(t *testing.T) {
 	for _, shard := range journals(t) {
 		shard.Data = map[string]string{"full": strings.Repeat("x", 1<<20-100)}
@@ -243,21 +245,21 @@ func TestJournalIsFull(t *testing.T) {
 	}
 	startReleaser(t, config(credentials(t, "secret")))
 	dead := newEngine(t).register().die().recorded()
-	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
+	eventually.True(t, "marked", func() bool { return strings.Contains(dead.mark(), `"deregistered","sessions":2`) })
 	if !logged(t, "the journal is full") {
-		t.Error("that nothing was written down is not told")
+		t.Error("no Event says that nothing was written down")
 	}
 }
 
-// A wrong password is told once on the driver, with what to do; when the Secret
-// is corrected the release goes on.
+// A wrong password is reported once on the driver, with what to do. Once the Secret is
+// corrected, the release continues.
 func TestSecretCorrected(t *testing.T) {
 	dir := credentials(t, "wrong")
 	startReleaser(t, config(dir))
 	dead := newEngine(t).register().die().recorded()
-	eventually(t, "told", func() bool { return slices.Contains(dead.events(), "CredentialsRefused") })
+	eventually.True(t, "the Event", func() bool { return slices.Contains(dead.events(), "CredentialsRefused") })
 	if !slices.Contains(dead.events(), "EngineReleased") {
-		t.Error("that it is deregistered is not told")
+		t.Error("no Event says that it is deregistered")
 	}
 	if dead.registered() || dead.sessions() != 2 {
 		t.Errorf("registered: %t, sessions: %d", dead.registered(), dead.sessions())
@@ -265,11 +267,11 @@ func TestSecretCorrected(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "password"), []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "marked", func() bool { return strings.Contains(dead.mark(), `"sessions":2`) })
+	eventually.True(t, "marked", func() bool { return strings.Contains(dead.mark(), `"sessions":2`) })
 }
 
-// What whoever may create pods can forge: nothing is released, and nobody is
-// called but the configured ZooKeeper.
+// A user who may create pods can forge these: nothing is released, and the releaser
+// calls only the configured ZooKeeper.
 func TestForged(t *testing.T) {
 	foreign, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -312,8 +314,8 @@ func TestForged(t *testing.T) {
 		e.die().recorded()
 	}
 	last := newEngine(t).register().die().recorded() // the loop has come past them
-	eventually(t, "the true one is released", func() bool { return last.mark() != "" })
-	eventually(t, "the forged ones are told", func() bool {
+	eventually.True(t, "the true one is released", func() bool { return last.mark() != "" })
+	eventually.True(t, "the forged ones are reported", func() bool {
 		return slices.Equal(forged[0].events(), []string{"NotProven"}) && slices.Equal(forged[1].events(), []string{"NotProven"}) && slices.Equal(forged[2].events(), []string{"NotProven"})
 	})
 	if !victim.registered() || victim.sessions() != 2 || victim.mark() != "" {
@@ -326,7 +328,7 @@ func TestForged(t *testing.T) {
 	}
 }
 
-// With its rights the releaser cannot change a pod, nor read what is secret.
+// The releaser's rights do not let it change what a pod runs, or read Secrets.
 func TestRights(t *testing.T) {
 	e := newEngine(t)
 	as, err := controlPlane.As(t.Context(), "spark-vitals", "spark-vitals-releaser")

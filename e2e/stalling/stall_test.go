@@ -26,6 +26,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
 var (
@@ -59,7 +60,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// makeNode of the name that [cluster.Kubelet] gives to pods.
+// makeNode makes the node that [cluster.Kubelet] names in pods.
 func makeNode(ctx context.Context, at *net.TCPAddr) error {
 	node, err := api.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}, metav1.CreateOptions{})
 	if err != nil {
@@ -71,7 +72,7 @@ func makeNode(ctx context.Context, at *net.TCPAddr) error {
 	return err
 }
 
-// kubelet serves the logs of drivers; one without lines has none to give.
+// kubelet serves the logs of drivers. A pod without lines has no log.
 type kubelet struct {
 	lock  sync.Mutex
 	lines map[string][]string
@@ -110,7 +111,7 @@ func (k *kubelet) times(driver string) int {
 	return k.asked[driver]
 }
 
-// start a driver ten minutes ago, which may be silent for one.
+// start makes a driver that began ten minutes ago and may be silent for one minute.
 func start(t *testing.T, name string, annotated map[string]string) *corev1.Pod {
 	t.Helper()
 	pod, err := cluster.Kubelet{Interface: api}.Driver(t.Context(), "spark", name)
@@ -156,15 +157,6 @@ func events(t *testing.T, pod *corev1.Pod) (reasons []string) {
 	}
 	slices.Sort(reasons)
 	return reasons
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Minute); !ok(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("never: " + what)
-		}
-	}
 }
 
 func watch(t *testing.T, name string, flags ...string) *cluster.Leader {
@@ -216,30 +208,30 @@ func TestStalled(t *testing.T) {
 	}
 	first := watch(t, "first", "--metrics-bind-address="+address)
 	var m *annotations.StallMark
-	eventually(t, "the dead driver is marked", func() bool { m = mark(t, "dead"); return m != nil })
+	eventually.True(t, "the dead driver is marked", func() bool { m = mark(t, "dead"); return m != nil })
 	if m.Confidence != annotations.Sure || m.Evidence.Thread != "dag-scheduler-event-loop" || m.Evidence.Executors == nil || *m.Evidence.Executors != 1 ||
 		m.Evidence.CPU != nil || m.Evidence.UI != annotations.UIUnknown || !m.Is(past) || !m.Evidence.LastLine.Equal(past) {
 		t.Errorf("marked as %s", m)
 	}
-	eventually(t, "it is told", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled"}) })
-	eventually(t, "those that answer nothing are counted as unknown", func() bool {
+	eventually.True(t, "it is reported", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled"}) })
+	eventually.True(t, "those that answer nothing are counted as unknown", func() bool {
 		return strings.Contains(metrics(address), "spark_vitals_stall_unknown 1\n")
 	})
 
-	// Another leader finds the mark, and tells nothing anew.
+	// Another leader finds the mark, and reports nothing again.
 	first.Stop()
 	asked := logs.times("dead")
 	watch(t, "second", "--metrics-bind-address=0")
-	eventually(t, "the new leader has looked twice", func() bool { return logs.times("dead") >= asked+2 })
+	eventually.True(t, "the new leader has looked twice", func() bool { return logs.times("dead") >= asked+2 })
 	logs.write("dead", time.Now(), "INFO it was not dead")
-	eventually(t, "the mark is gone", func() bool {
+	eventually.True(t, "the mark is gone", func() bool {
 		now := mark(t, "dead")
 		if now != nil && now.String() != m.String() {
 			t.Fatalf("marked anew as %s", now)
 		}
 		return now == nil
 	})
-	eventually(t, "that is told too", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled", "DriverTalksAgain"}) })
+	eventually.True(t, "that is reported too", func() bool { return slices.Equal(events(t, dead), []string{"DriverStalled", "DriverTalksAgain"}) })
 
 	for _, name := range []string{"lively", "away", "not-asked"} {
 		if m := mark(t, name); m != nil {
@@ -251,7 +243,7 @@ func TestStalled(t *testing.T) {
 	}
 }
 
-// metrics as they are served now; "" where they are not.
+// metrics returns what an endpoint serves now, or "".
 func metrics(address string) string {
 	response, err := http.Get("http://" + address + "/metrics")
 	if err != nil {
@@ -262,8 +254,7 @@ func metrics(address string) string {
 	return string(text)
 }
 
-// What the manifest grants is no right to change what a pod runs, or to read
-// secrets.
+// The manifest grants no right to change what a pod runs, or to read Secrets.
 func TestRights(t *testing.T) {
 	for verb, allowed := range map[string]bool{
 		"get pods/log": true, "patch pods/status": true, "list pods": true, "create events": true,
@@ -281,8 +272,9 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// The same 2,000 drivers as in the benchmark of package watch, on an API server:
-// what it takes of memory and calls until all are known. It asserts no figure.
+// BenchmarkDrivers measures the memory and calls that the stall watch needs until it
+// knows the 2,000 drivers of the benchmark in package watch, on an API server. It
+// asserts nothing.
 func BenchmarkDrivers(b *testing.B) {
 	for b.Loop() {
 		ctx := b.Context()

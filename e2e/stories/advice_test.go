@@ -18,9 +18,9 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// What is advised of each cause is given to a real spark-submit, as the sentences
-// and the annotation advice say it: the pods are accepted and start, and the
-// application succeeds.
+// The advice for each cause is given to a real spark-submit, as the message and the
+// annotation advice say it. The pods are accepted and start, and the application
+// succeeds.
 func TestAdvice(t *testing.T) {
 	s := story{
 		name: "advice", why: "an application with every setting that is advised", host: true,
@@ -64,7 +64,7 @@ func TestAdvice(t *testing.T) {
 	})
 }
 
-// advised settings of all causes, for both roles.
+// advised returns the settings that the advice for all causes names, for both roles.
 func advised(t *testing.T, version, class string) map[string]string {
 	t.Helper()
 	driver := pod(t, version)
@@ -133,7 +133,7 @@ func sentences(all map[string]string, message, class string) {
 	}
 }
 
-// pod is a driver of that version, as spark-submit made it.
+// pod returns a driver of a Spark version, as spark-submit made it.
 func pod(t *testing.T, version string) spark.Pod {
 	t.Helper()
 	p, err := spark.PodOf(&corev1.Pod{
@@ -146,8 +146,8 @@ func pod(t *testing.T, version string) spark.Pod {
 	return p
 }
 
-// localVolumes are two on this machine, of a class of their own, for a driver and an
-// executor to claim. No provisioner runs here, so they are made beforehand.
+// localVolumes makes two volumes on this machine with a storage class of their own, for
+// a driver and an executor to claim. No provisioner runs here.
 func localVolumes(t *testing.T, version string) (class string) {
 	t.Helper()
 	class = "e2e-" + strings.ReplaceAll(version, ".", "")

@@ -17,12 +17,12 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// With cgroup v2 the kernel takes the whole container of a process that it kills
-// for want of memory, unless the kubelet is told to let it take one process. No
-// Spark runs here, but a small program in its pods; see command grow.
+// With cgroup v2 the kernel kills the whole container if a process uses too much
+// memory, unless the kubelet is configured to let it kill one process. Spark does not
+// run here, but a small program in its pods; see command grow.
 func TestCgroup2(t *testing.T) {
 	s := story{
-		name: "cgroup-v2", why: "containers over their limit on a node with cgroup v2, a virtual machine",
+		name: "cgroup-v2", why: "containers over their limit on a node with cgroup v2",
 		versions: []string{"group", "single"}, host: true, // not of Spark: of the kill
 	}
 	s.run(t, func(t *testing.T, kill string) {
@@ -46,8 +46,8 @@ func TestCgroup2(t *testing.T) {
 	})
 }
 
-// growth is a container in which a process grows over the limit, and what is said
-// of its end: reason and exit code by the kubelet, the cause by us.
+// growth is a container in which a process exceeds the memory limit, the reason and
+// exit code that the kubelet reports, and the cause that the recorder writes.
 type growth struct {
 	name          string
 	role          spark.Role
@@ -64,7 +64,7 @@ var grown = []growth{
 	{"child-stopped", spark.Executor, []string{"143"}, whole, "OOMKilled 143 ChildOOMKilled"},
 }
 
-// run it on a node, and tell what was said.
+// run runs it on a node and returns what was reported.
 func (g growth) run(t *testing.T, r *run, node string) (said string) {
 	t.Helper()
 	driver := sparkPod(t, g.name+"-driver", spark.Driver)
@@ -102,8 +102,8 @@ func named(name string) func(*lab.PodHistory) bool {
 	return func(p *lab.PodHistory) bool { return p.Last.Name == name }
 }
 
-// sparkPod is a captured pod of an application of its own, with command grow and
-// without what Spark alone needs.
+// sparkPod returns a captured pod of its own application, which runs command grow and
+// lacks what only Spark needs.
 func sparkPod(t *testing.T, name string, role spark.Role) *corev1.Pod {
 	t.Helper()
 	pod, err := cluster.CapturedPod(captured.Named("spark-3.5.9/"+string(role)), "")

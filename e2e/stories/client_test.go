@@ -1,6 +1,7 @@
 package stories
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -11,16 +12,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// A driver in client mode runs in a pod that Spark did not make: nothing is
-// written there. An executor that dies is told of on that pod, if Spark knows
-// its name, or else on the executor's own.
+// A driver in client mode runs in a pod that Spark did not make, and nothing is written
+// there. The death of an executor is reported on that pod if Spark knows its name, or
+// else on the executor's own pod.
 func TestClientMode(t *testing.T) {
 	s := story{
-		name: "client-mode", why: "an executor of a driver in client mode, whose pod Spark has not made, grows over its limit",
+		name: "client-mode", why: "an executor of a driver in client mode grows over its limit",
 		app: app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")},
 	}
 	s.run(t, func(t *testing.T, version string) {
@@ -41,7 +43,7 @@ func TestClientMode(t *testing.T) {
 			if len(found) != 1 || found[0].Regarding.UID != on.UID || found[0].Regarding.Kind != "Pod" || found[0].Related.UID != executor.UID {
 				t.Errorf("the Events are not one on %s: %+v", on.Name, found)
 			}
-			poll(t, "the death is counted once, as one without a driver", func() error {
+			eventually.Succeeds(t, "the death is counted once, as one without a driver", func(context.Context) error {
 				if n := recorded(t, withoutDriver, r.Namespace) - before; n != 1 {
 					return fmt.Errorf("%d deaths are counted", n)
 				}
@@ -65,7 +67,7 @@ func TestClientMode(t *testing.T) {
 
 const withoutDriver = "spark_vitals_deaths_without_driver_total"
 
-// untilExecutorDies of a cause.
+// untilExecutorDies waits until an executor has died of a cause.
 func (r *run) untilExecutorDies(t *testing.T, cause oom.Cause) (died *corev1.Pod) {
 	t.Helper()
 	r.until(t, fmt.Sprintf("an executor dies of cause %s", cause), func(h *lab.History) bool {
@@ -81,7 +83,7 @@ func (r *run) untilExecutorDies(t *testing.T, cause oom.Cause) (died *corev1.Pod
 	return died
 }
 
-// ours are the recorder's Events in a namespace.
+// ours returns the recorder's Events in a namespace.
 func ours(t *testing.T, namespace string) (found []eventsv1.Event) {
 	t.Helper()
 	events, err := theLab.Client.EventsV1().Events(namespace).List(t.Context(), metav1.ListOptions{})
@@ -96,7 +98,7 @@ func ours(t *testing.T, namespace string) (found []eventsv1.Event) {
 	return found
 }
 
-// recorded is what all recorders count together, for a namespace.
+// recorded returns the deaths that all recorders count in a namespace.
 func recorded(t *testing.T, metric, namespace string) (total int) {
 	t.Helper()
 	replicas, err := theLab.Client.CoreV1().Pods(lab.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=recorder"})

@@ -15,12 +15,13 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// death is a story of a container that ends by a limit, and of what then stands
-// on the driver.
+// death is a story of a container that is ended by a limit, and of what the driver's
+// annotations say then.
 type death struct {
 	story
 	role  spark.Role
@@ -39,7 +40,7 @@ func (d death) on(versions ...string) death                  { d.versions = vers
 func (d death) times(n int) death                            { d.count = n; return d }
 func (d death) broughtBy(bring func(*testing.T, *run)) death { d.host, d.bring = true, bring; return d }
 
-// short of tries: the first death of a task is enough.
+// A task is tried once, so its first death suffices.
 func once(pairs ...string) map[string]string {
 	return conf(append(pairs, "spark.task.maxFailures", "1")...)
 }
@@ -47,7 +48,7 @@ func once(pairs ...string) map[string]string {
 var deathStories = []death{
 	dying("driver-oom", "the driver's Python process grows over the container's limit", spark.Driver, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"python", "2000"}}).inCI(),
-	dying("driver-heap-oom", "the driver collects more than its heap holds; the switch makes the JVM say so", spark.Driver, oom.HeapOOM,
+	dying("driver-heap-oom", "the driver collects more than its heap holds; exitOnOutOfMemoryError makes the JVM say so", spark.Driver, oom.HeapOOM,
 		app{file: "memory.py", args: []string{"zombie", "60"}, conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")}),
 	dying("executor-oom", "the executor's JVM grows over the container's limit", spark.Executor, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")}),
@@ -82,7 +83,7 @@ spec:
 		if err := signalJVM(pod, syscall.SIGKILL); err != nil {
 			t.Error(err)
 		}
-		r.until(t, "the kubelet tells of it", func(h *lab.History) bool { return h.Pods(spark.Executor)[0].Terminated() != nil })
+		r.until(t, "the kubelet reports it", func(h *lab.History) bool { return h.Pods(spark.Executor)[0].Terminated() != nil })
 		if err := theLab.Kubectl(t.Context(), nil, "-n", r.Namespace, "delete", "pod", pod.Name, "--force", "--grace-period=0", "--ignore-not-found"); err != nil {
 			t.Error(err)
 		}
@@ -119,7 +120,7 @@ func TestDeaths(t *testing.T) {
 	}
 }
 
-// untilRecorded waits until the deaths stand on the driver.
+// untilRecorded waits until the driver's annotations have the deaths.
 func (r *run) untilRecorded(t *testing.T, d death) (record oom.Record) {
 	t.Helper()
 	var seen map[string]string
@@ -165,13 +166,13 @@ func (d death) summary(reason string, record oom.Record) string {
 	return reason
 }
 
-// waitForDeath of the driver as the pages say it.
+// waitForDeath waits for the driver's death with the command of the pages.
 func (r *run) waitForDeath(ctx context.Context, limit time.Duration) error {
 	return theLab.Kubectl(ctx, nil, "-n", r.Namespace, "wait", "pod", "-l", "spark-role=driver", "--for=condition="+annotations.DeathCondition, "--timeout="+limit.String())
 }
 
-// checkCondition: it says what the annotations say, the kubelet's last words on the
-// pod come beside it, and it stays.
+// checkCondition checks that the condition says what the annotations say, and that it
+// stays beside what the kubelet writes last.
 func (r *run) checkCondition(t *testing.T) {
 	t.Helper()
 	r.untilDriverEnds(t)
@@ -211,10 +212,10 @@ func (r *run) checkCondition(t *testing.T) {
 	}
 }
 
-// untilEvent waits for an Event of ours about the cause.
+// untilEvent waits for the recorder's Event about a cause.
 func (r *run) untilEvent(t *testing.T, cause string) {
 	t.Helper()
-	poll(t, "there is an Event of the death", func() error {
+	eventually.Succeeds(t, "there is an Event of the death", func(context.Context) error {
 		found := ours(t, r.Namespace)
 		if !slices.ContainsFunc(found, func(e eventsv1.Event) bool { return strings.Contains(e.Reason, cause) }) {
 			return fmt.Errorf("none of %d Events is about %s", len(found), cause)
@@ -223,7 +224,7 @@ func (r *run) untilEvent(t *testing.T, cause string) {
 	})
 }
 
-// firstExecutor that runs.
+// firstExecutor waits for the first running executor.
 func (r *run) firstExecutor(t *testing.T) (pod *corev1.Pod) {
 	t.Helper()
 	r.until(t, "an executor runs", func(h *lab.History) bool {

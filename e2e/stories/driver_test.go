@@ -1,6 +1,7 @@
 package stories
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -12,47 +13,47 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// driverEnd is how Spark's container of the driver ended; nil if it has not.
+// driverEnd returns how Spark's container of the driver ended, or nil.
 func (r *run) driverEnd() (ended *corev1.ContainerStateTerminated) {
 	r.Look(func(h *lab.History) { ended = h.Driver().Terminated() })
 	return ended
 }
 
-// killed tells whether the kubelet ended the driver because a probe said so.
+// killed reports whether the kubelet ended the driver because of a probe.
 func (r *run) killed() (killed bool) {
 	r.Look(func(h *lab.History) { killed = h.Killed(h.Driver()) })
 	return killed
 }
 
-// ready tells whether the driver is Ready.
+// ready reports whether the driver is Ready.
 func (r *run) ready() (ready bool) {
 	r.Look(func(h *lab.History) { ready = h.Driver().IsReady() })
 	return ready
 }
 
-// The JVM of a driver and of an executor, by their command lines.
+// The JVMs of a driver and of an executor, by their command lines.
 const driverJVM, executorJVM = "org.apache.spark.deploy.SparkSubmit", "KubernetesExecutorBackend"
 
-// freeze stops the JVM of a pod, as soon as there is one, and says when: not later
-// than that, however long the machine takes.
+// freeze stops the JVM of a pod once it exists, and returns the time just before.
 func freeze(t *testing.T, pod *corev1.Pod) (since time.Time) {
 	t.Helper()
-	poll(t, "the pod has a JVM", func() error {
+	eventually.Succeeds(t, "the pod has a JVM", func(context.Context) error {
 		since = time.Now()
 		return signalJVM(pod, syscall.SIGSTOP)
 	})
 	return since
 }
 
-// untilHealthy waits until the driver passes a liveness check: on a busy machine
-// it may fail some while it starts.
+// untilHealthy waits until the driver passes a liveness check. On a busy machine some
+// may fail while it starts.
 func (r *run) untilHealthy(t *testing.T) {
 	t.Helper()
 	driver, before := r.driverPod(t), -1
-	poll(t, "the driver passes a liveness check", func() error {
+	eventually.Succeeds(t, "the driver passes a liveness check", func(context.Context) error {
 		passed, failed, err := theLab.Probed(t.Context(), driver, "Liveness")
 		if err != nil {
 			return err
@@ -86,7 +87,7 @@ func signalJVM(pod *corev1.Pod, signal syscall.Signal) error {
 // untilListening waits until a port of the driver is open.
 func (r *run) untilListening(t *testing.T, port int) {
 	t.Helper()
-	poll(t, fmt.Sprintf("port %d is open", port), func() error {
+	eventually.Succeeds(t, fmt.Sprintf("port %d is open", port), func(context.Context) error {
 		ip := r.driverPod(t).Status.PodIP
 		if ip == "" {
 			return errors.New("the driver has no address yet")
@@ -98,21 +99,4 @@ func (r *run) untilListening(t *testing.T, port int) {
 		}
 		return err
 	})
-}
-
-// patience with what comes soon, on a machine that may be slow or stand still.
-const patience = 10 * time.Minute
-
-// poll waits for what only asking tells.
-func poll(t *testing.T, what string, try func() error) {
-	t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
-		err := try()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("waiting until %s: %v", what, err)
-		}
-	}
 }

@@ -21,12 +21,13 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
-// What "helm test" says of the chart that the stories run under: a Spark pod in
-// an opted-in namespace would be injected, and the recorder can write.
+// "helm test" says of the chart that the stories use: a Spark pod in an opted-in
+// namespace would be injected, and the recorder can write.
 func TestInstall(t *testing.T) {
-	s := story{name: "helm-test", why: "the installation says of itself that it works", ci: newest, versions: []string{newest}}
+	s := story{name: "helm-test", why: "\"helm test\" passes", ci: newest, versions: []string{newest}}
 	s.run(t, func(t *testing.T, _ string) {
 		logs, err := theLab.TestInstallation()
 		if err != nil {
@@ -36,8 +37,8 @@ func TestInstall(t *testing.T) {
 	})
 }
 
-// The chart in its other mode: cert-manager's own controllers make the certificate
-// and the API server's trust in it.
+// With certificates.mode=cert-manager, cert-manager's own controllers make the
+// certificate and the API server's trust in it.
 func TestCertManager(t *testing.T) {
 	s := story{
 		name: "install-cert-manager", why: "cert-manager's own controllers keep the certificate",
@@ -73,9 +74,9 @@ func TestCertManager(t *testing.T) {
 	})
 }
 
-// A change of the installation, while Spark pods are asked for without pause
-// through the API server, kube-proxy and the Service: none is refused, and none
-// is missed unless a webhook is killed.
+// The installation changes while Spark pods are requested without pause through the API
+// server, kube-proxy and the Service. None is refused, and none is missed unless a
+// webhook is killed.
 type change struct {
 	story
 	do    func(t *testing.T, namespace string, asking *cluster.Asking)
@@ -92,12 +93,12 @@ var changes = []change{
 func TestChanges(t *testing.T) {
 	for _, c := range changes {
 		c.versions = []string{oldest} // the pods' shape; no Spark runs
-		c.run(t, func(t *testing.T, version string) { c.tell(t, version) })
+		c.run(t, func(t *testing.T, version string) { c.test(t, version) })
 	}
 }
 
-func (c change) tell(t *testing.T, version string) {
-	client := clientset(t, 40) // pods a second; a busy machine would tell of nothing but itself
+func (c change) test(t *testing.T, version string) {
+	client := clientset(t, 40) // pods a second; a busy machine would measure only itself
 	if err := theLab.NewNamespace(t.Context(), c.name, map[string]string{annotations.Inject: "enabled"}); err != nil {
 		t.Fatal(err)
 	}
@@ -162,22 +163,22 @@ func evict(t *testing.T, _ string, _ *cluster.Asking) {
 	evict := func(pod corev1.Pod) error {
 		return client.PolicyV1().Evictions(pod.Namespace).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}})
 	}
-	poll(t, "the first is evicted", func() error { return evict(old[0]) })
+	eventually.Succeeds(t, "the first is evicted", func(context.Context) error { return evict(old[0]) })
 	if err := evict(old[1]); !apierrors.IsTooManyRequests(err) {
 		t.Errorf("evicted both at once: %v", err)
 	}
-	poll(t, "the second is evicted", func() error { return evict(old[1]) })
+	eventually.Succeeds(t, "the second is evicted", func(context.Context) error { return evict(old[1]) })
 	untilExchanged(t, old)
 }
 
-// kill one webhook: what is under way there is lost, and what comes until the
-// kubelet and kube-proxy know of it.
+// kill kills one webhook: its calls in progress are lost, and so are new calls until
+// the kubelet and kube-proxy know.
 func kill(t *testing.T, _ string, asking *cluster.Asking) {
 	doomed := webhooks(t)[0]
 	if _, err := lab.Signal(&doomed, "spark-vitals", "webhook", syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	poll(t, "it runs again", func() error {
+	eventually.Succeeds(t, "it runs again", func(context.Context) error {
 		for _, pod := range webhooks(t) {
 			if pod.UID == doomed.UID && pod.Status.ContainerStatuses[0].RestartCount > doomed.Status.ContainerStatuses[0].RestartCount && isReady(&pod) {
 				return nil
@@ -193,14 +194,14 @@ func kill(t *testing.T, _ string, asking *cluster.Asking) {
 	}
 }
 
-// How an executor is treated.
+// How executors are treated.
 const (
 	untouched = "untouched"
 	audited   = "audited, and not touched"
 	injected  = "injected"
 )
 
-// treatment of the executors of a namespace, and the rule for it.
+// treatment returns how executors of a namespace are treated, and by which rule.
 func treatment(t *testing.T, namespace string) (what, rule string, err error) {
 	t.Helper()
 	pod, err := cluster.AskOnce(t.Context(), clientset(t, -1), namespace)
@@ -222,7 +223,7 @@ func treatment(t *testing.T, namespace string) (what, rule string, err error) {
 
 func untilTreated(t *testing.T, namespace, want string) {
 	t.Helper()
-	poll(t, "executors are "+want, func() error {
+	eventually.Succeeds(t, "executors are "+want, func(context.Context) error {
 		got, _, err := treatment(t, namespace)
 		if err == nil && got != want {
 			err = errors.New("they are " + got)
@@ -231,7 +232,7 @@ func untilTreated(t *testing.T, namespace, want string) {
 	})
 }
 
-// webhooks are the pods of the webhook, those that are about to go too.
+// webhooks returns the pods of the webhook, including those that are terminating.
 func webhooks(t *testing.T) []corev1.Pod {
 	t.Helper()
 	pods, err := clientset(t, -1).CoreV1().Pods(lab.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: webhookLabel})
@@ -243,11 +244,10 @@ func webhooks(t *testing.T) []corev1.Pod {
 
 const webhookLabel = "app.kubernetes.io/component=webhook"
 
-// untilExchanged waits until the old webhooks are gone, not only told to go, and
-// as many others are ready.
+// untilExchanged waits until the old webhooks are gone and as many new ones are ready.
 func untilExchanged(t *testing.T, old []corev1.Pod) {
 	t.Helper()
-	poll(t, "webhooks are exchanged", func() error {
+	eventually.Succeeds(t, "webhooks are exchanged", func(context.Context) error {
 		pods := webhooks(t)
 		for _, pod := range pods {
 			if !isReady(&pod) || slices.ContainsFunc(old, func(o corev1.Pod) bool { return o.UID == pod.UID }) {
@@ -267,8 +267,7 @@ func isReady(pod *corev1.Pod) bool {
 	})
 }
 
-// policyFile is the ConfigMap that the webhooks have their policy from, the only
-// one there.
+// policyFile returns the name of the ConfigMap with the webhooks' policy.
 func policyFile(t *testing.T) string {
 	t.Helper()
 	all, err := clientset(t, -1).CoreV1().ConfigMaps(lab.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: webhookLabel})

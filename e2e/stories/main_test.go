@@ -1,6 +1,6 @@
-// Package stories tries every claim of spark-vitals on real Spark, on a real
-// cluster, with and without it. One story is one subtest; a table of them is
-// printed at the end.
+// Package stories tests every claim of spark-vitals with real Spark on a real cluster,
+// with and without it. A story is a subtest. A table of all stories is printed at the
+// end.
 package stories
 
 import (
@@ -43,7 +43,7 @@ func withLab(m *testing.M) (code int, err error) {
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	ended := make(chan int)
-	go func() { ended <- tell(ctx, m) }()
+	go func() { ended <- runStories(ctx, m) }()
 	select {
 	case code = <-ended:
 	case <-interrupted:
@@ -52,8 +52,8 @@ func withLab(m *testing.M) (code int, err error) {
 	return code, stop()
 }
 
-// tell the stories, and fail where there were none: a name may be wrong.
-func tell(ctx context.Context, m *testing.M) (code int) {
+// runStories runs the stories, and fails if none ran, because a name may be wrong.
+func runStories(ctx context.Context, m *testing.M) (code int) {
 	if !*allStories { // a webhook that CI's machine stops for seconds would be passed by
 		theLab.Values = map[string]any{"webhook": map[string]any{"timeoutSeconds": 30}}
 	}
@@ -69,14 +69,14 @@ func tell(ctx context.Context, m *testing.M) (code int) {
 			code = 1
 		}
 	}
-	if told.Load() == 0 {
+	if ran.Load() == 0 {
 		fmt.Fprintln(os.Stderr, "no story has this name")
 		return 1
 	}
 	return code
 }
 
-// enter the cluster, and say how to leave it as it was.
+// enter starts or attaches the cluster, and returns how to restore it.
 func enter(ctx context.Context) (stop func() error, err error) {
 	if artifacts, err = lab.Artifacts(); err != nil {
 		return nil, err

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Ten applications at once starve a node of two cores: probes are late, ports
-// open late, and nothing may be ended for it.
+// Ten applications at once starve a node of two cores: probes are late and ports open
+// late, and nothing may be ended because of that.
 func TestMany(t *testing.T) {
 	const applications = 10
 	s := story{

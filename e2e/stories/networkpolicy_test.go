@@ -16,8 +16,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// A NetworkPolicy that lets executors reach each other on the kernel's ephemeral
-// ports alone, where Spark's random port is. With spark-vitals the port is another.
+// A NetworkPolicy lets executors reach each other only on the kernel's ephemeral ports,
+// where Spark's random port is. With spark-vitals the port is outside of these.
 func TestNetworkPolicy(t *testing.T) {
 	s := story{
 		name: "network-policy", why: "a policy that expects the block manager on an ephemeral port", host: true,
@@ -80,7 +80,7 @@ func TestNetworkPolicy(t *testing.T) {
 	})
 }
 
-// label the namespace of a run.
+// label labels the namespace of a run.
 func (r *run) label(t *testing.T, key, value string) {
 	t.Helper()
 	if value == "" {
@@ -96,8 +96,7 @@ func (r *run) label(t *testing.T, key, value string) {
 	}
 }
 
-// checkBlockManagers: executors have a block manager on a port of ours, or they have
-// not.
+// checkBlockManagers checks whether the executors' block managers use an injected port.
 func (r *run) checkBlockManagers(t *testing.T, ours bool) {
 	t.Helper()
 	r.Look(func(h *lab.History) {
@@ -118,7 +117,7 @@ func (r *run) checkBlockManagers(t *testing.T, ours bool) {
 	})
 }
 
-// documentedPolicy is the one of docs/probes.md.
+// documentedPolicy returns the NetworkPolicy of docs/probes.md.
 func documentedPolicy(t *testing.T) (p networkingv1.NetworkPolicy) {
 	t.Helper()
 	root, err := cluster.Root()

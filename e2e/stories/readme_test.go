@@ -15,13 +15,14 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/helm"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
-// The command lines of the README, from installing to removing, each run as it
-// stands there and followed by a look at what becomes of an executor.
+// The commands of the README, from installing to removing, are run unchanged, each
+// followed by a look at what happens to an executor.
 func TestREADME(t *testing.T) {
 	s := story{
-		name: "install-readme", why: "whoever follows the README has what it says, and nothing is left when it is removed",
+		name: "install-readme", why: "each command of the README does what it says, and nothing is left in the end",
 		versions: []string{oldest}, host: true,
 	}
 	s.run(t, func(t *testing.T, version string) {
@@ -72,7 +73,7 @@ func TestREADME(t *testing.T) {
 	})
 }
 
-// lineOfREADME is the first command line of the README that has a text.
+// lineOfREADME returns the first command of the README that contains a text.
 func lineOfREADME(t *testing.T, text string) string {
 	t.Helper()
 	root, err := cluster.Root()
@@ -92,11 +93,11 @@ func lineOfREADME(t *testing.T, text string) string {
 	return ""
 }
 
-// untilLeft waits until nothing in the cluster is called after spark-vitals, or
-// bears a key of it, but what is named here. Events go by themselves after an hour.
+// untilLeft waits until the only objects in the cluster that name spark-vitals are the
+// given ones. Events are ignored: they expire after an hour.
 func untilLeft(t *testing.T, want ...string) {
 	t.Helper()
-	poll(t, "nothing else is left", func() error {
+	eventually.Succeeds(t, "nothing else is left", func(context.Context) error {
 		left, err := cluster.Objects(t.Context(), theLab.Config, func(o metav1.ObjectMeta) bool {
 			o.Namespace = ""
 			return strings.Contains(fmt.Sprint(o), "spark-vitals")

@@ -9,10 +9,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
 )
 
-// Of spark.ui.port=0 Spark itself makes a pod that the API server refuses. With
-// us it is the same refusal.
+// With spark.ui.port=0 Spark itself makes a pod that the API server refuses. With
+// spark-vitals the refusal is the same.
 func TestRefused(t *testing.T) {
-	s := story{name: "ui-port-0", why: "the UI on any port: Spark itself makes an invalid pod of it"}
+	s := story{name: "ui-port-0", why: "the UI on any port: Spark makes an invalid pod"}
 	s.run(t, func(t *testing.T, version string) {
 		for _, mode := range []string{"", "enabled"} {
 			namespace := fmt.Sprintf("%s-%s-%s", s.name, strings.ReplaceAll(version, ".", ""), "mode"+mode)

@@ -2,6 +2,7 @@ package stories
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,13 +24,14 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/internal/kyuubitest"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// release is a story of an engine of Kyuubi's that dies, registered in a real
-// ZooKeeper. Kyuubi's servers are two of a stand-in, the engine is a real Spark
-// driver of its main class.
+// release is a story of a Kyuubi engine that dies while it is registered in a real
+// ZooKeeper. Kyuubi's two servers are stand-ins; the engine is a real Spark driver with
+// the engine's main class.
 type release struct {
 	story
 	dies func(*testing.T, *run)
@@ -38,11 +40,12 @@ type release struct {
 
 const engineTag = "0d2c7e5a-9a3b-4d57-8c41-6f0e8a1b2c3d"
 
-// space of the engine.
+// space is the engine's path in ZooKeeper.
 var space = kyuubitest.Space{Level: "USER", User: "alice", Subdomain: "default"}
 
-// engine that takes more memory than it may after some seconds. It asks ZooKeeper
-// to keep its session for expiry, as Kyuubi's engines do, unless more says otherwise.
+// engine returns an application that exceeds its memory limit after some seconds.
+// Unless more says otherwise, it asks ZooKeeper to keep its session until it expires,
+// as Kyuubi's engines do.
 func engine(seconds string, more map[string]string) app {
 	c := conf(
 		"spark.kubernetes.driver.label.kyuubi-unique-tag", engineTag,
@@ -55,21 +58,21 @@ func engine(seconds string, more map[string]string) app {
 	return app{class: "org.apache.kyuubi.engine.spark.SparkSQLEngine", args: []string{seconds}, variant: image.Engine, conf: c, driver: shortGrace}
 }
 
-// hasty is a session that ends before the liveness probe gives up, as Kyuubi's do
-// with the default probes.
+// hasty is a session timeout that ends before the liveness probe gives up, as Kyuubi's
+// does with the default probes.
 var hasty = conf("spark.kyuubi.ha.zookeeper.session.timeout", "4000")
 
 var releaseStories = []release{
 	{
-		story: story{name: "release-oom", why: "the kernel ends an engine: its node goes at once, its sessions when their clients could read the error; a fresh engine stays", app: engine("40", nil), ci: newest, host: true},
+		story: story{name: "release-oom", why: "the kernel ends an engine: its registration goes at once, its sessions when their clients had time to read the error; a new engine stays", app: engine("40", nil), ci: newest, host: true},
 		mark:  annotations.Deregistered,
 	},
 	{
-		story: story{name: "release-hung", why: "an engine hangs, ZooKeeper lets its session go, and its liveness probe ends it: its sessions are closed by the proof from its life", app: engine("600", fast(hasty)), host: true},
+		story: story{name: "release-hung", why: "an engine hangs, its ZooKeeper session expires, and its liveness probe ends it: what was seen while it ran is the proof to close its sessions", app: engine("600", fast(hasty)), host: true},
 		dies:  func(t *testing.T, r *run) { freeze(t, r.driverPod(t)) }, mark: annotations.Expired,
 	},
 	{
-		story: story{name: "release-term", why: "the same of an engine that gets SIGTERM and takes its node away itself", app: engine("600", nil), host: true},
+		story: story{name: "release-term", why: "the same for an engine that gets SIGTERM and deletes its registration itself", app: engine("600", nil), host: true},
 		dies: func(t *testing.T, r *run) {
 			if err := signalJVM(r.driverPod(t), syscall.SIGTERM); err != nil {
 				t.Fatal(err)
@@ -77,12 +80,12 @@ var releaseStories = []release{
 		},
 		mark: annotations.Expired,
 	},
-	{story: story{name: "no-release", why: "the control: the node goes when its session expires, the sessions never", app: engine("40", nil), host: true}},
+	{story: story{name: "no-release", why: "without a releaser the registration goes when its session expires, and the sessions stay", app: engine("40", nil), host: true}},
 }
 
 func TestRelease(t *testing.T) {
 	for _, s := range releaseStories {
-		s.run(t, func(t *testing.T, version string) { s.tell(t, version) })
+		s.run(t, func(t *testing.T, version string) { s.test(t, version) })
 	}
 }
 
@@ -91,7 +94,7 @@ const (
 	kept   = 5 * time.Second // sessions of a dead engine
 )
 
-func (s release) tell(t *testing.T, version string) {
+func (s release) test(t *testing.T, version string) {
 	zookeeper, err := cluster.StartZooKeeper(t.Context(), theLab.HostIP(), t.TempDir(), os.Stdout)
 	if err != nil {
 		t.Fatal(err)
@@ -116,9 +119,9 @@ func (s release) tell(t *testing.T, version string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// registered tells whether an application's node is there.
+	// registered reports whether an application has its node.
 	registered := func(application string) (yes bool) {
-		poll(t, "ZooKeeper answers", func() error {
+		eventually.Succeeds(t, "ZooKeeper answers", func(context.Context) error {
 			nodes, err := tree.Children(space.Path())
 			yes = slices.ContainsFunc(nodes, func(node string) bool { return strings.Contains(node, "kyuubi.engine.id="+application+";") })
 			return err
@@ -161,7 +164,7 @@ func (s release) tell(t *testing.T, version string) {
 		}
 		return n
 	}
-	poll(t, "the node is gone", func() error {
+	eventually.Succeeds(t, "the node is gone", func(context.Context) error {
 		if registered(own) {
 			return errors.New("it is there")
 		}
@@ -175,7 +178,7 @@ func (s release) tell(t *testing.T, version string) {
 		theTable.add(t, s.name, r, fmt.Sprintf("registration gone after %.1f s; sessions stay", gone.Seconds()))
 		return
 	}
-	poll(t, "its sessions are closed", func() error {
+	eventually.Succeeds(t, "its sessions are closed", func(context.Context) error {
 		if n := sessions(own); n > 0 {
 			return fmt.Errorf("%d sessions are open", n)
 		}
@@ -201,7 +204,8 @@ func (s release) tell(t *testing.T, version string) {
 	theTable.add(t, s.name, r, fmt.Sprintf("registration gone after %.1f s, sessions after %.1f s", gone.Seconds(), closed.Seconds()))
 }
 
-// startReleaser, and wait until it knows that the engine is registered.
+// startReleaser starts the releaser and waits until it knows that the engine is
+// registered.
 func (s release) startReleaser(t *testing.T, r *run, zookeeper *cluster.ZooKeeper, urls []string) {
 	t.Helper()
 	log, stop, err := theLab.StartReleaser(t.Context(), fmt.Sprintf("namespaces: [%s]\nzookeeper: {servers: [%q]}\nservers: {urls: [%q, %q]}\nkeepSessionsSeconds: %d\n",
@@ -214,7 +218,7 @@ func (s release) startReleaser(t *testing.T, r *run, zookeeper *cluster.ZooKeepe
 			t.Log(err)
 		}
 	})
-	poll(t, "the releaser has seen the registration", func() error {
+	eventually.Succeeds(t, "the releaser has seen the registration", func(context.Context) error {
 		text, err := os.ReadFile(log)
 		if err == nil && !bytes.Contains(text, []byte(`"registered":1,`)) {
 			err = errors.New("it has not")
@@ -223,7 +227,7 @@ func (s release) startReleaser(t *testing.T, r *run, zookeeper *cluster.ZooKeepe
 	})
 }
 
-// connect to a ZooKeeper, until the test ends.
+// connect connects to a ZooKeeper until the test ends.
 func connect(t *testing.T, z *cluster.ZooKeeper) kyuubitest.Registry {
 	t.Helper()
 	conn, _, err := zk.Connect([]string{z.Address}, expiry, zk.WithLogger(log.New(io.Discard, "", 0)))

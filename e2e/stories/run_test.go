@@ -20,10 +20,11 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/image"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// app is what a story submits.
+// app is the application that a story submits.
 type app struct {
 	file, class      string
 	args             []string
@@ -42,10 +43,10 @@ type run struct {
 	failed int
 }
 
-// endsWithin is how long an application may take before a story fails.
+// endsWithin is the longest time that an application may take.
 const endsWithin = 20 * time.Minute
 
-// submit makes a namespace, opted in or not, watches it and submits the app there.
+// submit makes a namespace, opted in or not, watches it, and submits the app there.
 func submit(t *testing.T, name, version string, a app, with bool) *run {
 	t.Helper()
 	r := prepare(t, name, version, a, with)
@@ -58,7 +59,7 @@ func submit(t *testing.T, name, version string, a app, with bool) *run {
 	return r
 }
 
-// prepare is submit without submitting.
+// prepare does what submit does, without submitting.
 func prepare(t *testing.T, name, version string, a app, with bool) *run {
 	t.Helper()
 	labels, suffix := map[string]string{}, "without"
@@ -81,7 +82,7 @@ func prepare(t *testing.T, name, version string, a app, with bool) *run {
 	return r
 }
 
-// begin makes the namespace of a run, and watches it until the story ends.
+// begin makes the namespace of a run and watches it until the story ends.
 func (r *run) begin(t *testing.T, labels map[string]string) {
 	t.Helper()
 	if err := theLab.NewNamespace(t.Context(), r.Namespace, labels); err != nil {
@@ -99,8 +100,8 @@ func (r *run) begin(t *testing.T, labels map[string]string) {
 	}
 }
 
-// checkInjected: a story with spark-vitals tries nothing where the webhook was
-// not asked, or another rule was applied.
+// checkInjected checks that the webhook was called and applied the expected rule.
+// Otherwise a story with spark-vitals tests nothing.
 func (r *run) checkInjected(t *testing.T) {
 	t.Helper()
 	driver, err := spark.PodOf(r.driverPod(t))
@@ -125,7 +126,7 @@ func (r *run) checkInjected(t *testing.T) {
 	}
 }
 
-// checkExecutors: each bears our stamp.
+// checkExecutors checks that each executor has our stamp.
 func (r *run) checkExecutors(t *testing.T) {
 	t.Helper()
 	r.Look(func(h *lab.History) {
@@ -137,8 +138,8 @@ func (r *run) checkExecutors(t *testing.T) {
 	})
 }
 
-// both submits the app with and without spark-vitals at the same time, so that
-// they share the machine fairly.
+// both submits the app with and without spark-vitals at the same time, so that both
+// share the machine.
 func both(t *testing.T, name, version string, a app) (with, without *run) {
 	t.Helper()
 	var wait sync.WaitGroup
@@ -160,7 +161,7 @@ func writeTemplate(t *testing.T, role, template string) string {
 	return path
 }
 
-// until waits for something, and fails the story when it takes too long.
+// until waits for a condition, and fails the story if it takes too long.
 func (r *run) until(t *testing.T, what string, holds func(*lab.History) bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), endsWithin)
@@ -170,7 +171,8 @@ func (r *run) until(t *testing.T, what string, holds func(*lab.History) bool) {
 	}
 }
 
-// untilDriverEnds also waits for the kubelet's last word on the pod.
+// untilDriverEnds waits until the driver has ended and the kubelet has written its last
+// status.
 func (r *run) untilDriverEnds(t *testing.T) {
 	t.Helper()
 	r.until(t, "the driver has ended", func(h *lab.History) bool {
@@ -196,7 +198,7 @@ func (r *run) untilLog(t *testing.T, line string) {
 	}
 }
 
-// log of the driver so far; "" while there is none.
+// log returns the log of the driver so far, or "".
 func (r *run) log(t *testing.T) (log string) {
 	t.Helper()
 	container := ""
@@ -208,7 +210,7 @@ func (r *run) log(t *testing.T) (log string) {
 		}
 	})
 	if container != "" {
-		poll(t, "the driver's log can be read", func() (err error) {
+		eventually.Succeeds(t, "the driver's log can be read", func(context.Context) (err error) {
 			log, err = theLab.Log(t.Context(), r.Namespace, r.DriverName(), container)
 			return err
 		})
@@ -216,7 +218,7 @@ func (r *run) log(t *testing.T) (log string) {
 	return log
 }
 
-// logOf the only pod of a role.
+// logOf returns the log of the only pod of a role.
 func (r *run) logOf(t *testing.T, role string) string {
 	t.Helper()
 	var pod *corev1.Pod
@@ -235,7 +237,7 @@ func (r *run) logOf(t *testing.T, role string) string {
 	return log
 }
 
-// driverPod as it was last seen, once it has been seen.
+// driverPod waits for the driver's pod and returns it as last seen.
 func (r *run) driverPod(t *testing.T) (pod *corev1.Pod) {
 	t.Helper()
 	r.until(t, "there is a driver", func(h *lab.History) bool {
@@ -247,7 +249,7 @@ func (r *run) driverPod(t *testing.T) (pod *corev1.Pod) {
 	return pod
 }
 
-// keep leaves the pods, Events and logs of a run behind.
+// keep writes the pods, Events and logs of a run to the artifacts.
 func (r *run) keep(t *testing.T) {
 	dir := filepath.Join(artifacts, t.Name(), r.Namespace)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -297,7 +299,7 @@ func keepYAML(t *testing.T, path string, object any) {
 	}
 }
 
-// remove a namespace at a story's end.
+// remove removes a namespace when a story ends.
 func remove(t *testing.T, namespace string) {
 	if err := theLab.RemoveNamespace(context.Background(), namespace); err != nil {
 		t.Log(err)

@@ -8,11 +8,10 @@ import (
 	"testing"
 )
 
-// A probe must not speak in Spark's log: it would spoil what is read there, by
-// people and by the detection of stalls.
+// A probe must not write to Spark's log: people and the detection of stalls read it.
 func TestSilent(t *testing.T) {
 	s := story{
-		name: "silent-probe", why: "no line in the log of a driver or an executor is caused by a probe", versions: []string{"3.5.9", "4.1.4", "4.3.0"},
+		name: "silent-probe", why: "no probe causes a log line of a driver or an executor", versions: []string{"3.5.9", "4.1.4", "4.3.0"},
 		app: app{file: "long.py", args: []string{"45"}, conf: fast(conf("spark.kubernetes.executor.deleteOnTermination", "false"))},
 	}
 	s.run(t, func(t *testing.T, version string) {
@@ -43,15 +42,15 @@ func TestSilent(t *testing.T) {
 	})
 }
 
-// atStart is what Spark 3.5 says twice when the startup probe succeeds, and
-// never again.
+// atStart is what Spark 3.5 logs twice when the startup probe succeeds, and never
+// again.
 var atStart = regexp.MustCompile(`No executor found for`)
 
 func total(log string) int { return strings.Count(log, "\n") }
 
 var varying = regexp.MustCompile(`[0-9a-f]{4,}(-[0-9a-f]{4,})+|@[0-9a-f]+|[0-9a-f]{8,}|[0-9.,:/]*[0-9][0-9.,:/]*`)
 
-// kinds of log lines, whatever their numbers and names, and how many there are.
+// kinds counts log lines that differ only in numbers and names.
 func (r *run) kinds(log string) map[string]int {
 	n := map[string]int{}
 	for line := range strings.Lines(strings.ReplaceAll(log, r.Namespace, "NAMESPACE")) {

@@ -9,12 +9,12 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
 )
 
-// told counts the stories, so that a name that is none is noticed.
-var told atomic.Int32
+// ran counts the stories that ran, so that a wrong name is noticed.
+var ran atomic.Int32
 
 var allStories = flag.Bool("all", false, "run all stories on all their versions of Spark, not the selection of CI")
 
-// story is an application, and why it is told.
+// story is an application, and why it is a test.
 type story struct {
 	name, why string
 	app       app
@@ -26,13 +26,13 @@ type story struct {
 	host bool
 }
 
-// versions that stories run on: the oldest and the newest.
+// versions are those that stories run on by default: the oldest and the newest.
 var versions = []string{oldest, newest}
 
 const oldest, newest = "3.5.9", "4.3.0"
 
-// run tells a story on its versions, each as a subtest.
-func (s story) run(t *testing.T, tell func(*testing.T, string)) {
+// run runs a story on its versions, each as a subtest.
+func (s story) run(t *testing.T, test func(*testing.T, string)) {
 	on := s.versions
 	if on == nil {
 		on = versions
@@ -44,13 +44,13 @@ func (s story) run(t *testing.T, tell func(*testing.T, string)) {
 		return
 	}
 	t.Run(s.name, func(t *testing.T) {
-		told.Add(1)
+		ran.Add(1)
 		t.Log(s.why)
 		if s.host && !theLab.HostAccess() {
 			t.Skip("it reaches into the node, which is another machine")
 		}
 		for _, version := range on {
-			t.Run(version, func(t *testing.T) { tell(t, version) })
+			t.Run(version, func(t *testing.T) { test(t, version) })
 		}
 	})
 }
@@ -63,7 +63,7 @@ func conf(pairs ...string) map[string]string {
 	return m
 }
 
-// fast adds what makes the liveness probe run fast; see package lab.
+// fast adds the label that makes the liveness probe fast; see package lab.
 func fast(c map[string]string) map[string]string {
 	all := maps.Clone(lab.Fast)
 	maps.Copy(all, c)

@@ -14,7 +14,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// table is what the stories saw, a row each.
+// table is the result of the stories, a row for each run.
 type table struct {
 	mu   sync.Mutex
 	rows []row
@@ -47,7 +47,7 @@ func (t *table) String() string {
 	return b.String()
 }
 
-// add a row for a run; seen is what the story found out.
+// add adds a row for a run; seen is what the story found out.
 func (t *table) add(test *testing.T, story string, r *run, seen string) {
 	o := r.outcome()
 	result := o.result
@@ -78,7 +78,7 @@ func listed(texts ...string) string {
 	return strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), "; ")
 }
 
-// note what a story without an application saw, and how long it took.
+// note adds a row for a story without an application, with its duration.
 func (t *table) note(test *testing.T, story, version, seen string, length time.Duration) {
 	result := ""
 	if test.Failed() {
@@ -94,8 +94,8 @@ func (t *table) addRow(r row) {
 	t.rows = append(t.rows, r)
 }
 
-// writeInto a page of the project: each side of a story and version has a cell. New
-// cells replace old ones, others stay.
+// writeInto writes the table into a page of the project. It replaces cells of the same
+// story, version and side, and keeps others.
 func (t *table) writeInto(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -118,7 +118,7 @@ func (t *table) writeInto(file string) error {
 	return os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o644)
 }
 
-// outcome is what became of a run.
+// outcome is the result of a run.
 type outcome struct {
 	result           string // of the driver: phase and exit code
 	length           time.Duration
@@ -153,9 +153,9 @@ func (r *run) outcome() (o outcome) {
 	return o
 }
 
-// lost are the executors that failed, or were ended by a probe, before their
-// driver began to stop, by its log: those that end with it end with 143, and Spark
-// calls no one of them lost.
+// lost returns the executors that failed or were ended by a probe before their driver
+// began to stop, by its log. Executors that end with the driver exit with 143, and
+// Spark does not call them lost.
 func (r *run) lost(log string) (names []string) {
 	stopping := logged(log, "SparkContext is stopping")
 	r.Look(func(h *lab.History) {
@@ -173,8 +173,8 @@ func (r *run) lost(log string) (names []string) {
 	return names
 }
 
-// logged is when the first line with some texts was logged by Spark, in whole
-// seconds like a pod's status; zero if there is none.
+// logged returns when Spark first logged a line with one of some texts, in whole
+// seconds like a pod's status, or zero.
 func logged(log string, texts ...string) time.Time {
 	const format = "06/01/02 15:04:05"
 	for line := range strings.Lines(log) {

@@ -14,10 +14,10 @@ import (
 // engineType is the only type whose engines are Spark drivers.
 const engineType = "SPARK_SQL"
 
-// engineOf returns the engine that a driver is. A batch is none, because Kyuubi watches
-// batches itself. Labels can change after its death, but the id in its environment
-// cannot, so the two must agree.
-func engineOf(driver spark.Pod) (e gateway.Engine, ok bool) {
+// Engine returns the engine that a driver is. A batch is none, because Kyuubi watches
+// batches itself, nor is a driver that Kyuubi did not launch. Labels can change after
+// its death, but the id in its environment cannot, so the two must agree.
+func (*Kyuubi) Engine(driver spark.Pod) (e gateway.Engine, ok bool) {
 	e = gateway.Engine{
 		Reference:   driver.Labels[gateway.Label],
 		Application: driver.Application(),

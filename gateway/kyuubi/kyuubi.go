@@ -9,7 +9,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spark-vitals/spark-vitals/gateway"
-	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 // Kyuubi is a gateway with one configuration. Make one with [New].
@@ -38,10 +37,6 @@ func New(c *Config, slices client.Reader) *Kyuubi {
 func (k *Kyuubi) Instance() string {
 	return path.Join(k.config.ZooKeeper.Root, k.config.ZooKeeper.Namespace)
 }
-
-// Engine returns the engine that a driver is. A batch is not an engine, nor is a driver
-// that Kyuubi did not launch.
-func (k *Kyuubi) Engine(driver spark.Pod) (gateway.Engine, bool) { return engineOf(driver) }
 
 // CloseSessions closes an engine's sessions on every server, unless another engine has
 // its application id.

@@ -42,7 +42,7 @@ func newWorkbench(t testing.TB, config string) *workbench {
 	w.hosts = kyuubitest.Network{"kyuubi-0": w.servers[0], "kyuubi-1": w.servers[1]}
 	w.kyuubi = New(c, nil)
 	w.kyuubi.transport = func() (http.RoundTripper, func(), error) { return w.hosts, func() {}, nil }
-	w.kyuubi.registry.dial = func(context.Context) (tree, error) { return w.tree, nil }
+	w.kyuubi.dial = func(context.Context) (tree, error) { return w.tree, nil }
 	return w
 }
 
@@ -118,7 +118,7 @@ func deadEngine(t testing.TB) gateway.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, ok := engineOf(pod)
+	e, ok := (*Kyuubi)(nil).Engine(pod)
 	if !ok {
 		t.Fatal("the recorded driver is no engine")
 	}

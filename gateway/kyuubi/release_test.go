@@ -165,7 +165,7 @@ func TestRelabelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := engineOf(driver); ok {
+	if _, ok := (*Kyuubi)(nil).Engine(driver); ok {
 		t.Error("taken for an engine of the label's application")
 	}
 }

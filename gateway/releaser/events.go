@@ -51,5 +51,5 @@ func keptBy(r *gateway.Release) string {
 
 // emitEvent writes an Event on the driver, one for each reason.
 func (l *loop) emitEvent(ctx context.Context, k key, kind, reason, text string) {
-	job.Events{Job: name, API: l.api, Log: l.log}.Tell(ctx, k, reason, kind, reason, text)
+	job.Events{Job: name, API: l.api, Log: l.log}.Create(ctx, k, reason, kind, reason, text)
 }

@@ -51,17 +51,11 @@ const runningSuffix = ".life"
 // errFull means that the ConfigMap has no space left.
 var errFull = errors.New("the journal is full")
 
-// write writes a release down, before its first change.
-func (j journal) write(ctx context.Context, uid types.UID, r *gateway.Release) error {
-	return j.put(ctx, string(uid), r)
-}
+// runningKey is the key of an engine that runs and is no longer registered.
+func runningKey(uid types.UID) string { return string(uid) + runningSuffix }
 
-// writeRunning writes down an engine that runs and is no longer registered.
-func (j journal) writeRunning(ctx context.Context, uid types.UID, r *gateway.Release) error {
-	return j.put(ctx, string(uid)+runningSuffix, r)
-}
-
-func (j journal) put(ctx context.Context, key string, r *gateway.Release) error {
+// write writes a release down, before its first change, or a running engine.
+func (j journal) write(ctx context.Context, key string, r *gateway.Release) error {
 	text, err := json.Marshal(r)
 	if err == nil && len(text) > maxEntry {
 		err = fmt.Errorf("an entry of %d bytes", len(text))
@@ -87,34 +81,17 @@ func (j journal) put(ctx context.Context, key string, r *gateway.Release) error 
 	return nil
 }
 
-// remove removes a release and its running engine, if they are there.
-func (j journal) remove(ctx context.Context, uid types.UID) error {
-	return j.drop(ctx, string(uid), string(uid)+runningSuffix)
-}
-
-func (j journal) removeRunning(ctx context.Context, uid types.UID) error {
-	return j.drop(ctx, string(uid)+runningSuffix)
-}
-
-// drop removes those of the keys that were written.
-func (j journal) drop(ctx context.Context, keys ...string) error {
-	gone := map[int]map[string]any{}
+// remove removes those of the keys that were written, in their order.
+func (j journal) remove(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
-		if _, written := j.kept.Load(key); written {
-			if gone[j.of(key)] == nil {
-				gone[j.of(key)] = map[string]any{}
-			}
-			gone[j.of(key)][key] = nil
+		if _, written := j.kept.Load(key); !written {
+			continue
 		}
-	}
-	for shard, entries := range gone {
-		err := j.api.Patch(ctx, j.object(shard), mergePatch(map[string]any{"data": entries}))
+		err := j.api.Patch(ctx, j.object(j.of(key)), mergePatch(map[string]any{"data": map[string]any{key: nil}}))
 		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("writing the journal: %w", err)
 		}
-		for key := range entries {
-			j.kept.Delete(key)
-		}
+		j.kept.Delete(key)
 	}
 	return nil
 }

@@ -218,7 +218,7 @@ func TestDueTooFarAhead(t *testing.T) {
 		w.work(time.Minute)
 		for _, d := range w.loop.deaths {
 			d.release.CloseAt = time.Now().Add(6 * time.Hour)
-			if err := w.loop.journal.write(t.Context(), d.release.UID, d.release); err != nil {
+			if err := w.loop.journal.write(t.Context(), string(d.release.UID), d.release); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -103,7 +103,7 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		l.reportRefusal(ctx, k, d, refusal)
 	}
 	if result, ends := l.result(d, before, err); ends {
-		if err != nil {
+		if err != nil && result != annotations.NotRegistered {
 			l.log.Warn("release given up", "pod", k.NamespacedName, "gateway", keptBy(d.release), "error", err)
 		}
 		err = l.finish(ctx, k, d, result)
@@ -128,7 +128,7 @@ func (l *loop) after(ctx context.Context, k key, d *death, err error) (state, ti
 	case errors.Is(err, errEarly): // no worker waits for it
 		return waiting, max(time.Until(d.release.CloseAt), time.Millisecond)
 	case time.Since(d.at) > giveUpAfter:
-		l.log.Error("release given up, and the mark could not be written", "pod", k.NamespacedName, "error", errors.Join(err, l.journal.remove(ctx, k.UID)))
+		l.log.Error("release given up, and the mark could not be written", "pod", k.NamespacedName, "error", errors.Join(err, l.journal.remove(ctx, runningKey(k.UID), string(k.UID))))
 		return done, 0
 	case errors.Is(err, gateway.ErrNotRegistered): // it may be about to register, or ZooKeeper's server lags behind
 		return unregistered, secondLook
@@ -238,7 +238,7 @@ func (l *loop) write(ctx context.Context, k key, d *death) error {
 	if d.written {
 		return nil
 	}
-	err := l.journal.write(ctx, k.UID, d.release)
+	err := l.journal.write(ctx, string(k.UID), d.release)
 	if errors.Is(err, errFull) {
 		err = nil
 		if d.release.Pending[0] == gateway.Deregister { // a later step tries again
@@ -265,7 +265,7 @@ func (l *loop) recheckProof(ctx context.Context, k key, d *death) error {
 		}
 		if !dead {
 			l.log.Error("the driver runs again, and is left alone", "pod", k.NamespacedName)
-			return cmp.Or(l.journal.remove(ctx, k.UID), errNotDue)
+			return cmp.Or(l.journal.remove(ctx, runningKey(k.UID), string(k.UID)), errNotDue)
 		}
 	}
 	return l.checkUniqueLabels(ctx, k, d)
@@ -378,7 +378,7 @@ func (l *loop) finish(ctx context.Context, k key, d *death, result annotations.R
 	if err := l.writeMark(ctx, k, mark); err != nil {
 		return err
 	}
-	if err := l.journal.remove(ctx, k.UID); err != nil {
+	if err := l.journal.remove(ctx, runningKey(k.UID), string(k.UID)); err != nil {
 		return err
 	}
 	took := time.Since(r.Death.At)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/selection"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -56,9 +55,9 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("the releaser runs in %s, where engines run too, so a user who submits engines could write its journal; give the releaser its own namespace", c.Namespace)
 	}
 	l := newLoop(c, direct)
-	engines, err := selector(gateway.Label)
+	engines, err := labels.Parse(spark.RoleLabel + "=" + string(spark.Driver) + "," + gateway.Label + "," + spark.ApplicationLabel)
 	if err != nil {
-		return err
+		return fmt.Errorf("the labels of an engine's driver: %w", err)
 	}
 	return job.Elected{
 		Name: name, API: c.API, Namespace: c.Namespace, Namespaces: c.Namespaces,
@@ -81,19 +80,6 @@ var reading = bounded.Reading{Annotation: func(_ spark.Role, key, value string) 
 
 // maxMark is the longest mark of a release that is read, in bytes.
 const maxMark = 16 << 10
-
-// selector returns a selector of the drivers that Kyuubi launched.
-func selector(label string) (labels.Selector, error) {
-	s := labels.SelectorFromSet(labels.Set{spark.RoleLabel: string(spark.Driver)})
-	for _, key := range []string{label, spark.ApplicationLabel} {
-		exists, err := labels.NewRequirement(key, selection.Exists, nil)
-		if err != nil {
-			return nil, fmt.Errorf("the gateway's label: %w", err)
-		}
-		s = s.Add(*exists)
-	}
-	return s, nil
-}
 
 // maxForbidden is how many times in a row a list of pods may be forbidden before the
 // releaser believes it. An API server that has just started forbids calls until it

@@ -221,7 +221,7 @@ func (l *loop) syncJournal(ctx context.Context) error {
 		}
 	}
 	for _, k := range l.trackedThat((*tracked).isRemovable) {
-		if err := l.journal.removeRunning(ctx, k.UID); err != nil {
+		if err := l.journal.remove(ctx, runningKey(k.UID)); err != nil {
 			return err
 		}
 		l.lock.Lock()
@@ -240,7 +240,7 @@ func (l *loop) syncJournal(ctx context.Context) error {
 		} else if !exists {
 			continue
 		}
-		if err := l.journal.writeRunning(ctx, k.UID, r); err != nil {
+		if err := l.journal.write(ctx, runningKey(k.UID), r); err != nil {
 			return err
 		}
 		l.log.Warn("an engine runs and is no longer registered: it is frozen, or about to end, or takes no new sessions", "pod", k.NamespacedName, "uid", k.UID)

@@ -165,20 +165,23 @@ func addresses(all []corev1.PodIP) (kept []corev1.PodIP) {
 func volumes(pod spark.Pod) (kept []corev1.Volume) {
 	name := pod.ConfigMap()
 	for _, v := range pod.Spec.Volumes {
+		var source corev1.VolumeSource
 		switch {
 		case v.ConfigMap != nil && name != "" && v.ConfigMap.Name == name:
 			name = ""
-			source := corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: Name(v.ConfigMap.Name)}}}
-			kept = append(kept, corev1.Volume{Name: Name(v.Name), VolumeSource: source})
-		case v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory && len(kept) < maxOthers:
-			source := corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: v.EmptyDir.Medium, SizeLimit: v.EmptyDir.SizeLimit}}
-			kept = append(kept, corev1.Volume{Name: Name(v.Name), VolumeSource: source})
-		case v.PersistentVolumeClaim != nil && len(kept) < maxOthers: // that there is one is what is read
-			source := corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}
-			kept = append(kept, corev1.Volume{Name: Name(v.Name), VolumeSource: source})
-		case v.Ephemeral != nil && len(kept) < maxOthers:
-			kept = append(kept, corev1.Volume{Name: Name(v.Name), VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}})
+			source.ConfigMap = &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: Name(v.ConfigMap.Name)}}
+		case len(kept) >= maxOthers:
+			continue
+		case v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory:
+			source.EmptyDir = &corev1.EmptyDirVolumeSource{Medium: v.EmptyDir.Medium, SizeLimit: v.EmptyDir.SizeLimit}
+		case v.PersistentVolumeClaim != nil: // that there is one is what is read
+			source.PersistentVolumeClaim = &corev1.PersistentVolumeClaimVolumeSource{}
+		case v.Ephemeral != nil:
+			source.Ephemeral = &corev1.EphemeralVolumeSource{}
+		default:
+			continue
 		}
+		kept = append(kept, corev1.Volume{Name: Name(v.Name), VolumeSource: source})
 	}
 	return kept
 }

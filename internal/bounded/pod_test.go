@@ -22,8 +22,8 @@ var everything = Reading{
 	Message:    func(_ spark.Role, text string) string { return text },
 }
 
-// Whatever pod a stranger makes, little of it is kept; and keeping that again
-// changes nothing.
+// Little is kept of any pod that a user makes. Bounding the result again changes
+// nothing.
 func TestLittleIsKept(t *testing.T) {
 	for _, role := range []spark.Role{spark.Driver, spark.Executor, "other"} {
 		for _, spec := range []string{"", "spark-3.5.9/driver", "spark-4.1.4-template/executor"} {
@@ -42,7 +42,7 @@ func TestLittleIsKept(t *testing.T) {
 	}
 }
 
-// A driver that waits for a node: this is what thousands of cost.
+// A driver that waits for a node: this is the cost of thousands.
 func TestLittleIsKeptOfWhatWaits(t *testing.T) {
 	p := decode("spark-3.5.9/driver")
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending}
@@ -65,7 +65,7 @@ func decode(review string) *corev1.Pod {
 	return p
 }
 
-// What package spark says of a captured pod it says of what is kept.
+// Package spark says the same about a captured pod and about what is kept of it.
 func TestSparkReadsTheSame(t *testing.T) {
 	for _, review := range captured.Reviews() {
 		if review.Kind() != "Pod" {
@@ -93,8 +93,8 @@ func TestSparkReadsTheSame(t *testing.T) {
 	}
 }
 
-// Of more labels than are kept, those stay that Spark and its submitters write;
-// of more owners the one that controls the pod.
+// If there are too many labels, those stay that Spark and its submitters write; of too
+// many owners, the one that controls the pod.
 func TestWhatIsReadStays(t *testing.T) {
 	p := decode("spark-3.5.9/driver")
 	for i := range 100 {
@@ -113,8 +113,8 @@ func TestWhatIsReadStays(t *testing.T) {
 	}
 }
 
-// Arguments of the program may be secrets; the last variable of a name counts; an
-// option that is far inside of a long variable is kept.
+// Arguments of the program may be secrets. The last variable of a name counts. An
+// option far inside a long variable is kept.
 func TestContainer(t *testing.T) {
 	p := decode("spark-3.5.9/driver")
 	c := &p.Spec.Containers[0]

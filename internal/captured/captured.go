@@ -23,7 +23,7 @@ type Review struct {
 	Review admissionv1.AdmissionReview
 }
 
-// Reviews are all of them, in the order of their names.
+// Reviews returns all reviews in the order of their names.
 func Reviews() (all []Review) {
 	err := fs.WalkDir(files, "reviews", func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() {
@@ -37,7 +37,7 @@ func Reviews() (all []Review) {
 	return all
 }
 
-// Named is the review of that name. It panics where there is none.
+// Named returns the review of a name. It panics if there is none.
 func Named(name string) Review {
 	text, err := files.ReadFile("reviews/" + name + ".json")
 	if err != nil {
@@ -50,8 +50,8 @@ func Named(name string) Review {
 	return r
 }
 
-// Kind of the object under review: "Pod", "Service" or "ConfigMap".
+// Kind returns the kind of the object under review: "Pod", "Service" or "ConfigMap".
 func (r Review) Kind() string { return r.Review.Request.Kind.Kind }
 
-// Object is the object under review, as JSON.
+// Object returns the object under review as JSON.
 func (r Review) Object() []byte { return r.Review.Request.Object.Raw }

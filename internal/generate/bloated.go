@@ -14,9 +14,9 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Bloated is a pod of Spark's of which every field is there, every text that the
-// API server does not bound is long and every list and map has many entries, also
-// of fields that are yet to come.
+// Bloated returns a pod of Spark with every field set, in which every text that the API
+// server does not bound is long, and every list and map has many entries. That includes
+// fields of later versions of Kubernetes.
 func Bloated(role spark.Role, container string) *corev1.Pod {
 	p := &corev1.Pod{}
 	bloat(reflect.ValueOf(p).Elem(), 0)

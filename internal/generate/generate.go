@@ -1,6 +1,6 @@
-// Package generate draws pods of Spark's, and pods that only look like it, at
-// random for property tests: valid for the API server, in every shape that the
-// patches look at. The same pods go to a real API server in the e2e module.
+// Package generate draws Spark's pods, and pods that only look like them, at random for
+// property tests: valid for the API server, in every shape that the patches look at.
+// The e2e module sends the same pods to a real API server.
 package generate
 
 import (
@@ -24,7 +24,8 @@ func Pods() *rapid.Generator[*corev1.Pod] { return rapid.Custom(pod) }
 // Policies draws one of [EachPolicy].
 func Policies() *rapid.Generator[string] { return rapid.SampledFrom(EachPolicy()) }
 
-// EachPolicy is each ready-made rule set as a policy, and one that does everything.
+// EachPolicy returns each ready-made rule set as a policy, and one that does
+// everything.
 func EachPolicy() (all []string) {
 	for _, name := range policy.RuleSets {
 		all = append(all, "ruleSet: "+name)
@@ -32,7 +33,7 @@ func EachPolicy() (all []string) {
 	return append(all, Everything)
 }
 
-// Everything is a policy that does all that a policy can, and accepts all harm.
+// Everything returns a policy that does all that a policy can, and accepts all harm.
 const Everything = `
 rules:
 - name: all
@@ -225,8 +226,8 @@ func probe(t *rapid.T, name policy.ProbeName) *corev1.Probe {
 func sometimes(t *rapid.T, what string) bool { return rapid.IntRange(0, 4).Draw(t, what) == 4 }
 func often(t *rapid.T, what string) bool     { return rapid.IntRange(0, 4).Draw(t, what) < 4 }
 
-// Rules draws policies of one driver's and one executor's rule with a probe each,
-// right and wrong ones.
+// Rules draws policies with one driver's and one executor's rule with a probe each,
+// valid and invalid ones.
 func Rules() *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
 		return "rules:\n" + rule(t, spark.Driver) + rule(t, spark.Executor)

@@ -1,5 +1,5 @@
-// Package golden compares what tests get with files. "go test -update" writes the
-// files anew.
+// Package golden compares results of tests with files. "go test -update" rewrites the
+// files.
 package golden
 
 import (

@@ -13,16 +13,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Annotate writes an annotation of a pod, or removes it if the value is "". It
-// writes by the status, because that right cannot change what a pod runs. A pod that
-// is gone, and another one of its name, is no error.
+// Annotate writes an annotation of a pod, or removes it if the value is "". It patches
+// the status, because that right cannot change what a pod runs. It returns no error if
+// the pod is gone, or if another one has its name.
 func Annotate(ctx context.Context, api client.Client, of Key, key, value string) error {
 	var text any = value
 	if value == "" {
 		text = nil
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid":         of.UID, // of another pod of that name: 422
+		"uid":         of.UID, // another pod of that name answers with 422
 		"annotations": map[string]any{key: text},
 	}})
 	if err != nil {
@@ -36,18 +36,18 @@ func Annotate(ctx context.Context, api client.Client, of Key, key, value string)
 	return err
 }
 
-// isGone tells whether it is the pod that was not found, and nothing else on the way
-// to it.
+// isGone reports whether the pod was not found, and not something else on the way to
+// it.
 func isGone(err error, of Key) bool {
 	status := apierrors.APIStatus(nil)
 	return apierrors.IsNotFound(err) && errors.As(err, &status) && status.Status().Details != nil && status.Status().Details.Name == of.Name
 }
 
-// IsReplaced tells whether a patch of a pod was refused because another pod of its
-// name has replaced it.
+// IsReplaced reports whether a patch of a pod was refused because another pod has its
+// name.
 func IsReplaced(err error) bool { return IsInvalid(err, "metadata.uid") }
 
-// IsInvalid tells whether a call was refused because of a field of this path.
+// IsInvalid reports whether a call was refused because of the field at a path.
 func IsInvalid(err error, path string) bool {
 	status := apierrors.APIStatus(nil)
 	return apierrors.IsInvalid(err) && errors.As(err, &status) && status.Status().Details != nil &&

@@ -28,24 +28,24 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/paged"
 )
 
-// Key of a pod: one of that name may come again, this one cannot.
+// Key identifies a pod. Another pod may get its name, but not its UID.
 type Key struct {
 	types.NamespacedName
 	types.UID
 }
 
-// KeyOf a pod.
+// KeyOf returns the key of a pod.
 func KeyOf(pod *corev1.Pod) Key { return Key{client.ObjectKeyFromObject(pod), pod.UID} }
 
-// Elected is a job that watches pods, of which one replica at a time works. It
-// is controller-runtime's manager: leader election, a cache, a queue and workers.
+// Elected is a job that watches pods, and of which one replica at a time works. It uses
+// controller-runtime's manager: leader election, a cache, a queue and workers.
 type Elected struct {
-	// Name of its lease, "spark-vitals-" and what it is.
+	// Name is the name of the job and of its lease: "spark-vitals-" and what it is.
 	Name string
 	API  *rest.Config
-	// Namespace of the job itself: of its lease.
+	// Namespace is the job's own, for its lease.
 	Namespace string
-	// Namespaces whose pods it sees; none means all. Of these, Pods says which.
+	// Namespaces are those whose pods it sees; none means all. Pods selects among them.
 	Namespaces []string
 	Pods       cache.ByObject
 	// Keep returns what is kept of a pod.
@@ -53,10 +53,11 @@ type Elected struct {
 	// Standby runs in every replica, also in the leader, until the context ends. It gets
 	// the informer of pods. It may be nil.
 	Standby func(ctx context.Context, pods cache.Informer) error
-	// Workers at once. Each has Timeout for a pod, unless that is 0.
+	// Workers is how many pods are handled at a time. Each may take Timeout, unless that
+	// is 0.
 	Workers int
 	Timeout time.Duration
-	// Addresses to listen on, "host:port", or "0" for none.
+	// The addresses to listen on are "host:port", or "0" for none.
 	MetricsBindAddress, HealthProbeBindAddress string
 	Metrics                                    []prometheus.Collector
 	Log                                        *slog.Logger
@@ -92,7 +93,7 @@ func (j Elected) Run(ctx context.Context, loop reconcile.TypedReconciler[Key], w
 	}
 	ctl, err := controller.NewTyped(j.Name, mgr, controller.TypedOptions[Key]{
 		Reconciler: loop, MaxConcurrentReconciles: j.Workers, ReconciliationTimeout: j.Timeout,
-		UsePriorityQueue: new(false), // it lets pods that come later go before those of the first list, for as long as they come again
+		UsePriorityQueue: new(false), // it delays the pods of the first list as long as others change
 	})
 	if err != nil {
 		return err
@@ -115,16 +116,16 @@ func (j Elected) Run(ctx context.Context, loop reconcile.TypedReconciler[Key], w
 	return mgr.Start(ctx)
 }
 
-// standby is a manager.Runnable of every replica.
+// standby is a manager.Runnable that every replica runs.
 type standby struct {
 	cache cache.Cache
 	run   func(context.Context, cache.Informer) error
 }
 
-// NeedLeaderElection is false.
+// NeedLeaderElection returns false.
 func (standby) NeedLeaderElection() bool { return false }
 
-// Start with the informer of pods, which the cache runs.
+// Start runs it with the informer of pods, which the cache runs.
 func (s standby) Start(ctx context.Context) error {
 	informer, err := s.cache.GetInformer(ctx, &corev1.Pod{}, cache.BlockUntilSynced(false))
 	if err != nil {
@@ -133,7 +134,7 @@ func (s standby) Start(ctx context.Context) error {
 	return s.run(ctx, informer)
 }
 
-// informer of pods, the only objects that are watched.
+// informer returns the informer of pods, the only objects that are watched.
 func (j Elected) informer(of toolscache.ListerWatcher, object runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
 	return toolscache.NewSharedIndexInformer(paged.ListWatch(of, j.Keep), object, resync, indexers)
 }

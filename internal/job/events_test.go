@@ -15,10 +15,10 @@ import (
 // there is one for each thing that happened.
 func TestTell(t *testing.T) {
 	api := fake.NewClientBuilder().Build()
-	teller := Events{Job: "spark-vitals-job", API: api, Log: slog.New(slog.DiscardHandler)}
+	events := Events{Job: "spark-vitals-job", API: api, Log: slog.New(slog.DiscardHandler)}
 	about := Key{types.NamespacedName{Namespace: "spark", Name: strings.Repeat("a", maxEventName)}, "u-1"}
 	for _, once := range []string{"Slow/1", "Slow/1", "Slow/2"} {
-		teller.Tell(t.Context(), about, once, corev1.EventTypeNormal, "Slow", "x"+strings.Repeat("é", maxEventMessage))
+		events.Create(t.Context(), about, once, corev1.EventTypeNormal, "Slow", "x"+strings.Repeat("é", maxEventMessage))
 	}
 	var list corev1.EventList
 	if err := api.List(t.Context(), &list); err != nil || len(list.Items) != 2 {

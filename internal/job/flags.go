@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Flags that the jobs have in common. Each job adds those that it reads.
+// Flags are those that jobs have in common. Each job adds those that it reads.
 type Flags struct {
 	Kubeconfig string
 	Namespace  string // of the job itself
@@ -31,12 +31,12 @@ func (f *Flags) AddLogLevel(flags *pflag.FlagSet) {
 	flags.TextVar(&f.LogLevel, "log-level", &f.LogLevel, "debug, info, warn or error")
 }
 
-// AddNamespace adds --namespace, for what is kept there.
+// AddNamespace adds --namespace, and says what is kept there.
 func (f *Flags) AddNamespace(flags *pflag.FlagSet, kept string) {
 	flags.StringVar(&f.Namespace, "namespace", "", "namespace of "+kept+"; by default the pod's own")
 }
 
-// AddServers adds the addresses of metrics and of health probes.
+// AddServers adds the flags for the addresses of metrics and of health probes.
 func AddServers(flags *pflag.FlagSet, metrics, health *string) {
 	flags.StringVar(metrics, "metrics-bind-address", ":8080", "address to serve /metrics on")
 	flags.StringVar(health, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
@@ -44,7 +44,7 @@ func AddServers(flags *pflag.FlagSet, metrics, health *string) {
 
 const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
-// OwnNamespace is that of the flag, else the pod's own.
+// OwnNamespace returns the namespace of the flag, else the pod's own.
 func (f *Flags) OwnNamespace() (string, error) {
 	if f.Namespace != "" {
 		return f.Namespace, nil
@@ -56,7 +56,7 @@ func (f *Flags) OwnNamespace() (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// Client of the API server, under a name that its audit log shows.
+// Client returns a client of the API server. Its audit log shows the agent.
 func (f *Flags) Client(agent string) (kubernetes.Interface, error) {
 	config, err := f.API()
 	if err != nil {
@@ -66,9 +66,9 @@ func (f *Flags) Client(agent string) (kubernetes.Interface, error) {
 	return kubernetes.NewForConfig(config)
 }
 
-// API is how the API server is reached: by the file of the flag; else by that of
-// the variable KUBECONFIG; else as the pod's service account. It limits no calls:
-// how many the API server admits is decided by its own priority and fairness.
+// API returns how to reach the API server: by the file of the flag, else by the file of
+// the variable KUBECONFIG, else as the pod's service account. The client does not limit
+// the rate of its calls, because the API server does, by priority and fairness.
 func (f *Flags) API() (*rest.Config, error) {
 	config, err := f.load()
 	if err == nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/bounded"
 )
 
-// Log is the job's log: JSON lines, of the job and of the libraries: client-go logs
-// through klog, controller-runtime through logr.
+// Log returns the job's log. It writes JSON lines, also for the libraries: client-go logs
+// through klog, and controller-runtime through logr.
 func (f *Flags) Log(to io.Writer) *slog.Logger {
 	handler := slog.NewJSONHandler(to, &slog.HandlerOptions{Level: &f.LogLevel, ReplaceAttr: shorten})
 	ctrllog.SetLogger(logr.FromSlogHandler(handler))
@@ -22,8 +22,8 @@ func (f *Flags) Log(to io.Writer) *slog.Logger {
 	return log
 }
 
-// shorten cuts values that users may have chosen: the API server's errors repeat the
-// names that they sent.
+// shorten cuts values that users may have chosen. The API server's errors repeat the
+// names that a client sent.
 func shorten(_ []string, a slog.Attr) slog.Attr {
 	if a.Key == "stack" { // our own
 		return a

@@ -10,21 +10,21 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 )
 
-// Queue of pods to look at.
+// Queue is a queue of pods.
 type Queue = workqueue.TypedRateLimitingInterface[Key]
 
-// Watch tells of each pod that is there, as it is made and as it changes, and of
-// each that is gone, as it was known last. Unknown says that its end was not seen:
-// a watch broke off, and the list after it found the pod gone, or another one of
-// its name.
-func Watch(there func(*corev1.Pod, Queue), gone func(pod *corev1.Pod, unknown bool, q Queue)) handler.TypedEventHandler[*corev1.Pod, Key] {
+// Watch calls exists for each pod when it is listed, created or changed, and gone with
+// the last known state of each pod that is gone. unknown is true if its end was not
+// seen: the watch broke, and the list after it did not have the pod, or had another one
+// of its name.
+func Watch(exists func(*corev1.Pod, Queue), gone func(pod *corev1.Pod, unknown bool, q Queue)) handler.TypedEventHandler[*corev1.Pod, Key] {
 	return handler.TypedFuncs[*corev1.Pod, Key]{
-		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Pod], q Queue) { there(e.Object, q) },
+		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Pod], q Queue) { exists(e.Object, q) },
 		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Pod], q Queue) {
 			if e.ObjectOld.UID != e.ObjectNew.UID {
 				gone(e.ObjectOld, true, q)
 			}
-			there(e.ObjectNew, q)
+			exists(e.ObjectNew, q)
 		},
 		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Pod], q Queue) {
 			gone(e.Object, e.DeleteStateUnknown, q)
@@ -33,14 +33,14 @@ func Watch(there func(*corev1.Pod, Queue), gone func(pod *corev1.Pod, unknown bo
 }
 
 // Handler does the same for an informer of pods.
-func Handler(there func(*corev1.Pod), gone func(pod *corev1.Pod, unknown bool)) toolscache.ResourceEventHandler {
+func Handler(exists func(*corev1.Pod), gone func(pod *corev1.Pod, unknown bool)) toolscache.ResourceEventHandler {
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc: func(object any) { there(object.(*corev1.Pod)) },
+		AddFunc: func(object any) { exists(object.(*corev1.Pod)) },
 		UpdateFunc: func(before, now any) {
 			if was, is := before.(*corev1.Pod), now.(*corev1.Pod); was.UID != is.UID {
 				gone(was, true)
 			}
-			there(now.(*corev1.Pod))
+			exists(now.(*corev1.Pod))
 		},
 		DeleteFunc: func(object any) {
 			last, unknown := object.(toolscache.DeletedFinalStateUnknown)

@@ -13,16 +13,16 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Servers are the addresses of a job that is no controller, "host:port".
+// Servers serve metrics and health of a job that is no controller.
 type Servers struct {
-	Metrics, Health string
+	Metrics, Health string // addresses, "host:port"
 	Registry        *prometheus.Registry
-	// Ready is nil, or why the job is not ready.
+	// Ready returns nil, or why the job is not ready.
 	Ready func() error
 }
 
-// Serve adds the servers to the tasks, until the context ends. An error says that an
-// address cannot be listened on.
+// Serve adds the servers to the tasks, until the context ends. It returns an error if it
+// cannot listen on an address.
 func (s Servers) Serve(ctx context.Context, tasks *errgroup.Group) error {
 	health, metrics := http.NewServeMux(), http.NewServeMux()
 	health.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
@@ -38,7 +38,7 @@ func (s Servers) Serve(ctx context.Context, tasks *errgroup.Group) error {
 	)
 }
 
-// timeout of a request. Whoever stalls keeps nobody waiting for longer.
+// timeout limits how long a slow client can hold a request.
 const timeout = 10 * time.Second
 
 func serve(ctx context.Context, tasks *errgroup.Group, flag, address string, handler http.Handler) error {

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// A statement runs until its engine dies. Then its client reads the error, as
-// long as the session is there; afterwards nothing is left, of a Kyuubi 1.12.0 as
-// it was seen: 404 Invalid OperationHandle.
+// A statement runs until its engine dies. Then its client can read the error as long as
+// the session exists. Afterwards the answer is the one of Kyuubi 1.12.0: 404 Invalid
+// OperationHandle.
 func TestOperations(t *testing.T) {
 	const session, statement = "11111111-2222-3333-4444-555555555555", "22222222-2222-3333-4444-555555555555"
 	s := &Server{}

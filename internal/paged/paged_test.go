@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// server answers lists of pods in pages, each pod with an annotation of a size.
+// server answers lists of pods in pages. Each pod has an annotation of a given size.
 type server struct {
 	sizes []int
 	pages []int // objects of those that were asked for
@@ -59,13 +59,13 @@ func pods(t *testing.T, s *server) *cache.ListWatch {
 	}, name)
 }
 
-// name is all that is kept of a pod.
+// name returns the only field that is kept of a pod.
 func name(object any) (any, error) {
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: object.(*corev1.Pod).Name}}, nil
 }
 
-// Whatever the sizes, each object is listed once, no page that is read is too
-// large, and ordinary ones come in few pages.
+// Whatever the sizes, each object is listed once, no page is too large, and ordinary
+// objects come in few pages.
 func TestPages(t *testing.T) {
 	same := func(n, size int) []int { return slices.Repeat([]int{size}, n) }
 	for what, test := range map[string]struct {
@@ -109,8 +109,8 @@ func extract(list runtime.Object) (all []*corev1.Pod, err error) {
 	return all, err
 }
 
-// Of what a watch tells only what is read is kept; bookmarks stay as they are,
-// and who stops it stops what it comes from.
+// Of a watch only the fields that are read are kept. Bookmarks stay as they are.
+// Stopping the watch stops its source.
 func TestWatch(t *testing.T) {
 	from := watch.NewFake()
 	w, err := ListWatch(&cache.ListWatch{WatchFuncWithContext: func(context.Context, metav1.ListOptions) (watch.Interface, error) { return from, nil }}, name).

@@ -1,5 +1,9 @@
-// Package pages reads the project's pages, so that tests can hold what they tell
-// users to do against the code: commands, links, tables.
+// Package pages reads the project's pages, so that tests can compare what they tell
+// users to do with the code: commands, links, tables.
+//
+// It parses Markdown with goldmark, because anchors, code spans within tables and
+// nested blocks are too much for regular expressions. goldmark stands in the product's
+// go.mod for that, but the program does not link it.
 package pages
 
 import (
@@ -30,7 +34,7 @@ type Page struct {
 // several.
 type Command struct {
 	Words []string
-	// InText: it stands in a sentence, and may be no more than the beginning of one.
+	// InText says that the command stands in a sentence, which may name only its beginning.
 	InText bool
 }
 
@@ -42,7 +46,7 @@ func Root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// All pages: those of the project's folder, of docs, and the chart's.
+// All returns the pages of the project's folder, of docs, and the chart's.
 func All() (all []Page, err error) {
 	paths, err := filepath.Glob(filepath.Join(Root(), "*.md"))
 	if err != nil {
@@ -99,8 +103,8 @@ func read(path string, content []byte) (Page, error) {
 	})
 }
 
-// addBlock: a block without a language holds commands, one a line, and nothing
-// else.
+// addBlock adds the commands of a block without a language, which holds one command a
+// line.
 func (p *Page) addBlock(n ast.Node, content []byte) {
 	for i := range n.Lines().Len() {
 		segment := n.Lines().At(i)
@@ -117,7 +121,7 @@ var (
 	program   = regexp.MustCompile(`^(make|helm|kubectl|(bin/)?spark-vitals|kubectl-spark_vitals|go|cd) `)
 )
 
-// isCommand: in a sentence "make" alone is a word.
+// isCommand reports whether words in a sentence are a command. "make" alone is not.
 func isCommand(line string) bool { return program.MatchString(line) }
 
 func commands(line string, inText bool) (all []Command) {
@@ -127,7 +131,7 @@ func commands(line string, inText bool) (all []Command) {
 	return all
 }
 
-// plain text of a node.
+// plain returns the text of a node.
 func plain(node ast.Node, content []byte) string {
 	var b strings.Builder
 	_ = ast.Walk(node, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
@@ -141,7 +145,7 @@ func plain(node ast.Node, content []byte) string {
 
 var notInAnchors = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 
-// anchor of a heading, as GitHub and GitLab make it.
+// anchor returns the anchor that GitHub and GitLab make of a heading.
 func anchor(heading string) string {
 	return strings.ReplaceAll(notInAnchors.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
 }

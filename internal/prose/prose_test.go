@@ -9,7 +9,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/pages"
 )
 
-// Each rule finds what it is for, and nothing in the same sentence written well.
+// Each rule finds its mistake, and finds nothing in a correct version of the sentence.
 func TestRules(t *testing.T) {
 	examples := map[string]struct{ bad, good string }{
 		"Future":     {"The kubelet will end it.", "The kubelet ends it."},
@@ -44,7 +44,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// Prose is read from each kind of file with its line, and code is not.
+// Prose is read from each kind of file with its line. Code is not read.
 func TestTexts(t *testing.T) {
 	for name, test := range map[string]struct {
 		read  func(string) ([]Text, error)

@@ -84,26 +84,34 @@ func (c *apiServer) UI(ctx context.Context, of spark.Pod) annotations.UIState {
 	return c.ui.State(ctx, of)
 }
 
+// Tasks implements cluster.
+func (c *apiServer) Tasks(ctx context.Context, of spark.Pod) *driverui.Tasks {
+	if !c.readUI {
+		return nil
+	}
+	tasks, err := c.ui.Tasks(ctx, of)
+	if err != nil {
+		c.log.Debug("asking a driver's UI for its tasks", "namespace", of.Namespace, "pod", of.Name, "error", err)
+		return nil
+	}
+	return &tasks
+}
+
 // Threads implements cluster.
-func (c *apiServer) Threads(ctx context.Context, of spark.Pod) *annotations.Threads {
+func (c *apiServer) Threads(ctx context.Context, of spark.Pod) []stall.Thread {
 	if !c.readUI {
 		return nil
 	}
 	threads, err := c.ui.Threads(ctx, of)
-	if err != nil || len(threads) == 0 {
+	if err != nil {
 		c.log.Debug("asking a driver's UI for its threads", "namespace", of.Namespace, "pod", of.Name, "error", err)
 		return nil
-	}
-	tasks, err := c.ui.RunningTasks(ctx, of)
-	if err != nil {
-		tasks = -1
 	}
 	all := make([]stall.Thread, len(threads))
 	for i, t := range threads {
 		all[i] = stall.Thread(t)
 	}
-	found := stall.LookAt(all, tasks)
-	return &found
+	return all
 }
 
 // Usage implements cluster.
@@ -182,5 +190,5 @@ const (
 
 // EmitEvent implements cluster.
 func (c *apiServer) EmitEvent(ctx context.Context, on key, of *annotations.StallMark, kind, reason, text string) {
-	job.Events{Job: name, API: c.api, Log: c.log}.Tell(ctx, on, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
+	job.Events{Job: name, API: c.api, Log: c.log}.Create(ctx, on, fmt.Sprintf("%s/%d/%s", reason, of.Since.Unix(), of.Confidence), kind, reason, text)
 }

@@ -8,9 +8,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/driverui"
 	"github.com/spark-vitals/spark-vitals/internal/bounded"
 	"github.com/spark-vitals/spark-vitals/internal/job"
-	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
@@ -28,6 +28,7 @@ type driver struct {
 	unwritten bool                   // the pod does not have it yet
 	held      bool                   // it looks stalled, and too many others do
 	failed    bool                   // its log could not be read at the last look
+	tasks     *driverui.Tasks        // at the last look at a silent log; of the worker that has the driver
 	ended     bool                   // its log is read once more, for the last lines
 }
 
@@ -104,7 +105,7 @@ func (l *loop) wanted(p *corev1.Pod) (pod spark.Pod, after time.Duration, starte
 	if !stamped || err != nil || pod.Role != spark.Driver || p.DeletionTimestamp != nil {
 		return pod, 0, started
 	}
-	if after, err = policy.ParseLogStall(text); err != nil {
+	if after, err = annotations.ParseLogStall(text); err != nil {
 		l.log.Debug("a stamp that the webhook did not write", "pod", client.ObjectKeyFromObject(p), "error", err)
 		return pod, 0, started
 	}
@@ -118,7 +119,7 @@ func (l *loop) wanted(p *corev1.Pod) (pod spark.Pod, after time.Duration, starte
 // driver is watched.
 var reading = bounded.Reading{
 	Wants: func(p *corev1.Pod) bool {
-		_, err := policy.ParseLogStall(p.Annotations[annotations.LogStallAfter])
+		_, err := annotations.ParseLogStall(p.Annotations[annotations.LogStallAfter])
 		return err == nil
 	},
 	Annotation: func(_ spark.Role, key, value string) (string, bool) {

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/driverui"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/stall"
 )
@@ -23,8 +24,9 @@ type cluster interface {
 	Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error)
 	// UI calls the UI, and again if it does not answer.
 	UI(context.Context, spark.Pod) annotations.UIState
-	// Threads returns what the driver's threads do; nil if not known.
-	Threads(context.Context, spark.Pod) *annotations.Threads
+	// Tasks and Threads ask the UI; nil if not known.
+	Tasks(context.Context, spark.Pod) *driverui.Tasks
+	Threads(context.Context, spark.Pod) []stall.Thread
 	// Usage returns the number of running executors and the millicores; nil if not known.
 	Usage(context.Context, spark.Pod) (executors *int, cpu *int64)
 	// WriteMark writes a driver's mark, or removes it if it is nil. It is not an error if
@@ -97,6 +99,9 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	if ended && !d.unwritten && (err == nil || apierrors.IsNotFound(err)) {
 		l.remove(k)
 		return reconcile.Result{}, nil
+	}
+	if verdict == stall.Silent && !ended {
+		d.tasks = l.cluster.Tasks(ctx, pod)
 	}
 	if verdict == stall.Stalled && !ended {
 		l.stalled(ctx, k, d, pod, track.Heard(), tail)
@@ -179,7 +184,7 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 		}
 	}
 	if evidence.UI == annotations.UIAnswers {
-		evidence.Threads = l.cluster.Threads(ctx, pod)
+		evidence.Threads = l.threads(ctx, d, pod)
 	}
 	if evidence.Threads != nil && evidence.Threads.Do == annotations.ThreadsWork && !tail.Stopped && tail.Thread == "" {
 		l.works(ctx, k, d)
@@ -197,6 +202,24 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 		l.log.Info("stalled", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since, "confidence", mark.Confidence, "message", mark.Message)
 		l.reportStall(ctx, k, mark)
 	}
+}
+
+// threads returns what a driver's threads do; nil if not known. A driver that has started
+// tasks since the last look works, although none may run now.
+func (l *loop) threads(ctx context.Context, d *driver, pod spark.Pod) *annotations.Threads {
+	before, running := d.tasks, int64(-1)
+	if d.tasks = l.cluster.Tasks(ctx, pod); d.tasks != nil {
+		running = d.tasks.Running
+		if before != nil && before.Started != d.tasks.Started {
+			return &annotations.Threads{Do: annotations.ThreadsWork}
+		}
+	}
+	all := l.cluster.Threads(ctx, pod)
+	if len(all) == 0 {
+		return nil
+	}
+	found := stall.LookAt(all, running)
+	return &found
 }
 
 // works removes the mark of a driver whose log is silent although it works.
@@ -246,26 +269,20 @@ func (l *loop) judge(k key, d *driver, sure bool) (held, mayMark bool) {
 		d.held = false
 		return false, true
 	}
-	watched, reported := l.snapshot(k.Namespace, d.track)
+	now, reported := time.Now(), false
+	var watched []stall.Watched
+	for other, o := range l.drivers {
+		reported = reported || o.held && other.Namespace == k.Namespace
+		if !o.ended {
+			watched = append(watched, stall.Watched{Namespace: other.Namespace, State: o.compare(d.track, now)})
+		}
+	}
 	mass := stall.MassSilenceOf(watched, k.Namespace)
 	d.held = mass == stall.Certain || mass == stall.Probable && d.mark == nil
 	if d.held && !reported {
 		l.log.Error("too many drivers fell silent together, so none of them is marked. Their logs may not arrive, a service that they all need may be away, or they are idle", "namespace", k.Namespace)
 	}
 	return d.held, mass == stall.None
-}
-
-// snapshot returns the watched drivers, compared with a silent log. holds is whether a
-// driver of the namespace is held already. The caller holds the lock.
-func (l *loop) snapshot(namespace string, silent *stall.Track) (watched []stall.Watched, holds bool) {
-	now := time.Now()
-	for k, d := range l.drivers {
-		holds = holds || d.held && k.Namespace == namespace
-		if !d.ended {
-			watched = append(watched, stall.Watched{Namespace: k.Namespace, State: d.compare(silent, now)})
-		}
-	}
-	return watched, holds
 }
 
 // compare returns the state of a driver, compared with a silent log. If its log was

@@ -47,13 +47,14 @@ type simulation struct {
 	once    map[string]bool
 	asked   map[string]int
 	ui      annotations.UIState
-	threads *annotations.Threads
+	tasks   func() *driverui.Tasks
+	threads []stall.Thread
 	thread  map[string]string
 	next    map[key]time.Time
 }
 
 func newSimulation(t *testing.T) *simulation {
-	s := &simulation{t: t, began: time.Now(), silent: map[string]time.Time{}, fails: map[string]error{}, marks: map[string]*annotations.StallMark{}, asked: map[string]int{}, once: map[string]bool{}, next: map[key]time.Time{}, thread: map[string]string{}}
+	s := &simulation{t: t, began: time.Now(), silent: map[string]time.Time{}, fails: map[string]error{}, marks: map[string]*annotations.StallMark{}, asked: map[string]int{}, once: map[string]bool{}, next: map[key]time.Time{}, thread: map[string]string{}, tasks: func() *driverui.Tasks { return nil }}
 	s.loop = newLoop(s, callsPerSecond, slog.New(slog.DiscardHandler))
 	return s
 }
@@ -69,7 +70,9 @@ func (s *simulation) Tail(_ context.Context, of spark.Pod, _ int64) (stall.Tail,
 
 func (s *simulation) UI(context.Context, spark.Pod) annotations.UIState { return s.ui }
 
-func (s *simulation) Threads(context.Context, spark.Pod) *annotations.Threads { return s.threads }
+func (s *simulation) Tasks(context.Context, spark.Pod) *driverui.Tasks { return s.tasks() }
+
+func (s *simulation) Threads(context.Context, spark.Pod) []stall.Thread { return s.threads }
 
 func (s *simulation) Usage(context.Context, spark.Pod) (executors *int, cpu *int64) { return nil, nil }
 
@@ -249,31 +252,38 @@ func TestJudgedAgain(t *testing.T) {
 	})
 }
 
-// A driver that works is not marked, however long its log is silent; a mark is removed
-// once it works again. Threads that hang say so.
+// A driver that works is not marked, however long its log is silent: a task runs, tasks
+// have run between two looks, or a thread of the program runs. A mark is removed once it
+// works again. Threads that hang say so.
 func TestThreads(t *testing.T) {
 	bubble(t, func(s *simulation) {
-		s.ui, s.threads = annotations.UIAnswers, &annotations.Threads{Do: annotations.ThreadsWork, Thread: "main"}
+		s.ui = annotations.UIAnswers
 		s.start("warn")
 		s.silence("warn")
+		waits := []stall.Thread{{ID: 1, Name: "main", State: "WAITING", Stack: []string{"Main.main(Main.java:3)"}}}
+		started := int64(0)
 		for _, c := range []struct {
-			threads *annotations.Threads
+			name    string
+			tasks   func() *driverui.Tasks
+			threads []stall.Thread
 			want    annotations.Confidence
 			events  int
 		}{
-			{s.threads, "", 0},
-			{&annotations.Threads{Do: annotations.ThreadsWait, Thread: "main", At: "Main.main(Main.java:3)"}, annotations.Unsure, 1},
-			{&annotations.Threads{Do: annotations.ThreadsWork}, "", 2},
-			{&annotations.Threads{Do: annotations.ThreadsDeadlocked, Main: true, Thread: "main", Other: "b"}, annotations.Sure, 3},
+			{"a task runs", func() *driverui.Tasks { return &driverui.Tasks{Running: 1} }, waits, "", 0},
+			{"short tasks", func() *driverui.Tasks { started++; return &driverui.Tasks{Started: started} }, waits, "", 0},
+			{"a thread runs", func() *driverui.Tasks { return nil }, []stall.Thread{{Name: "main", State: "RUNNABLE", Stack: []string{"Main.main(Main.java:3)"}}}, "", 0},
+			{"waits", func() *driverui.Tasks { return &driverui.Tasks{Started: 5} }, waits, annotations.Unsure, 1},
+			{"works again", func() *driverui.Tasks { started++; return &driverui.Tasks{Started: 5 + started} }, waits, "", 2},
+			{"deadlock", func() *driverui.Tasks { return nil }, []stall.Thread{{ID: 1, Name: "main", BlockedBy: 2}, {ID: 2, Name: "b", BlockedBy: 1}}, annotations.Sure, 3},
 		} {
-			s.threads = c.threads
+			s.tasks, s.threads = c.tasks, c.threads
 			s.run(time.Hour)
 			got := annotations.Confidence("")
 			if mark := s.marks["warn"]; mark != nil {
 				got = mark.Confidence
 			}
 			if got != c.want || len(s.events) != c.events {
-				t.Fatalf("%s: %q, want %q, events %q", c.threads.Do, got, c.want, s.events)
+				t.Fatalf("%s: %q, want %q, events %q", c.name, got, c.want, s.events)
 			}
 		}
 	})

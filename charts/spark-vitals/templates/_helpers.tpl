@@ -238,8 +238,8 @@ metadata:
 
 {{/* A rule on records, that the guards ask for. */}}
 {{- define "spark-vitals.writeRecords" -}}
-- {apiGroups: [spark-vitals.io], resources: [records], verbs: [write]}
-- {apiGroups: [""], resources: [pods/status], verbs: [patch]}
+- {apiGroups: [spark-vitals.io], resources: [records], verbs: [write]} # the guard of the annotations requires it
+- {apiGroups: [""], resources: [pods/status], verbs: [patch]} # write annotations by the status, which cannot change what a pod runs
 {{- end }}
 
 {{- define "spark-vitals.policyName" -}}

@@ -13,12 +13,12 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// sick is a story of an application that hangs. Without spark-vitals it looks
-// healthy for as long as anybody looks; tell says what it is with it.
-type sick struct {
+// hang is a story of an application that hangs. Without spark-vitals it looks healthy
+// as long as it runs.
+type hang struct {
 	story
-	// sicken makes a run sick and returns when.
-	sicken func(*testing.T, *run) time.Time
+	// hangs lets the application hang and returns when.
+	hangs func(*testing.T, *run) time.Time
 	// found waits until spark-vitals has found it, and says how. nil: nothing
 	// finds it, and nothing ends it.
 	found func(*testing.T, *run, time.Time) string
@@ -26,18 +26,18 @@ type sick struct {
 	control func(*testing.T, *run) string
 }
 
-// short graces: a frozen process cannot use a longer one.
+// shortGrace is short because a frozen process cannot use a grace period.
 const shortGrace = `
 spec: {terminationGracePeriodSeconds: 3}
 `
 
-var sickStories = []sick{
+var hangStories = []hang{
 	{
 		story: story{
-			name: "hung-driver", why: "frozen for ever in the middle of its work", ci: newest, host: true,
+			name: "hung-driver", why: "the driver freezes while it works", ci: newest, host: true,
 			app: app{file: "long.py", args: []string{"600"}, conf: fast(nil), driver: shortGrace},
 		},
-		sicken: func(t *testing.T, r *run) time.Time {
+		hangs: func(t *testing.T, r *run) time.Time {
 			r.untilLog(t, "CONTEXT")
 			if r.with {
 				r.untilHealthy(t)
@@ -48,10 +48,10 @@ var sickStories = []sick{
 	},
 	{
 		story: story{
-			name: "hung-driver-starting", why: "frozen for ever once its RPC port is open, before its executors run", host: true,
+			name: "hung-driver-starting", why: "the driver freezes after its RPC port opens, before its executors run", host: true,
 			app: app{file: "long.py", args: []string{"600"}, conf: fast(nil), driver: shortGrace},
 		},
-		sicken: func(t *testing.T, r *run) time.Time {
+		hangs: func(t *testing.T, r *run) time.Time {
 			r.untilListening(t, 4040)
 			return freeze(t, r.driverPod(t))
 		},
@@ -59,10 +59,10 @@ var sickStories = []sick{
 	},
 	{
 		story: story{
-			name: "hung-driver-before", why: "frozen for ever before its RPC port is open: it may be user code at work, so it is only not Ready", host: true,
+			name: "hung-driver-before", why: "the driver freezes before its RPC port opens: user code may be at work, so it is only not Ready", host: true,
 			app: app{file: "phases.py", args: []string{"600", "5", "0"}, conf: fast(nil), driver: shortGrace},
 		},
-		sicken: func(t *testing.T, r *run) time.Time {
+		hangs: func(t *testing.T, r *run) time.Time {
 			r.untilLog(t, "PHASE before")
 			return freeze(t, r.driverPod(t))
 		},
@@ -80,10 +80,10 @@ var sickStories = []sick{
 	},
 	{
 		story: story{
-			name: "zombie-driver", why: "its heap is gone and it goes on: when the storm of collections is over the UI answers, and no probe finds anything",
+			name: "zombie-driver", why: "the driver continues with an exhausted heap: its UI answers again, and no probe finds it",
 			app: app{file: "memory.py", args: []string{"zombie", "600"}, driver: shortGrace},
 		},
-		sicken: filled,
+		hangs: filled,
 		found: func(t *testing.T, r *run, since time.Time) string {
 			aMinute(t, r, since)
 			if r.driverEnd() != nil {
@@ -99,7 +99,7 @@ var sickStories = []sick{
 			app: app{file: "memory.py", args: []string{"zombie", "600"}, driver: shortGrace,
 				conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")},
 		},
-		sicken: func(t *testing.T, r *run) time.Time {
+		hangs: func(t *testing.T, r *run) time.Time {
 			if !r.with {
 				return filled(t, r)
 			}
@@ -118,11 +118,11 @@ var sickStories = []sick{
 	},
 	{
 		story: story{
-			name: "hung-executor", why: "frozen for ever; Spark's own heartbeat finds it, here after 20 s and by default after 120 s", host: true,
+			name: "hung-executor", why: "an executor freezes; Spark's heartbeat finds it, here after 20 s, by default after 120 s", host: true,
 			app: app{file: "long.py", args: []string{"90"}, executor: shortGrace, conf: conf(
 				"spark.executor.heartbeatInterval", "4s", "spark.network.timeout", "20s", "spark.network.timeoutInterval", "5s")},
 		},
-		sicken: func(t *testing.T, r *run) time.Time {
+		hangs: func(t *testing.T, r *run) time.Time {
 			r.untilLog(t, "CONTEXT")
 			return freezeFirstExecutor(t, r)
 		},
@@ -135,7 +135,7 @@ var sickStories = []sick{
 			app: app{file: "long.py", args: []string{"5"}, executor: shortGrace, conf: conf(
 				"spark.kubernetes.executor.label."+lab.FastLabel, "true")},
 		},
-		sicken: freezeFirstExecutor,
+		hangs: freezeFirstExecutor,
 		found: func(t *testing.T, r *run, _ time.Time) string {
 			started, killed := r.untilKilling(t, spark.Executor)
 			r.untilDriverEnds(t)
@@ -151,15 +151,15 @@ var sickStories = []sick{
 	},
 }
 
-func TestSick(t *testing.T) {
-	for _, s := range sickStories {
+func TestHangs(t *testing.T) {
+	for _, s := range hangStories {
 		s.run(t, func(t *testing.T, version string) {
 			with, without := both(t, s.name, version, s.app)
 			var seen [2]string
 			var wait sync.WaitGroup
-			wait.Go(func() { seen[0] = s.found(t, with, s.sicken(t, with)) })
+			wait.Go(func() { seen[0] = s.found(t, with, s.hangs(t, with)) })
 			wait.Go(func() {
-				since := s.sicken(t, without)
+				since := s.hangs(t, without)
 				if !t.Failed() {
 					aMinute(t, without, since)
 					seen[1] = s.control(t, without)
@@ -172,8 +172,8 @@ func TestSick(t *testing.T) {
 	}
 }
 
-// livenessKill waits until the kubelet has ended the driver, and holds the time
-// against the rule's own numbers.
+// livenessKill waits until the kubelet has ended the driver, and compares the time with
+// the numbers of the rule.
 func livenessKill(t *testing.T, r *run, since time.Time) string {
 	_, killed := r.untilKilling(t, spark.Driver)
 	r.untilDriverEnds(t)
@@ -185,8 +185,8 @@ func livenessKill(t *testing.T, r *run, since time.Time) string {
 	return "the liveness probe ends it after " + seconds(killed.Sub(since))
 }
 
-// untilKilling waits until the kubelet ends the first pod of a role, and tells
-// when it said so, and when the pod's Spark had started.
+// untilKilling waits until the kubelet ends the first pod of a role. It returns when
+// Spark's container had started and when the kubelet reported the end.
 func (r *run) untilKilling(t *testing.T, role spark.Role) (started, killed time.Time) {
 	t.Helper()
 	r.until(t, "the kubelet ends the "+string(role), func(h *lab.History) bool {
@@ -200,8 +200,8 @@ func (r *run) untilKilling(t *testing.T, role spark.Role) (started, killed time.
 	return started, killed
 }
 
-// failedTimes holds the failures of a probe of the first pod of a role, since it
-// hung, against the threshold.
+// failedTimes compares how often a probe of the first pod of a role failed since it
+// hung with the threshold.
 func (r *run) failedTimes(t *testing.T, role spark.Role, probe string, threshold int) {
 	t.Helper()
 	r.Look(func(h *lab.History) {
@@ -213,10 +213,10 @@ func (r *run) failedTimes(t *testing.T, role spark.Role, probe string, threshold
 	})
 }
 
-// within holds a time of detection against the probe's numbers: the first check
-// that fails begins at most a period after the hang, and the last one ends by its
-// own limit, at the latest by its timeout. A machine that stalls is later by that,
-// at each check; what is late by the rule shows in the number of failures.
+// within compares a time of detection with the numbers of the probe: the first failing
+// check begins at most a period after the hang, and the last one ends by its own limit,
+// or at the latest by its timeout. A slow machine adds delay to each check. A delay of
+// the rule itself shows in the number of failures.
 func within(t *testing.T, after time.Duration, delay, period, threshold, limit, timeout int) {
 	t.Helper()
 	earliest := time.Duration(delay+(threshold-1)*period+limit) * time.Second
@@ -226,7 +226,7 @@ func within(t *testing.T, after time.Duration, delay, period, threshold, limit, 
 	}
 }
 
-// looksHealthy is the control: sick, and to all appearances running and ready.
+// looksHealthy is the control: the application hangs and its pod is Running and Ready.
 func looksHealthy(t *testing.T, r *run) string {
 	if ended := r.driverEnd(); ended != nil {
 		t.Errorf("without spark-vitals the driver ended with exit code %d", ended.ExitCode)
@@ -242,7 +242,8 @@ func filled(t *testing.T, r *run) time.Time {
 	return time.Now()
 }
 
-// freezeFirstExecutor as soon as it has a process, before it can register.
+// freezeFirstExecutor hangs the first executor once it has a process, before it can
+// register.
 func freezeFirstExecutor(t *testing.T, r *run) time.Time { return freeze(t, r.firstExecutor(t)) }
 
 func replacedBySpark(t *testing.T, r *run) string {
@@ -258,8 +259,8 @@ func replacedBySpark(t *testing.T, r *run) string {
 	return "no probe finds it; Spark replaces it"
 }
 
-// aMinute passes while a run is sick: nothing is to happen, so there is nothing
-// to wait for. It ends early when the driver does.
+// aMinute waits for a minute in which nothing is to happen to a hanging run, or until
+// its driver ends.
 func aMinute(t *testing.T, r *run, since time.Time) {
 	t.Helper()
 	for time.Since(since) < time.Minute && r.driverEnd() == nil {
@@ -269,8 +270,8 @@ func aMinute(t *testing.T, r *run, since time.Time) {
 
 func seconds(d time.Duration) string { return d.Round(time.Second).String() }
 
-// answers tells whether the UI says anything within 10 s, asked as the liveness
-// probe does.
+// answers reports whether the UI answers within 10 s to the request of the liveness
+// probe.
 func (r *run) answers(t *testing.T) bool {
 	connection, err := net.DialTimeout("tcp", net.JoinHostPort(r.driverPod(t).Status.PodIP, "4040"), 10*time.Second)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// harmless is a story of an application that spark-vitals must not touch: with
-// and without it the result is the same, no executor is lost, nothing is
-// restarted or ended, and it takes as long.
-type harmless struct {
+// unaffected is a story of an application that spark-vitals must not disturb: with and
+// without it the result and the duration are the same, and no executor is lost,
+// restarted or ended.
+type unaffected struct {
 	story
 	// exit is the driver's exit code, log what its log has in the end.
 	exit int32
@@ -35,23 +35,24 @@ func filter(class string) map[string]string {
 	return conf("spark.driver.extraClassPath", "/opt/classes", "spark.ui.filters", "e2e."+class)
 }
 
-// plain is a story that only says what is submitted, and the log's last word.
-func plain(name, why, log string, a app) harmless {
-	return harmless{story: story{name: name, why: why, app: a}, log: []string{log}}
+// plain returns a story with an application and the last line of its log.
+func plain(name, why, log string, a app) unaffected {
+	return unaffected{story: story{name: name, why: why, app: a}, log: []string{log}}
 }
 
-// long is an application that works for some seconds under the fast probe.
-func long(name, why, seconds string, c map[string]string) harmless {
+// long returns a story of an application that works for some seconds with the fast
+// probe.
+func long(name, why, seconds string, c map[string]string) unaffected {
 	return plain(name, why, "JOBS True", app{file: "long.py", args: []string{seconds}, conf: fast(c)})
 }
 
-func (s harmless) inCI(version string) harmless               { s.ci = version; return s }
-func (s harmless) on(versions ...string) harmless             { s.versions = versions; return s }
-func (s harmless) provided(p func(*testing.T, *run)) harmless { s.premise = p; return s }
-func (s harmless) image(v image.Variant) harmless             { s.app.variant = v; return s }
-func (s harmless) exits(code int32) harmless                  { s.exit = code; return s }
+func (s unaffected) inCI(version string) unaffected               { s.ci = version; return s }
+func (s unaffected) on(versions ...string) unaffected             { s.versions = versions; return s }
+func (s unaffected) provided(p func(*testing.T, *run)) unaffected { s.premise = p; return s }
+func (s unaffected) image(v image.Variant) unaffected             { s.app.variant = v; return s }
+func (s unaffected) exits(code int32) unaffected                  { s.exit = code; return s }
 
-var harmlessStories = []harmless{
+var unaffectedStories = []unaffected{
 	plain("pi", "the first application that anybody runs", "Pi is roughly",
 		app{file: "pi", args: []string{"4"}, conf: conf("spark.executor.instances", "2")}).inCI(oldest),
 	plain("dynamic-allocation", "executors come and go, with shuffles between them", "ROUND 1 100",
@@ -72,7 +73,7 @@ var harmlessStories = []harmless{
 		app{file: "phases.py", args: []string{"60", "5", "0"}, conf: fast(nil)}),
 	plain("no-context", "an application that never makes one", "PHASE end",
 		app{file: "phases.py", args: []string{"40", "-1", "5"}, conf: fast(nil)}),
-	plain("after-stop", "the driver goes on after spark.stop()", "PHASE end",
+	plain("after-stop", "the driver continues after spark.stop()", "PHASE end",
 		app{file: "phases.py", args: []string{"0", "5", "40"}, conf: fast(nil)}),
 	long("no-ui", "spark.ui.enabled=false: the port is declared, and nobody listens", "40", conf("spark.ui.enabled", "false")),
 	long("ui-login", "a filter of the UI that lets nobody in", "40", filter("Deny")),
@@ -84,7 +85,7 @@ var harmlessStories = []harmless{
 		app{file: "memory.py", args: []string{"dump", "40"}, conf: fast(nil)}),
 	{
 		story: story{
-			name: "frozen-a-minute", why: "a driver frozen for a minute, then going on; the default rule on its real clock", host: true,
+			name: "frozen-a-minute", why: "a driver freezes for a minute; the default rule with its real numbers", host: true,
 			app: app{file: "long.py", args: []string{"110"}},
 		},
 		log: []string{"JOBS True"},
@@ -116,10 +117,10 @@ spec:
 			driver: sidecarTemplate, executor: sidecarTemplate}),
 	plain("broadcast", "an application that catches an oversized broadcast join", "GOES ON 1000",
 		app{file: "memory.py", args: []string{"broadcast"}, conf: conf("spark.driver.memory", "480m", "spark.sql.autoBroadcastJoinThreshold", "-1")}).provided(said("CAUGHT")),
-	plain("exit-3", "sys.exit(3), which is also what the JVM says of an exhausted heap", "CONTEXT",
+	plain("exit-3", "sys.exit(3), which is also the JVM's exit code for an exhausted heap", "CONTEXT",
 		app{file: "memory.py", args: []string{"exit", "3"}}).exits(3),
 	long("no-bash", "an image without bash", "30", nil).image(image.NoBash),
-	plain("own-java-options", "an image with its own ENV JDK_JAVA_OPTIONS, and user options beside our switch", "JOBS True",
+	plain("own-java-options", "an image with ENV JDK_JAVA_OPTIONS, and user options next to exitOnOutOfMemoryError", "JOBS True",
 		app{file: "long.py", args: []string{"10"}, conf: conf(
 			"spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true",
 			"spark.kubernetes.driverEnv.JDK_JAVA_OPTIONS", "-De2e.user=own")}).image(image.JavaOptions).provided(said("-De2e.user=own", "-XX:+ExitOnOutOfMemoryError")),
@@ -158,7 +159,7 @@ spec:
 	},
 }
 
-// said holds where the driver's log has all of these words.
+// said checks that the driver's log has all of these words.
 func said(words ...string) func(*testing.T, *run) {
 	return func(t *testing.T, r *run) {
 		log := r.log(t)
@@ -195,13 +196,13 @@ const hostNetwork = `
 spec: {hostNetwork: true, dnsPolicy: ClusterFirstWithHostNet}
 `
 
-func TestHarmless(t *testing.T) {
-	for _, s := range harmlessStories {
-		s.run(t, func(t *testing.T, version string) { s.tell(t, version) })
+func TestUnaffected(t *testing.T) {
+	for _, s := range unaffectedStories {
+		s.run(t, func(t *testing.T, version string) { s.test(t, version) })
 	}
 }
 
-func (s harmless) tell(t *testing.T, version string) {
+func (s unaffected) test(t *testing.T, version string) {
 	var with, without *run
 	defer func() {
 		for _, r := range []*run{with, without} {
@@ -226,8 +227,8 @@ func (s harmless) tell(t *testing.T, version string) {
 	t.Error("with spark-vitals it took longer each time")
 }
 
-// try the application with and without spark-vitals, to its end.
-func (s harmless) try(t *testing.T, version string) (with, without *run) {
+// try runs the application with and without spark-vitals, to its end.
+func (s unaffected) try(t *testing.T, version string) (with, without *run) {
 	if s.alone {
 		with = submit(t, s.name, version, s.app, true)
 		s.follow(t, with)
@@ -244,14 +245,14 @@ func (s harmless) try(t *testing.T, version string) (with, without *run) {
 	return with, without
 }
 
-func (s harmless) follow(t *testing.T, r *run) {
+func (s unaffected) follow(t *testing.T, r *run) {
 	if s.during != nil {
 		s.during(t, r)
 	}
 	r.untilDriverEnds(t)
 }
 
-func (s harmless) compare(t *testing.T, with, without *run) {
+func (s unaffected) compare(t *testing.T, with, without *run) {
 	a, b := with.outcome(), without.outcome()
 	if ended := with.driverEnd(); ended == nil || ended.ExitCode != s.exit {
 		t.Errorf("with spark-vitals the driver ended with %s, want exit code %d", a.result, s.exit)
@@ -282,8 +283,8 @@ func (s harmless) compare(t *testing.T, with, without *run) {
 
 const unreachable = "unreachable-port"
 
-// checkReadiness: executors that lived long enough to be asked, once they had
-// registered with their driver, were Ready.
+// checkReadiness checks that executors were Ready once they had registered with their
+// driver, if they ran long enough to be probed.
 func (r *run) checkReadiness(t *testing.T, log string, never bool) {
 	t.Helper()
 	const stall = 15 // seconds that the machine may stand still

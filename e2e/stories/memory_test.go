@@ -1,0 +1,89 @@
+package stories
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// measured is a story of an executor that holds known amounts of memory, sends them to
+// its driver and then grows over its limit.
+type measured struct {
+	death
+	// python and other are the MiB that its processes held, with what an idle Python
+	// worker and its daemon take.
+	python, other int64
+	// named is what the message says of the process that took most.
+	named string
+	// whole ends the whole container, as cgroup v2 does.
+	whole bool
+}
+
+// roomy gives a container of 1,664 MiB, of which 512 are heap, and one executor that
+// sends its measurements often.
+var roomy = once("spark.executor.memoryOverhead", "1152m", "spark.executor.cores", "2", "spark.executor.heartbeatInterval", "3s",
+	"spark.executor.processTreeMetrics.enabled", "true")
+
+var measuredStories = []measured{
+	{death: dying("measured-python", "two Python workers hold 300 MiB each and then grow; the whole container is killed", spark.Executor, oom.OOMKilled,
+		app{file: "memory.py", args: []string{"held", "300", "0", "15"}, conf: roomy}).inCI(), python: 700, named: "its Python workers took most", whole: true},
+	{death: dying("measured-child", "a program that a Python worker started holds 400 MiB", spark.Executor, oom.OOMKilled,
+		app{file: "memory.py", args: []string{"held", "60", "400", "15"}, conf: roomy}), python: 220, other: 400, named: "other processes of the container took most", whole: true},
+	{death: dying("measured-one", "two Python workers hold 300 MiB each and then grow; the kernel kills one process", spark.Executor, oom.ChildOOMKilled,
+		app{file: "memory.py", args: []string{"held", "300", "0", "15"}, conf: roomy}), python: 700, named: "its Python workers took most"},
+	{death: dying("measured-never", "a Python worker grows before the first heartbeat", spark.Executor, oom.OOMKilled,
+		app{file: "memory.py", args: []string{"workers", "4000"}, conf: once("spark.executor.heartbeatInterval", "60s")}), named: "It sent no heartbeat", whole: true},
+}
+
+func TestMeasured(t *testing.T) {
+	for _, m := range measuredStories {
+		m.host = true
+		m.run(t, func(t *testing.T, version string) {
+			if m.whole {
+				ctx, stop := context.WithCancel(t.Context())
+				killer := make(chan struct{})
+				go func() { lab.KillWholeContainers(ctx); close(killer) }()
+				defer func() { stop(); <-killer }()
+			}
+			r := submit(t, m.name, version, m.app, true)
+			record := r.untilRecorded(t, m.death)
+			m.check(t, r, record)
+			r.check(t, m.death, record)
+		})
+	}
+}
+
+// check compares what was measured with what was held.
+func (m measured) check(t *testing.T, r *run, record oom.Record) {
+	t.Helper()
+	for i := range record.Details {
+		d := &record.Details[i]
+		if d.Cause != m.cause {
+			continue
+		}
+		if d.Settings == nil || d.Peaks == nil {
+			t.Errorf("the driver said settings %+v and peaks %+v", d.Settings, d.Peaks)
+			continue
+		}
+		near := func(what string, got, want int64) {
+			if difference := got - want; difference*100 > want*15 || difference*100 < -want*15 {
+				t.Errorf("%s: %d MiB were measured, %d held", what, got, want)
+			}
+		}
+		if m.python > 0 {
+			near("Python", d.Peaks.PythonMiB, m.python)
+		}
+		if m.other > 0 {
+			near("other processes", d.Peaks.OtherMiB, m.other)
+		}
+		t.Logf("%+v %+v", *d.Settings, *d.Peaks)
+	}
+	if message := r.driverPod(t).Annotations[annotations.Message]; !strings.Contains(message, m.named) {
+		t.Errorf("the message does not say %q: %s", m.named, message)
+	}
+}
