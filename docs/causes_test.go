@@ -30,7 +30,7 @@ func TestCauses(t *testing.T) {
 		}
 	}
 	quote := regexp.MustCompile(`(?m)^> (.*)$`).FindStringSubmatch(read(t, "../README.md"))
-	if quote == nil || !strings.Contains(read(t, "../oom/testdata/advice/oomkilled.txt"), quote[1]) {
+	if quote == nil || !strings.Contains(read(t, "../oom/testdata/measured.txt"), quote[1]) {
 		t.Error("what README.md quotes is not said")
 	}
 	if count := fmt.Sprintf("[%d causes]", len(causes(t))); !strings.Contains(read(t, "../README.md"), count) {
