@@ -61,7 +61,14 @@ func runningDriver(t *testing.T) spark.Pod {
 	p.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.1.2.3", ContainerStatuses: []corev1.ContainerStatus{
 		{Name: pod.Container().Name, Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
 	}}
-	return pod
+	kept, err := spark.PodOf(strip(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := driverui.Address(kept); !ok {
+		t.Fatal("what is kept of a driver has no address to ask")
+	}
+	return kept
 }
 
 // death returns a new fact about an executor.

@@ -38,6 +38,9 @@ func LookAt(all []Thread, tasks int64) annotations.Threads {
 	if found, ok := t.works(tasks); ok {
 		return found
 	}
+	if found, ok := t.serves(); ok && !deadlocked {
+		return found
+	}
 	if deadlocked {
 		return deadlock
 	}
@@ -46,6 +49,12 @@ func LookAt(all []Thread, tasks int64) annotations.Threads {
 	}
 	found, _ := t.main()
 	return found
+}
+
+// Works reports whether these are threads of a driver that works, or that does nothing
+// because nobody asks it to.
+func Works(t *annotations.Threads) bool {
+	return t.Do == annotations.ThreadsWork || t.Do == annotations.ThreadsServe
 }
 
 func (t threads) byID(id int64) *Thread {
@@ -103,9 +112,9 @@ const (
 	scheduler  = "dag-scheduler-event-loop"
 )
 
-// whileAlive are threads that exist as long as a SparkContext does, in all versions from
-// 3.3 on. SparkContext.stop ends them after the scheduler's.
-var whileAlive = []string{"heartbeat-receiver-event-loop-thread", "spark-listener-group-shared"}
+// whileAlive are threads that a SparkContext starts before and after the scheduler's,
+// and stops after it. They were there in every healthy driver of 3.5.9, 4.1.4 and 4.3.0.
+var whileAlive = []string{"heartbeat-receiver-event-loop-thread", "driver-heartbeater"}
 
 // scheduler finds that the thread is gone that plans jobs, and the SparkContext is not.
 func (t threads) scheduler() (annotations.Threads, bool) {
@@ -132,6 +141,30 @@ func (t threads) works(tasks int64) (annotations.Threads, bool) {
 	for i := range t {
 		if one := &t[i]; one.isProgram() && one.runs() {
 			return annotations.Threads{Do: annotations.ThreadsWork, Thread: printable(one.Name), At: one.at()}, true
+		}
+	}
+	return annotations.Threads{}, false
+}
+
+// servers are threads, and frames of the main thread, of programs that do nothing while
+// their users ask for nothing.
+var servers = struct{ threads, frames []string }{
+	[]string{"stream execution thread for ", "ThriftBinaryCLIService", "HiveServer2-"},
+	[]string{"org.apache.spark.sql.connect.service.SparkConnectServer", "org.apache.kyuubi.engine.", "jline.internal.NonBlockingInputStream", "org.jline."},
+}
+
+// serves finds a program that may wait for its users, or for new data of a stream.
+func (t threads) serves() (annotations.Threads, bool) {
+	for i := range t {
+		if begins(t[i].Name, servers.threads...) {
+			return annotations.Threads{Do: annotations.ThreadsServe, Thread: printable(t[i].Name)}, true
+		}
+	}
+	if main := t.named(mainThread); main != nil {
+		for _, frame := range main.Stack {
+			if begins(plain(frame), servers.frames...) {
+				return annotations.Threads{Do: annotations.ThreadsServe, Thread: mainThread, At: plain(frame)}, true
+			}
 		}
 	}
 	return annotations.Threads{}, false
@@ -199,7 +232,7 @@ func (t *Thread) runs() bool {
 	}
 	method, _, _ := strings.Cut(t.Stack[0], "(")
 	for _, wait := range waiting {
-		if strings.HasSuffix(method, "."+wait) {
+		if strings.HasSuffix(method, "."+wait) || begins(plain(method), "java.net.", "sun.net.", "sun.nio.ch.") {
 			return false
 		}
 	}

@@ -138,7 +138,7 @@ func (r Reading) statuses(role spark.Role, sparks *corev1.Container, all []corev
 			one.ContainerID = Name(s.ContainerID)
 		}
 		if s.Name == sparks.Name {
-			one.State.Running = s.State.Running
+			one.State.Running, one.Ready = s.State.Running, s.Ready
 			if in := resources(s.Resources); in != nil && (!in.Limits.Memory().Equal(*sparks.Resources.Limits.Memory()) || !in.Requests.Memory().Equal(*sparks.Resources.Requests.Memory())) {
 				one.Resources = in // it was resized
 			}

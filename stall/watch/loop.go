@@ -186,7 +186,7 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 	if evidence.UI == annotations.UIAnswers {
 		evidence.Threads = l.threads(ctx, d, pod)
 	}
-	if evidence.Threads != nil && evidence.Threads.Do == annotations.ThreadsWork && !tail.Stopped && tail.Thread == "" {
+	if evidence.Threads != nil && stall.Works(evidence.Threads) && !tail.Stopped && tail.Thread == "" {
 		l.works(ctx, k, d)
 		return
 	}
@@ -218,8 +218,10 @@ func (l *loop) threads(ctx context.Context, d *driver, pod spark.Pod) *annotatio
 	if len(all) == 0 {
 		return nil
 	}
-	found := stall.LookAt(all, running)
-	return &found
+	if found := stall.LookAt(all, running); found.Do != "" {
+		return &found
+	}
+	return nil
 }
 
 // works removes the mark of a driver whose log is silent although it works.
@@ -230,7 +232,7 @@ func (l *loop) works(ctx context.Context, k key, d *driver) {
 	mark := d.mark
 	l.writeMark(ctx, k, d, nil)
 	l.log.Info("works, although its log is silent", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since)
-	l.cluster.EmitEvent(ctx, k, mark, normal, "StallWithdrawn", "The driver works, although its log is silent: a task or a thread of the program runs.")
+	l.cluster.EmitEvent(ctx, k, mark, normal, "StallWithdrawn", "The driver works, or waits for its users, although its log is silent.")
 }
 
 func (l *loop) reportStall(ctx context.Context, k key, mark *annotations.StallMark) {
