@@ -100,19 +100,14 @@ func (p *Pod) leaveWithoutPort(name policy.ProbeName, missing string, rule *poli
 }
 
 // unfit returns why this pod must not have a probe of the rule.
-//   - A startup probe holds back the others, and the user's own that the kubelet can
-//     run
-//
-// must act as they are written.
-//   - apache/spark-kubernetes-operator ends an application if its driver or executors
-//     are
-//
-// not ready in time, and calls one failed if its driver was never ready.
+//   - A startup probe holds back the others, and the user's own that the kubelet can run
+//     must act as they are written.
+//   - apache/spark-kubernetes-operator ends an application if its driver or executors are
+//     not ready in time, and calls one failed if its driver was never ready.
 //   - An exec check may not be written for a container with a command of its own.
 //   - A liveness probe that asks a port ends a driver that does not listen yet. If the
-//
-// rule has a startup probe to prevent that, and the container has none, the liveness
-// probe is left out too.
+//     rule has a startup probe to prevent that, and the container has none, the liveness
+//     probe is left out too.
 //   - For ports see unfitPort.
 func (p *Pod) unfit(name policy.ProbeName, probe *corev1.Probe, rule *policy.Rule, ownActs bool) string {
 	switch {
