@@ -24,7 +24,7 @@ type cluster interface {
 	Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error)
 	// UI calls the UI, and again if it does not answer.
 	UI(context.Context, spark.Pod) annotations.UIState
-	// Tasks and Threads ask the UI; nil if not known.
+	// Tasks and Threads ask the UI. They return nil if it is not known.
 	Tasks(context.Context, spark.Pod) *driverui.Tasks
 	Threads(context.Context, spark.Pod) []stall.Thread
 	// Usage returns the number of running executors and the millicores; nil if not known.
@@ -222,7 +222,7 @@ func (l *loop) threads(ctx context.Context, d *driver, pod spark.Pod) *annotatio
 	return &found
 }
 
-// works removes the mark of a driver whose log is silent although it works.
+// works removes the mark of a driver that works although its log is silent.
 func (l *loop) works(ctx context.Context, k key, d *driver) {
 	if d.mark == nil {
 		return
