@@ -16,7 +16,7 @@ type Result struct {
 	// done.
 	Operations []jsonpatch.Operation
 	Mode       policy.Mode
-	Rule       string // the name of the rule, "" where none applies
+	Rule       string // the name of the rule, "" if none applies
 	// Set is what is now as the rule requires. Left is what was left alone: the rule
 	// would have set it, or the user has. Both are in the order of the patches.
 	Set, Left []Reason

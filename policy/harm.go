@@ -42,7 +42,7 @@ var checks = []func(probeCase) verdict{
 	noSuchPort, noListener, wrongProtocol, lateOrNever, endsExecutor, endsStarting, endsRunning, endsPausing, tooLateForOperator, losesDNS,
 }
 
-// noSuchPort finds a probe whose port the kubelet cannot find. It discards the result,
+// noSuchPort finds a probe of a port that the kubelet cannot find. It discards the result,
 // so the probe ends nothing and never succeeds.
 func noSuchPort(s probeCase) verdict {
 	const remedy = "name a port that the container declares, or write the number"

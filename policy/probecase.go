@@ -91,7 +91,7 @@ func (s *probeCase) setTarget(pod spark.Pod, number int32) {
 
 const connectServer = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
-// findsDriverByIP is the first version of Spark whose executors use the driver's IP
+// findsDriverByIP is the first version of Spark in which executors use the driver's IP
 // (SPARK-57351).
 const findsDriverByIP = "4.3"
 

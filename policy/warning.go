@@ -18,8 +18,8 @@ type WarningKind string
 
 // The kinds.
 const (
-	SettingIgnored WarningKind = "setting-ignored" // an annotation of ours that cannot be read, or would do harm
-	SettingUnused  WarningKind = "setting-unused"  // an annotation of ours that means nothing on this object
+	SettingIgnored WarningKind = "setting-ignored" // an annotation of spark-vitals that cannot be read, or would do harm
+	SettingUnused  WarningKind = "setting-unused"  // an annotation of spark-vitals that means nothing on this object
 	HarmfulProbe   WarningKind = "harmful-probe"   // a probe of the user's own that will harm Spark
 	DoubtfulProbe  WarningKind = "doubtful-probe"  // a probe of the user's own that may harm Spark, or is of no use
 	ProbeLeftOut   WarningKind = "probe-left-out"  // a probe of the rule that this pod cannot have

@@ -53,8 +53,8 @@ type DriverRef struct {
 }
 
 // Driver returns the pod that owns an executor, which is its driver. ok is false for a
-// driver, for an executor that a StatefulSet or Deployment owns, and for one whose
-// driver does not run in a pod that Spark made.
+// driver, for an executor that a StatefulSet or Deployment owns, and for an executor
+// of a driver that does not run in a pod that Spark made.
 func (p Pod) Driver() (ref DriverRef, ok bool) {
 	owner := metav1.GetControllerOf(p)
 	if p.Role != Executor || owner == nil || owner.Kind != "Pod" || owner.APIVersion != "v1" {

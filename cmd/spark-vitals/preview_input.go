@@ -41,7 +41,7 @@ type object struct {
 type reading struct {
 	template   spark.Template
 	isTemplate bool   // and not perhaps a pod that exists
-	from       string // where it stands in another object
+	from       string // its place in another object
 	name       string // of a pod that has none
 	fill       func(*corev1.Pod) error
 	hints      []string

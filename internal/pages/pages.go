@@ -26,8 +26,8 @@ type Page struct {
 	Text     string
 	Lines    []string // of blocks that hold commands, without comments
 	Commands []Command
-	Links    []string // as they stand, of pictures too
-	Anchors  []string // of its headings: what may stand behind # in a link
+	Links    []string // as they are, of pictures too
+	Anchors  []string // of its headings: what may follow # in a link
 }
 
 // Command is one command, without its comment. A line with pipes or "&&" holds

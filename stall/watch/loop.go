@@ -246,7 +246,7 @@ func (l *loop) logsAgain(ctx context.Context, k key, d *driver) {
 }
 
 // writeMark marks a driver, or removes its mark if it is nil. If the mark cannot be written, the
-// driver is reported all the same, and the write is tried again soon.
+// driver is still reported, and the write is tried again soon.
 func (l *loop) writeMark(ctx context.Context, k key, d *driver, mark *annotations.StallMark) {
 	err := l.cluster.WriteMark(ctx, k, mark)
 	l.lock.Lock()
