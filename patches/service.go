@@ -11,7 +11,7 @@ import (
 // ApplyToService sets publishNotReadyAddresses on the headless Service of a driver, so
 // that executors find a driver that is not ready. Without it an unready driver has no
 // DNS name, and each executor that starts meanwhile dies of UnknownHostException:
-// Spark waits one second for readiness and then starts them all the same. Only DNS
+// Spark waits one second for readiness and then starts them anyway. Only DNS
 // changes. It acts only if the rule requires it, and only on Services that Spark made
 // (spark-app-selector, a selector on a driver, clusterIP None:
 // DriverServiceFeatureStep.scala).
