@@ -6,18 +6,18 @@ package annotations
 
 import "slices"
 
-// Prefix of every annotation, and of the namespace label [Inject].
+// Prefix is the prefix of every annotation, and of the namespace label [Inject].
 const Prefix = "spark-vitals.io/"
 
-// Settings: written by the user, on drivers and executors; also the
+// Settings, which the user writes on drivers and executors. There are also the
 // per-probe "<probe>.<field>" and the switches that package policy lists.
 const (
 	Inject = Prefix + "inject" // disabled or audit; as a label of a namespace enabled or audit
 	Rule   = Prefix + "rule"   // the name of a rule or of a ready-made rule set
 )
 
-// Stamps: written by the webhook when a pod is created. They tell, and nothing
-// decides by them.
+// Stamps, which the webhook writes when a pod is created. They are for readers only:
+// nothing decides by them.
 const (
 	Injected       = Prefix + "injected"        // JSON: the rule, what was set, what was left alone and why
 	Warnings       = Prefix + "warnings"        // one a line
@@ -31,8 +31,8 @@ const (
 // Stamps are all keys that only the webhook writes.
 var Stamps = []string{Injected, Warnings, MemoryLimit, MemoryHeap, MemoryOverhead, MemorySource, LogStallAfter}
 
-// The record of a driver: written while it runs and after its death, by the
-// recorder, the stall watch and the releaser, never at creation.
+// The record of a driver. The recorder, the stall watch and the releaser write it
+// while the driver runs and after its death, never at creation.
 const (
 	State    = Prefix + "state"
 	Reason   = Prefix + "reason"
@@ -44,21 +44,21 @@ const (
 	Released = Prefix + "released"
 )
 
-// Record is all keys of a driver's record. They are removed from new pods: a
-// pod that is only being created cannot have died.
+// Record is all keys of a driver's record. They are removed from new pods: a pod that
+// is only being created cannot have died.
 var Record = []string{State, Reason, Message, Advice, OOM, Previous, Stalled, Released}
 
-// Death is what of a record the recorder writes together, and takes back together.
-// It writes [Previous] by itself. The stall watch writes [Stalled], and the releaser
-// [Released].
+// Death is the part of a record that the recorder writes together and takes back
+// together. It writes [Previous] by itself. The stall watch writes [Stalled], and the
+// releaser [Released].
 var Death = []string{State, Reason, Message, Advice, OOM}
 
 // DeathCondition is the type of the pod condition that comes with State, for programs
 // that read a pod's status but not its annotations.
 const DeathCondition = Prefix + "Death"
 
-// IsStamp tells whether the webhook writes the key.
+// IsStamp reports whether only the webhook writes the key.
 func IsStamp(key string) bool { return slices.Contains(Stamps, key) }
 
-// IsRecord tells whether the key belongs to a driver's record.
+// IsRecord reports whether the key belongs to a driver's record.
 func IsRecord(key string) bool { return slices.Contains(Record, key) }

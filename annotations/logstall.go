@@ -12,8 +12,8 @@ const (
 	MaxLogStall = 7 * 24 * time.Hour
 )
 
-// ParseLogStall reads the value of [LogStallAfter], which a rule and a setting spell the
-// same: whole seconds from [MinLogStall] to [MaxLogStall].
+// ParseLogStall reads the value of [LogStallAfter]: whole seconds from [MinLogStall]
+// to [MaxLogStall]. A rule and a setting spell it the same.
 func ParseLogStall(text string) (time.Duration, error) {
 	after, err := time.ParseDuration(text)
 	if err == nil && after >= MinLogStall && after <= MaxLogStall && after%time.Second == 0 {
@@ -22,7 +22,7 @@ func ParseLogStall(text string) (time.Duration, error) {
 	return 0, fmt.Errorf(`must be a time in whole seconds from %s to %s, such as "45m" or "1h30m"`, short(MinLogStall), short(MaxLogStall))
 }
 
-// short is a duration without the zeros: "1m", not "1m0s".
+// short writes a duration without the zeros: "1m", not "1m0s".
 func short(d time.Duration) string {
 	if d%time.Hour == 0 {
 		return fmt.Sprintf("%dh", d/time.Hour)

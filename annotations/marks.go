@@ -18,8 +18,8 @@ type ReleaseMark struct {
 	// GivenUp are servers that could not be reached for minutes. It is not known which
 	// sessions they have.
 	GivenUp []string `json:"givenUp,omitempty"`
-	// Instances of Kyuubi that looked for a registration: the root and namespace of
-	// its engines. Another may still find one.
+	// Instances are those of Kyuubi that looked for a registration, by the root and
+	// namespace of their engines. Another may still find one.
 	Instances []string `json:"instances,omitempty"`
 }
 
@@ -81,9 +81,9 @@ type StallEvidence struct {
 // Threads is what the threads of a silent driver do, as its UI shows them.
 type Threads struct {
 	Do ThreadsDo `json:"do"`
-	// Thread is the one that shows it, and At the frame of the program in which it is, or
-	// else a frame of Spark. Other is another thread that it waits for, and OtherAt where
-	// that one is.
+	// Thread is the thread that shows it. At is its frame of the program, or else its
+	// frame of Spark. Other is another thread that it waits for, and OtherAt is the
+	// frame of that one.
 	Thread  string `json:"thread,omitempty"`
 	At      string `json:"at,omitempty"`
 	Other   string `json:"other,omitempty"`

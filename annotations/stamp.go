@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Mode is how far a pod is touched, in the words of [Inject].
+// Mode is how much is done to a pod, in the words of [Inject].
 type Mode string
 
 // The modes.
@@ -21,8 +21,8 @@ const (
 	Estimated = "estimated"
 )
 
-// MaxBytes of all annotations of an object together, their keys and values, as the
-// API server allows them (apimachinery, TotalAnnotationSizeLimitB).
+// MaxBytes is the API server's limit for all annotations of an object together, with
+// keys and values (apimachinery, TotalAnnotationSizeLimitB).
 const MaxBytes = 256 << 10
 
 // Stamp is the value of [Injected], as JSON: what the webhook did to a pod.
@@ -31,12 +31,13 @@ type Stamp struct {
 	Rule string            `json:"rule"`
 	Set  []string          `json:"set,omitempty"`
 	Left map[string]string `json:"left,omitempty"` // field: why, for example ChangedByAnother
-	// BlockManagerPort is the port that an executor would listen on, in audit only:
-	// else its pod declares it.
+	// BlockManagerPort is the port that an executor would listen on. It is set only in
+	// audit: otherwise the pod declares it.
 	BlockManagerPort int32 `json:"blockManagerPort,omitempty"`
 }
 
-// ReadStamp reads the value of [Injected]. What cannot be read says nothing.
+// ReadStamp reads the value of [Injected]. It returns an empty stamp for a value that
+// it cannot read.
 func ReadStamp(value string) (s Stamp) {
 	if json.Unmarshal([]byte(value), &s) != nil {
 		return Stamp{}
@@ -51,5 +52,5 @@ const ChangedByAnother = "set by spark-vitals, and changed by another since"
 // HasSet reports whether the webhook set a field, such as "livenessProbe".
 func (s Stamp) HasSet(field string) bool { return slices.Contains(s.Set, field) }
 
-// String is the stamp as the annotation has it.
+// String returns the stamp as the annotation has it.
 func (s Stamp) String() string { return asJSON(s) }

@@ -18,14 +18,14 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-// Serving says what certificate is wanted.
+// Serving describes the certificate that is wanted.
 type Serving struct {
 	Hosts       []string // DNS names and IP addresses
 	Duration    time.Duration
 	RenewBefore time.Duration // how long before its expiry it is renewed
 }
 
-// Check says what is wrong with it, naming the flag.
+// Check returns what is wrong with it, and names the flag.
 func (s Serving) Check() error {
 	switch {
 	case len(s.Hosts) == 0:
@@ -41,13 +41,14 @@ func (s Serving) Check() error {
 const (
 	skew = time.Hour // between the clocks of machines
 
-	// longest life of a certificate. A new CA, which no one trusts yet, is made when
-	// the old one has less than that left; the alert comes 180 days before its end.
+	// longest is the longest life of a certificate. When the old CA has less than that
+	// left, a new one is made, which no one trusts yet. The alert comes 180 days
+	// before its end.
 	longest = 4000 * time.Hour
 )
 
-// renewed is the Secret's content as it should be at a time, and why it is not
-// yet; "" where it is. A CA that is good for all of a certificate's life stays.
+// renewed returns the Secret's content as it should be at a time, and why it is not,
+// or "" if it is. A CA that is good for all of a certificate's life stays.
 func (s Serving) renewed(data map[string][]byte, now time.Time) (want map[string][]byte, why string, err error) {
 	want = map[string][]byte{}
 	for key, value := range data {

@@ -16,8 +16,8 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// Keeper keeps a certificate in a Secret, and what it is trusted by in a ConfigMap
-// of the same namespace.
+// Keeper keeps a certificate in a Secret, and the CA that it is trusted by in a
+// ConfigMap of the same namespace.
 type Keeper struct {
 	Client                       kubernetes.Interface
 	Namespace, Secret, ConfigMap string
@@ -28,8 +28,8 @@ type Keeper struct {
 	caExpiry atomic.Int64 // in Unix seconds
 }
 
-// retry is how soon it is tried again after an error. Renewals come weeks before
-// they are needed, so no hurry; at an installation the webhook waits for it.
+// retry is the wait after an error. Renewals come weeks before they are needed, so
+// there is no hurry. At an installation the webhook waits for the keeper.
 const retry = 5 * time.Second
 
 // An upgrade waits until the keeper has looked at the Secret after the upgrade began. The
@@ -43,7 +43,7 @@ const (
 // often is how often the keeper looks.
 const often = 10 * time.Second
 
-// Keep the certificate until the context ends. A Secret that was emptied is filled
+// Keep keeps the certificate until the context ends. It fills an emptied Secret
 // within seconds: without it no new webhook starts, and an upgrade waits for it.
 func (k *Keeper) Keep(ctx context.Context) {
 	often := min(k.Serving.RenewBefore/10, often)
@@ -124,10 +124,10 @@ func earliest(all []*x509.Certificate) time.Time {
 
 const fieldManager = "spark-vitals-certs"
 
-// Kept tells whether the Secret and the ConfigMap hold what they should.
+// Kept reports whether the Secret and the ConfigMap have what they should.
 func (k *Keeper) Kept() bool { return k.kept.Load() }
 
-// Expiry of the CA, as a metric.
+// Expiry returns the metric of the CA's expiry.
 func (k *Keeper) Expiry() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "spark_vitals_ca_expiry_timestamp_seconds",

@@ -18,9 +18,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// Trust waits for the CA of a ConfigMap, and writes it into the mutating webhook
-// configuration of a name, and the validating one if there is one. It changes nothing
-// else of them, and nothing if the CA is there already.
+// Trust waits for the CA of a ConfigMap. It writes the CA into the mutating webhook
+// configuration of a name, and into the validating one if there is one. It changes
+// nothing else of them, and nothing if the CA is there already.
 func Trust(ctx context.Context, client kubernetes.Interface, namespace, configMap, configuration string, log *slog.Logger) error {
 	ca, err := waitForCA(ctx, client, namespace, configMap)
 	if err != nil {
@@ -62,8 +62,8 @@ func Trust(ctx context.Context, client kubernetes.Interface, namespace, configMa
 	return nil
 }
 
-// waitForCA until the keeper has made it and has looked at it since the chart's last
-// revision began, as long as the context allows.
+// waitForCA waits until the keeper has made the CA and has looked at it since the
+// chart's last revision began, or until the context ends.
 func waitForCA(ctx context.Context, client kubernetes.Interface, namespace, configMap string) (ca []byte, err error) {
 	missing := errMissing
 	err = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
@@ -81,8 +81,8 @@ func waitForCA(ctx context.Context, client kubernetes.Interface, namespace, conf
 	return ca, nil
 }
 
-// trusting is the JSON patch that makes webhooks trust a CA; nil where they do.
-// The version sees to it that their order is the one that was read.
+// trusting returns the JSON patch that makes webhooks trust a CA, or nil if they do.
+// The version ensures that the webhooks are in the order that was read.
 func trusting(ca []byte, version string, configs []*admissionregistrationv1.WebhookClientConfig) []byte {
 	operations := []jsonpatch.Operation{{Operation: "test", Path: "/metadata/resourceVersion", Value: version}}
 	for i, c := range configs {

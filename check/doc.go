@@ -1,4 +1,4 @@
-// Package check tells, on a user's own cluster, whether spark-vitals works there,
-// and if not, which of the usual causes it is. It makes nothing: each question
-// to the API server is a dry run.
+// Package check finds out, on a user's own cluster, whether spark-vitals works there,
+// and which of the usual causes it is if not. It makes nothing: each request to the
+// API server is a dry run.
 package check

@@ -23,21 +23,22 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// retryTime is for what is only seconds old: a namespace has its default service
-// account, and the API server knows labels, roles and registrations, by and by.
+// retryTime is for things that are only seconds old: a namespace gets its default
+// service account, and the API server learns of labels, roles and registrations,
+// later.
 const retryTime = 20 * time.Second
 
 // Injected is what the API server made of a Spark driver's pod.
 type Injected struct {
 	Stamp string // what the webhook wrote on it
-	// What the API server took for it, and for the same pod without Spark's label,
-	// which the webhook is not asked about.
+	// Took is the API server's time for it. Without is the time for the same pod
+	// without Spark's label, which the webhook does not get.
 	Took, Without time.Duration
 }
 
-// Injection asks the API server for a Spark driver's pod in a namespace that is
-// opted in. The error says why the webhook wrote nothing on it, as far as that can
-// be found out, and for how long such a pod waits.
+// Injection asks the API server for a Spark driver's pod in a namespace that is opted
+// in. The error says why the webhook wrote nothing on it, as far as that can be found
+// out, and for how long such a pod waits.
 func Injection(ctx context.Context, client kubernetes.Interface, namespace, configuration string) (found Injected, err error) {
 	// The calls themselves are not cut off by retryTime: the last one is as long as
 	// a webhook that is not reached makes it.
@@ -60,8 +61,8 @@ func Injection(ctx context.Context, client kubernetes.Interface, namespace, conf
 	return found, nil
 }
 
-// waited says how long a pod waited for a webhook that was not reached, or "" if it did
-// not wait. It does not report the time that a busy API server sometimes needs.
+// waited returns how long a pod waited for a webhook that was not reached, or "" if it
+// did not wait. It does not report the time that a busy API server sometimes needs.
 func (i Injected) waited() string {
 	if delay := i.Took - i.Without; delay > 200*time.Millisecond {
 		return fmt.Sprintf(", and until that is fixed each Spark pod and driver Service is created %s later (at most webhook.timeoutSeconds)", delay.Round(100*time.Millisecond))
@@ -73,7 +74,7 @@ func (i Injected) String() string {
 	return fmt.Sprintf("%s; the API server took %s for the pod, and %s for one that is not Spark's", i.Stamp, i.Took.Round(time.Millisecond), i.Without.Round(time.Millisecond))
 }
 
-// ask the API server for a pod, without making it.
+// ask asks the API server for a pod, without making it.
 func ask(ctx context.Context, client kubernetes.Interface, namespace string, pod *corev1.Pod) (stamp string, took time.Duration, err error) {
 	begun := time.Now()
 	made, err := client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
@@ -83,7 +84,7 @@ func ask(ctx context.Context, client kubernetes.Interface, namespace string, pod
 	return made.Annotations[annotations.Injected], time.Since(begun), nil
 }
 
-// least of the times of a few tries: the first makes connections.
+// least returns the shortest time of a few tries: the first makes connections.
 func least(ctx context.Context, client kubernetes.Interface, namespace string, pod *corev1.Pod) (took time.Duration, err error) {
 	const tries = 5
 	for i := range tries {
@@ -105,7 +106,7 @@ func stranger() *corev1.Pod {
 	return pod
 }
 
-// driver is the least that is a driver of Spark's.
+// driver returns the smallest pod that is a driver of Spark's.
 func driver() *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -124,8 +125,8 @@ func driver() *corev1.Pod {
 	}
 }
 
-// why nothing was injected: what the API server does before it calls the
-// webhook, one after the other.
+// why finds out why nothing was injected. It checks what the API server does before it
+// calls the webhook, one step after the other.
 func why(ctx context.Context, client kubernetes.Interface, configuration string) error {
 	registered, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, configuration, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -143,8 +144,8 @@ func why(ctx context.Context, client kubernetes.Interface, configuration string)
 	return fmt.Errorf("the mutating webhook configuration %s has no entry for pods; \"helm upgrade\" writes it again", configuration)
 }
 
-// uncalled says why the API server does not call a webhook, or gets no answer. What
-// is certain comes first. A user's conditions may or may not leave the pod out.
+// uncalled returns why the API server does not call a webhook, or gets no answer. A
+// certain reason comes first. A user's conditions may or may not leave the pod out.
 func uncalled(ctx context.Context, client kubernetes.Interface, w admissionregistrationv1.MutatingWebhook) error {
 	config := w.ClientConfig
 	if len(config.CABundle) == 0 {
@@ -176,8 +177,8 @@ func uncalled(ctx context.Context, client kubernetes.Interface, w admissionregis
 	return fmt.Errorf("the webhooks at %v answer this pod, with a certificate that the API server trusts, so %s", addresses, cause)
 }
 
-// conditions of the user's on what a webhook is asked about: the chart's values
-// that set them. The chart itself writes one expression in each selector.
+// conditions returns the chart's values by which a user limits what a webhook is asked
+// about. The chart itself writes one expression in each selector.
 func conditions(w admissionregistrationv1.MutatingWebhook) (values []string) {
 	if len(w.NamespaceSelector.MatchExpressions) > 1 {
 		values = append(values, "webhook.namespaceSelector")
@@ -191,7 +192,7 @@ func conditions(w admissionregistrationv1.MutatingWebhook) (values []string) {
 	return values
 }
 
-// ready addresses behind a Service.
+// ready returns the ready addresses behind a Service.
 func ready(ctx context.Context, client kubernetes.Interface, namespace, name string) (addresses []string, err error) {
 	slices, err := client.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + name})
 	if err != nil {

@@ -72,9 +72,9 @@ func onlyHTTP1() *http.Protocols {
 	return p
 }
 
-// ask asks a driver for what stands at a path below its application, and reads the
-// answer, which the driver packs with gzip: 10,000 executors are then 0.2 MB instead of
-// 18. Do not end the context before [Timeout] without need: see maxAnswer.
+// ask asks a driver for a path below its application, and reads the answer. The driver
+// packs it with gzip: 10,000 executors are then 0.2 MB instead of 18. Do not end the
+// context before [Timeout] without need: see maxAnswer.
 func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, read func(*jsontext.Decoder) error) error {
 	address, ok := c.address(driver)
 	if !ok {
@@ -102,7 +102,7 @@ func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, read fu
 	return nil
 }
 
-// decode returns a decoder of a stranger's JSON.
+// decode returns a decoder of JSON from another user's program.
 func decode(from io.Reader) *jsontext.Decoder {
 	bounded := &reader{from: from}
 	bounded.to = jsontext.NewDecoder(bounded, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))

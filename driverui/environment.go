@@ -101,9 +101,10 @@ func readAmounts(d *jsontext.Decoder) (map[string]float64, error) {
 	return amounts, err
 }
 
-// addTo adds the profile to an application's settings. What a profile does not say has
-// the value of Spark's configuration, but for memoryOverhead, which is then worked out
-// by its factor (BasicExecutorFeatureStep.scala, ResourceProfile.getResourcesForClusterManager).
+// addTo adds the profile to an application's settings. What a profile does not set has
+// the value of Spark's configuration. But memoryOverhead is then computed with its
+// factor (BasicExecutorFeatureStep.scala,
+// ResourceProfile.getResourcesForClusterManager).
 func (p *profile) addTo(s *spark.Settings) {
 	if cpus := int(p.tasks["cpus"]); cpus > 0 && p.id == 0 {
 		s.TaskCPUs = cpus

@@ -85,6 +85,6 @@ type Closed struct {
 	Err         error // it may have sessions left
 }
 
-// Registration is a place where Kyuubi keeps an engine. Only package kyuubi can read
-// it.
+// Registration is a place in which Kyuubi keeps an engine. Only package kyuubi can
+// read it.
 type Registration string

@@ -7,9 +7,9 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Message says what happened, in numbers, what can be concluded, what is not known, and
-// what to change, with a value. For a driver that ended by itself it also says how its
-// executors died.
+// Message returns what happened, in numbers, what can be concluded, what is not known,
+// and what to change, with a value. For a driver that ended by itself it also
+// describes how its executors died.
 func (r *Record) Message(driver spark.Pod) string {
 	var parts []string
 	together, where := &named{}, ""
@@ -230,7 +230,7 @@ func (a *adviser) oomKilled(fact string) string {
 	return join(fact, a.howMany, a.inference(), remedy)
 }
 
-// inference says which part of the memory was too small, and what is not known.
+// inference returns which part of the memory was too small, and what is not known.
 func (a *adviser) inference() string {
 	const needed = "how much memory it needed."
 	if a.heapFillsLimit() {
@@ -518,8 +518,8 @@ func (a *adviser) onVolume() string {
 		a.confPrefix("spark.kubernetes."+string(a.role)+".volumes.persistentVolumeClaim.spark-local-dir-1"), gibibytes(size), a.claimant())
 }
 
-// claimant names who makes the claims: spark-submit makes those of the driver, and the
-// driver those of its executors.
+// claimant returns who makes the claims: spark-submit makes the driver's, and the
+// driver makes those of its executors.
 func (a *adviser) claimant() string {
 	if a.Role == spark.Driver {
 		return "The user who submits the application"

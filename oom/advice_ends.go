@@ -45,7 +45,7 @@ func (a *adviser) suspectedHeap() string {
 	return join(fact, a.howMany, heap+" may have been full. Its log shows if it was. If so,", lower(a.moreHeap()), "More memoryOverhead does not help then.")
 }
 
-// limitOfSpark names Spark's own limit, if that ended the driver's program.
+// limitOfSpark returns Spark's own limit, if that ended the driver's program.
 func (a *adviser) limitOfSpark() string {
 	if a.ExitCode == nil || !strings.Contains(a.Said, "spark.driver.maxResultSize") {
 		return ""
@@ -62,8 +62,9 @@ type end struct {
 	how   string
 }
 
-// executorsEnds says how the executors of a driver ended that ended by itself. It says
-// nothing if all of them died the same way, because the message is then about that.
+// executorsEnds returns how the executors of a driver ended that ended by itself. It
+// returns nothing if all of them died the same way, because the message is then about
+// that.
 func (a *adviser) executorsEnds(r *Record) string {
 	if a.Role != spark.Driver || a.Cause != Failed || a.ExitCode == nil {
 		return ""

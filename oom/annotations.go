@@ -61,22 +61,22 @@ const (
 
 // Annotations returns the record's annotations for the driver's pod. They depend only
 // on the record, on what never changes in the pod, and, if the driver may be started
-// again, on whether it has failed. room is how many bytes they may have, keys included.
-// [Plenty] is enough for all of them.
-func (r *Record) Annotations(driver spark.Pod, room int) map[string]string {
+// again, on whether it has failed. space is how many bytes they may have, keys
+// included. [Plenty] is enough for all of them.
+func (r *Record) Annotations(driver spark.Pod, space int) map[string]string {
 	all := map[string]string{}
 	put := func(key, value string) {
-		if n := len(key) + len(value); value != "" && n <= room {
-			all[key], room = value, room-n
+		if n := len(key) + len(value); value != "" && n <= space {
+			all[key], space = value, space-n
 		}
 	}
 	put(annotations.State, string(r.State(driver)))
 	put(annotations.Reason, r.Reason())
-	if length := min(maxMessage, room-len(annotations.Message)); length > minMessage {
+	if length := min(maxMessage, space-len(annotations.Message)); length > minMessage {
 		put(annotations.Message, oneLine(r.Message(driver), length))
 	}
 	put(annotations.Advice, r.advice(driver))
-	put(annotations.OOM, r.encode(min(MaxBytes, room-len(annotations.OOM))))
+	put(annotations.OOM, r.encode(min(MaxBytes, space-len(annotations.OOM))))
 	return all
 }
 
@@ -105,9 +105,8 @@ func (r *Record) advice(driver spark.Pod) string {
 	return string(text)
 }
 
-// PreviousDriver says how a SparkApplication's previous driver ended. It is the value
-// of the annotation [annotations.Previous], and says nothing about the driver that has
-// the annotation.
+// PreviousDriver is how a SparkApplication's previous driver ended. It is the value of
+// the annotation [annotations.Previous], and is not about the driver that has it.
 type PreviousDriver struct {
 	Driver  string      `json:"driver"`
 	UID     types.UID   `json:"uid"`

@@ -41,7 +41,7 @@ func (c Cause) IsOOM() bool {
 	return slices.Contains([]Cause{OOMKilled, HeapOOM, JavaOOM, ChildOOMKilled}, c)
 }
 
-// exits reports whether only a container that ran can end of the cause.
+// exits reports whether only a container that ran can end because of this.
 func (c Cause) exits() bool {
 	return c.IsOOM() || c == Crashed || c == Hung || c == Killed
 }
@@ -282,7 +282,7 @@ func (e *ending) stopped() bool {
 	return !ended.Before(e.DeletionTimestamp.Add(-time.Duration(*grace)*time.Second - clocks))
 }
 
-// lost reports whether the runtime or the kubelet no longer knows how it ended.
+// lost reports whether the runtime and the kubelet do not know any more how it ended.
 func (e *ending) lost() bool { return e.reason("ContainerStatusUnknown") || e.reason("Unknown") }
 
 // deleted reports whether it ended because its pod was deleted. Spark deletes dead

@@ -11,7 +11,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// ProbeFailure is the probe whose failure ended a container.
+// ProbeFailure is the probe that ended a container by its failure.
 type ProbeFailure struct {
 	// Probe is "startup" or "liveness". It is "" if the pod has both, because it is not
 	// known which one failed; the other fields are then empty.

@@ -8,11 +8,12 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Settings are the settings in force of a container that died, as its driver said them
-// while it lived. With [Termination.HeapMiB] they add up to the limit, unless another
-// system set the limit. Sizes are in MiB.
+// Settings are the settings in force of a container that died, as its driver's UI
+// showed them while it lived. With [Termination.HeapMiB] they add up to the limit,
+// unless another system set the limit. Sizes are in MiB.
 type Settings struct {
-	// OverheadMiB is memoryOverhead. If OverheadUnset, Spark worked it out by a factor.
+	// OverheadMiB is memoryOverhead. If OverheadUnset, Spark computed it with a
+	// factor.
 	OverheadMiB   int64 `json:"overheadMiB"`
 	OverheadUnset bool  `json:"overheadUnset,omitempty"`
 	OffHeapMiB    int64 `json:"offHeapMiB,omitempty"` // spark.memory.offHeap.size
@@ -95,8 +96,8 @@ func (t *Termination) resourceProfile() string {
 	return t.Profile
 }
 
-// MeasuredExecutor returns the number of an executor whose measurements say more about
-// its death, or 0.
+// MeasuredExecutor returns the number of the executor if its measurements say more
+// about its death, or 0.
 func (t *Termination) MeasuredExecutor() int64 {
 	memory := t.Cause == OOMKilled || t.Cause == ChildOOMKilled || t.Cause == HeapOOM || t.Suspected()
 	if t.Role != spark.Executor || !t.isNumbered() || !t.IsSparks() || !memory {
@@ -105,7 +106,7 @@ func (t *Termination) MeasuredExecutor() int64 {
 	return t.Number
 }
 
-// SetPeaks sets what an executor measured, as its driver said it at a time.
+// SetPeaks sets what an executor measured, as its driver's UI showed it at a time.
 func (t *Termination) SetPeaks(p Peaks, s *spark.Settings, said time.Time) {
 	heartbeat := 10
 	if s != nil {
@@ -121,13 +122,13 @@ func (t *Termination) SetPeaks(p Peaks, s *spark.Settings, said time.Time) {
 	t.Peaks = &p
 }
 
-// user is what may use memory in a container outside of the heap.
+// user is something that may use memory in a container outside of the heap.
 type user struct {
 	name string
 	mib  int64
 }
 
-// largest returns what used most of the memory outside of the heap.
+// largest returns the user of most of the memory outside of the heap.
 func (p *Peaks) largest() user {
 	var most user
 	for _, u := range []user{
@@ -145,8 +146,8 @@ func (p *Peaks) largest() user {
 	return most
 }
 
-// measured says what an executor measured before it died, or "" if its driver was not
-// asked.
+// measured returns what an executor measured before it died, or "" if its driver was
+// not asked.
 func (a *adviser) measured() string {
 	p := a.Peaks
 	switch {
@@ -180,8 +181,8 @@ func list(parts []string) string {
 	return strings.Join(parts[:last], ", ") + " and " + parts[last]
 }
 
-// shortfall says which part of the memory was too small, by what was measured. It
-// returns "" if the measurements do not say it.
+// shortfall returns which part of the memory was too small, by the measurements, or ""
+// if they do not show it.
 func (a *adviser) shortfall() string {
 	p := a.Peaks
 	if a.farBelowLimit() {
@@ -233,8 +234,8 @@ func (a *adviser) moreOverhead(name string) string {
 	return larger + " and " + strings.TrimPrefix(smaller, "Set ") + a.fewerCores() + ". " + why + "." + a.fits(next-now-freed)
 }
 
-// smallerHeap returns a heap that suffices by what was measured, and how much smaller
-// it is. ok is false if the measurements do not say it.
+// smallerHeap returns a heap that is enough by the measurements, and how much smaller
+// it is. ok is false if they do not show it.
 func (a *adviser) smallerHeap() (heap, freed int64, ok bool) {
 	p := a.Peaks
 	if p == nil || p.isEmpty() || p.OverSeconds < enoughSeconds || p.HeapMiB*100 > a.HeapMiB*farFromFull {
@@ -256,7 +257,7 @@ const (
 	// enoughSeconds is how long an executor must have run, so that its heap's peak says
 	// what it needs.
 	enoughSeconds = 60
-	// farBelow and farFromFull are in percent: of a limit that the processes may not have
-	// reached, and of a heap that may be smaller.
+	// farBelow and farFromFull are percentages: of a limit that the processes may not
+	// have reached, and of a heap that may be smaller.
 	farBelow, farFromFull = 60, 50
 )

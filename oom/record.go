@@ -28,29 +28,29 @@ const (
 // Record is what is known of the deaths of one Spark application. It only grows: adding
 // a termination again, or in another order, does not change it.
 type Record struct {
-	// Deaths says how many containers ended of which cause, sorted.
+	// Deaths are how many containers ended of which cause, sorted.
 	Deaths []Deaths `json:"deaths,omitempty"`
 	// Executors is the highest number of an executor that was seen, which is how many
 	// were ever started; 0 if executors have no numbers.
 	Executors int64 `json:"executors,omitempty"`
-	// Driver says how the driver's own container ended last.
+	// Driver is how the driver's own container ended last.
 	Driver *Termination `json:"driver,omitempty"`
 	// Details are the newest other terminations, the newest first.
 	Details []Termination `json:"details,omitempty"`
-	// Ends says how many executors ended by themselves with an error, which is not a
-	// death, sorted by exit code. See [Ended].
+	// Ends are how many executors ended by themselves with an error, which is not a
+	// death. They are sorted by exit code. See [Ended].
 	Ends []Ends `json:"ends,omitempty"`
 	// Counted are the terminations that Deaths and Ends count. "executors" has their
 	// numbers; all other sets have how often the container had been restarted.
 	Counted Sets `json:"counted,omitempty"`
-	// Claims says which pod has a number, for the highest numbers of executors in
-	// Counted, by the beginning of the pod's UID. It is "" if several pods claim the
-	// number; these are then counted by their pods.
+	// Claims are the pods that have the highest executor numbers in Counted, by the
+	// beginning of the pod's UID. It is "" if several pods claim the number; these are
+	// then counted by their pods.
 	Claims map[string]map[int64]string `json:"claims,omitempty"`
-	// Advice are the changes that the message advises; see [Record.Changes]. On a driver
-	// they are the annotation [annotations.Advice], and [Read] reads it.
+	// Advice is the changes that the message advises; see [Record.Changes]. On a
+	// driver they are the annotation [annotations.Advice], and [Read] reads it.
 	Advice []Change `json:"advice,omitempty"`
-	// Provisional are those of Counted whose cause may still be corrected.
+	// Provisional are the terminations in Counted that may still get another cause.
 	Provisional Sets `json:"provisional,omitempty"`
 }
 

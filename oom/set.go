@@ -124,8 +124,8 @@ func parseSpan(low, high string, isRange bool) (x span, err error) {
 	return span{int64(l), int64(h)}, err
 }
 
-// Sets are sets by name. They say which terminations are in them, by [Termination.Set]
-// and [Termination.Number].
+// Sets are sets by name. A termination is in them by [Termination.Set] and
+// [Termination.Number].
 type Sets map[string]Set
 
 func (s Sets) has(t *Termination) bool {

@@ -17,8 +17,8 @@ type settings struct {
 	*named
 }
 
-// named are the settings that were advised. It decides whether the message must say
-// where to set them.
+// named are the settings that were advised. If there are any, the message must say how
+// to set them.
 type named struct {
 	keys    []string // some with their value, "key=value"
 	values  []string // "key=value", if the value was worked out
@@ -51,7 +51,7 @@ func (s *settings) name(setting string) string {
 	return s.conf(full)
 }
 
-// conf returns where the user sets a key of Spark's configuration.
+// conf returns the place in which the user sets a key of Spark's configuration.
 func (s *settings) conf(key string) string {
 	s.keys = append(s.keys, key)
 	if s.submitter == spark.Kubeflow || s.submitter == spark.ApacheOperator {
@@ -76,7 +76,8 @@ func (s *settings) confPrefix(prefix string) string {
 	return prefix + "."
 }
 
-// annotation returns where the user sets an annotation of the role's pods.
+// annotation returns the place in which the user sets an annotation of the role's
+// pods.
 func (s *settings) annotation(key string) string {
 	if s.submitter == spark.Kubeflow {
 		return "spec." + string(s.role) + ".annotations[" + key + "]"
@@ -84,7 +85,7 @@ func (s *settings) annotation(key string) string {
 	return s.conf("spark.kubernetes." + string(s.role) + ".annotation." + key)
 }
 
-// podTemplate returns where the user describes the role's pods.
+// podTemplate returns the place in which the user describes the role's pods.
 func (s *settings) podTemplate() string {
 	switch s.submitter {
 	case spark.Kubeflow:
@@ -96,7 +97,7 @@ func (s *settings) podTemplate() string {
 	return "the pod template (spark.kubernetes." + string(s.role) + ".podTemplateFile)"
 }
 
-// where says where to set the settings that were named, or "" if that is clear.
+// where returns the place for the settings that were named, or "" if that is clear.
 func (s *settings) where() string {
 	switch {
 	case s.program:

@@ -16,9 +16,9 @@ import (
 
 // Termination is one end of one container: which, when, and of which cause.
 type Termination struct {
-	// Set and Number identify the termination: [Record.Counted] has it as Number in Set.
-	// For the executors of an application the number is Spark's. For a container that
-	// is restarted it is how often it had been restarted.
+	// Set and Number identify the termination: [Record.Counted] has it as Number in
+	// Set. For the executors of an application the number is Spark's. For a container
+	// that is restarted it is the number of its earlier restarts.
 	Set    string `json:"set"`
 	Number int64  `json:"number"`
 
@@ -39,8 +39,8 @@ type Termination struct {
 	// it is only a suspicion: with Killed, the heap is then more likely than the kernel.
 	OnOutOfMemory string `json:"onOutOfMemory,omitempty"`
 
-	// The memory of Spark's container in MiB; 0 if it is not known. Estimated is about
-	// the heap, see [spark.Memory].
+	// LimitMiB and the next fields are the memory of Spark's container in MiB; 0 if it
+	// is not known. Estimated is about the heap, see [spark.Memory].
 	LimitMiB   int64  `json:"limitMiB,omitempty"`
 	RequestMiB int64  `json:"requestMiB,omitempty"` // only if it differs from the limit
 	HeapMiB    int64  `json:"heapMiB,omitempty"`
@@ -48,9 +48,9 @@ type Termination struct {
 	Cores      int    `json:"cores,omitempty"`   // of an executor
 	Profile    string `json:"profile,omitempty"` // resource profile of an executor, if it is not Spark's default
 	// LocalDirsInMemory is true if Spark keeps its local files (shuffle, spill, cached
-	// blocks) in memory, so they count toward LimitMiB in addition to the heap. That is
-	// so with spark.kubernetes.local.dirs.tmpfs=true, or a volume spark-local-dir-N
-	// whose medium is Memory. Putting them on disk helps.
+	// blocks) in memory, so they count toward LimitMiB in addition to the heap. That
+	// is so with spark.kubernetes.local.dirs.tmpfs=true, or a volume spark-local-dir-N
+	// of medium Memory. Putting them on disk helps.
 	LocalDirsInMemory bool `json:"localDirsInMemory,omitempty"`
 	// Probed is true if the container has a probe that could have ended it, and its
 	// cause is [Killed].
@@ -63,8 +63,8 @@ type Termination struct {
 	// ProbeFailure is the probe that ended the container, if its cause is [Hung].
 	ProbeFailure *ProbeFailure `json:"probeFailure,omitempty"`
 
-	// Settings are those in force, if the driver's UI said them. Peaks are what an executor
-	// measured; nil if its driver was not asked.
+	// Settings are those in force, if the driver's UI showed them. Peaks are what an
+	// executor measured; nil if its driver was not asked.
 	Settings *Settings `json:"settings,omitempty"`
 	Peaks    *Peaks    `json:"peaks,omitempty"`
 
@@ -262,7 +262,7 @@ func (e *ending) said(cause Cause) string {
 	return oneLine(said, maxSaid)
 }
 
-// initFailed says which init container kept Spark's from running.
+// initFailed returns which init container kept Spark's from running.
 func (e *ending) initFailed() string {
 	if e.terminated != nil {
 		return ""
@@ -314,7 +314,7 @@ func (t *Termination) SetHeap(heap int64) {
 	}
 }
 
-// String names what ended: "executor 7", "container proxy of the driver".
+// String returns what ended: "executor 7", "container proxy of the driver".
 func (t *Termination) String() string {
 	who := "the driver"
 	switch {

@@ -19,8 +19,8 @@ type Words struct {
 	Ended bool
 	// Command is the command that the JVM ran then, by -XX:OnOutOfMemoryError.
 	Command string
-	// Crash is what the JVM says about its own crash: the signal, the frame and where
-	// the report is.
+	// Crash is what the JVM says about its own crash: the signal, the frame and the
+	// path of the report.
 	Crash string
 	// Done is true if an executor ended because its driver asked it to.
 	Done bool
@@ -57,9 +57,10 @@ var (
 	executors = regexp.MustCompile(`Lost task|stage failure|Job aborted|Driver stacktrace|executor [^\s)]*[0-9]\):|executor\.Executor\$TaskRunner`)
 	// itself finds words about the driver: it could not serialize the task.
 	itself = regexp.MustCompile(`Task (?:serialization|creation) failed`)
-	// In local mode the driver is its own executor.
+	// local matches words about the driver in local mode: it is its own executor.
 	local = regexp.MustCompile(`executor driver\):`)
-	// What the driver's own JVM writes when a thread ends because of it.
+	// ownThread matches what the driver's own JVM writes when a thread ends because of
+	// it.
 	ownThread = regexp.MustCompile(`(?:Exception in thread "[^"\n]*" |Uncaught exception in thread [^\n]*\n)$`)
 )
 
@@ -164,9 +165,9 @@ func (w Words) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// heapWords are those of an OutOfMemoryError against which more heap helps: HotSpot's
-// and Spark's (BroadcastExchangeExec). All others are about something else: the length
-// of an array or a string, direct buffers, threads, or what a library says.
+// heapWords are the words of an OutOfMemoryError against which more heap helps:
+// HotSpot's and Spark's (BroadcastExchangeExec). All others are about something else:
+// the length of an array or a string, direct buffers, threads, or what a library says.
 var heapWords = []string{"Java heap space", "GC overhead limit exceeded", "Not enough memory to build and broadcast"}
 
 func isHeap(line string) bool {
@@ -218,7 +219,7 @@ func endsWith(options string, code int32) string {
 	return ""
 }
 
-// signals are those that end a JVM, by the names that commands use.
+// signals are the signals that end a JVM, by the names that commands use.
 var signals = map[string]int32{"HUP": 1, "INT": 2, "ABRT": 6, "KILL": 9, "TERM": 15}
 
 var numbers = map[string]string{"1": "HUP", "2": "INT", "6": "ABRT", "9": "KILL", "15": "TERM"}

@@ -9,8 +9,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 )
 
-// annotated is an object that is being changed: its metadata, the operations so
-// far, and the stamps that it is to have in the end.
+// annotated is an object that is being changed: its metadata, the operations so far,
+// and the stamps that it has in the end.
 type annotated struct {
 	meta       *metav1.ObjectMeta
 	operations []jsonpatch.Operation
@@ -21,10 +21,10 @@ type stamp struct{ key, value string }
 
 func (a *annotated) stamp(key, value string) { a.stamps = append(a.stamps, stamp{key, value}) }
 
-// writeStamps leaves the object with these stamps and nothing else that only we
-// write: neither the record of another pod, of which this one is a copy, nor
-// stamps of an earlier time. A stamp for which the user's own annotations leave
-// no space is left out.
+// writeStamps gives the object these stamps, and removes all else that only
+// spark-vitals writes: the record of another pod that this one is a copy of, and
+// earlier stamps. It leaves out a stamp if the user's own annotations leave no space
+// for it.
 func (a *annotated) writeStamps() {
 	fitting := a.fittingStamps()
 	for _, key := range slices.Concat(annotations.Record, annotations.Stamps) {

@@ -7,10 +7,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Patch changes a pod as its rule says, or leaves it alone and says why.
+// Patch changes a pod as its rule requires, or leaves it alone and reports why.
 type Patch func(*Pod, policy.Choice)
 
-// all patches, in the order in which they are applied: a probe of the block
+// all is all patches in the order in which they are applied: a probe of the block
 // manager's port needs the port to be real.
 var all = []struct {
 	name  string // of its goldens: testdata/<name>-*.txtar
@@ -25,12 +25,12 @@ var all = []struct {
 	{"probes", probes},
 }
 
-// Apply changes the pod as its policy chose and returns the operations that do
-// the same to the JSON it was decoded from. In audit mode the operations are of
-// stamps alone, while pod becomes what it would be.
+// Apply changes the pod as its policy chose and returns the operations that do the
+// same to the JSON that the pod was decoded from. In audit mode the operations only
+// write stamps, while pod becomes what it would be.
 //
-// The operations apply to any JSON that decodes to the pod without regard to
-// unknown fields, and the result is a valid pod if the given one was.
+// The operations apply to any JSON that decodes to the pod, whatever unknown fields it
+// has. The result is a valid pod if the given one was.
 func Apply(pod spark.Pod, choice policy.Choice) Result {
 	p := &Pod{Pod: pod, annotated: annotated{meta: &pod.ObjectMeta}, audit: choice.Mode == policy.Audit, effective: pod}
 	if p.audit {
@@ -48,7 +48,7 @@ func Apply(pod spark.Pod, choice policy.Choice) Result {
 	return p.result(choice, p.report)
 }
 
-// Clean removes from a pod that is nothing of Spark's what only we write, and
+// Clean removes what only spark-vitals writes from a pod that is not Spark's, and
 // returns the operations that do.
 func Clean(pod *corev1.Pod) Result {
 	a := annotated{meta: &pod.ObjectMeta}

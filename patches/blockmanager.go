@@ -12,19 +12,20 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// blockManagerPort gives an executor's block manager a real port, and declares
-// it. Spark declares 7079 and listens on a random port, so that nothing outside
-// can tell whether an executor has been accepted by its driver. It is done as
-// Spark does it for a port of the user's: by one more of the variables
-// SPARK_JAVA_OPT_n, which every entrypoint of Spark's collects.
+// blockManagerPort gives an executor's block manager a real port, and declares it.
+// Spark declares 7079 and listens on a random port, so nothing outside can see whether
+// a driver has accepted an executor. The patch does what Spark does for a port that
+// the user chose: it adds a variable SPARK_JAVA_OPT_n, which every entrypoint of
+// Spark's collects.
 //
-// The port is derived from the application's id. With one port for all, a late
-// request to a pod's IP that another application has by now would be answered:
-// Spark's block server does not ask who is asking.
+// The port is derived from the application's id. With one port for all, a late request
+// to a pod's IP that another application now has would be answered: Spark's block
+// server does not check who asks.
 //
-// Left alone: a port that the user chose, 0 for a random one included; a
-// container with a command of its own, which need not collect the variables; the
-// host's network and host ports, where the port may be taken.
+// It leaves the pod alone if
+//   - the user chose a port, even 0 for a random one;
+//   - the container has a command of its own, which need not collect the variables;
+//   - the pod uses the host's network or host ports: the port may be taken.
 func blockManagerPort(p *Pod, c policy.Choice) {
 	const field = "blockManagerPort"
 	if c.Rule.BlockManagerPort == nil || p.Role != spark.Executor {
@@ -56,9 +57,8 @@ func blockManagerPort(p *Pod, c policy.Choice) {
 	}
 }
 
-// isOurs tells whether a port was set in an earlier round: it is the one that is
-// due, or the one that was due before another webhook added a container that
-// declares it.
+// isOurs reports whether an earlier round set a port: it is the one that is due, or
+// the one that was due before another webhook added a container that declares it.
 func (p *Pod) isOurs(chosen, due int32, within *policy.PortRange) bool {
 	return chosen == due || p.wasSet("blockManagerPort") && within.Contains(chosen)
 }
@@ -67,8 +67,8 @@ func portReason(port int32) string {
 	return fmt.Sprintf("executors of this application listen on %d, open when the driver has accepted them", port)
 }
 
-// applicationPort is the port of the pod's application in the range: the same
-// on all its executors, and past those that the pod declares for others.
+// applicationPort returns the port of the pod's application in the range. It is the
+// same on all its executors, and skips ports that the pod declares for others.
 func (p *Pod) applicationPort(within *policy.PortRange) (port int32, free bool) {
 	hash := fnv.New32a()
 	hash.Write([]byte(p.Application()))
@@ -82,7 +82,7 @@ func (p *Pod) applicationPort(within *policy.PortRange) (port int32, free bool) 
 	return 0, false
 }
 
-// declaredByOthers are all ports of the pod but its block manager's.
+// declaredByOthers returns all ports of the pod but its block manager's.
 func (p *Pod) declaredByOthers() map[int32]bool {
 	all := map[int32]bool{}
 	for _, containers := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
@@ -97,8 +97,8 @@ func (p *Pod) declaredByOthers() map[int32]bool {
 	return all
 }
 
-// mentions tells whether any variable of the container holds the text: options
-// come as SPARK_JAVA_OPT_n, JDK_JAVA_OPTIONS and by other ways.
+// mentions reports whether any variable of the container has the text: options come in
+// SPARK_JAVA_OPT_n, JDK_JAVA_OPTIONS and in other ways.
 func (p *Pod) mentions(option string) bool {
 	for _, e := range p.Container().Env {
 		if strings.Contains(e.Value, option) {
@@ -108,7 +108,7 @@ func (p *Pod) mentions(option string) bool {
 	return false
 }
 
-// nextJavaOption is a name that no variable has. Spark numbers them from 0, and
+// nextJavaOption returns a name that no variable has. Spark numbers them from 0, and
 // does not keep them in order.
 func (p *Pod) nextJavaOption() string {
 	next := 0

@@ -64,5 +64,5 @@ func exitOnOutOfMemoryError(p *Pod, c policy.Choice) {
 	}
 }
 
-// ownChoice is an option of the JVM that says whether it ends.
+// ownChoice matches an option of the JVM that decides whether it ends.
 var ownChoice = regexp.MustCompile(`-XX:(\+|-)(Exit|Crash)OnOutOfMemoryError|-XX:OnOutOfMemoryError=`)

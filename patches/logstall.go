@@ -10,7 +10,7 @@ import (
 // no policy, and sees what the pod has chosen.
 //
 // Anyone who may create pods can write the stamp. The stall watch reads it within the
-// policy's bounds, and it only makes it report that driver.
+// policy's bounds, and only reports that driver because of it.
 func logStall(p *Pod, c policy.Choice) {
 	if c.Rule.LogStall == nil || p.Role != spark.Driver {
 		return

@@ -14,7 +14,7 @@ import (
 // everything else. To understand a death by memory, a reader needs all three.
 //
 // Only the limit is certain on a driver: spark-submit makes the pod before the
-// ConfigMap that has the heap. So the heap is worked out by Spark's own factors, and
+// ConfigMap that has the heap. So the heap is computed with Spark's own factors, and
 // the source is "estimated". What is not known is not stamped.
 func memoryAnnotations(p *Pod, c policy.Choice) {
 	if !c.Rule.MemoryAnnotations {
@@ -43,8 +43,8 @@ func memoryAnnotations(p *Pod, c policy.Choice) {
 	p.warnOfMemory(m)
 }
 
-// warnOfMemory of what makes the kernel end the container though the application
-// is healthy.
+// warnOfMemory warns of what makes the kernel end the container although the
+// application is healthy.
 func (p *Pod) warnOfMemory(m spark.Memory) {
 	setting := fmt.Sprintf("spark.%s.memory", p.Role)
 	if m.HeapFillsLimit() {
@@ -68,8 +68,8 @@ func (p *Pod) warnOfMemory(m spark.Memory) {
 // leastOverhead is what Spark itself leaves at least in addition to the heap, in MiB.
 const leastOverhead = 384
 
-// stampBytes writes a quantity in whole MiB, Spark's own unit, rounded down:
-// others can set a limit such as 3456M.
+// stampBytes stamps a quantity in whole MiB, Spark's own unit, rounded down: others
+// can set a limit such as 3456M.
 func (p *Pod) stampBytes(key string, bytes int64) {
 	if mib := bytes >> 20; mib > 0 {
 		p.stamp(key, fmt.Sprintf("%dMi", mib))

@@ -19,16 +19,16 @@ type Pod struct {
 	annotated
 	report
 	audit bool // record no operation on the spec
-	// earlier is what the stamp says of an earlier round. Anyone can write it, so it only
-	// decides the wording: whether a probe is the user's own, or was injected and changed
-	// by another webhook since.
+	// earlier is the stamp of an earlier round. Anyone can write it, so it only
+	// decides the wording: whether a probe is the user's own, or was injected and
+	// changed by another webhook since.
 	earlier annotations.Stamp
 	// effective is the pod that will run: in audit the one that the user made,
-	// else this one.
+	// otherwise this one.
 	effective spark.Pod
 }
 
-// wasSet tells whether an earlier round set the field.
+// wasSet reports whether an earlier round set the field.
 func (p *Pod) wasSet(field string) bool {
 	return p.earlier.HasSet(field) || p.earlier.Left[field] == annotations.ChangedByAnother
 }
@@ -37,15 +37,15 @@ func (p *Pod) containerPath(field string) string {
 	return fmt.Sprintf("/spec/containers/%d/%s", p.Index, field)
 }
 
-// add records an operation on the spec. In JSON patch, to add a member that is
-// there is to replace it.
+// add records an operation on the spec. In a JSON patch, adding a member that exists
+// replaces it.
 func (p *Pod) add(path string, value any) {
 	if !p.audit {
 		p.operations = append(p.operations, jsonpatch.NewOperation("add", path, value))
 	}
 }
 
-// setProbe of Spark's container.
+// setProbe sets a probe of Spark's container.
 func (p *Pod) setProbe(name policy.ProbeName, probe *corev1.Probe) {
 	*name.Of(p.Container()) = probe
 	p.add(p.containerPath(name.Field()), probe)
@@ -63,19 +63,19 @@ func (p *Pod) addEnv(name, value string) {
 	c.Env = append(c.Env[:len(c.Env):len(c.Env)], variable)
 }
 
-// setEnv gives the i-th variable of Spark's container another value.
+// setEnv sets the value of the i-th variable of Spark's container.
 func (p *Pod) setEnv(i int, value string) {
 	p.Container().Env[i].Value = value
 	p.add(p.containerPath(fmt.Sprintf("env/%d/value", i)), value)
 }
 
-// setPort changes the number of the i-th port of Spark's container.
+// setPort sets the number of the i-th port of Spark's container.
 func (p *Pod) setPort(i int, number int32) {
 	p.Container().Ports[i].ContainerPort = number
 	p.add(p.containerPath(fmt.Sprintf("ports/%d/containerPort", i)), number)
 }
 
-// setTerminationMessagePolicy of Spark's container.
+// setTerminationMessagePolicy sets the policy of Spark's container.
 func (p *Pod) setTerminationMessagePolicy(to corev1.TerminationMessagePolicy) {
 	p.Container().TerminationMessagePolicy = to
 	p.add(p.containerPath("terminationMessagePolicy"), to)

@@ -36,8 +36,8 @@ func probes(p *Pod, c policy.Choice) {
 	}
 }
 
-// ownProbes are the probes that the container has and that are not the rule's,
-// injected in an earlier round.
+// ownProbes returns the container's probes without those of the rule, which an earlier
+// round injected.
 func (p *Pod) ownProbes(rule *policy.Rule) map[policy.ProbeName]*corev1.Probe {
 	own := map[policy.ProbeName]*corev1.Probe{}
 	for _, name := range policy.ProbeNames {
@@ -55,7 +55,7 @@ func (p *Pod) ownProbes(rule *policy.Rule) map[policy.ProbeName]*corev1.Probe {
 	return own
 }
 
-// anyActs tells whether the kubelet can run any of the probes: it cannot if the
+// anyActs reports whether the kubelet can run any of the probes. It cannot if the
 // container does not declare the port that is named.
 func (p *Pod) anyActs(own map[policy.ProbeName]*corev1.Probe) bool {
 	for _, probe := range own {
@@ -99,17 +99,15 @@ func (p *Pod) leaveWithoutPort(name policy.ProbeName, missing string, rule *poli
 	}
 }
 
-// unfit says why this pod must not have a probe of the rule.
-//   - A startup probe holds back the others, and the user's own that the kubelet
-//     can run are to act as they are written.
-//   - apache/spark-kubernetes-operator ends an application whose driver or
-//     executors are not ready in time, and calls one failed whose driver was
-//     never ready.
-//   - What runs in a container with a command of its own need not be what an exec
-//     check was written for.
-//   - A liveness probe that asks a port ends a driver that does not listen yet.
-//     Where the rule has a startup probe to prevent that, and the container has
-//     none, it goes with it.
+// unfit returns why this pod must not have a probe of the rule.
+//   - A startup probe holds back the others, and the user's own that the kubelet can run
+//     must act as they are written.
+//   - apache/spark-kubernetes-operator ends an application if its driver or executors are
+//     not ready in time, and calls one failed if its driver was never ready.
+//   - An exec check may not be written for a container with a command of its own.
+//   - A liveness probe that asks a port ends a driver that does not listen yet. If the
+//     rule has a startup probe to prevent that, and the container has none, the liveness
+//     probe is left out too.
 //   - For ports see unfitPort.
 func (p *Pod) unfit(name policy.ProbeName, probe *corev1.Probe, rule *policy.Rule, ownActs bool) string {
 	switch {
@@ -131,8 +129,8 @@ func (p *Pod) fieldPath(name policy.ProbeName) string {
 	return fmt.Sprintf("spec.containers[%s].%s", p.Container().Name, name.Field())
 }
 
-// fill returns a copy of the probe with the numbers of declared ports in the
-// place of $(port:NAME), and names a port that the container does not declare.
+// fill returns a copy of the probe with the numbers of declared ports in the place of
+// $(port:NAME), and the name of a port that the container does not declare.
 func (p *Pod) fill(probe *corev1.Probe) (filled *corev1.Probe, missing string) {
 	if _, port := policy.Target(probe); port != "" && p.PortIndex(port) < 0 {
 		missing = port
@@ -154,7 +152,7 @@ func (p *Pod) fill(probe *corev1.Probe) (filled *corev1.Probe, missing string) {
 	return filled, missing
 }
 
-// unfitPort says why a probe does not fit the block manager's port: most executors
+// unfitPort returns why a probe does not fit the block manager's port: most executors
 // declare one that they never open.
 func (p *Pod) unfitPort(probe *corev1.Probe) string {
 	number, name := policy.Target(probe)
@@ -169,15 +167,15 @@ func (p *Pod) unfitPort(probe *corev1.Probe) string {
 	return ""
 }
 
-// asksPort tells whether the kubelet, or the command of an exec probe, asks a
-// port of the pod. With the host's network it may be another pod's, and Spark
-// takes the next one if it is taken.
+// asksPort reports whether the kubelet, or the command of an exec probe, asks a port
+// of the pod. With the host's network it may be another pod's, and Spark takes the
+// next one if it is taken.
 func asksPort(probe *corev1.Probe) bool {
 	number, name := policy.Target(probe)
 	return number != 0 || name != "" || probe.Exec != nil && slices.ContainsFunc(probe.Exec.Command, policy.PortReference.MatchString)
 }
 
-// probeReason is the rule's reason, with the numbers as they are on this pod.
+// probeReason returns the rule's reason, with the numbers as they are on this pod.
 func probeReason(name policy.ProbeName, probe *corev1.Probe, rule *policy.Rule) string {
 	reason := rule.Why[name]
 	if reason == "" {

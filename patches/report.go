@@ -10,19 +10,20 @@ import (
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
-// Result is what became of a pod or a Service.
+// Result is what was done to a pod or a Service.
 type Result struct {
-	// Operations of the JSON patch (RFC 6902), nil where nothing is to be done.
+	// Operations are those of the JSON patch (RFC 6902), or nil if nothing is to be
+	// done.
 	Operations []jsonpatch.Operation
 	Mode       policy.Mode
-	Rule       string // the name of the rule, "" where none applies
-	// Set is what is now as the rule says, Left what the rule would have set or
-	// the user has set and was left alone. Both in order of the patches.
+	Rule       string // the name of the rule, "" if none applies
+	// Set is what is now as the rule requires. Left is what was left alone: the rule
+	// would have set it, or the user has. Both are in the order of the patches.
 	Set, Left []Reason
 	Warnings  []policy.Warning
 }
 
-// Reason says of a field why it was set or left alone.
+// Reason is why a field was set or left alone.
 type Reason struct{ Field, Why string }
 
 // report is a Result in the making.
@@ -38,12 +39,12 @@ func (r *report) warn(w ...policy.Warning) {
 	r.warnings = append(r.warnings, w...)
 }
 
-// earlierStamp is the stamp of an earlier round; empty where there is none.
+// earlierStamp returns the stamp of an earlier round, or an empty one.
 func earlierStamp(annotated map[string]string) annotations.Stamp {
 	return annotations.ReadStamp(annotated[annotations.Injected])
 }
 
-// stampReport says on the object itself what was done to it and why.
+// stampReport stamps on the object what was done to it and why.
 func (a *annotated) stampReport(choice policy.Choice, r *report) {
 	stamp := annotations.Stamp{Rule: choice.Rule.Name}
 	if choice.Mode != policy.Enabled {

@@ -8,13 +8,13 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// ApplyToService sets publishNotReadyAddresses on the headless Service of a
-// driver, so that executors find a driver that is not ready. Without it an
-// unready driver has no DNS name, and each executor that is started meanwhile
-// dies of UnknownHostException; Spark waits one second for readiness and then
-// starts them all the same. Only DNS changes. It is done where the rule says so,
-// on Services that Spark made (spark-app-selector, a selector on a driver,
-// clusterIP None: DriverServiceFeatureStep.scala), and on no other.
+// ApplyToService sets publishNotReadyAddresses on the headless Service of a driver, so
+// that executors find a driver that is not ready. Without it an unready driver has no
+// DNS name, and each executor that starts meanwhile dies of UnknownHostException:
+// Spark waits one second for readiness and then starts them anyway. Only DNS
+// changes. It acts only if the rule requires it, and only on Services that Spark made
+// (spark-app-selector, a selector on a driver, clusterIP None:
+// DriverServiceFeatureStep.scala).
 func ApplyToService(service *corev1.Service, choice policy.Choice) Result {
 	const field = "publishNotReadyAddresses"
 	a := annotated{meta: &service.ObjectMeta}
@@ -31,7 +31,7 @@ func ApplyToService(service *corev1.Service, choice policy.Choice) Result {
 	return a.result(choice, r)
 }
 
-// IsDriverService tells whether Spark made the Service for a driver.
+// IsDriverService reports whether Spark made the Service for a driver.
 func IsDriverService(service *corev1.Service) bool {
 	selector := service.Spec.Selector
 	return service.Labels[spark.ApplicationLabel] != "" &&

@@ -13,7 +13,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Mode is how far a pod is touched.
+// Mode is how much is done to a pod.
 type Mode = annotations.Mode
 
 // The modes.
@@ -25,16 +25,16 @@ const (
 
 var modes = []Mode{Disabled, Audit, Enabled} // the later, the more is done
 
-// Choice is what the policy says of one pod or Service.
+// Choice is what the policy chose for a pod or Service.
 type Choice struct {
 	Mode Mode
-	// Rule that applies; one without a name and without content where none
-	// matches. nil where the mode is Disabled: nothing is done.
+	// Rule is the rule that applies. It has no name and no content if none matches. It
+	// is nil if the mode is Disabled: nothing is done.
 	Rule *Rule
-	// Published says of a driver that its Service publishes addresses that are
-	// not ready, by the rule that its Service will have.
+	// Published is true if the driver's Service will publish addresses that are not
+	// ready, by the Service's own rule.
 	Published bool
-	// Warnings about settings that are ignored.
+	// Warnings are about settings that are ignored.
 	Warnings []Warning
 }
 
@@ -59,10 +59,9 @@ func (p *Policy) For(pod spark.Pod, namespace Mode) Choice {
 	return c
 }
 
-// ForService chooses the rule of a driver's Service. Spark makes its selector
-// of all the driver's labels, so they are known; the main class is not, nor are
-// the annotations of the driver. The Service's own annotations are read as a
-// pod's are.
+// ForService chooses the rule of a driver's Service. Spark makes its selector of all
+// the driver's labels, so they are known. The main class and the driver's annotations
+// are not. The Service's own annotations are read as a pod's are.
 func (p *Policy) ForService(service *corev1.Service, namespace Mode) Choice {
 	selector := service.Spec.Selector
 	return p.choose(service.Annotations, namespace, subject{
@@ -96,7 +95,7 @@ func (p *Policy) choose(settings map[string]string, namespace Mode, s subject, o
 	return c
 }
 
-// namesFor are the names by which a pod of that role can choose a rule.
+// namesFor returns the names by which a pod of that role can choose a rule.
 func (p *Policy) namesFor(role spark.Role) []string {
 	all := slices.Clone(RuleSets)
 	for _, rule := range p.rules {
@@ -107,7 +106,7 @@ func (p *Policy) namesFor(role spark.Role) []string {
 	return all
 }
 
-// lower is the lesser of what the namespace and the pod ask for.
+// lower returns the lower mode of the namespace's and the pod's.
 func lower(namespace Mode, settings map[string]string) (Mode, []Warning) {
 	value, ok := settings[annotations.Inject]
 	if !ok {
@@ -120,9 +119,9 @@ func lower(namespace Mode, settings map[string]string) (Mode, []Warning) {
 	return modes[min(asked, slices.Index(modes, namespace))], nil
 }
 
-// first is the first rule that matches. Where the main class is not known,
-// several may be meant; then one that publishes the driver's address wins,
-// because that protects and changes nothing but DNS.
+// first returns the first rule that matches. If the main class is not known, several
+// rules may be the right one. Then a rule that publishes the driver's address comes
+// first, because that protects and changes nothing but DNS.
 func first(rules []*Rule, s subject) (found *Rule) {
 	for _, rule := range rules {
 		if !rule.Match.matches(s) {
@@ -138,7 +137,7 @@ func first(rules []*Rule, s subject) (found *Rule) {
 	return found
 }
 
-// named returns the rule that a pod asks for by name, even if the rule does not match
+// named returns the rule that a pod chooses by name, even if the rule does not match
 // it otherwise, or the one that matches it in a ready-made set.
 func (p *Policy) named(name string, s subject) *Rule {
 	for _, rule := range p.rules {

@@ -6,42 +6,43 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// minSeconds is how long a probe that can end a container must let Spark not answer
-// before it does: ten minutes, which is what Spark itself gives a peer that has
-// gone silent (60 heartbeats of 10 s) and what slow starts need.
+// minSeconds is how long a probe that can end a container must wait for Spark to
+// answer: ten minutes. Spark itself gives a silent peer that long (60 heartbeats of 10
+// s), and slow starts need it.
 const minSeconds = 600 // seconds
 
-// minPauseSeconds is the same for an injected check that calls the driver from inside: a
-// garbage collection or a heap dump takes minutes.
+// minPauseSeconds is the same for an injected check that calls the driver from inside:
+// a garbage collection or a heap dump takes minutes.
 const minPauseSeconds = 120 // seconds
 
 // operatorSeconds is how long apache/spark-kubernetes-operator waits until a
 // driver is Ready before it ends the application (driverReadyTimeoutMillis).
 const operatorSeconds = 300 // seconds
 
-// dnsSeconds is how long after its RPC port opened a driver may still be
-// unready. Spark waits one second for readiness and then creates executors
-// (spark.kubernetes.allocation.driver.readinessTimeout); a JVM later each looks
-// for the driver by its DNS name, which an unready driver does not have, and
-// dies. Measured: with 2 s none was lost, with 5 s one was.
+// dnsSeconds is how long a driver may be unready after its RPC port opened. Spark
+// waits one second for readiness and then creates executors
+// (spark.kubernetes.allocation.driver.readinessTimeout). Once its JVM runs, each looks
+// for the driver by its DNS name. An unready driver has none, and the executor dies.
+// Measured: with 2 s none was lost, with 5 s one was.
 const dnsSeconds = 2
 
-// verdict is the result of a check of a probe. Without a text it found nothing.
+// verdict is the result of a check of a probe. It has no text if the check found
+// nothing.
 type verdict struct {
 	text string
-	// certain: it harms Spark on each such pod. Otherwise it depends on what the
-	// pod does not show, or nothing is harmed and the probe is merely of no use.
+	// certain is true if the probe harms Spark on each such pod. Otherwise that
+	// depends on what the pod does not show, or the probe is harmless but of no use.
 	certain bool
-	// ends: the probe ends a container. Otherwise a pod is not Ready.
+	// ends is true if the probe ends a container. Otherwise a pod is not Ready.
 	ends bool
 }
 
-// checks are in the order of how certain they are. The first that finds something decides.
+// checks are in the order of how certain they are. The first finding decides.
 var checks = []func(probeCase) verdict{
 	noSuchPort, noListener, wrongProtocol, lateOrNever, endsExecutor, endsStarting, endsRunning, endsPausing, tooLateForOperator, losesDNS,
 }
 
-// noSuchPort finds a probe whose port the kubelet cannot find. It discards the result,
+// noSuchPort finds a probe of a port that the kubelet cannot find. It discards the result,
 // so the probe ends nothing and never succeeds.
 func noSuchPort(s probeCase) verdict {
 	const remedy = "name a port that the container declares, or write the number"
@@ -56,8 +57,8 @@ func noSuchPort(s probeCase) verdict {
 
 // noListener finds a probe on a port without a listener. An executor listens only at
 // its block manager. It declares 7079 for it unless the user chose another port, and
-// listens on a random port unless the user or a rule chose one. A driver listens where
-// it declares its ports.
+// listens on a random port unless the user or a rule chose one. A driver listens on
+// the ports that it declares.
 func noListener(s probeCase) verdict {
 	if s.rule != nil && !s.ends() {
 		return verdict{} // such a probe is not injected into pods that do not listen there
@@ -91,9 +92,9 @@ func wrongProtocol(s probeCase) verdict {
 	return verdict{}
 }
 
-// lateOrNever is about what a driver opens late, on another port than the one
-// that it declares, or not at all. A user knows whether their driver serves Spark
-// Connect, which any driver can (SparkConnectPlugin); a rule does not.
+// lateOrNever finds a probe of something that a driver opens late, on another port
+// than it declares, or not at all. A user knows whether a driver serves Spark Connect,
+// which any driver can (SparkConnectPlugin); a rule does not.
 func lateOrNever(s probeCase) verdict {
 	late := s.targetPort == spark.BlockManagerPort || s.targetPort == spark.ConnectPort && s.rule != nil && !s.rule.isConnect()
 	if s.role != spark.Driver || !late || s.gated || !s.ends() && s.mayBeUnready {
@@ -108,8 +109,8 @@ func lateOrNever(s probeCase) verdict {
 	return v
 }
 
-// endsExecutor finds a probe that ends an executor before its driver has accepted it,
-// which is when its port opens.
+// endsExecutor finds a probe that ends an executor before its driver has accepted it.
+// Its port opens only then.
 func endsExecutor(s probeCase) verdict {
 	if s.role != spark.Executor || s.targetPort != spark.BlockManagerPort || !s.ends() || s.seconds() >= minSeconds {
 		return verdict{}
@@ -118,7 +119,7 @@ func endsExecutor(s probeCase) verdict {
 }
 
 // endsStarting finds a probe that ends a driver before its port opens. No port is open
-// while user code works before its SparkContext, and a UI can be off.
+// while user code runs before its SparkContext, and a UI can be off.
 func endsStarting(s probeCase) verdict {
 	missing := map[string]string{spark.UIPort: "has no SparkContext, or no UI,", spark.RPCPort: "has no SparkContext", spark.ConnectPort: "does not serve Spark Connect"}[s.targetPort]
 	if s.role != spark.Driver || missing == "" || !s.ends() || s.gated {
@@ -162,8 +163,8 @@ func endsPausing(s probeCase) verdict {
 	return ends(true, "this probe ends a driver that pauses for %d s, to collect garbage or write a heap dump; "+allow, s.seconds(), minPauseSeconds)
 }
 
-// tooLateForOperator finds a probe with which the operator ends the driver because it
-// is Ready too late. It is not certain, because the operator's limit can be raised.
+// tooLateForOperator finds a probe that makes a driver Ready so late that the operator
+// ends it. It is not certain, because the operator's limit can be raised.
 func tooLateForOperator(s probeCase) verdict {
 	soonest := int64(s.probe.InitialDelaySeconds) + int64(s.probe.PeriodSeconds)*int64(s.probe.SuccessThreshold-1)
 	if !s.operated || s.name == Liveness || soonest < operatorSeconds {
@@ -173,11 +174,10 @@ func tooLateForOperator(s probeCase) verdict {
 		soonest, operatorSeconds)}
 }
 
-// losesDNS is the one check of a driver's DNS name, for rules, settings and
-// users' probes alike: a driver may be unready for dnsSeconds after its start.
-// Only of a rule it is also asked that each healthy driver answers it, unless
-// the driver's Service publishes addresses that are not ready: a rule meets
-// drivers of all kinds.
+// losesDNS checks whether a driver keeps its DNS name. It is the only such check, for
+// rules, settings and users' probes: a driver may be unready for dnsSeconds after its
+// start. A rule meets drivers of all kinds, so each healthy driver must also answer
+// its probe, unless the driver's Service publishes addresses that are not ready.
 func losesDNS(s probeCase) verdict {
 	if s.role != spark.Driver || s.name == Liveness || s.mayBeUnready {
 		return verdict{}
@@ -226,18 +226,18 @@ func (s probeCase) neverReady(why, remedy string) verdict {
 	return verdict{text: why + "; " + remedy}
 }
 
-// ends tells whether the kubelet ends the container when the probe fails.
+// ends reports whether the kubelet ends the container when the probe fails.
 func (s probeCase) ends() bool {
 	return s.name == Liveness || s.name == Startup && s.probe.FailureThreshold < NeverGivesUp
 }
 
-// seconds until the kubelet ends the container, from its start or from the time
-// when Spark stops to answer.
+// seconds returns how long the kubelet waits until it ends the container, from the
+// container's start or from when Spark stops answering.
 func (s probeCase) seconds() int64 {
 	return int64(s.probe.InitialDelaySeconds) + int64(s.probe.PeriodSeconds)*int64(s.probe.FailureThreshold)
 }
 
-// rightPort is the remedy for a probe that asks the wrong number.
+// rightPort returns the remedy for a probe that asks the wrong number.
 func (s probeCase) rightPort(name string) string {
 	if s.probe.Exec != nil {
 		return fmt.Sprintf("ask port %d", s.listensOn)
@@ -245,7 +245,7 @@ func (s probeCase) rightPort(name string) string {
 	return "write port: " + name
 }
 
-// port is what is asked, as it is called in a sentence.
+// port returns the name, for a sentence, of what is asked.
 func (s probeCase) port() string {
 	if s.number == 0 {
 		return "port " + s.targetPort

@@ -6,13 +6,13 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 )
 
-// LogStall of a rule has drivers reported whose log is silent for too long.
+// LogStall makes a rule report drivers that do not log for too long.
 type LogStall struct {
 	// After is how long a log may be silent, as [annotations.ParseLogStall] reads it: "30m".
 	After string `json:"after"`
 }
 
-// defaultLogStall is that of a pod that turns it on without saying how long.
+// defaultLogStall is the time for a pod that turns it on without a time.
 const defaultLogStall = "30m"
 
 func (l *LogStall) check(at *field.Path) field.ErrorList {
@@ -22,7 +22,7 @@ func (l *LogStall) check(at *field.Path) field.ErrorList {
 	return nil
 }
 
-// setLogStall changes a field of it. Where the rule has none, none is made.
+// setLogStall changes a field of the rule's LogStall. It does not add one.
 func (r *Rule) setLogStall(name, value string, on object) (kind WarningKind, problem string) {
 	_, err := annotations.ParseLogStall(value)
 	switch {

@@ -23,7 +23,7 @@ type Policy struct {
 	sets  map[string][]*Rule
 }
 
-// Rules in the order in which they are tried.
+// Rules returns the rules in the order in which they are tried.
 func (p *Policy) Rules() []*Rule { return slices.Clone(p.rules) }
 
 // Parse reads a policy from YAML or JSON; see the package comment for its
@@ -99,14 +99,14 @@ func (f *file) parse(prefix string) (rules []*Rule, errs []error) {
 	return rules, errs
 }
 
-// decodeStrict refuses unknown fields, and names the field at fault by its place
-// in the whole file.
+// decodeStrict refuses unknown fields. It names the field at fault by its path in the
+// whole file.
 func decodeStrict(data []byte, into any, at *field.Path) error {
 	unknown, err := strict.Decode(data, into, at)
 	return errors.Join(append(unknown, err)...)
 }
 
-// complete checks a rule and works out what is derived from it.
+// complete checks a rule and computes what is derived from it.
 func (r *Rule) complete(at *field.Path, prefix string) field.ErrorList {
 	errs := r.checkName(at.Child("name"))
 	r.Name = prefix + r.Name

@@ -12,15 +12,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// NeverGivesUp is a failureThreshold as good as endless: at one check a second
-// it is reached after 68 years.
+// NeverGivesUp is a failureThreshold that is practically endless: with one check a
+// second it is reached after 68 years.
 const NeverGivesUp = 1<<31 - 1
 
 // PortReference matches a reference in exec.command to the number of a declared port.
 var PortReference = regexp.MustCompile(`\$\(port:([^)]*)\)`)
 
-// setDefaults fills in what the API server would (defaults.go of k8s.io/kubernetes),
-// so that what we inject is what comes back.
+// setDefaults sets what the API server would (defaults.go of k8s.io/kubernetes), so
+// what is injected is what comes back.
 func setDefaults(p *corev1.Probe) {
 	p.TimeoutSeconds = cmp.Or(p.TimeoutSeconds, 1)
 	p.PeriodSeconds = cmp.Or(p.PeriodSeconds, 10)
@@ -39,7 +39,7 @@ func setDefaults(p *corev1.Probe) {
 	}
 }
 
-// checkProbe says what the API server would refuse in a probe with its defaults
+// checkProbe finds what the API server would refuse in a probe with its defaults
 // filled in, what would cost a driver its DNS name, and what would end a healthy
 // container.
 func (r *Rule) checkProbe(name ProbeName, p *corev1.Probe, at *field.Path) field.ErrorList {
@@ -157,8 +157,8 @@ func checkNumbers(name ProbeName, p *corev1.Probe, at *field.Path) (errs field.E
 	return errs
 }
 
-// Target is the port that the kubelet asks: by its number, or by its name. Both
-// are zero for exec, which asks none.
+// Target returns the number or the name of the port that the kubelet asks. Both are
+// zero for exec, which asks none.
 func Target(p *corev1.Probe) (number int32, name string) {
 	var port intstr.IntOrString
 	switch {

@@ -34,10 +34,10 @@ type probeCase struct {
 	operated bool
 }
 
-// Harm says what a probe of Spark's container will do to Spark, with the remedy.
-// The kind is HarmfulProbe only for what is certain, else DoubtfulProbe; the
-// text is "" for a probe that is harmless or cannot be judged. published says
-// that the driver's Service publishes addresses that are not ready.
+// Harm returns what a probe of Spark's container will do to Spark, with the remedy.
+// The kind is HarmfulProbe if that is certain, and DoubtfulProbe otherwise. The text
+// is "" for a probe that is harmless or cannot be judged. published is true if the
+// driver's Service publishes addresses that are not ready.
 func Harm(pod spark.Pod, name ProbeName, probe *corev1.Probe, published bool) (kind WarningKind, text string) {
 	probe = probe.DeepCopy()
 	setDefaults(probe)
@@ -91,13 +91,13 @@ func (s *probeCase) setTarget(pod spark.Pod, number int32) {
 
 const connectServer = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
-// findsDriverByIP is the first version of Spark whose executors use the driver's IP
+// findsDriverByIP is the first version of Spark in which executors use the driver's IP
 // (SPARK-57351).
 const findsDriverByIP = "4.3"
 
-// sparkPort returns the name that Spark gives the port, or "" if it is not Spark's.
-// Spark's numbers are Spark's on either role, declared or not, because one pod
-// template may serve both roles, and one of Spark before 3.4 loses its ports.
+// sparkPort returns Spark's name for the port, or "" if it is not Spark's. Spark's
+// numbers count for either role, declared or not, because one pod template may serve
+// both roles, and one of Spark before 3.4 loses its ports.
 func sparkPort(pod spark.Pod, number int32) string {
 	if number == 0 {
 		return ""
@@ -116,11 +116,10 @@ func sparkPort(pod spark.Pod, number int32) string {
 	return ""
 }
 
-// isOthers tells whether the pod declares one of Spark's default numbers for
-// something else: another container does, or Spark's own under a name of the
-// user's, while Spark's port of that number is declared elsewhere or cannot be
-// there. A platform that makes drivers itself may give Spark's port a name of
-// its own.
+// isOthers reports whether the pod declares one of Spark's default numbers for
+// something else. Either another container does, or Spark's own does under a name that
+// the user chose, while Spark's port of that number is declared elsewhere or cannot be
+// there. A platform that makes drivers itself may give Spark's port its own name.
 func isOthers(pod spark.Pod, number int32, name string) bool {
 	declares := func(c corev1.Container) bool {
 		return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.ContainerPort == number })
@@ -134,7 +133,7 @@ func isOthers(pod spark.Pod, number int32, name string) bool {
 		declares(*pod.Container()) && (pod.Role == spark.Executor || pod.PortIndex(name) >= 0)
 }
 
-// mayBeTLS tells whether the UI may be on the port with spark.ssl.ui.enabled=true:
+// mayBeTLS reports whether the UI may be on the port with spark.ssl.ui.enabled=true:
 // 400 above its own, which then redirects there (JettyUtils.scala).
 func mayBeTLS(pod spark.Pod, number int32) bool {
 	const above = 400
@@ -144,12 +143,12 @@ func mayBeTLS(pod spark.Pod, number int32) bool {
 
 var sparkPorts = []string{spark.RPCPort, spark.UIPort, spark.BlockManagerPort, spark.ConnectPort}
 
-// local is how a command names its own container, in front of a port: "nc -z
-// localhost 4040", "curl http://$POD_IP:4040", "/dev/tcp/127.0.0.1/4040",
-// "ss -ltn | grep :4040".
+// local matches how a command names its own container, in front of a port: "nc -z
+// localhost 4040", "curl http://$POD_IP:4040", "/dev/tcp/127.0.0.1/4040", "ss -ltn |
+// grep :4040".
 var local = regexp.MustCompile(`(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[?::1\]?|\$\{?(?:(?:\w+_)?POD_IP|HOSTNAME|SPARK_LOCAL_IP|SPARK_DRIVER_BIND_ADDRESS)\}?|\$\((?:hostname|HOSTNAME)[^)]*\)|grep(?: -\w+)*)["']?[\s:/]+["']?:?([0-9]{2,5})\b`)
 
-// portInWords is the port of Spark's that the words of an exec probe name.
+// portInWords returns the port of Spark's that the words of an exec probe name.
 func portInWords(pod spark.Pod, probe *corev1.Probe) (number int32, ok bool) {
 	if probe.Exec == nil {
 		return 0, false
@@ -163,8 +162,8 @@ func portInWords(pod spark.Pod, probe *corev1.Probe) (number int32, ok bool) {
 	return 0, false
 }
 
-// caseOfRule is a probe of the rule before it meets a pod. A port that the rule names is
-// the one on which Spark listens, or else the probe is left out of the pod.
+// caseOfRule returns the case of a rule's probe before it meets a pod. Spark listens
+// on a port that the rule names, or else the probe is left out of the pod.
 func (r *Rule) caseOfRule(name ProbeName, probe *corev1.Probe) probeCase {
 	number, port := Target(probe)
 	s := probeCase{

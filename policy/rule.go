@@ -11,8 +11,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Rule says how the pods that it matches are to be run. It comes from [Parse],
-// is shared between calls and must not be changed.
+// Rule is what is done to the pods that it matches. It comes from [Parse], is shared
+// between calls and must not be changed.
 type Rule struct {
 	// Name is the name in a stamp: "default/driver" in a ready-made set, "streaming" in
 	// the user's own policy.
@@ -30,23 +30,23 @@ type Rule struct {
 	ExitOnOutOfMemoryError   bool       `json:"exitOnOutOfMemoryError,omitempty"`
 	LogStall                 *LogStall  `json:"logStall,omitempty"`
 
-	// AcceptUnreadyDriver lets a driver's readiness or startup probe be so slow
-	// that the driver loses its DNS name, and its executors with it.
+	// AcceptUnreadyDriver lets a driver's readiness or startup probe be so slow that
+	// the driver loses its DNS name, and so its executors.
 	AcceptUnreadyDriver bool `json:"acceptUnreadyDriver,omitempty"`
-	// AcceptEarlyEnd lets a probe end a container that may be healthy, as one
-	// that only starts, pauses, or has called spark.stop().
+	// AcceptEarlyEnd lets a probe end a container that may be healthy: it may only be
+	// starting, pause, or have called spark.stop().
 	AcceptEarlyEnd bool `json:"acceptEarlyEnd,omitempty"`
-	// Why gives the reason for each probe, by the probe's name.
+	// Why is the reason for each probe, by the probe's name.
 	Why map[ProbeName]string `json:"why,omitempty"`
 
 	gated bool
 }
 
-// Gated tells whether the rule has a startup probe to hold its liveness probe
-// back, even when a pod's setting has turned it off.
+// Gated reports whether the rule has a startup probe that holds its liveness probe
+// back, even if a pod's setting has turned it off.
 func (r *Rule) Gated() bool { return r.gated }
 
-// Match says which pods a rule is for. All that is given must hold.
+// Match selects the pods that a rule is for. All given fields must match.
 type Match struct {
 	Role         spark.Role            `json:"role"`
 	Labels       *metav1.LabelSelector `json:"labels,omitempty"`
@@ -60,7 +60,7 @@ type Match struct {
 // ProbeName is a probe's name in a policy and in a setting.
 type ProbeName string
 
-// The probes, in the order in which the kubelet comes to them.
+// The probes, in the order in which the kubelet runs them.
 const (
 	Startup   ProbeName = "startup"
 	Readiness ProbeName = "readiness"
@@ -70,10 +70,10 @@ const (
 // ProbeNames are all of them.
 var ProbeNames = []ProbeName{Startup, Readiness, Liveness}
 
-// Field is the probe's field in a container: "livenessProbe".
+// Field returns the probe's field in a container: "livenessProbe".
 func (n ProbeName) Field() string { return string(n) + "Probe" }
 
-// Of is the field of a container that holds the probe.
+// Of returns the field of a container that has the probe.
 func (n ProbeName) Of(c *corev1.Container) **corev1.Probe {
 	switch n {
 	case Startup:
@@ -85,14 +85,15 @@ func (n ProbeName) Of(c *corev1.Container) **corev1.Probe {
 	}
 }
 
-// Probes of a rule, with Kubernetes' defaults filled in; nil is not injected.
+// Probes are a rule's, with Kubernetes' defaults filled in. A nil probe is not
+// injected.
 type Probes struct {
 	Startup   *corev1.Probe `json:"startup,omitempty"`
 	Readiness *corev1.Probe `json:"readiness,omitempty"`
 	Liveness  *corev1.Probe `json:"liveness,omitempty"`
 }
 
-// Named is the probe of that name.
+// Named returns the field of the probe with that name.
 func (p *Probes) Named(name ProbeName) **corev1.Probe {
 	switch name {
 	case Startup:
@@ -110,11 +111,11 @@ type PortRange struct {
 	To   int32 `json:"to"`
 }
 
-// Contains tells whether a port is in the range.
+// Contains reports whether a port is in the range.
 func (r PortRange) Contains(port int32) bool { return r.From <= port && port <= r.To }
 
 // subject is what a rule is matched against: a pod of Spark's, or the driver's
-// Service, which shows all of it but the main class.
+// Service, which shows all of the pod but the main class.
 type subject struct {
 	role      spark.Role
 	labels    labels.Set

@@ -13,7 +13,7 @@ var ruleSetFiles embed.FS
 const defaultRuleSet = "default"
 
 // RuleSets are the names of the ready-made rule sets, the files of the folder
-// rulesets, the default one first.
+// rulesets. The default set is the first.
 var RuleSets = ruleSetNames()
 
 func ruleSetNames() []string {
@@ -30,7 +30,8 @@ func ruleSetNames() []string {
 	return names
 }
 
-// RuleSetYAML is the source of a ready-made rule set, with its reasons as comments.
+// RuleSetYAML returns the source of a ready-made rule set, with its reasons as
+// comments.
 func RuleSetYAML(name string) ([]byte, error) {
 	if !slices.Contains(RuleSets, name) {
 		return nil, fmt.Errorf("there is no rule set %q; there are %s", name, strings.Join(RuleSets, ", "))

@@ -76,8 +76,8 @@ func flag(name string, of object, field func(*Rule) *bool) toggle {
 	return toggle{name, of, func(r *Rule) bool { return *field(r) }, func(r *Rule, on bool) { *field(r) = on }}
 }
 
-// toggles are the switches of a rule. A probe is not among them: it can be turned
-// off, but not on where the rule has none.
+// toggles are the switches of a rule. A probe is not one of them: it can be turned
+// off, but not on if the rule has none.
 var toggles = []toggle{
 	flag("memoryAnnotations", anyPod, func(r *Rule) *bool { return &r.MemoryAnnotations }),
 	{
@@ -108,8 +108,8 @@ var toggles = []toggle{
 	},
 }
 
-// Settings returns the names of all settings, as they follow the prefix of an
-// annotation: "liveness", "liveness.periodSeconds", "logStall".
+// Settings returns the names of all settings without the prefix of an annotation:
+// "liveness", "liveness.periodSeconds", "logStall".
 func Settings() (all []string) {
 	for _, probe := range ProbeNames {
 		all = append(all, string(probe))
@@ -139,7 +139,7 @@ func settingsIn(all map[string]string) (settings []setting) {
 	return settings
 }
 
-// maxSettingWarnings is for how many settings of an object there is a warning each. Fewer
+// maxSettingWarnings limits the settings of an object that have a warning each. Fewer
 // exist, but an object can have thousands of annotations that only look like settings.
 const maxSettingWarnings = 32
 

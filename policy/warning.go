@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Warning tells a user what is wrong with their pod, and what to write instead.
+// Warning is about what is wrong with a user's pod, and what to write instead.
 type Warning struct {
 	Kind WarningKind
 	// Field is the path in the pod of what is wrong.
@@ -13,13 +13,13 @@ type Warning struct {
 	Text  string
 }
 
-// WarningKind says what a warning is about.
+// WarningKind is what a warning is about.
 type WarningKind string
 
 // The kinds.
 const (
-	SettingIgnored WarningKind = "setting-ignored" // an annotation of ours that cannot be read, or would do harm
-	SettingUnused  WarningKind = "setting-unused"  // an annotation of ours that means nothing on this object
+	SettingIgnored WarningKind = "setting-ignored" // an annotation of spark-vitals that cannot be read, or would do harm
+	SettingUnused  WarningKind = "setting-unused"  // an annotation of spark-vitals that means nothing on this object
 	HarmfulProbe   WarningKind = "harmful-probe"   // a probe of the user's own that will harm Spark
 	DoubtfulProbe  WarningKind = "doubtful-probe"  // a probe of the user's own that may harm Spark, or is of no use
 	ProbeLeftOut   WarningKind = "probe-left-out"  // a probe of the rule that this pod cannot have
@@ -38,7 +38,7 @@ func (w Warning) String() string { return cut(w.Field+": "+w.Text, maxBytes) }
 // --validation=deny refuses a driver because of it.
 func (w Warning) IsUsersFault() bool { return w.Kind == SettingIgnored || w.Kind == HarmfulProbe }
 
-// Text that a pod's creator has chosen is shown in so many bytes at most.
+// The length in bytes to which text that a pod's creator has chosen is cut.
 const (
 	maxBytes      = 512
 	maxKeyBytes   = len("spark-vitals.io/") + 63 // the longest that can be right

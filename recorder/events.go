@@ -25,16 +25,16 @@ import (
 const Controller = "spark-vitals.io/recorder"
 
 const (
-	// Events live an hour.
+	// oldest is the age of a death that is no longer reported. Events live as long.
 	oldest = time.Hour
-	// The API server's limit for an Event's note.
+	// maxNote is the API server's limit for an Event's note.
 	maxNote = 1024
-	// The first deaths of an application have an Event each, and all others one Event per
-	// pause, as a kubelet allows for an object. Nobody reads more of them, and each costs the
-	// API server as much as a record.
+	// ownEvents is how many deaths of an application have their own Event. All others
+	// have one Event per eventsPause, as a kubelet allows for an object. Nobody reads
+	// more of them, and each costs the API server as much as a record.
 	ownEvents, eventsPause = 10, 5 * time.Minute
-	// The replica that wrote a death creates its Event. After this time the others look
-	// whether the Event exists, and create it if that replica ended before.
+	// followWait is how long other replicas wait for the one that wrote a death to
+	// create its Event. Then they create it if that replica ended before.
 	followWait = 2 * time.Second
 )
 
@@ -73,7 +73,7 @@ func (r *recorder) reportOn(driver spark.Pod, record *oom.Record, facts []fact, 
 	}
 }
 
-// reportWithoutDriver reports a death whose driver is gone or is not a Spark pod. The
+// reportWithoutDriver reports a death if its driver is gone or is not a Spark pod. The
 // Event is on the executor's owner.
 func (r *recorder) reportWithoutDriver(f fact) {
 	about := reference(f.pod)
@@ -296,7 +296,8 @@ func (r *recorder) killings(ctx context.Context, doubtful []fact) (found []corev
 	return found, nil
 }
 
-// maxKillings is how many are read. A kubelet reports each container's end once.
+// maxKillings is how many Events are read. A kubelet reports each container's end
+// once.
 const maxKillings = 10000
 
 // provenBy reports whether an Event proves the fact: it is about Spark's container, and

@@ -90,8 +90,8 @@ func latest(facts []fact) (all []fact) {
 	return all
 }
 
-// facts are those that wait to be written, by application, in the order in which they
-// became known. A fact stays until it is written or its driver is gone.
+// facts are the facts that wait to be written, by application, in the order in which
+// they became known. A fact stays until it is written or its driver is gone.
 type facts struct {
 	mutex   sync.Mutex
 	waiting map[application][]fact

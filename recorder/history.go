@@ -15,12 +15,12 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// podsWatched lists and watches Spark's pods of a namespace, by a watch that resumes
-// where it was. A reflector only resumes by itself if a watch ends without an error, or
-// if the next one is refused with 429. After any other error it lists again, and a list
-// does not show which pods died and were deleted in the meantime. The API server's
-// history does, on any server. So every error is turned into one of the two, unless
-// that history is gone.
+// podsWatched returns a list and watch of Spark's pods of a namespace. The watch
+// resumes at its last event. A reflector only resumes by itself if a watch ends
+// without an error, or if the next one is refused with 429. After any other error it
+// lists again, and a list does not show which pods died and were deleted in the
+// meantime. The API server's history does, on any server. So every error is turned
+// into one of the two, unless that history is gone.
 func (r *recorder) podsWatched(namespace string, by *podWatch) *cache.ListWatch {
 	pods := r.Client.CoreV1().Pods(namespace)
 	const selector = spark.RoleLabel + " in (driver,executor)"

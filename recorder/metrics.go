@@ -4,8 +4,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the recorder's. The replica that creates the Event of a death counts it,
-// so the sum of two replicas is right. If no Event can be created, each replica counts.
+// metrics are the recorder's metrics. The replica that creates the Event of a death
+// counts it, so the sum of two replicas is right. If no Event can be created, each
+// replica counts.
 type metrics struct {
 	deaths        *prometheus.CounterVec
 	withoutDriver *prometheus.CounterVec

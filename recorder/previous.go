@@ -21,7 +21,7 @@ import (
 // then writes on the new driver how the last one ended, if this replica saw it.
 type previous struct{ ends *lru.Cache }
 
-// maxPrevious is how many owners are remembered, some 2 kB each.
+// maxPrevious is how many owners are remembered, with some 2 kB each.
 const maxPrevious = 1024
 
 func newPrevious() previous { return previous{lru.New(maxPrevious)} }

@@ -31,8 +31,8 @@ import (
 // Config is the configuration of a recorder.
 type Config struct {
 	Client kubernetes.Interface
-	// Namespaces are those whose pods are seen and recorded, whatever their labels.
-	// None means those that opted in to the webhook with the label
+	// Namespaces are the namespaces of the pods that are seen and recorded, whatever
+	// their labels. None means those that opted in to the webhook with the label
 	// spark-vitals.io/inject.
 	Namespaces []string
 	// Everywhere records in all namespaces, and also pods that opted out.
@@ -51,33 +51,35 @@ type Config struct {
 
 const (
 	workers = 16
-	// Executors often die together, so their facts wait for each other. They do not wait
-	// equally long in each replica, so the slower one finds them written.
+	// waitAtLeast and waitAtMost limit a random wait. Executors often die together, so
+	// their facts wait for each other. The wait differs between replicas, so the
+	// slower one finds them written.
 	waitAtLeast, waitAtMost = 100 * time.Millisecond, 300 * time.Millisecond
-	// A driver's death is urgent: a gateway's users wait for its release.
+	// driverWaitAtMost is short, because a gateway's users wait for a driver's
+	// release.
 	driverWaitAtMost = 50 * time.Millisecond
-	// Between attempts at a driver.
+	// firstRetry and lastRetry limit the wait between attempts at a driver.
 	firstRetry, lastRetry = 100 * time.Millisecond, 10 * time.Second
-	// Failures after which a death is reported although it is not written, and a
-	// refusal is believed.
+	// maxFailures is after how many failures a death is reported although it is not
+	// written, and a refusal is believed.
 	maxFailures = 8
-	// A refused write is then tried again after.
+	// refusedWait is after how long a refused write is tried again.
 	refusedWait = 2 * time.Minute
-	// Old deaths, found at a first start or an opt-in, are written at this rate a second,
-	// because all watchers of drivers get each patch. The others try again within the
-	// wait.
+	// backlogRate is how many old deaths, found at a first start or an opt-in, are
+	// written a second, because all watchers of drivers get each patch. The others try
+	// again within backlogWait.
 	backlogRate, backlogWait = 10, 20 * time.Second
-	// A namespace that opted in may be known a little later than its pods.
+	// optInWait is for a namespace that is known a little later than its pods.
 	optInWait = 10 * time.Second
-	// For all calls of an attempt, and for one.
+	// attemptTimeout limits all calls of an attempt, and callTimeout limits one.
 	attemptTimeout, callTimeout = 30 * time.Second, 10 * time.Second
-	// For what must still be written when the recorder ends.
+	// finishTimeout limits the last writes when the recorder ends.
 	finishTimeout = 10 * time.Second
-	// Watching that failed for so long makes the recorder unready.
+	// maxBlind is after how long of failed watching the recorder is not ready.
 	maxBlind = 5 * time.Minute
-	// A condition that was removed is written again after.
+	// conditionPause is after how long a removed condition is written again.
 	conditionPause = 10 * time.Minute
-	// Deaths without a driver that are remembered.
+	// maxRemembered is how many deaths without a driver are remembered.
 	maxRemembered = 8192
 )
 

@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// How much later a replica writes that lets another one go first. A death is recorded
-	// so much later if the first replica is gone.
+	// secondDelay is how much later a replica writes if another one goes first. A
+	// death is recorded so much later if the first replica is gone.
 	secondDelay = 500 * time.Millisecond
-	// Deaths that are remembered as written by this replica.
+	// maxWritten is how many deaths are remembered as written by this replica.
 	maxWritten = 8192
 )
 

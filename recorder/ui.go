@@ -23,20 +23,22 @@ type DriverUI interface {
 }
 
 const (
-	// A driver is asked for measurements at most once in this time, however many of its
-	// executors die.
+	// uiPause is the least time between two questions for a driver's measurements,
+	// however many of its executors die.
 	uiPause = 30 * time.Second
-	// Attempts to learn a driver's settings, until the driver is looked at again.
+	// askAttempts is how often a driver is asked for its settings, until it is looked
+	// at again.
 	askAttempts = 5
-	// A driver that does not answer is asked once in uiPause<<maxPauses in the end.
+	// maxPauses limits the pause for a driver that does not answer: to
+	// uiPause<<maxPauses.
 	maxPauses = 5
-	// Drivers of which something is known, some 1 kB each.
+	// maxKnown is how many drivers something is known of, some 1 kB each.
 	maxKnown = 16384
-	// An application with more executors is not asked for measurements, because its answer
-	// may be too long.
+	// maxExecutors is the largest application that is asked for measurements. The
+	// answer of a larger one may be too long.
 	maxExecutors = 10000
-	// A death waits for so long for its measurements. An answer that comes later is for
-	// later deaths.
+	// peaksTimeout is how long a death waits for its measurements. An answer that
+	// comes later is for later deaths.
 	peaksTimeout = time.Second
 )
 

@@ -19,13 +19,14 @@ import (
 )
 
 const (
-	// The field manager of the record.
+	// fieldManager is the field manager of the record.
 	fieldManager = "spark-vitals-recorder"
-	// Attempts to write before the next ones wait, because others change the pod too.
+	// attempts is how many attempts to write come before the next ones wait, because
+	// others change the pod too.
 	attempts = 5
 )
 
-// outcome is what became of facts. The first six are words of the metric of writes.
+// outcome is the result for facts. The first six are words of the metric of writes.
 type outcome string
 
 const (
@@ -246,8 +247,8 @@ func (r *recorder) writeOn(ctx context.Context, driver spark.Pod, facts []fact) 
 	return w.fail("writing the record of", fmt.Errorf("others changed the pod %d times in the meantime", attempts))
 }
 
-// update reads the record of a driver and adds the facts to it. stands reports whether
-// the driver's pod has all of that already.
+// update reads the record of a driver and adds the facts to it. stands is true if the
+// driver's pod has all of that already.
 func (r *recorder) update(w *result, facts []fact) (news []oom.Termination, stands bool) {
 	w.record = r.read(w.driver)
 	own := oom.Terminations(oom.Evidence{Pod: w.driver.Pod})

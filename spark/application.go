@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Application is the id of the Spark application, "spark-" and 32 hexadecimal
-// digits unless spark.app.id says otherwise; "" where the label is missing.
+// Application returns the id of the Spark application: "spark-" and 32 hexadecimal
+// digits unless spark.app.id sets another one, or "" if the label is missing.
 func (p Pod) Application() string { return p.Labels[ApplicationLabel] }
 
 // MainClass returns the class that the driver runs with --class, such as
@@ -20,17 +20,17 @@ func (p Pod) MainClass() string { return readSubmitArgs(p.Container().Args).clas
 // Language is the language of the driver's program, as its main class shows.
 type Language string
 
-// The languages that Spark divides a driver's memory by.
+// The languages by which Spark divides a driver's memory.
 const (
 	JVM    Language = "JVM"
 	Python Language = "Python"
 	R      Language = "R"
-	// Unknown is that of a server which runs what its users send, and of a pod
-	// that does not show it. Spark divides its memory as the JVM's.
+	// Unknown is the language of a server that runs its users' programs, and of a pod
+	// that does not show it. Spark divides its memory as for the JVM's.
 	Unknown Language = ""
 )
 
-// Language of the driver's program. Executors do not show it.
+// Language returns the language of the driver's program. Executors do not show it.
 func (p Pod) Language() Language {
 	switch p.MainClass() {
 	case "org.apache.spark.deploy.PythonRunner":
@@ -52,9 +52,9 @@ type DriverRef struct {
 	UID types.UID
 }
 
-// Driver of an executor: the pod that owns it. ok is false for the drivers
-// themselves, for executors of the statefulset and deployment allocators (owned
-// by a workload) and for those of a driver that runs in no pod of Spark's.
+// Driver returns the pod that owns an executor, which is its driver. ok is false for a
+// driver, for an executor that a StatefulSet or Deployment owns, and for an executor
+// of a driver that does not run in a pod that Spark made.
 func (p Pod) Driver() (ref DriverRef, ok bool) {
 	owner := metav1.GetControllerOf(p)
 	if p.Role != Executor || owner == nil || owner.Kind != "Pod" || owner.APIVersion != "v1" {
@@ -64,8 +64,8 @@ func (p Pod) Driver() (ref DriverRef, ok bool) {
 }
 
 // OwnedByApacheOperator reports whether apache/spark-kubernetes-operator runs the
-// application. It reads the readiness of driver and executors, and ends an
-// application whose pods are not ready in time.
+// application. It reads the readiness of driver and executors, and ends an application
+// if its pods are not ready in time.
 func (p Pod) OwnedByApacheOperator() bool {
 	if _, ok := p.Labels[apacheOperatorLabel]; ok {
 		return true

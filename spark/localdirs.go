@@ -15,10 +15,9 @@ const (
 	localDirVolume = "spark-local-dir-" // and a number from 1
 )
 
-// LocalDirsInMemory are the directories that Spark spills and shuffles to and that
-// lie in memory (an emptyDir of medium Memory, which
-// spark.kubernetes.local.dirs.tmpfs=true asks for). What is written there counts
-// as memory of the container, until it is deleted.
+// LocalDirsInMemory returns the directories in memory that Spark spills and shuffles
+// to: emptyDirs of medium Memory, as spark.kubernetes.local.dirs.tmpfs=true asks for.
+// What is written there counts as memory of the container until it is deleted.
 func (p Pod) LocalDirsInMemory() (dirs []string) {
 	for _, mount := range p.Container().VolumeMounts {
 		if p.inMemory(mount.Name) && (strings.HasPrefix(mount.Name, localDirVolume) || p.holdsLocalDir(mount.MountPath)) {
@@ -66,7 +65,7 @@ func (p Pod) holdsLocalDir(mountPath string) bool {
 	})
 }
 
-// LocalDirsOnClaim reports whether a volume that is claimed holds local directories.
+// LocalDirsOnClaim reports whether a claimed volume holds local directories.
 func (p Pod) LocalDirsOnClaim() bool {
 	return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
 		return strings.HasPrefix(v.Name, localDirVolume) && (v.PersistentVolumeClaim != nil || v.Ephemeral != nil)

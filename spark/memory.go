@@ -8,17 +8,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Memory of Spark's container, in bytes, 0 for what is not known. Limit is
-// what the kernel enforces; Heap what the JVM may take of it. The rest is for
-// everything else: Python, native and off-heap memory, thread stacks, tmpfs.
+// Memory is the memory of Spark's container in bytes; 0 if not known. The kernel
+// enforces Limit. The JVM may take Heap of it. The rest is for everything else:
+// Python, native and off-heap memory, thread stacks, tmpfs.
 type Memory struct {
 	Limit, Heap int64
-	// Request is what the container asks for. Spark makes it equal to Limit, so a
-	// lower one says that others have set the limit; or, of an executor since 4.2,
-	// that its overhead is bursty (spark.executor.memoryOverheadBursty.enabled).
+	// Request is what the container asks for. Spark makes it equal to Limit. If it is
+	// lower, others have set the limit, or, for an executor since 4.2, its overhead is
+	// bursty (spark.executor.memoryOverheadBursty.enabled).
 	Request int64
-	// Estimated says that Heap was worked out by the factors that Spark uses by
-	// default, and is wrong if the user set an overhead.
+	// Estimated is true if Heap was computed with Spark's default factors. It is then
+	// wrong if the user set an overhead.
 	Estimated bool
 }
 
@@ -37,12 +37,12 @@ func (m Memory) HeapFillsLimit() bool {
 	return m.Limit > 0 && !m.Estimated && m.Heap >= m.Limit
 }
 
-// Memory as the pod shows it. An executor's heap is in its environment
-// (SPARK_EXECUTOR_MEMORY). A driver's is in its arguments if the pod was made by
-// hand or by a platform, and else not in its pod at all, because spark-submit
-// creates the ConfigMap that holds it after the pod. Then it is estimated from
-// what Spark asked for: the request if others have changed the limit. Of a driver
-// that others start by its arguments it is Spark's default.
+// Memory returns the memory that the pod shows. An executor's heap is in its
+// environment (SPARK_EXECUTOR_MEMORY). A driver's heap is in its arguments if a person
+// or a platform made the pod. Otherwise it is not in the pod at all, because
+// spark-submit creates the pod before the ConfigMap that has it. It is then estimated
+// from what Spark asked for: the request, if others have changed the limit. For a
+// driver that others start by its arguments, it is Spark's default.
 func (p Pod) Memory() Memory {
 	m := Memory{Limit: p.memory(limits), Request: p.memory(requests)}
 	if p.Role == Executor {
@@ -72,9 +72,9 @@ func (p Pod) Memory() Memory {
 func limits(r *corev1.ResourceRequirements) corev1.ResourceList   { return r.Limits }
 func requests(r *corev1.ResourceRequirements) corev1.ResourceList { return r.Requests }
 
-// memory is a quantity that is in force for Spark's container: what the kubelet
-// reports, which a resize that is pending has not changed yet, else what the
-// container's spec says, else the same of the whole pod.
+// memory returns the quantity in force for Spark's container: the one that the kubelet
+// reports, which a pending resize has not changed yet, else the one in the container's
+// spec, else the one of the whole pod.
 func (p Pod) memory(of func(*corev1.ResourceRequirements) corev1.ResourceList) int64 {
 	inForce := []*corev1.ResourceRequirements{&p.Container().Resources, p.Status.Resources, p.Spec.Resources}
 	if s := p.ContainerStatus(); s != nil {

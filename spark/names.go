@@ -12,8 +12,8 @@ const (
 	ExecutorContainer = "spark-kubernetes-executor"
 )
 
-// Names of the ports that Spark declares on its containers. Declared does not
-// mean listened on: see [Pod.Port].
+// Names of the ports that Spark declares on its containers. A declared port may not be
+// listened on: see [Pod.Port].
 const (
 	RPCPort          = "driver-rpc-port" // driver; opened first, before executors are asked for
 	BlockManagerPort = "blockmanager"    // both
@@ -21,7 +21,7 @@ const (
 	ConnectPort      = "spark-connect"   // every driver since Spark 4.1, served only by a Connect server
 )
 
-// Environment that Spark sets on its own container and on no other.
+// Environment variables that Spark sets on its own container and on no other.
 const (
 	driverEnv           = "SPARK_DRIVER_BIND_ADDRESS"
 	executorEnv         = "SPARK_EXECUTOR_ID"

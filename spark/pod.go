@@ -18,7 +18,7 @@ const (
 	Executor Role = "executor"
 )
 
-// Why a pod is not taken for one of Spark's.
+// The reasons why a pod is not one of Spark's.
 var (
 	ErrNoRole      = errors.New("the pod has no label spark-role=driver or spark-role=executor")
 	ErrNoContainer = errors.New("no container of the pod is Spark's: none has Spark's environment, Spark's first argument or Spark's name")
@@ -28,13 +28,13 @@ var (
 type Pod struct {
 	*corev1.Pod
 	Role Role
-	// Index is the place of Spark's container in spec.containers. It is rarely
-	// 0 where a pod template has sidecars, because Spark puts its own last.
+	// Index is the index of Spark's container in spec.containers. It is rarely 0 if a
+	// pod template has sidecars, because Spark puts its own last.
 	Index int
 }
 
-// PodOf reads a pod as one of Spark's, or says by [ErrNoRole] or
-// [ErrNoContainer] why it is none. A pod that merely carries the label is none.
+// PodOf reads a pod that Spark made. It returns [ErrNoRole] or [ErrNoContainer] for
+// another pod. A pod that only has the label is not Spark's.
 func PodOf(pod *corev1.Pod) (Pod, error) {
 	role := Role(pod.Labels[RoleLabel])
 	if role != Driver && role != Executor {
@@ -84,7 +84,7 @@ func containerIndex(containers []corev1.Container, role Role) (int, bool) {
 	return candidates[0], true
 }
 
-// Container is the container that Spark runs in.
+// Container returns the container that Spark runs in.
 func (p Pod) Container() *corev1.Container { return &p.Spec.Containers[p.Index] }
 
 // LastChange returns when one of the pod's conditions changed last, or else when the
@@ -100,8 +100,8 @@ func (p Pod) LastChange(but corev1.PodConditionType) metav1.Time {
 	return at
 }
 
-// ContainerStatus of that container as the kubelet reports it; nil where it does
-// not.
+// ContainerStatus returns the status of Spark's container, or nil if the kubelet
+// reports none.
 func (p Pod) ContainerStatus() *corev1.ContainerStatus {
 	for i := range p.Status.ContainerStatuses {
 		if s := &p.Status.ContainerStatuses[i]; s.Name == p.Container().Name {
@@ -135,16 +135,16 @@ func (p Pod) End() (end End, ok bool) {
 	return end, state.Running == nil && p.Status.Phase == corev1.PodFailed && p.DeletionTimestamp == nil
 }
 
-// Restarts tells whether the container may be started again after it ended, which
-// Spark never asks for.
+// Restarts reports whether the container may be started again after it ended. Spark
+// never asks for that.
 func (p Pod) Restarts() bool {
 	c := p.Container()
 	return p.Spec.RestartPolicy != corev1.RestartPolicyNever || c.RestartPolicy != nil || len(c.RestartPolicyRules) > 0
 }
 
-// Env is the literal value of an environment variable of Spark's container. Of
-// several entries of one name the last counts, as it does for the kubelet; ok
-// is false where there is none or its value comes from elsewhere (valueFrom).
+// Env returns the literal value of an environment variable of Spark's container. If
+// several entries have the name, the last counts, as for the kubelet. ok is false if
+// there is none or its value comes from elsewhere (valueFrom).
 func (p Pod) Env(name string) (value string, ok bool) {
 	for _, e := range slices.Backward(p.Container().Env) {
 		if e.Name == name {
@@ -154,8 +154,8 @@ func (p Pod) Env(name string) (value string, ok bool) {
 	return "", false
 }
 
-// JavaOptions are the JVM options that Spark passes to an executor, one an
-// environment variable SPARK_JAVA_OPT_n, in no order: Spark's own list is not.
+// JavaOptions returns the JVM options that Spark passes to an executor in environment
+// variables SPARK_JAVA_OPT_n. They have no order, and neither has Spark's own list.
 func (p Pod) JavaOptions() []string {
 	var options []string
 	for _, e := range p.Container().Env {

@@ -7,9 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// BlockManagerOption is the JVM option that gives an executor's block manager
-// its port. Not to be confused with -Dspark.driver.blockManager.port, which
-// Spark always passes.
+// BlockManagerOption is the JVM option that gives an executor's block manager its
+// port. It is not -Dspark.driver.blockManager.port, which Spark always passes.
 const BlockManagerOption = "-Dspark.blockManager.port="
 
 // DefaultPorts are the numbers that Spark declares unless the user chose others
@@ -17,13 +16,12 @@ const BlockManagerOption = "-Dspark.blockManager.port="
 // manager's 7079 listens on a random port.
 var DefaultPorts = map[string]int32{RPCPort: 7078, BlockManagerPort: 7079, UIPort: 4040, ConnectPort: 15002}
 
-// Port is the number that Spark's container declares under a name.
+// Port returns the number that Spark's container declares under a name.
 //
-// What is declared is not always listened on. A driver opens RPCPort first,
-// then UIPort (never, with spark.ui.enabled=false), and asks for executors
-// after that. Its own BlockManagerPort is wrong where the user set
-// spark.blockManager.port. An executor's BlockManagerPort is real only where
-// [Pod.BlockManager] says so.
+// A declared port is not always listened on. A driver opens RPCPort first, then UIPort
+// (never, with spark.ui.enabled=false), and asks for executors after that. Its own
+// BlockManagerPort is wrong if the user set spark.blockManager.port. An executor's
+// BlockManagerPort is real only if [Pod.BlockManager] returns it.
 func (p Pod) Port(name string) (number int32, ok bool) {
 	if i := p.PortIndex(name); i >= 0 {
 		return p.Container().Ports[i].ContainerPort, true
@@ -31,8 +29,8 @@ func (p Pod) Port(name string) (number int32, ok bool) {
 	return 0, false
 }
 
-// PortIndex is the place of a named port in the ports of Spark's container, -1
-// where it declares none of that name. Only TCP counts: Spark opens no other.
+// PortIndex returns the index of a named port in the ports of Spark's container, or -1
+// if it declares none of that name. Only TCP counts: Spark opens no other.
 func (p Pod) PortIndex(name string) int {
 	for i, port := range p.Container().Ports {
 		if port.Name == name && (port.Protocol == corev1.ProtocolTCP || port.Protocol == "") {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// The configuration of a driver as spark-submit hands it over: a file of Java
-// properties in a ConfigMap, which the driver's pod mounts.
+// Driver configuration, as spark-submit passes it: a file of Java properties in a
+// ConfigMap, which the driver's pod mounts.
 const (
 	PropertiesFile         = "spark.properties"
 	driverConfVolume       = "spark-conf-volume-driver"
@@ -14,7 +14,7 @@ const (
 	defaultDriverHeapBytes = 1 << 30 // spark.driver.memory is 1g by default
 )
 
-// ConfigMap of a driver, "" where its pod mounts none.
+// ConfigMap returns the name of a driver's ConfigMap, or "" if its pod mounts none.
 func (p Pod) ConfigMap() string {
 	for _, v := range p.Spec.Volumes {
 		if v.Name == driverConfVolume && v.ConfigMap != nil {
@@ -24,10 +24,9 @@ func (p Pod) ConfigMap() string {
 	return ""
 }
 
-// DriverHeap is the driver's heap in bytes as its properties say it, 0 where
-// they say it in a way that cannot be read. The JVM cannot be given another
-// one later: spark.driver.memory counts only before it starts. Nothing else is
-// read from the file, which may hold secrets.
+// DriverHeap returns the driver's heap in bytes from its properties, or 0 if it cannot
+// read the value. The program cannot change it later: spark.driver.memory counts only
+// before the JVM starts. Nothing else is read from the file, which may hold secrets.
 func DriverHeap(properties string) int64 {
 	for line := range strings.Lines(properties) {
 		key, value, found := strings.Cut(strings.TrimSpace(line), "=")
@@ -44,7 +43,7 @@ func DriverHeap(properties string) int64 {
 // read the value.
 func sparkBytes(s string) int64 { return sparkBytesOr(s, mib) }
 
-// sparkBytesOr reads a size in bytes, of which a plain number has the unit.
+// sparkBytesOr reads a size in bytes. A plain number is in the given unit.
 func sparkBytesOr(s string, unit int64) int64 {
 	s = strings.ToLower(strings.TrimSpace(s))
 	switch {

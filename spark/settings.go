@@ -5,13 +5,14 @@ import (
 	"strings"
 )
 
-// Settings are the settings of an application that decide the memory of its pods, as
-// its driver has them in force.
+// Settings are an application's settings that decide the memory of its pods, as they
+// are in force in its driver.
 type Settings struct {
-	// Driver is about the driver's container. Executor is about executors of Spark's
-	// default resource profile, whose ID is "0".
+	// Driver is for the driver's container. Executor is for executors of Spark's
+	// default resource profile, which has ID "0".
 	Driver, Executor MemorySettings
-	// Profiles are about executors of the resource profiles that the program built, by ID.
+	// Profiles are for executors of the resource profiles that the program built, by
+	// ID.
 	Profiles map[string]MemorySettings
 	// TaskCPUs is spark.task.cpus: how many cores a task takes.
 	TaskCPUs int
@@ -53,7 +54,7 @@ var MemoryKeys = []string{
 }
 
 // SettingsOf reads Spark's configuration. A key that is absent has Spark's default
-// (config/package.scala). A value that cannot be read is as if it were absent.
+// (config/package.scala). A value that cannot be read counts as absent.
 func SettingsOf(conf map[string]string) Settings {
 	size := func(key string) int64 { return sparkBytes(conf[key]) / mib }
 	factor := func(role string) float64 {

@@ -2,18 +2,18 @@ package spark
 
 import "strings"
 
-// submitArgs is what a driver's arguments say to spark-submit.
+// submitArgs is what a driver's arguments contain for spark-submit.
 type submitArgs struct {
 	class  string // --class
 	memory string // spark.driver.memory: of several the last counts, as for the JVM that spark-submit starts
-	// master and properties tell who wrote the arguments. For a pod that
-	// spark-submit makes it writes --properties-file and no --master
+	// master and properties show who wrote the arguments. For a pod that it makes,
+	// spark-submit writes --properties-file and no --master
 	// (DriverCommandFeatureStep.scala).
 	master, properties bool
 }
 
-// byHand reports whether the pod is not of spark-submit's making, so that its
-// limit does not follow from the heap.
+// byHand reports whether something other than spark-submit made the pod. Its limit
+// then does not follow from the heap.
 func (a submitArgs) byHand() bool { return a.master && !a.properties }
 
 // switches are the options of spark-submit that have no value.
@@ -64,11 +64,11 @@ func (a *submitArgs) option(option, value string) {
 	}
 }
 
-// ByHand reports whether a driver's pod is not of spark-submit's making, but of a
-// platform's or a person's, who choose its limit.
+// ByHand reports whether a platform or a person, not spark-submit, made a driver's pod
+// and chose its limit.
 func (p Pod) ByHand() bool { return p.Role == Driver && readSubmitArgs(p.Container().Args).byHand() }
 
-// KnownArgs are the arguments of Spark's container that this package reads, in a
+// KnownArgs returns the arguments of Spark's container that this package reads, in a
 // form that it reads alike. The others may be long, and may hold secrets.
 func (p Pod) KnownArgs() (known []string) {
 	args := p.Container().Args

@@ -2,8 +2,8 @@ package spark
 
 import "strings"
 
-// Submitter is who made the application, which decides where its user sets
-// Spark's configuration.
+// Submitter is what made the application. It decides how a user sets Spark's
+// configuration.
 type Submitter string
 
 // The submitters that leave a sign on a driver's pod.
@@ -15,8 +15,8 @@ const (
 	ApacheOperator Submitter = "spark-kubernetes-operator" // a SparkApplication of spark.apache.org
 )
 
-// KyuubiTagLabel is what Kyuubi puts on the drivers that it launches, and on no
-// executor (KyuubiApplicationManager.scala).
+// KyuubiTagLabel is the label that Kyuubi puts on the drivers that it launches, and on
+// no executor (KyuubiApplicationManager.scala).
 const KyuubiTagLabel = "kyuubi-unique-tag"
 
 // Labels that others put on drivers: Livy's SparkApp.scala ("livy-session-0-abcd1234"), kubeflow's pkg/common/label.go.
@@ -27,23 +27,23 @@ const (
 )
 
 // KyuubiEngineClass is the main class of an engine that serves sessions. A batch has
-// its user's.
+// the main class of its user.
 const KyuubiEngineClass = "org.apache.kyuubi.engine.spark.SparkSQLEngine"
 
-// IsKyuubiEngine reports whether a driver serves the connections of Kyuubi's users;
-// other drivers of Kyuubi's are batches.
+// IsKyuubiEngine reports whether a driver serves the connections of Kyuubi's users.
+// Kyuubi's other drivers are batches.
 func (p Pod) IsKyuubiEngine() bool {
 	return p.Submitter() == Kyuubi && p.MainClass() == KyuubiEngineClass
 }
 
-// IsShared reports whether a driver is an engine that serves many connections. One of
-// share level CONNECTION has it in its name, unless its user chose another
-// (EngineRef.scala, defaultEngineName).
+// IsShared reports whether a driver is an engine that serves many connections. An
+// engine of share level CONNECTION has it in its name, unless its user chose another
+// name (EngineRef.scala, defaultEngineName).
 func (p Pod) IsShared() bool {
 	return p.IsKyuubiEngine() && !strings.HasPrefix(p.Labels[appNameLabel], "kyuubi-connection-")
 }
 
-// Submitter of a driver.
+// Submitter returns what made a driver's application.
 func (p Pod) Submitter() Submitter {
 	switch {
 	case p.Labels[KyuubiTagLabel] != "":

@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Template is how Spark reads a pod template
+// Template describes how Spark reads a pod template
 // (spark.kubernetes.driver.podTemplateFile).
 type Template struct {
 	Role Role
@@ -15,13 +15,13 @@ type Template struct {
 	// the first container of the template if this is not set or if no container has
 	// this name (KubernetesUtils.scala).
 	Container string
-	// Version of Spark, and MainClass of a driver; "" where they are not known.
+	// Version is Spark's, and MainClass is a driver's; "" if not known.
 	Version, MainClass string
 }
 
-// Complete is what Spark makes of a template, as far as this package looks at it:
-// the labels, and on Spark's container the arguments, ports and environment that
-// tell it. The given pod is not changed.
+// Complete returns the pod that Spark makes of a template, as far as this package
+// reads it: the labels, and the arguments, ports and environment of Spark's container.
+// It does not change the given pod.
 func (t Template) Complete(template *corev1.Pod) *corev1.Pod {
 	pod := template.DeepCopy()
 	if pod.Labels == nil {
@@ -43,8 +43,8 @@ func (t Template) Complete(template *corev1.Pod) *corev1.Pod {
 	return pod
 }
 
-// Doubt says which container of a template Spark will take, if that may not be
-// the one that the user means, and which setting decides it; "" if there is no
+// Doubt returns which container of a template Spark will take, if that may not be the
+// one that the user means, and which setting decides it. It returns "" if there is no
 // doubt.
 func (t Template) Doubt(template *corev1.Pod) string {
 	containers := template.Spec.Containers
@@ -75,7 +75,7 @@ func (t Template) setting() string {
 	return fmt.Sprintf("spark.kubernetes.%s.podTemplateContainerName", t.Role)
 }
 
-// index is the place of the container that Spark takes, and whether it is the one
+// index returns the index of the container that Spark takes, and whether it is the one
 // that is named.
 func (t Template) index(containers []corev1.Container) (i int, named bool) {
 	i = slices.IndexFunc(containers, func(c corev1.Container) bool { return t.Container != "" && c.Name == t.Container })

@@ -66,7 +66,8 @@ func MassSilenceOf(watched []Watched, namespace string) MassSilence {
 	return None
 }
 
-// count counts drivers whose state is not known as the value says.
+// count returns the share of silent drivers. The value decides how it counts drivers
+// with an unknown state.
 func (m MassSilence) count(n [states]int) share {
 	s := share{n[FellSilent], n[FellSilent] + n[Logs]}
 	switch m {

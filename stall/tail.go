@@ -39,9 +39,9 @@ func ReadTail(log string) (t Tail, err error) {
 // Spark's "Uncaught exception in thread" (Utils.tryLogNonFatalError) is about one that
 // was caught: the thread lives on. Only plain names match.
 var (
-	// ThreadGroup.uncaughtException
+	// uncaught matches what ThreadGroup.uncaughtException writes.
 	uncaught = regexp.MustCompile(`Exception in thread "([\w .:#/-]{1,80})" ([\w.$]{1,100})`)
-	// if there was not even enough memory for the former
+	// uncaughtTwice matches the text for too little memory even for the former.
 	uncaughtTwice = regexp.MustCompile(`Exception: ([\w.$]{1,100}) thrown from the UncaughtExceptionHandler in thread "([\w .:#/-]{1,80})"`)
 )
 

@@ -116,7 +116,8 @@ const (
 // and stops after it. They were there in every healthy driver of 3.5.9, 4.1.4 and 4.3.0.
 var whileAlive = []string{"heartbeat-receiver-event-loop-thread", "driver-heartbeater"}
 
-// scheduler finds that the thread is gone that plans jobs, and the SparkContext is not.
+// scheduler finds that the thread that plans jobs is gone, and the SparkContext is
+// not.
 func (t threads) scheduler() (annotations.Threads, bool) {
 	for _, name := range whileAlive {
 		if t.named(name) == nil {
@@ -186,7 +187,7 @@ func (t threads) job() (annotations.Threads, bool) {
 	return annotations.Threads{}, false
 }
 
-// main finds where the main thread waits.
+// main finds what the main thread waits for.
 func (t threads) main() (annotations.Threads, bool) {
 	main := t.named(mainThread)
 	if main == nil || len(main.Stack) == 0 {
@@ -279,7 +280,7 @@ func printable(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), maxText)], "")
 }
 
-// maxText is how many bytes of the name of a thread or frame are told.
+// maxText limits the name of a thread or frame, in bytes.
 const maxText = 120
 
 func ofJDK(frame string) bool { return begins(frame, "java.", "javax.", "jdk.", "sun.", "com.sun.") }

@@ -66,7 +66,7 @@ type connection struct {
 	cancel context.CancelFunc // ends the work for this connection
 }
 
-// opened is for http.Server's ConnContext.
+// opened is a ConnContext for http.Server.
 func (c *connLimiter) opened(ctx context.Context, conn net.Conn) context.Context {
 	ctx, cancel := context.WithCancel(ctx)
 	c.open.Inc()
@@ -81,7 +81,7 @@ func (c *connLimiter) opened(ctx context.Context, conn net.Conn) context.Context
 	return ctx
 }
 
-// changed is for http.Server's ConnState.
+// changed is a ConnState for http.Server.
 func (c *connLimiter) changed(conn net.Conn, state http.ConnState) {
 	if state == http.StateActive {
 		c.begun.Inc()

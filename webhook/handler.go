@@ -33,7 +33,7 @@ type verdict struct {
 	refusal string // why the pod is refused; "" if it is not
 }
 
-// Outcome of an admission request, as a metric's label.
+// Outcome is the result of an admission request, as a metric's label.
 type Outcome string
 
 // The outcomes.

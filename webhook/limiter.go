@@ -46,11 +46,12 @@ func newLimiter() *limiter {
 	return &limiter{make(chan struct{}, maxLarge), make(chan struct{}, maxOrdinary), make(chan struct{}, 1)}
 }
 
-// elements returns at most how many values a JSON has, not counting the first of each
-// list and object. Its size in memory grows with them, some 100 to 1,000 bytes each.
+// elements returns an upper bound of how many values a JSON has, without the first of
+// each list and object. Its size in memory grows with them, some 100 to 1,000 bytes
+// each.
 func elements(object []byte) int { return bytes.Count(object, []byte(",")) }
 
-// slotsToDecode returns the slots of which a review needs one before it is decoded.
+// slotsToDecode returns the slots from which a review needs one to be decoded.
 func (l *limiter) slotsToDecode(body []byte) chan struct{} {
 	if len(body) <= smallBytes && elements(body) <= fewElements {
 		return l.ordinary
@@ -58,7 +59,7 @@ func (l *limiter) slotsToDecode(body []byte) chan struct{} {
 	return l.heavy
 }
 
-// slots are those that one review holds.
+// slots are the slots that one review holds.
 type slots struct {
 	wait  time.Duration // for all slots together
 	until time.Time     // the end of that wait

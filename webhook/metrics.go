@@ -12,8 +12,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/policy"
 )
 
-// Metrics are the webhook's. Labels only have values that this program defines: paths,
-// outcomes, and the names of the policy's rules.
+// Metrics are the webhook's metrics. Labels only have values that this program
+// defines: paths, outcomes, and the names of the policy's rules.
 type Metrics struct {
 	requests *prometheus.CounterVec
 	warnings *prometheus.CounterVec
@@ -53,8 +53,8 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 	return m
 }
 
-// beginAtZero creates the series that alerts read. For Prometheus a counter whose first
-// value is 1 has not increased, and a missing counter is not 0.
+// beginAtZero creates the series that alerts read. Prometheus sees no increase in a
+// counter that starts at 1, and a missing counter is not 0.
 func (m *Metrics) beginAtZero() {
 	for _, path := range []string{"mutate", "audit", "validate"} {
 		for _, resource := range []string{"pods", "services"} {

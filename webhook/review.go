@@ -171,7 +171,8 @@ func generateName(object []byte) string {
 	return n.Metadata.GenerateName
 }
 
-// unreadable says where a JSON is wrong, without a value from the user.
+// unreadable returns an error with the place of the fault in a JSON, without a value
+// from the user.
 func unreadable(what string, err error) error {
 	if wrong := (*json.SemanticError)(nil); errors.As(err, &wrong) {
 		return fmt.Errorf("decoding the %s: %q is not a %v", what, cut(string(wrong.JSONPointer)), wrong.GoType)

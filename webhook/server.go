@@ -113,7 +113,7 @@ func (s *server) stopAfter(ctx, serving context.Context) error {
 	return errStopped
 }
 
-// endpoint is one address and what is served there.
+// endpoint is an address and what it serves.
 type endpoint struct {
 	flag, address string
 	connections   *connLimiter

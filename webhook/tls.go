@@ -15,8 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// certificates are those that are served. They are read again every few seconds, and
-// not watched: a node with many pods may have no inotify instance left.
+// certificates are the certificates that are served. They are read again every few
+// seconds, and not watched: a node with many pods may have no inotify instance left.
 type certificates struct {
 	dir     string
 	current atomic.Pointer[tls.Certificate]

@@ -113,7 +113,7 @@ func namespaced(flag, value string) (namespace, name string, err error) {
 	return namespace, name, nil
 }
 
-// agent is the name of calls of the API server.
+// agent is the name by which the API server knows the calls.
 var agent = "spark-vitals/" + version
 
 // keep runs the keeper and serves its metrics and health, until the context ends.

@@ -23,7 +23,7 @@ const (
 	exitFound = 2
 )
 
-// errFound ends a command that worked and found what its user wants to know of.
+// errFound ends a command that worked and found what its user looks for.
 var errFound = errors.New("found")
 
 func run(args []string, in io.Reader, out, errOut io.Writer) int {

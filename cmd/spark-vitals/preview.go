@@ -86,7 +86,7 @@ func roleOf(flag string) (spark.Role, error) {
 type previewed struct {
 	object
 	patches.Result
-	why   string // why it is nothing of Spark's, "" where it is
+	why   string // why it is not Spark's, or "" if it is
 	after []byte // the object as JSON, as it would be
 }
 

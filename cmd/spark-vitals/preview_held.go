@@ -19,18 +19,19 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// held is a pod template that an object of another kind holds.
+// held is a pod template in an object of another kind.
 type held struct {
 	// application is the path of the Spark application in the object; at is the path of
 	// the pod template below it.
 	application, at string
 	role            spark.Role // "" is that of the template's own label
-	// fields is where the application has further fields of the pod (kubeflow); "".
+	// fields is the path of the application's further fields of the pod (kubeflow), or
+	// "".
 	fields string
 }
 
-// holders of pod templates by kind, and for kinds that several groups have, by
-// "Kind.group".
+// holders are the pod templates in an object, by its kind. The key is "Kind.group" if
+// several groups have the kind.
 var holders = map[string][]held{
 	"Deployment":                            {{at: "spec.template"}},
 	"StatefulSet":                           {{at: "spec.template"}},
@@ -63,7 +64,7 @@ func holdersOf(apiVersion, kind string) []held {
 	return holders[kind+"."+group]
 }
 
-// spelled returns the known kind that differs from a kind only in its case.
+// spelled returns the known kind that differs from a kind only by case.
 func spelled(kind string) string {
 	known := []string{"Pod", "Service", "PodTemplate", "List", "PodList", "ServiceList", "PodTemplateList", "AdmissionReview", "Table", "ConfigMap"}
 	for k := range maps.Keys(holders) {
@@ -77,8 +78,8 @@ func spelled(kind string) string {
 	return known[i]
 }
 
-// readHolder reads the pod templates that an object holds. A ConfigMap has no fixed place
-// for them.
+// readHolder reads the pod templates in an object. A ConfigMap has no fixed path for
+// them.
 func (in *input) readHolder(source string, data []byte, meta *header, all []held) error {
 	before := len(in.objects)
 	for _, h := range all {
@@ -132,7 +133,7 @@ func (in *input) readHeld(source string, data []byte, h held, name string) error
 	return nil
 }
 
-// readingOf a template of an application that Spark itself completes.
+// readingOf returns how to read a template that Spark itself completes.
 func (in *input) readingOf(h held, application map[string]any, place string) reading {
 	conf, _ := application["sparkConf"].(map[string]any)
 	text := func(at string) string { s, _ := lookUp(application, at).(string); return s }
@@ -214,8 +215,8 @@ func fillKubeflow(p *corev1.Pod, t *spark.Template, application, fields map[stri
 	return nil
 }
 
-// fillMemory of Spark's container, as Spark works it out of the fields or of
-// sparkConf, which the fields override. What neither says is left out.
+// fillMemory sets the memory of Spark's container as Spark computes it from the fields
+// or from sparkConf. The fields override sparkConf. It leaves out what neither has.
 func fillMemory(c *corev1.Container, role spark.Role, application map[string]any, memory, overhead, limit string) error {
 	conf, _ := application["sparkConf"].(map[string]any)
 	inConf := func(key string) string { s, _ := conf[key].(string); return s }
@@ -254,7 +255,7 @@ func fillMemory(c *corev1.Container, role spark.Role, application map[string]any
 	return nil
 }
 
-// factorOf the overhead: of Python and R it is another one by default.
+// factorOf returns the overhead's factor. Python and R have another default.
 func factorOf(application map[string]any, conf string) (factor float64, known bool) {
 	field, _ := application["memoryOverheadFactor"].(string)
 	if given := cmp.Or(field, conf); given != "" {
@@ -274,7 +275,7 @@ func setMemory(list *corev1.ResourceList, q resource.Quantity) {
 	(*list)[corev1.ResourceMemory] = q
 }
 
-// bytesIn a size as Spark's settings write it.
+// bytesIn returns the bytes in a size of Spark's settings.
 func bytesIn(size string) int64 {
 	if size == "" {
 		return 0
@@ -318,8 +319,8 @@ func (in *input) readConfigMap(source string, data []byte) error {
 	return nil
 }
 
-// readingOfKey says how a pod template under a key of a ConfigMap is read. Its role is
-// that of the flag, of the template's label, or of the key.
+// readingOfKey returns how a pod template under a key of a ConfigMap is read. Its role
+// is the flag's, the template's label's, or the key's.
 func (in *input) readingOfKey(key, at string, pod map[string]any) reading {
 	r := reading{template: in.template, from: at}
 	if r.template.Role == "" {
@@ -348,7 +349,8 @@ func orEmpty(value any) any {
 	return value
 }
 
-// lookUp a field by its path, "spec.template"; nil without it.
+// lookUp returns a field by its path, such as "spec.template", or nil if there is
+// none.
 func lookUp(object any, path string) any {
 	if path == "" {
 		return object

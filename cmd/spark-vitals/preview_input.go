@@ -33,7 +33,7 @@ type object struct {
 	doubt   string  // which container of a pod template Spark will take
 	hints   []string
 	holder  string // of the pod template
-	// template says that it is a pod template, which Spark or a controller completes.
+	// template is true for a pod template, which Spark or a controller completes.
 	template bool
 }
 
@@ -41,7 +41,7 @@ type object struct {
 type reading struct {
 	template   spark.Template
 	isTemplate bool   // and not perhaps a pod that exists
-	from       string // where it stands in another object
+	from       string // its place in another object
 	name       string // of a pod that has none
 	fill       func(*corev1.Pod) error
 	hints      []string
@@ -51,7 +51,7 @@ type reading struct {
 // skipped is an object that is not read.
 type skipped struct{ kind, name, source, why string }
 
-// input reads objects. With a role, pods that have none are templates of Spark's.
+// input reads objects. If it has a role, pods without one are templates of Spark's.
 type input struct {
 	template spark.Template
 	objects  []object
@@ -106,8 +106,8 @@ func (in *input) readPath(path string, stdin io.Reader) error {
 	})
 }
 
-// readDocuments reads YAML documents, or JSON values one after the other. In a
-// folder, files that are no objects of Kubernetes are skipped.
+// readDocuments reads YAML documents, or JSON values one after the other. It skips a
+// file of a folder that has no object of Kubernetes.
 func (in *input) readDocuments(source string, data []byte, walked bool) error {
 	data, err := decoded(data)
 	if err != nil {
@@ -171,8 +171,8 @@ func splitJSON(data []byte) func() (json.RawMessage, error) {
 
 var errNoKind = errors.New("kind: the object has none; add its kind")
 
-// header is what says how an object is read. Type and Object are those of an event of
-// "kubectl get --watch --output-watch-events".
+// header is the part of an object that decides how it is read. Type and Object are
+// those of an event of "kubectl get --watch --output-watch-events".
 type header struct {
 	metav1.TypeMeta
 	Metadata struct{ Name, Namespace string } `json:"metadata"`
@@ -215,7 +215,8 @@ func (in *input) read(source string, data []byte) error {
 	return nil
 }
 
-// reader returns what reads an object of a kind, or nil if it is read in another way.
+// reader returns the function that reads an object of a kind, or nil if it is read in
+// another way.
 func (in *input) reader(kind string) func(source string, data []byte) error {
 	return map[string]func(string, []byte) error{
 		"Pod": in.readPod, "Service": in.readService, "PodTemplate": in.readTemplate, "AdmissionReview": in.readReview, "Table": in.readTable,
@@ -230,7 +231,7 @@ func (in *input) readArray(source string, data []byte) error {
 	return in.readItems(source, "", items, in.read)
 }
 
-// readItems reads the items of the list at a place in an object.
+// readItems reads the items of the list at a path in an object.
 func (in *input) readItems(source, at string, items []json.RawMessage, read func(source string, data []byte) error) error {
 	in.empty = in.empty || len(items) == 0
 	for i, item := range items {
@@ -242,8 +243,8 @@ func (in *input) readItems(source, at string, items []json.RawMessage, read func
 	return nil
 }
 
-// readTable reads what an API server answers to kubectl's tables. Most hold no
-// more than the metadata of objects.
+// readTable reads the API server's answer to kubectl's tables. Most have only the
+// metadata of objects.
 func (in *input) readTable(source string, data []byte) error {
 	var table struct {
 		Rows []struct {
@@ -320,7 +321,7 @@ func (o *object) complete(r *reading) (err error) {
 	return json.Unmarshal(o.json, o.pod)
 }
 
-// unmade pods are templates: they cannot be pods that Spark has made, as they have
+// unmade reports whether a pod is a template. Spark cannot have made it: it has
 // neither Spark's labels nor its environment nor its arguments.
 func unmade(p *corev1.Pod) bool {
 	if p.UID != "" || p.Status.Phase != "" || p.Labels[spark.ApplicationLabel] != "" || len(p.OwnerReferences) > 0 {

@@ -57,7 +57,7 @@ func printDiffs(out io.Writer, all []previewed) error {
 	return nil
 }
 
-// printTotals prints how many there are, and which warnings how often.
+// printTotals prints how many objects there are, and how often each warning occurs.
 func printTotals(out io.Writer, all []previewed) {
 	type total struct{ objects, change, warned int }
 	totals, warnings := map[string]*total{}, map[string]int{}
@@ -103,7 +103,7 @@ func printTotals(out io.Writer, all []previewed) {
 	}
 }
 
-// maxListed warnings, or objects of a kind, are listed at the end.
+// maxListed is how many warnings, or objects of a kind, are listed at the end.
 const maxListed = 20
 
 func (p *previewed) warnings() (all []string) {
@@ -119,7 +119,7 @@ func (p *previewed) warnings() (all []string) {
 	return all
 }
 
-// printSkipped names the objects that were skipped, by kind and reason.
+// printSkipped prints the objects that were skipped, by kind and reason.
 func printSkipped(out io.Writer, all []skipped) {
 	type kind struct{ kind, why string }
 	names, order := map[kind][]string{}, []kind(nil)
@@ -246,8 +246,8 @@ func printJSON(out io.Writer, all []previewed) error {
 	return writeJSON(out, map[string]any{"apiVersion": "v1", "kind": "List", "items": items})
 }
 
-// printPatches prints the patch of one object as itself, and of several one a line
-// with the object that it is for.
+// printPatches prints the patch of one object as itself. Of several it prints one a
+// line, with its object.
 func printPatches(out io.Writer, all []previewed) error {
 	for _, each := range all {
 		text, err := patchJSON(each.Operations)

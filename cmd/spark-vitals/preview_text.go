@@ -11,7 +11,7 @@ import (
 	"golang.org/x/text/transform"
 )
 
-// decoded is text in UTF-8. UTF-16 is recognized by its byte order mark.
+// decoded returns the text in UTF-8. It recognizes UTF-16 by its byte order mark.
 func decoded(data []byte) ([]byte, error) {
 	text, _, err := transform.Bytes(unicode.BOMOverride(transform.Nop), data)
 	switch {
@@ -36,8 +36,9 @@ func line(data []byte, offset int) int {
 	return 1 + bytes.Count(data[:min(offset, len(data))], []byte("\n"))
 }
 
-// jsonError says where JSON is wrong, and what people write there who think of
-// another language. The error is about the value that begins at start.
+// jsonError returns an error with the place of the fault in JSON, and finds what
+// people write who think of another language. The error is about the value that begins
+// at start.
 func jsonError(data []byte, start int, err error) error {
 	var syntax *json.SyntaxError
 	var value json.RawMessage

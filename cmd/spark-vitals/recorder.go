@@ -66,8 +66,8 @@ Two replicas lose nothing if one of them is away, and write nothing twice.`,
 	return command
 }
 
-// recorderClient speaks protobuf, because the recorder sees all pods. The recorder
-// limits how many of its calls run at a time.
+// recorderClient returns a client that speaks protobuf, because the recorder sees all
+// pods. The recorder limits how many of its calls run at a time.
 func recorderClient(config *rest.Config) (kubernetes.Interface, error) {
 	config = paged.Bound(config)
 	config.UserAgent = "spark-vitals-recorder/" + version

@@ -109,7 +109,7 @@ could not find out. A driver that was silent before it ended is not a finding.`,
 // sparkPods is the label selector of Spark's pods.
 const sparkPods = spark.RoleLabel + " in (" + string(spark.Driver) + "," + string(spark.Executor) + ")"
 
-// listPods in pages, and without what is large and not read.
+// listPods lists the pods in pages, without what is large and not read.
 func listPods(ctx context.Context, client kubernetes.Interface, namespace string) (pods []*corev1.Pod, err error) {
 	list := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		return client.CoreV1().Pods(namespace).List(ctx, o)
@@ -155,7 +155,7 @@ func podsIn(files []string, stdin io.Reader) (pods []*corev1.Pod, err error) {
 	return pods, nil
 }
 
-// Where a report comes from.
+// The sources of a report.
 const (
 	fromRecord   = "record"   // that the recorder wrote on the driver
 	fromStatuses = "statuses" // of the pods that were read
@@ -174,30 +174,31 @@ type reported struct {
 	Reason      string     `json:"reason,omitempty"`
 	Message     string     `json:"message,omitempty"`
 	Record      oom.Record `json:"record"`
-	// Events of deaths whose pods are gone, the newest first.
+	// Events are about deaths of pods that are gone, the newest first.
 	Events []deathEvent `json:"events,omitempty"`
-	// Absent says that the driver's pod is not among the pods that were read.
+	// Absent is true if the driver's pod is not among the pods that were read.
 	Absent bool `json:"driverAbsent,omitempty"`
-	// Stalled is what the stall watch reported last; of one that ended, before.
+	// Stalled is the last report of the stall watch. For a driver that ended, it is
+	// from before the end.
 	Stalled *annotations.StallMark `json:"stalled,omitempty"`
-	// Previous is how the driver ended that the same SparkApplication had before.
+	// Previous is how the previous driver of the same SparkApplication ended.
 	Previous *oom.PreviousDriver `json:"previousDriver,omitempty"`
 	Ended    bool                `json:"ended,omitempty"`
-	// Unreadable says why there is no record, where there should be one.
+	// Unreadable is the reason why there is no record although there should be one.
 	Unreadable string `json:"unreadable,omitempty"`
 }
 
-// findings are what was found, and of what.
+// findings are what was found, and in what.
 type findings struct {
 	Items     []reported `json:"items"`
 	Drivers   int        `json:"drivers"`   // that were looked at
 	Executors int        `json:"executors"` // that were looked at
-	// Events tells whether the recorder's Events were looked at.
+	// Events is true if the recorder's Events were read.
 	Events bool `json:"eventsRead"`
 }
 
-// foundIn pods: the applications of which something died, by namespace, the last
-// to die first.
+// foundIn returns the applications in which something died, by namespace, the last to
+// die first.
 func foundIn(pods []*corev1.Pod) *findings {
 	f := findings{Items: []reported{}}
 	for _, p := range pods {
@@ -230,8 +231,8 @@ func (f *findings) sort() {
 	})
 }
 
-// reportOfApplication reads the driver's record. Without one it works a record out of
-// the pods' statuses and of earlier statuses.
+// reportOfApplication reads the driver's record. Without one it computes a record from
+// the pods' statuses and from earlier statuses.
 func reportOfApplication(a *recorder.Application, before *oom.Record) reported {
 	r := reported{Namespace: a.Pod().Namespace, Source: fromStatuses, Absent: true}
 	if a.Driver != nil {
@@ -293,7 +294,7 @@ func stalledOf(p *corev1.Pod) (*annotations.StallMark, error) {
 	return mark, nil
 }
 
-// at is when something of it died last, or was found to be stalled.
+// at returns when something of it died last, or was found to be stalled.
 func (r reported) at() (last time.Time) {
 	see := func(at time.Time) {
 		if at.After(last) {
@@ -328,15 +329,15 @@ func report(out io.Writer, found *findings, show func(io.Writer, *findings) erro
 	return nil
 }
 
-// counts reports whether there is something to report. It is not a finding if a driver
-// was only silent before it ended.
+// counts reports whether there is something to report. A driver that was silent only
+// before it ended is not a finding.
 func (r reported) counts() bool {
 	return !r.Record.IsZero() || r.State != "" || r.Unreadable != "" || len(r.Events) > 0 || !r.Ended
 }
 
-// watchReport prints each record as it is and as it changes, until it is stopped. Unlike
-// "kubectl get events --watch" it also works without a recorder: it works deaths out from
-// statuses, and keeps them when the pods are gone.
+// watchReport prints each record as it is and as it changes, until it is stopped.
+// Unlike "kubectl get events --watch" it also works without a recorder: it finds
+// deaths in statuses, and keeps them when the pods are gone.
 func watchReport(ctx context.Context, out io.Writer, client kubernetes.Interface, namespace string) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = sparkPods }))
@@ -387,8 +388,8 @@ func watchReport(ctx context.Context, out io.Writer, client kubernetes.Interface
 	}
 }
 
-// changedIn the pods of an application. Of those without a record, worked keeps
-// what was worked out.
+// changedIn returns the reports of an application's pods that changed. worked keeps
+// the records that were computed.
 func changedIn(objects []any, worked map[string]*oom.Record) (all []reported) {
 	var pods []*corev1.Pod
 	for _, o := range objects {
@@ -412,5 +413,5 @@ func changedIn(objects []any, worked map[string]*oom.Record) (all []reported) {
 	return all
 }
 
-// key of a driver, or of an application without one.
+// key identifies a driver, or an application without one.
 func (r reported) key() string { return strings.Join([]string{r.Namespace, r.Application, r.UID}, "/") }

@@ -20,10 +20,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/recorder"
 )
 
-// maxEvents of one object are printed.
+// maxEvents is how many Events of one object are printed.
 const maxEvents = 10
 
-// deathEvent is what one of the recorder's Events says of a death.
+// deathEvent is a death as one of the recorder's Events describes it.
 type deathEvent struct {
 	Pod    string      `json:"pod"` // that died
 	Reason string      `json:"reason"`
@@ -32,7 +32,7 @@ type deathEvent struct {
 	Note   string      `json:"note"`
 }
 
-// deathEvents are the recorder's Events, in pages.
+// deathEvents returns the recorder's Events. It reads them in pages.
 func deathEvents(ctx context.Context, client kubernetes.Interface, namespace string) (events []*eventsv1.Event, err error) {
 	list := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		return client.EventsV1().Events(namespace).List(ctx, o)
@@ -47,8 +47,8 @@ func deathEvents(ctx context.Context, client kubernetes.Interface, namespace str
 	return events, err
 }
 
-// askForEvents adds what Events say. If the user may list pods but not Events, it says
-// so.
+// askForEvents adds what Events show. If the user may list pods but not Events, it
+// says so.
 func (f *findings) askForEvents(ctx context.Context, client kubernetes.Interface, namespace string, pods []*corev1.Pod, stderr io.Writer) error {
 	events, err := deathEvents(ctx, client, namespace)
 	switch {
@@ -62,10 +62,10 @@ func (f *findings) askForEvents(ctx context.Context, client kubernetes.Interface
 	return nil
 }
 
-// addEvents of deaths whose driver is gone, so that neither a record nor a status
-// tells of them: a driver that its operator has deleted and replaced, or executors
-// that have outlived theirs. Of the Events about one death, that about the
-// SparkApplication is taken, which outlives its drivers.
+// addEvents adds the deaths that neither a record nor a status shows because their
+// driver is gone: of a driver that its operator has deleted and replaced, or of
+// executors that have outlived theirs. Of the Events about one death it takes the
+// SparkApplication's, because that outlives its drivers.
 func (f *findings) addEvents(events []*eventsv1.Event, pods []*corev1.Pod) {
 	f.Events = true
 	there := map[types.UID]bool{}

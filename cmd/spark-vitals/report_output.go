@@ -32,7 +32,7 @@ var reportOutputs = map[string]func(io.Writer, *findings) error{
 const maxPrinted = 100
 
 // printReport prints a row for each kind of death of each driver, and what to do
-// below; last, how many there are.
+// below, and at the end how many there are.
 func printReport(out io.Writer, found *findings) error {
 	for i, r := range found.Items[:min(len(found.Items), maxPrinted)] {
 		if i > 0 {
@@ -51,7 +51,8 @@ func printReport(out io.Writer, found *findings) error {
 	return nil
 }
 
-// nothing died, or nothing was there that could have.
+// nothing returns the text for a report without a death: nothing died, or there was
+// nothing to die.
 func (f *findings) nothing() string {
 	gone := ""
 	if f.Events {
@@ -70,7 +71,7 @@ func counted(n int, of string) string {
 	return fmt.Sprintf("%d %ss", n, of)
 }
 
-// origin says how the deaths are known, where it is not by the driver's record.
+// origin returns how the deaths are known, if not by the driver's record.
 func (r reported) origin() string {
 	switch {
 	case r.Source == fromEvents:
@@ -124,7 +125,7 @@ func printReported(out io.Writer, r reported) error {
 	return nil
 }
 
-// before is how the driver before this one ended; "" if none is known.
+// before returns how the driver before this one ended, or "" if none is known.
 func (r reported) before() string {
 	p := r.Previous
 	if p == nil {
@@ -133,7 +134,7 @@ func (r reported) before() string {
 	return fmt.Sprintf("The driver before it ended %s (%s, %s): %s", p.At.UTC().Format(time.RFC3339), p.State, p.Reason, p.Message)
 }
 
-// stalled is what the mark says; "" without one.
+// stalled returns the text of the mark, or "" without one.
 func (r reported) stalled() string {
 	if r.Stalled == nil {
 		return ""
@@ -163,7 +164,7 @@ func times(n int) string {
 	return fmt.Sprintf("%d times", n)
 }
 
-// lastOf the deaths of a kind, "" where its detail is no longer kept.
+// lastOf returns the last death of a kind, or "" if its detail is no longer kept.
 func lastOf(r *oom.Record, d oom.Deaths) string {
 	details := r.Details // the newest first
 	if r.Driver != nil {
@@ -177,7 +178,7 @@ func lastOf(r *oom.Record, d oom.Deaths) string {
 	return ""
 }
 
-// red on a terminal.
+// red returns the text in red on a terminal.
 func red(out io.Writer, text string) string {
 	if file, ok := out.(*os.File); ok && text != "" && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == "" {
 		return "\x1b[31m" + text + "\x1b[0m"
@@ -185,7 +186,7 @@ func red(out io.Writer, text string) string {
 	return text
 }
 
-// printable removes everything from foreign text that a terminal would obey.
+// printable removes from foreign text everything that a terminal would obey.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

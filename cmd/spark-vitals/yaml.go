@@ -7,8 +7,9 @@ import (
 	"go.yaml.in/yaml/v2"
 )
 
-// toYAML is yaml.JSONToYAML of sigs.k8s.io, byte for byte, which reads JSON by a
-// parser of YAML: for a file of thousands of pods that took most of the time.
+// toYAML does what yaml.JSONToYAML of sigs.k8s.io does, byte for byte. That one reads
+// JSON with a YAML parser, which took most of the time for a file of thousands of
+// pods.
 func toYAML(data []byte) ([]byte, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
@@ -19,7 +20,7 @@ func toYAML(data []byte) ([]byte, error) {
 	return yaml.Marshal(numbers(object))
 }
 
-// numbers are written as they were: whole ones have no exponent.
+// numbers returns numbers as they were written: whole ones have no exponent.
 func numbers(v any) any {
 	switch v := v.(type) {
 	case map[string]any:

@@ -17,10 +17,11 @@ import (
 	"github.com/spark-vitals/spark-vitals/internal/strict"
 )
 
-// Config says where Kyuubi is and how to call it. Use [ParseConfig] to make one. The
-// files that it names are read again for each release.
+// Config is how to find and call Kyuubi. Use [ParseConfig] to make one. The files that
+// it names are read again for each release.
 type Config struct {
-	// Namespaces are those where Kyuubi launches engines. Pods elsewhere are ignored.
+	// Namespaces are those in which Kyuubi launches engines. Pods elsewhere are
+	// ignored.
 	Namespaces []string `json:"namespaces"`
 	// Way is from version 0.1.0, which had two ways. Only "exact" is left.
 	Way       string     `json:"way"`
@@ -35,7 +36,7 @@ type Config struct {
 // KeepSessions returns KeepSessionsSeconds as a duration.
 func (c *Config) KeepSessions() time.Duration { return seconds(*c.KeepSessionsSeconds) }
 
-// ZooKeeper is where engines are registered.
+// ZooKeeper is the ZooKeeper in which engines are registered.
 type ZooKeeper struct {
 	Servers []string `json:"servers"` // "host:port"
 	// Root is the chroot after the servers in Kyuubi's kyuubi.ha.addresses; "/" by
@@ -55,7 +56,7 @@ type ZooKeeper struct {
 // Servers are Kyuubi's REST front-ends. Each is named, because one address for all is
 // not enough.
 type Servers struct {
-	// Service is a headless Service, whose EndpointSlices name each server. The
+	// Service is a headless Service. Its EndpointSlices name each server. The
 	// alternative is URLs.
 	Service *Service `json:"service"`
 	URLs    []string `json:"urls"`
@@ -76,7 +77,7 @@ type Service struct {
 	Port      int32  `json:"port"` // of kyuubi.frontend.rest.bind.port; 10099 by default
 }
 
-// TLS says how servers are verified.
+// TLS is how servers are verified.
 type TLS struct {
 	CAFile string `json:"caFile"` // PEM; empty for the system's authorities
 	// ServerName is the name in the servers' certificate. Servers of a Service and

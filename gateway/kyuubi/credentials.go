@@ -9,10 +9,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// credentialsRefused remembers which credentials each server refused. A server whose
-// directory is away refuses too, so the first refusal in a row counts as a failure like
-// others. After the second the credentials are not sent to that server for a while,
-// because a directory may lock the account after a few wrong passwords.
+// credentialsRefused remembers which credentials each server refused. A server also
+// refuses while its directory is away, so the first refusal in a row counts as a
+// failure like others. After the second the credentials are not sent to that server
+// for a while, because a directory may lock the account after a few wrong passwords.
 type credentialsRefused struct {
 	now     func() time.Time
 	lock    sync.Mutex

@@ -21,10 +21,10 @@
 //
 // # Why ZooKeeper
 //
-// There, one node is deleted by its full name. Kyuubi's own call, DELETE
+// In ZooKeeper, one node is deleted by its full name. Kyuubi's own call, DELETE
 // /api/v1/admin/engine, removes every engine of the space. An engine that registers
 // between the last look and the call would be shut down, although it is healthy. So
 // this package never makes that call.
 //
-// The table in answer.go says what each answer means.
+// The table in answer.go gives the meaning of each answer.
 package kyuubi

@@ -11,12 +11,12 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// engineType is the only type whose engines are Spark drivers.
+// engineType is the only type of engines that are Spark drivers.
 const engineType = "SPARK_SQL"
 
-// Engine returns the engine that a driver is. A batch is none, because Kyuubi watches
-// batches itself, nor is a driver that Kyuubi did not launch. Labels can change after
-// its death, but the id in its environment cannot, so the two must agree.
+// Engine returns the engine of a driver. A batch has none, because Kyuubi watches
+// batches itself, and neither has a driver that Kyuubi did not launch. Labels can
+// change after its death, but the id in its environment cannot, so the two must agree.
 func (*Kyuubi) Engine(driver spark.Pod) (e gateway.Engine, ok bool) {
 	e = gateway.Engine{
 		Reference:   driver.Labels[gateway.Label],

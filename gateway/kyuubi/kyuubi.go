@@ -33,7 +33,7 @@ func New(c *Config, slices client.Reader) *Kyuubi {
 	}
 }
 
-// Instance returns where its engines register: "/kyuubi".
+// Instance returns the path below which its engines register: "/kyuubi".
 func (k *Kyuubi) Instance() string {
 	return path.Join(k.config.ZooKeeper.Root, k.config.ZooKeeper.Namespace)
 }

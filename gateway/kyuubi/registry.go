@@ -18,7 +18,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// registry is the part of ZooKeeper where engines are registered.
+// registry is the part of ZooKeeper in which engines are registered.
 type registry struct {
 	*zooKeeper
 	spaces *regexp.Regexp

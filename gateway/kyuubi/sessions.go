@@ -15,8 +15,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// parallelCloses is for one server, which needs 10 to 220 ms to close a session of a
-// dead engine.
+// parallelCloses is the limit for one server, which needs 10 to 220 ms to close a
+// session of a dead engine.
 const parallelCloses = 4
 
 // slack bounds the difference between the clocks of a server and the engine's node, and

@@ -133,9 +133,9 @@ func dial(ctx context.Context, network, address string, limit time.Duration, enc
 	return secured, nil
 }
 
-// addresses returns those of the servers whose names resolve now. The client itself
-// fails at the first name that does not, for example of a server that is being
-// replaced.
+// addresses returns the addresses of the servers that have a name that resolves now.
+// The client itself fails at the first name that does not, for example of a server
+// that is being replaced.
 func (z *zooKeeper) addresses(ctx context.Context) (known []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, seconds(z.config.TimeoutSeconds)/2)
 	defer cancel()

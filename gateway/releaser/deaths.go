@@ -21,7 +21,7 @@ type queue = job.Queue
 // first start would look for the registration of every failed driver that still exists.
 const tooOld = 24 * time.Hour
 
-// giveUpAfter is after how long a driver is given up that could not even be read or
+// giveUpAfter is after how long a driver is given up if it could not even be read or
 // marked.
 const giveUpAfter = tooOld + time.Hour
 

@@ -38,7 +38,7 @@ func (l *loop) reportRefusal(ctx context.Context, k key, d *death, refusal *gate
 	l.emitEvent(ctx, k, corev1.EventTypeWarning, string(refusal.Reason), fmt.Sprintf("%s %s. %s", gateway.Name, kept, refusal.Remedy))
 }
 
-// keptBy says what an unfinished release leaves at the gateway.
+// keptBy returns what an unfinished release leaves at the gateway.
 func keptBy(r *gateway.Release) string {
 	switch {
 	case r == nil || len(r.Found) == 0:

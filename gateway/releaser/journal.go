@@ -51,7 +51,7 @@ const runningSuffix = ".life"
 // errFull means that the ConfigMap has no space left.
 var errFull = errors.New("the journal is full")
 
-// runningKey is the key of an engine that runs and is no longer registered.
+// runningKey returns the key of an engine that runs and is no longer registered.
 func runningKey(uid types.UID) string { return string(uid) + runningSuffix }
 
 // write writes a release down, before its first change, or a running engine.
@@ -147,7 +147,8 @@ func unbegun(r *gateway.Release) bool {
 	return len(r.Found) == 0 && len(r.WhileRunning) > 0 && slices.Equal(r.Pending, gateway.Steps)
 }
 
-// of returns the ConfigMap of an entry: the one where it is, or else where it belongs.
+// of returns the index of an entry's ConfigMap: the one that has it, or else the one
+// that should.
 func (j journal) of(key string) (shard int) {
 	if shard, ok := j.kept.Load(key); ok {
 		return shard.(int)

@@ -39,9 +39,9 @@ const (
 	done
 )
 
-// death is a driver whose release is due or in progress. pod, state and refused are
-// read and changed with the loop's lock. The others belong to the worker that has the
-// key; resume sets them before there are workers.
+// death is a driver with a release that is due or in progress. pod, state and refused
+// are read and changed with the loop's lock. The others belong to the worker that has
+// the key; resume sets them before there are workers.
 type death struct {
 	pod     *corev1.Pod // as it was seen last; nil if only the journal has it
 	state   state

@@ -9,7 +9,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/gateway"
 )
 
-// metrics are the releaser's. Labels only have values that this program defines.
+// metrics are the releaser's metrics. Labels only have values that this program
+// defines.
 type metrics struct {
 	releases *prometheus.CounterVec
 	refusals *prometheus.CounterVec

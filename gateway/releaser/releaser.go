@@ -24,10 +24,10 @@ import (
 // Config is the configuration of a releaser.
 type Config struct {
 	API *rest.Config
-	// Gateway makes the gateway whose engines are released, from a reader without a
+	// Gateway makes the gateway of the engines to release, from a reader without a
 	// cache.
 	Gateway func(client.Reader) gateway.Gateway
-	// Namespaces are those where its engines run. Pods elsewhere are not seen.
+	// Namespaces are those in which its engines run. Pods elsewhere are not seen.
 	Namespaces []string
 	// KeepSessions is how long sessions are kept after an engine is deregistered.
 	KeepSessions time.Duration

@@ -85,8 +85,8 @@ func (l *loop) foundWhileRunning(k key, e gateway.Engine) []gateway.Registration
 	return nil
 }
 
-// standBy looks at running engines in every replica, so that what was seen outlives the
-// leader. A drained node takes the leader with it, and also engines, whose
+// standBy looks at running engines in every replica, so that what was seen outlives
+// the leader. A drained node takes the leader with it, and also engines. Their
 // registrations are gone when the next replica leads.
 func (l *loop) standBy(ctx context.Context, pods cache.Informer) error {
 	note := func(pod *corev1.Pod, gone bool) {
@@ -191,7 +191,7 @@ func (l *loop) trackedThat(holds func(*tracked) bool) (keys []key) {
 	return keys
 }
 
-// exists reads a pod that the watch has not shown, or whose end it may have missed. If
+// exists reads a pod that the watch has not shown, or that may have ended unseen. If
 // the pod is gone, its engine is dropped, because nothing can prove how it ended.
 func (l *loop) exists(ctx context.Context, k key) (exists bool, err error) {
 	pod := &corev1.Pod{}

@@ -11,7 +11,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// container of Spark's.
+// container returns what is kept of Spark's container.
 func container(pod spark.Pod, c *corev1.Container) corev1.Container {
 	kept := corev1.Container{
 		Name: Name(c.Name), Args: arguments(pod), Env: environment(c.Env), VolumeMounts: mounts(pod),
@@ -30,7 +30,7 @@ func container(pod spark.Pod, c *corev1.Container) corev1.Container {
 	return kept
 }
 
-// variables that are read.
+// variables are the variables that are read.
 var variables = []string{
 	"SPARK_DRIVER_BIND_ADDRESS", "SPARK_EXECUTOR_ID", "SPARK_EXECUTOR_MEMORY", "SPARK_EXECUTOR_CORES",
 	"SPARK_DRIVER_MEMORY",
@@ -61,7 +61,7 @@ func environment(all []corev1.EnvVar) (kept []corev1.EnvVar) {
 	return kept
 }
 
-// around is a text, or of a long one the part around a word.
+// around returns a text, or the part around a word of a long one.
 func around(text, word string) string {
 	if i := strings.Index(text, word); len(text) > maxText && i > maxText/2 {
 		text = text[i-maxText/2:]
@@ -77,7 +77,7 @@ func arguments(pod spark.Pod) (kept []string) {
 	return kept
 }
 
-// mounts of local directories in memory.
+// mounts returns the mounts of local directories in memory.
 func mounts(pod spark.Pod) (kept []corev1.VolumeMount) {
 	dirs := pod.LocalDirsInMemory()
 	for _, m := range pod.Container().VolumeMounts {
@@ -88,8 +88,8 @@ func mounts(pod spark.Pod) (kept []corev1.VolumeMount) {
 	return kept
 }
 
-// memories are shared by the pods that ask for the same: such a list takes more
-// room than the rest of a container.
+// memories are shared by pods that ask for the same: such a list takes more space than
+// the rest of a container.
 var memories = lru.New(1024)
 
 func memory(all corev1.ResourceList) corev1.ResourceList {
@@ -120,7 +120,7 @@ func probe(p *corev1.Probe) *corev1.Probe {
 	return &corev1.Probe{PeriodSeconds: p.PeriodSeconds, FailureThreshold: p.FailureThreshold}
 }
 
-// statuses of Spark's container, and of others that died.
+// statuses returns the status of Spark's container, and of others that died.
 func (r Reading) statuses(role spark.Role, sparks *corev1.Container, all []corev1.ContainerStatus) (kept []corev1.ContainerStatus) {
 	others := 0
 	for i := range all {

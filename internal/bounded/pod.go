@@ -1,7 +1,7 @@
-// Package bounded says what the jobs that watch pods keep of a pod in memory. Anyone
-// who may create pods chooses their size, up to 1.5 MB each, in any namespace, so every
-// field that is kept has a bound. Of an ordinary pod, everything is kept that packages
-// spark, oom, gateway and stall read.
+// Package bounded decides what the jobs that watch pods keep of a pod in memory.
+// Anyone who may create pods chooses their size, up to 1.5 MB each, in any namespace.
+// So every field that is kept has a bound. Of an ordinary pod it keeps everything that
+// packages spark, oom, gateway and stall read.
 package bounded
 
 import (
@@ -29,19 +29,19 @@ const (
 
 // Reading is what a job reads of a pod in addition to what package spark reads.
 type Reading struct {
-	// Wants tells whether more than the metadata and the phase of a pod is read;
-	// nil wants all.
+	// Wants reports whether more than the metadata and the phase of a pod is read. If
+	// it is nil, all is read.
 	Wants func(*corev1.Pod) bool
 	// Annotation returns what is kept of an annotation, if anything is.
 	Annotation func(role spark.Role, key, value string) (kept string, ok bool)
-	// Condition is kept with its reason and message, in addition to those that are always
+	// Condition is kept with its reason and message, besides those that are always
 	// kept. "" is none.
 	Condition corev1.PodConditionType
 	// Message returns what is kept of a termination message; nil keeps nothing.
 	Message func(role spark.Role, text string) string
 }
 
-// Pod is what is kept of a pod: some 3 kB of an ordinary one. It shares nothing
+// Pod returns what is kept of a pod: some 3 kB of an ordinary one. It shares nothing
 // large with the pod. Keeping it again changes nothing.
 func (r Reading) Pod(p *corev1.Pod) *corev1.Pod {
 	role := spark.Role(p.Labels[spark.RoleLabel])
@@ -86,13 +86,13 @@ func (r Reading) Transform(object any) (any, error) {
 	return object, nil
 }
 
-// Text is a text, or the beginning of a long one.
+// Text returns a text, or the beginning of a long one.
 func Text(text string) string { return Cut(text, maxText) }
 
-// Name is a name, or the beginning of what is too long for one.
+// Name returns a name, or the beginning of a text that is too long for one.
 func Name(name string) string { return Cut(name, maxName) }
 
-// Cut is a text, or the beginning of one that is longer than the limit.
+// Cut returns a text, or its beginning if it is longer than the limit.
 func Cut(text string, limit int) string {
 	if len(text) <= limit {
 		return text
@@ -100,8 +100,8 @@ func Cut(text string, limit int) string {
 	return strings.ToValidUTF8(strings.Clone(text[:limit]), "")
 }
 
-// labels are all of a pod, or of too many first those that a submitter or Spark
-// may have written.
+// labels returns all labels of a pod. If there are too many, it keeps first those that
+// a submitter or Spark may have written.
 func labels(all map[string]string) map[string]string {
 	size := 0
 	for key, value := range all {
@@ -152,7 +152,7 @@ func owners(all []metav1.OwnerReference) (kept []metav1.OwnerReference) {
 	return kept
 }
 
-// addresses of a pod: one of each family.
+// addresses returns one address of each family.
 func addresses(all []corev1.PodIP) (kept []corev1.PodIP) {
 	for _, ip := range all[:min(len(all), maxOthers)] {
 		kept = append(kept, corev1.PodIP{IP: Name(ip.IP)})
@@ -160,8 +160,8 @@ func addresses(all []corev1.PodIP) (kept []corev1.PodIP) {
 	return kept
 }
 
-// volumes are the one of Spark's ConfigMap, and those in memory, which count as
-// the container's, and claimed ones.
+// volumes returns the volume of Spark's ConfigMap, those in memory, which count as the
+// container's, and claimed ones.
 func volumes(pod spark.Pod) (kept []corev1.Volume) {
 	name := pod.ConfigMap()
 	for _, v := range pod.Spec.Volumes {
@@ -186,8 +186,8 @@ func volumes(pod spark.Pod) (kept []corev1.Volume) {
 	return kept
 }
 
-// conditions that tell of disruptions and when the pod was scheduled, and the one
-// that changed last; then the reading's own.
+// conditions returns the conditions about disruptions and about when the pod was
+// scheduled, the one that changed last, and the reading's own.
 func (r Reading) conditions(all []corev1.PodCondition) (kept []corev1.PodCondition) {
 	last, own := -1, -1
 	isOwn := func(c corev1.PodCondition) bool { return r.Condition != "" && c.Type == r.Condition }

@@ -1,6 +1,6 @@
-// Package captured holds admission reviews as a real API server sent them, of
-// the pods, Services and ConfigMaps that Spark 3.5.9 and 4.1.4 really made:
-// plain, with pod templates, and with the statefulset allocator. For tests.
+// Package captured has admission reviews for tests, as a real API server sent them.
+// They are about the pods, Services and ConfigMaps that Spark 3.5.9 and 4.1.4 really
+// made: plain, with pod templates, and with the statefulset allocator.
 package captured
 
 import (
@@ -37,7 +37,7 @@ func Reviews() (all []Review) {
 	return all
 }
 
-// Named returns the review of a name. It panics if there is none.
+// Named returns the review with a name. It panics if there is none.
 func Named(name string) Review {
 	text, err := files.ReadFile("reviews/" + name + ".json")
 	if err != nil {

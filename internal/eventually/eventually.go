@@ -1,6 +1,6 @@
 // Package eventually waits in tests for what happens soon. It waits for ten minutes,
-// because a machine may be slow or stand still, but at most for half of -timeout, so that
-// a test says what it waited for.
+// because a machine may be slow or pause, but at most for half of -timeout, so that a
+// test says what it waited for.
 package eventually
 
 import (
@@ -13,8 +13,9 @@ import (
 
 const interval = 50 * time.Millisecond
 
-// patience cannot ask t.Deadline, which panics in a bubble of synctest.
-func patience() time.Duration {
+// limit returns how long a test may wait. It cannot ask t.Deadline, which panics in a
+// bubble of synctest.
+func limit() time.Duration {
 	const most = 10 * time.Minute
 	if timeout, ok := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration); ok && timeout > 0 {
 		return min(most, timeout/2)
@@ -43,7 +44,7 @@ func Succeeds(t *testing.T, what string, attempt func(context.Context) error) {
 		if err == nil {
 			return
 		}
-		if time.Since(begin) > patience() || t.Context().Err() != nil {
+		if time.Since(begin) > limit() || t.Context().Err() != nil {
 			t.Fatalf("waited %s for: %s: %v", time.Since(begin).Round(time.Second), what, err)
 		}
 	}

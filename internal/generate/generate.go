@@ -1,6 +1,6 @@
-// Package generate draws Spark's pods, and pods that only look like them, at random for
-// property tests: valid for the API server, in every shape that the patches look at.
-// The e2e module sends the same pods to a real API server.
+// Package generate draws Spark's pods, and pods that only look like them, at random
+// for property tests. They are valid for the API server, and in every shape that the
+// patches look at. The e2e module sends the same pods to a real API server.
 package generate
 
 import (
@@ -120,12 +120,12 @@ func settings(t *rapid.T) map[string]string {
 		m[annotations.Prefix+key] = value
 	}
 	if sometimes(t, "no room") {
-		room := 256<<10 - rapid.IntRange(0, 1500).Draw(t, "room left")
+		space := 256<<10 - rapid.IntRange(0, 1500).Draw(t, "room left")
 		for key, value := range m {
-			room -= len(key) + len(value)
+			space -= len(key) + len(value)
 		}
-		if room > 100 {
-			m["example.com/large"] = strings.Repeat("x", room-len("example.com/large"))
+		if space > 100 {
+			m["example.com/large"] = strings.Repeat("x", space-len("example.com/large"))
 		}
 	}
 	return m
@@ -228,8 +228,8 @@ func probe(t *rapid.T, name policy.ProbeName) *corev1.Probe {
 func sometimes(t *rapid.T, what string) bool { return rapid.IntRange(0, 4).Draw(t, what) == 4 }
 func often(t *rapid.T, what string) bool     { return rapid.IntRange(0, 4).Draw(t, what) < 4 }
 
-// Rules draws policies with one driver's and one executor's rule with a probe each,
-// valid and invalid ones.
+// Rules draws policies, valid and invalid. Each has one rule for drivers and one for
+// executors, with a probe each.
 func Rules() *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
 		return "rules:\n" + rule(t, spark.Driver) + rule(t, spark.Executor)

@@ -93,8 +93,8 @@ func toJSON(t testing.TB, text []byte) []byte {
 	return data
 }
 
-// Check compares what became of the object with the part "want": report, and the
-// difference of the object before and after as YAML.
+// Check compares the result with the part "want": report, and the difference of the
+// object before and after as YAML.
 func (c *Case) Check(t *testing.T, report string, after []byte) {
 	t.Helper()
 	c.File.Check(t, "want", report+Diff(t, c.JSON, after))
@@ -103,7 +103,7 @@ func (c *Case) Check(t *testing.T, report string, after []byte) {
 // Want returns the part "want".
 func (c *Case) Want() string { return string(c.Part("want")) }
 
-// CheckDiff compares the difference of the object alone.
+// CheckDiff compares only the difference of the object.
 func (c *Case) CheckDiff(t *testing.T, after []byte) {
 	t.Helper()
 	_, want, found := strings.Cut(c.Want(), "\n@@")

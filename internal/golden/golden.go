@@ -19,15 +19,15 @@ var update = flag.Bool("update", false, "write golden files anew")
 // Updating reports whether the tests were started with -update.
 func Updating() bool { return *update }
 
-// File is a golden file in txtar format: a comment that says why, the input, and
-// the parts that are compared.
+// File is a golden file in txtar format: a comment that gives the reason, the input,
+// and the parts that are compared.
 type File struct {
 	Name string // without folder and extension
 	Path string
 	*txtar.Archive
 }
 
-// Files reads all golden files of a pattern. It fails if there is none.
+// Files reads all golden files that match a pattern. It fails if there is none.
 func Files(t testing.TB, pattern string) (all []File) {
 	t.Helper()
 	paths, err := filepath.Glob(pattern)
@@ -47,7 +47,7 @@ func Files(t testing.TB, pattern string) (all []File) {
 	return all
 }
 
-// Part returns a copy of the first part of a name, or nil.
+// Part returns a copy of the first part with a name, or nil.
 func (f File) Part(name string) []byte {
 	if i := f.index(name); i >= 0 {
 		return append([]byte{}, f.Files[i].Data...) // not nil: an empty part exists
@@ -59,7 +59,7 @@ func (f File) index(name string) int {
 	return slices.IndexFunc(f.Files, func(part txtar.File) bool { return part.Name == name })
 }
 
-// Check compares a part, the first of its name, with what a test got.
+// Check compares the first part with a name to what a test got.
 func (f File) Check(t testing.TB, name, got string) {
 	t.Helper()
 	i := f.index(name)

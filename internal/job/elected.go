@@ -37,15 +37,16 @@ type Key struct {
 // KeyOf returns the key of a pod.
 func KeyOf(pod *corev1.Pod) Key { return Key{client.ObjectKeyFromObject(pod), pod.UID} }
 
-// Elected is a job that watches pods, and of which one replica at a time works. It uses
+// Elected is a job that watches pods. One replica at a time works. It uses
 // controller-runtime's manager: leader election, a cache, a queue and workers.
 type Elected struct {
-	// Name is the name of the job and of its lease: "spark-vitals-" and what it is.
+	// Name is the name of the job and of its lease: "spark-vitals-" and the job.
 	Name string
 	API  *rest.Config
 	// Namespace is the job's own, for its lease.
 	Namespace string
-	// Namespaces are those whose pods it sees; none means all. Pods selects among them.
+	// Namespaces are the namespaces of the pods that it sees; none means all. Pods
+	// selects among them.
 	Namespaces []string
 	Pods       cache.ByObject
 	// Keep returns what is kept of a pod.

@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Flags are those that jobs have in common. Each job adds those that it reads.
+// Flags are the flags that jobs have in common. Each job adds those that it reads.
 type Flags struct {
 	Kubeconfig string
 	Namespace  string // of the job itself
@@ -31,7 +31,7 @@ func (f *Flags) AddLogLevel(flags *pflag.FlagSet) {
 	flags.TextVar(&f.LogLevel, "log-level", &f.LogLevel, "debug, info, warn or error")
 }
 
-// AddNamespace adds --namespace, and says what is kept there.
+// AddNamespace adds --namespace. Its help names what is kept there.
 func (f *Flags) AddNamespace(flags *pflag.FlagSet, kept string) {
 	flags.StringVar(&f.Namespace, "namespace", "", "namespace of "+kept+"; by default the pod's own")
 }

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Servers serve metrics and health of a job that is no controller.
+// Servers serve metrics and health of a job that is not a controller.
 type Servers struct {
 	Metrics, Health string // addresses, "host:port"
 	Registry        *prometheus.Registry

@@ -13,7 +13,7 @@ func (s *Server) administrates(user string) bool {
 
 func (s *Server) open() bool { return len(s.Passwords) == 0 && len(s.Tokens) == 0 }
 
-// authenticate says who calls; ok is false after an answer that refuses.
+// authenticate returns who calls. ok is false if it has answered with a refusal.
 func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (user string, ok bool) {
 	given := r.Header.Get("Authorization")
 	scheme, token, _ := strings.Cut(given, " ")
@@ -45,7 +45,7 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (user stri
 	return "", false
 }
 
-// page is an error of Jetty's.
+// page answers with an error page of Jetty's.
 func page(w http.ResponseWriter, r *http.Request, status int, message string) {
 	w.Header().Set("Content-Type", "text/html;charset=iso-8859-1")
 	w.Header().Set("Cache-Control", "must-revalidate,no-cache,no-store")

@@ -1,9 +1,9 @@
-// Package kyuubitest is a stand-in for Apache Kyuubi, for tests: Kyuubi itself
-// is in no package registry. It answers as a real Kyuubi 1.12.0 was seen to
-// answer; transcripts/ holds what was seen, and transcripts_test.go sends each
-// recorded request to the stand-in and compares, so that it cannot drift.
+// Package kyuubitest is a stand-in for Apache Kyuubi in tests, because Kyuubi itself
+// is in no package registry. It answers as a real Kyuubi 1.12.0 was seen to answer.
+// transcripts/ has what was seen. transcripts_test.go sends each recorded request to
+// the stand-in and compares the answers, so that it cannot drift.
 //
-// A [Registry] is where engines are registered: a [Tree] in memory, or a real
+// A [Registry] has the registrations of engines: a [Tree] in memory, or a real
 // ZooKeeper. A [Server] answers the calls of the releaser, and those that show a
 // client its error.
 package kyuubitest
@@ -18,8 +18,8 @@ import (
 //go:embed driver-oomkilled.json
 var driverOOMKilled []byte
 
-// DriverOOMKilled is the pod of a real engine right after the kernel ended it:
-// its container is terminated, its phase still Running. Each call makes a new one.
+// DriverOOMKilled returns the pod of a real engine right after the kernel ended it:
+// its container is terminated, its phase still Running. Each call returns a new pod.
 func DriverOOMKilled() *corev1.Pod {
 	pod := &corev1.Pod{}
 	if err := json.Unmarshal(driverOOMKilled, pod); err != nil {

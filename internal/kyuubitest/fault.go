@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Fault stands before a server. It answers itself and returns nil, or returns
-// where the server is to answer.
+// Fault gets a request before the server. It answers and returns nil, or returns the
+// writer to which the server answers.
 type Fault func(http.ResponseWriter, *http.Request) http.ResponseWriter
 
 // Fail makes a server fail, or work again with nil.
@@ -17,7 +17,7 @@ func (s *Server) Fail(f Fault) {
 	s.fault = f
 }
 
-// Hang never answers and does nothing.
+// Hang is a fault that never answers and does nothing.
 func Hang(_ http.ResponseWriter, r *http.Request) http.ResponseWriter {
 	<-r.Context().Done()
 	return nil
@@ -35,12 +35,12 @@ func Slow(by time.Duration) Fault {
 	}
 }
 
-// Gone breaks the connection and does nothing, as a server that has died.
+// Gone breaks the connection and does nothing, like a server that has died.
 func Gone(http.ResponseWriter, *http.Request) http.ResponseWriter {
 	panic(http.ErrAbortHandler)
 }
 
-// Broken answers with a status, as something in front of a server.
+// Broken answers with a status, like something in front of a server.
 func Broken(status int) Fault {
 	return func(w http.ResponseWriter, _ *http.Request) http.ResponseWriter {
 		http.Error(w, "upstream connect error", status)
@@ -48,8 +48,8 @@ func Broken(status int) Fault {
 	}
 }
 
-// DoneUnsaid does what it is asked and breaks the connection before the answer,
-// as a server that dies between the two.
+// DoneUnsaid does what it is asked and breaks the connection before the answer, like a
+// server that dies between the two.
 func (s *Server) DoneUnsaid() Fault {
 	return func(_ http.ResponseWriter, r *http.Request) http.ResponseWriter {
 		s.Fail(nil)

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// Network carries calls to servers by their host, without sockets: much faster,
-// and usable with synthetic time.
+// Network carries calls to servers by their host, without sockets. It is much faster,
+// and works with synthetic time.
 type Network map[string]*Server
 
 // RoundTrip calls the server of the request's host.

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Operation is a statement of a session, as GET /api/v1/operations shows it to
-// its client. It stays as long as its session.
+// Operation is a statement of a session, as GET /api/v1/operations shows it to its
+// client. It exists as long as its session.
 type Operation struct {
 	Identifier string // a UUID
 	Session    string // its identifier
@@ -16,10 +16,10 @@ type Operation struct {
 	failed bool
 }
 
-// brokenSocket is how the statement of an engine that died ends.
+// brokenSocket is the error of a statement if its engine died.
 const brokenSocket = "Socket is closed by peer."
 
-// Submit an operation to a session, where it runs until its engine dies.
+// Submit adds an operation to a session. It runs until its engine dies.
 func (s *Server) Submit(o Operation) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
@@ -29,7 +29,7 @@ func (s *Server) Submit(o Operation) {
 	s.operations[o.Identifier] = &o
 }
 
-// fail the operations of an engine's sessions. It is called with the lock.
+// fail makes the operations of an engine's sessions fail. The caller holds the lock.
 func (s *Server) fail(application string) {
 	for _, session := range s.sessions {
 		for _, o := range s.operations {

@@ -12,7 +12,7 @@ import (
 	"sync"
 )
 
-// Session as a server lists it.
+// Session is a session as a server lists it.
 type Session struct {
 	Identifier      string            `json:"identifier"`
 	RemoteID        string            `json:"remoteId"`
@@ -32,10 +32,10 @@ type Session struct {
 	TotalOperations int               `json:"totalOperations"`
 }
 
-// Health of an engine, as its sessions find it.
+// Health is an engine's state, as its sessions find it.
 type Health int
 
-// An engine is Alive unless it was said to be otherwise.
+// The states of an engine. Alive is the default.
 const (
 	Alive  Health = iota
 	Dead          // closing a session fails, and has closed it
@@ -44,11 +44,13 @@ const (
 
 // Server is one Kyuubi server. Set its fields before it serves.
 type Server struct {
-	// Passwords of users and users of bearer tokens; without any, everybody is
-	// anonymous and an administrator, as with kyuubi.authentication=NONE.
+	// Passwords are those of users, and Tokens are users of bearer tokens. Without
+	// any, everybody is anonymous and an administrator, as with
+	// kyuubi.authentication=NONE.
 	Passwords, Tokens map[string]string
 	Administrators    []string
-	// Old answers like a server before 1.10: an unknown session is an error 500.
+	// Old makes it answer like a server before 1.10: an unknown session is an error
+	// 500.
 	Old bool
 
 	lock       sync.Mutex
@@ -58,21 +60,21 @@ type Server struct {
 	fault      Fault
 }
 
-// Open a session.
+// Open opens a session.
 func (s *Server) Open(session Session) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	s.sessions = append(s.sessions, session)
 }
 
-// Sessions that are open.
+// Sessions returns the open sessions.
 func (s *Server) Sessions() []Session {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	return slices.Clone(s.sessions)
 }
 
-// Engine sets how an engine fares. The operations of a dead one have failed.
+// Engine sets the state of an engine. The operations of a dead one have failed.
 func (s *Server) Engine(application string, h Health) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
@@ -136,8 +138,8 @@ func (s *Server) listSessions(w http.ResponseWriter, query url.Values, user stri
 
 var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// closeSession removes the session first and says goodbye to its engine then, so
-// it is gone whatever comes of that.
+// closeSession removes the session first and calls its engine then. So the session is
+// gone, whatever the call returns.
 func (s *Server) closeSession(w http.ResponseWriter, r *http.Request, handle, user string) {
 	if !s.administrates(user) {
 		say(w, http.StatusForbidden, user+" is not allowed to close the session "+handle)
@@ -185,7 +187,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	_, _ = w.Write(data)
 }
 
-// writeText says that it is JSON, as Kyuubi does.
+// writeText answers with a text and says that it is JSON, as Kyuubi does.
 func writeText(w http.ResponseWriter, text string) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = io.WriteString(w, text)

@@ -11,12 +11,12 @@ import (
 	"github.com/go-zookeeper/zk"
 )
 
-// Registry is where engines are registered. Children returns [zk.ErrNoNode] if there is
-// no such node.
+// Registry has the registrations of engines. Children returns [zk.ErrNoNode] if there
+// is no such node.
 type Registry interface {
 	Children(path string) ([]string, error)
-	// Register makes an ephemeral node, with its parents, whose name ends with the
-	// next sequence number; it returns the node's path.
+	// Register makes an ephemeral node, with its parents, and returns its path. The
+	// node's name ends with the next sequence number.
 	Register(path string) (string, error)
 }
 
@@ -25,27 +25,27 @@ type Tree struct {
 	lock     sync.Mutex
 	children map[string][]string
 	sequence int
-	// Down makes every call fail, as a ZooKeeper that is away.
+	// down makes every call fail, like a ZooKeeper that is away.
 	down bool
-	// Deleted are the paths that were deleted by call, in their order.
+	// deleted are the paths that were deleted by call, in order.
 	deleted []string
 }
 
-// Down makes every call fail, as a ZooKeeper that is away, or work again.
+// Down makes every call fail, like a ZooKeeper that is away, or work again.
 func (t *Tree) Down(down bool) {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	t.down = down
 }
 
-// Deleted are the paths that were deleted by call, in their order.
+// Deleted returns the paths that were deleted by call, in order.
 func (t *Tree) Deleted() []string {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	return slices.Clone(t.deleted)
 }
 
-// Children of a node, in no useful order.
+// Children returns the children of a node, in no useful order.
 func (t *Tree) Children(node string) ([]string, error) {
 	t.lock.Lock()
 	defer t.lock.Unlock()
@@ -58,7 +58,7 @@ func (t *Tree) Children(node string) ([]string, error) {
 	return slices.Clone(t.children[node]), nil
 }
 
-// Delete a node.
+// Delete deletes a node.
 func (t *Tree) Delete(node string) error {
 	t.lock.Lock()
 	defer t.lock.Unlock()
@@ -75,15 +75,15 @@ func (t *Tree) Delete(node string) error {
 	return nil
 }
 
-// Expire removes a node as the end of its owner's session does: also while the
-// tree is down.
+// Expire removes a node as the end of its owner's session does, even while the tree is
+// down.
 func (t *Tree) Expire(node string) {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	t.remove(node)
 }
 
-// Register a node.
+// Register adds a node.
 func (t *Tree) Register(node string) (string, error) {
 	t.lock.Lock()
 	defer t.lock.Unlock()
@@ -104,7 +104,7 @@ func (t *Tree) Register(node string) (string, error) {
 	return node, nil
 }
 
-// Close does nothing: it makes a Tree pass for a connection.
+// Close does nothing. With it a Tree can be used as a connection.
 func (t *Tree) Close() {}
 
 func (t *Tree) exists(node string) bool {
@@ -116,11 +116,11 @@ func (t *Tree) remove(node string) {
 	t.children[parent] = slices.DeleteFunc(t.children[parent], func(child string) bool { return child == name })
 }
 
-// zooKeeper is a real one, by a connection that stays.
+// zooKeeper is a real one, with a connection that stays open.
 type zooKeeper struct{ conn *zk.Conn }
 
-// ZooKeeper is a registry in a real ZooKeeper. Nodes that are registered live as
-// long as the session of the connection.
+// ZooKeeper returns a registry in a real ZooKeeper. Its nodes live as long as the
+// session of the connection.
 func ZooKeeper(conn *zk.Conn) Registry { return zooKeeper{conn} }
 
 func (z zooKeeper) Children(path string) ([]string, error) {

@@ -1,5 +1,6 @@
-// Package paged lists and watches objects whose size anyone may have chosen: in pages
-// that are limited in bytes, and it keeps only what is read of each object.
+// Package paged lists and watches objects, when anyone may have chosen their size. It
+// lists in pages that are limited in bytes, and keeps only what is read of each
+// object.
 //
 // If the API server streams lists (WatchList), a reflector makes no list and gets one
 // object at a time. If it does not, a reflector's own list is in memory as a whole. A
@@ -24,23 +25,24 @@ import (
 )
 
 const (
-	// maxPage is the most of a page that is read, in bytes. An object has 1.5 MB
-	// at most, so one always fits.
+	// maxPage is how many bytes of a page are read at most. An object has 1.5 MB at
+	// most, so one always fits.
 	maxPage = 4 << 20
-	// Objects of the first page, and of any: 400 ordinary pods of Spark's are
-	// 3.6 MB. A page that is too large is asked for again with a quarter of its
-	// objects; the pages after it grow again, to half of that one or a few.
+	// firstPage and largestPage are numbers of objects, for the first page and for
+	// any: 400 ordinary pods of Spark's are 3.6 MB. A page that is too large is asked
+	// for again with a quarter of its objects. The next pages grow to half of that
+	// one, or to aFew.
 	firstPage, largestPage, aFew = 100, 400, 50
 )
 
-// reading are the pages that may be in memory at once, of all lists of the process:
-// at its start a recorder lists each namespace that opted in.
+// reading limits the pages that may be in memory at once, of all lists of the process.
+// At its start a recorder lists each namespace that opted in.
 var reading = make(chan struct{}, 4)
 
-// errTooLarge says that a page has more than maxPage bytes.
+// errTooLarge means that a page has more than maxPage bytes.
 var errTooLarge = fmt.Errorf("the page has more than %d MiB", maxPage>>20)
 
-// Bound is a configuration of the API server whose clients read no page that is
+// Bound returns a configuration of the API server. Its clients read no page that is
 // too large; see [ListWatch].
 func Bound(config *rest.Config) *rest.Config {
 	config = rest.CopyConfig(config)
@@ -50,8 +52,8 @@ func Bound(config *rest.Config) *rest.Config {
 
 type bounded struct{ http.RoundTripper }
 
-// RoundTrip is http.RoundTripper's. A page is read here, and not by client-go,
-// which logs an error about each one that ends early.
+// RoundTrip implements http.RoundTripper. It reads the page before client-go does,
+// which logs an error about each page that ends early.
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := b.RoundTripper.RoundTrip(r)
 	if query := r.URL.Query(); err != nil || !query.Has("limit") || query.Has("watch") {
@@ -98,7 +100,7 @@ func ListWatch(of cache.ListerWatcher, keep cache.TransformFunc) *cache.ListWatc
 	}
 }
 
-// keeping is a watch that keeps of each object what a function keeps.
+// keeping returns a watch that keeps what a function keeps of each object.
 func keeping(w watch.Interface, keep cache.TransformFunc) watch.Interface {
 	events := make(chan watch.Event)
 	kept := watch.NewProxyWatcher(events)
@@ -154,8 +156,7 @@ func Each(ctx context.Context, options metav1.ListOptions, list func(context.Con
 	}
 }
 
-// page calls a function with each object of a page, and returns what the API server
-// says of the page.
+// page calls a function with each object of a page, and returns the page's metadata.
 func page(ctx context.Context, options metav1.ListOptions, list func(context.Context, metav1.ListOptions) (runtime.Object, error), do func(runtime.Object) error) (of metav1.ListMeta, err error) {
 	select {
 	case reading <- struct{}{}:

@@ -1,8 +1,8 @@
-// Package pages reads the project's pages, so that tests can compare what they tell
-// users to do with the code: commands, links, tables.
+// Package pages reads the project's pages, so that tests can compare what users are to
+// do with the code: commands, links, tables.
 //
 // It parses Markdown with goldmark, because anchors, code spans within tables and
-// nested blocks are too much for regular expressions. goldmark stands in the product's
+// nested blocks are too much for regular expressions. goldmark is in the product's
 // go.mod for that, but the program does not link it.
 package pages
 
@@ -26,15 +26,16 @@ type Page struct {
 	Text     string
 	Lines    []string // of blocks that hold commands, without comments
 	Commands []Command
-	Links    []string // as they stand, of pictures too
-	Anchors  []string // of its headings: what may stand behind # in a link
+	Links    []string // as they are, of pictures too
+	Anchors  []string // of its headings: what may follow # in a link
 }
 
 // Command is one command, without its comment. A line with pipes or "&&" holds
 // several.
 type Command struct {
 	Words []string
-	// InText says that the command stands in a sentence, which may name only its beginning.
+	// InText is true if the command is in a sentence, which may name only its
+	// beginning.
 	InText bool
 }
 

@@ -1,7 +1,7 @@
 // Package prose checks what people read: pages, the chart's comments, and the
-// strings of the program. Its rules are files in the format of Vale, so that an
-// editor with Vale applies the same ones. Vale itself is no tool of this project,
-// because it needs a C compiler.
+// program's strings. Its rules are files in the format of Vale, so an editor with Vale
+// applies the same ones. The project does not use Vale itself, because it needs a C
+// compiler.
 package prose
 
 import (
@@ -46,7 +46,7 @@ type Text struct {
 	Text string
 }
 
-// Code stands in a text for what is no prose.
+// Code replaces what is not prose in a text.
 const Code = "`code`"
 
 // Finding is a place that breaks a rule.

@@ -41,7 +41,7 @@ func Markdown(path string) (texts []Text, err error) {
 	return texts, err
 }
 
-// plain text of a block, and where it begins.
+// plain returns the text of a block, and the line on which it begins.
 func plain(block markdown.Node, content []byte) (words string, begin int) {
 	var b strings.Builder
 	begin = -1
@@ -75,8 +75,8 @@ var (
 	inCode   = regexp.MustCompile("`[^`]*`|\\{\\{.*?\\}\\}|\\S+[=/_{}\\[\\]]\\S*[^\\s.,:;)]|\\S+[=/_{}\\[\\]]|\\b[a-z]+[A-Z]\\w*(\\.\\w+)*|\\b\\w+\\.[a-z]\\w*(\\.\\w+)*|--[a-z-]+")
 )
 
-// YAML reads comments, a paragraph each, and the values of keys that hold prose.
-// Of a text in a YAML file, such as the chart's policy, it reads comments too.
+// YAML reads comments, a paragraph each, and the values of keys for prose. In a text
+// in a YAML file, such as the chart's policy, it also reads comments.
 func YAML(path string) ([]Text, error) {
 	return lines(path, func(line string) (words string, prose, joins bool) {
 		if m := comment.FindStringSubmatch(line); m != nil {
@@ -89,14 +89,14 @@ func YAML(path string) ([]Text, error) {
 	})
 }
 
-// Notes reads what Helm prints: all that is no command and no template.
+// Notes reads what Helm prints: all that is neither a command nor a template.
 func Notes(path string) ([]Text, error) {
 	return lines(path, func(line string) (words string, prose, joins bool) {
 		return line, !strings.HasPrefix(line, "  ") && !strings.HasPrefix(line, "{{") && line != "", true
 	})
 }
 
-// Messages reads a golden file of messages: they are indented, and a line each.
+// Messages reads a golden file of messages. Each is an indented line.
 func Messages(path string) ([]Text, error) {
 	return lines(path, func(line string) (words string, prose, joins bool) {
 		return strings.TrimSpace(line), strings.HasPrefix(line, "  "), false
@@ -125,8 +125,8 @@ func lines(path string, read func(line string) (words string, prose, joins bool)
 
 var words = regexp.MustCompile(`[A-Za-z]+[,;:]? [a-z]+[,;:]? [a-z]+`)
 
-// Go reads the strings of a file that hold at least three words: warnings, errors,
-// help of metrics and flags, lines of the log. A sum of strings is one text.
+// Go reads the strings of a file with at least three words: warnings, errors, help of
+// metrics and flags, lines of the log. A sum of strings is one text.
 func Go(path string) (texts []Text, err error) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, path, nil, parser.SkipObjectResolution)

@@ -1,4 +1,4 @@
-// Package strict decodes JSON so that every mistake in it is named by its place:
+// Package strict decodes JSON and names every mistake in it by its path:
 // "spec.containers[1].ports[0].containerPort: must be a whole number, not a text".
 package strict
 
@@ -18,10 +18,10 @@ import (
 	kjson "sigs.k8s.io/json"
 )
 
-// Decode reads data into a value, with regard to the case of field names, as the API
-// server does. unknown are fields that the value does not have, or that are there
-// twice; they are left out. err says that a field has the wrong type. Both name the
-// field by its path below at, which may be nil.
+// Decode reads data into a value. It respects the case of field names, as the API
+// server does. unknown are fields that the value does not have, or that occur twice;
+// they are left out. err means that a field has the wrong type. Both name the field by
+// its path below at, which may be nil.
 func Decode(data []byte, into any, at *field.Path) (unknown []error, err error) {
 	problems, err := kjson.UnmarshalStrict(data, into)
 	if err != nil {
@@ -40,9 +40,9 @@ func Decode(data []byte, into any, at *field.Path) (unknown []error, err error) 
 
 var wrongType = regexp.MustCompile(`cannot unmarshal (\w+)(?: (\S+))? into Go (?:struct field [^.]+\.(\S+)|value) of type (\S+)`)
 
-// typeError names the place and what belongs there, in words for people who write YAML.
-// The decoder's own error names Go's types, and no index: of five containers it does not
-// say which one is wrong.
+// typeError names the path and what belongs there, in words for people who write YAML.
+// The decoder's own error names Go's types, and no index: of five containers it does
+// not say which one is wrong.
 func typeError(data []byte, err error, at *field.Path) error {
 	path, text := "", ""
 	if errors.Is(err, resource.ErrFormatWrong) || errors.Is(err, resource.ErrNumeric) || errors.Is(err, resource.ErrSuffix) {
@@ -96,8 +96,8 @@ func expected(goType string) string {
 	return "a map"
 }
 
-// locate adds the indices to a path that has none: of the first value there that is of
-// the kind.
+// locate adds the indices to a path that has none, for the first value there of the
+// kind.
 func locate(data []byte, path string, kind reflect.Kind) string {
 	indexed, _ := find(data, func(keys []string, value any) bool {
 		return strings.Join(keys, ".") == path && reflect.ValueOf(value).Kind() == kind
@@ -105,11 +105,11 @@ func locate(data []byte, path string, kind reflect.Kind) string {
 	return cmp.Or(indexed, path)
 }
 
-// quantities are the fields that are one, or a map of them.
+// quantities are the fields that are a quantity, or a map of quantities.
 var quantities = []string{"limits", "requests", "sizeLimit", "divisor", "overhead", "capacity", "allocatedResources"}
 
-// quantityError names the first field that should be a quantity and is none: the
-// decoder does not say which one it was.
+// quantityError finds the first field that should be a quantity and is not: the
+// decoder does not name it.
 func quantityError(data []byte) (path, text string) {
 	path, value := find(data, func(keys []string, value any) bool {
 		text, ok := value.(string)
@@ -125,7 +125,7 @@ func quantityError(data []byte) (path, text string) {
 	return path, fmt.Sprintf("must be a quantity such as 500m or 4Gi, not %q", value)
 }
 
-// find returns the first value in a JSON that matches, with its path. keys is the path
+// find returns the first value in a JSON that matches, and its path. keys is the path
 // without indices.
 func find(data []byte, matches func(keys []string, value any) bool) (path string, value any) {
 	var walk func(path string, keys []string, value any) (string, any)

@@ -18,7 +18,7 @@ import (
 type key = job.Key
 
 // driver is a driver that is watched. Its fields are changed with the loop's lock. The
-// worker that has its key reads mark, unwritten and what its track heard without the
+// worker that has its key reads mark, unwritten and its track's last line without the
 // lock, because no one else changes them once the driver is in the map.
 type driver struct {
 	spark.Pod

@@ -24,7 +24,7 @@ type cluster interface {
 	Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error)
 	// UI calls the UI, and again if it does not answer.
 	UI(context.Context, spark.Pod) annotations.UIState
-	// Tasks and Threads ask the UI; nil if not known.
+	// Tasks and Threads ask the UI. They return nil if it is not known.
 	Tasks(context.Context, spark.Pod) *driverui.Tasks
 	Threads(context.Context, spark.Pod) []stall.Thread
 	// Usage returns the number of running executors and the millicores; nil if not known.
@@ -224,7 +224,7 @@ func (l *loop) threads(ctx context.Context, d *driver, pod spark.Pod) *annotatio
 	return nil
 }
 
-// works removes the mark of a driver whose log is silent although it works.
+// works removes the mark of a driver that works although its log is silent.
 func (l *loop) works(ctx context.Context, k key, d *driver) {
 	if d.mark == nil {
 		return
@@ -248,7 +248,7 @@ func (l *loop) logsAgain(ctx context.Context, k key, d *driver) {
 }
 
 // writeMark marks a driver, or removes its mark if it is nil. If the mark cannot be written, the
-// driver is reported all the same, and the write is tried again soon.
+// driver is still reported, and the write is tried again soon.
 func (l *loop) writeMark(ctx context.Context, k key, d *driver, mark *annotations.StallMark) {
 	err := l.cluster.WriteMark(ctx, k, mark)
 	l.lock.Lock()

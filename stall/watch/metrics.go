@@ -9,7 +9,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 )
 
-// metrics are the stall watch's. They are a prometheus.Collector.
+// metrics are the stall watch's metrics, as a prometheus.Collector.
 type metrics struct {
 	looks  *prometheus.CounterVec
 	stalls *prometheus.CounterVec

@@ -29,9 +29,9 @@ import (
 // Config is the configuration of a stall watch.
 type Config struct {
 	API *rest.Config
-	// Namespaces are those whose drivers are watched; none means all.
+	// Namespaces are the namespaces of the drivers that are watched; none means all.
 	Namespaces []string
-	// Namespace is that of the stall watch itself, with its lease.
+	// Namespace is the stall watch's own, with its lease.
 	Namespace string
 	// CallsPerSecond limits all calls to the API server, for looks and reports
 	// together.

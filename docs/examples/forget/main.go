@@ -1,5 +1,5 @@
-// Command forget says which Spark drivers a gateway has to forget, one JSON
-// object a line. Put the gateway's own work in the place of the line's printing.
+// Command forget prints the Spark drivers that a gateway has to forget, one JSON
+// object a line. Put the gateway's own work in the place of the printing.
 package main
 
 import (
@@ -60,8 +60,8 @@ func look(seen any) {
 	})
 }
 
-// ended asks the status about Spark's container, and about no other: tenants
-// cannot write it, unlike the record. A driver that never ran has only the phase.
+// ended asks the status about Spark's container, and about no other. Unlike the
+// record, tenants cannot write it. A driver that never ran has only the phase.
 func ended(pod *corev1.Pod) bool {
 	driver, err := spark.PodOf(pod)
 	if err != nil {
