@@ -9,10 +9,13 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/spark-vitals/spark-vitals/internal/bounded"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -25,8 +28,12 @@ const (
 	// 10,000. A driver logs an error of 100 lines if an answer is not read to its end, so
 	// nothing that is healthy comes near.
 	maxAnswer = 32 << 20
-	// maxToken is how many bytes of an answer are kept at a time.
-	maxToken = 1 << 20
+	// dialTimeout is for the connection. If a NetworkPolicy drops the packets, nothing comes
+	// back.
+	dialTimeout = 2 * time.Second
+	// maxToken is how many bytes of an answer are kept at a time. The settings may have
+	// long values.
+	maxToken, maxSetting = 64 << 10, 1 << 20
 	// maxElements is how many parts of an answer are kept.
 	maxElements = 1024
 	// maxText is how many bytes of a name or a line are kept.
@@ -43,8 +50,20 @@ var ErrNoAddress = errors.New("the pod declares no UI at its own address")
 func Address(pod spark.Pod) (netip.AddrPort, bool) {
 	port, declared := pod.Port(spark.UIPort)
 	ip, err := netip.ParseAddr(pod.Status.PodIP)
-	own := declared && port > 0 && err == nil && ip.Zone() == "" && !pod.Spec.HostNetwork && pod.Status.PodIP != pod.Status.HostIP && ip.Unmap().IsGlobalUnicast()
+	host, _ := netip.ParseAddr(pod.Status.HostIP)
+	own := declared && port >= 1024 && err == nil && !pod.Spec.HostNetwork && ip != host && isPods(ip)
 	return netip.AddrPortFrom(ip, uint16(port)), own
+}
+
+// notPods are addresses that no pod has, but that look like those of one: "this"
+// network, IPv4 in IPv6 (RFC 4291, RFC 6052), and services of clouds for their machines.
+var notPods = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("::/96"), netip.MustParsePrefix("64:ff9b::/96"),
+	netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("100.100.100.200/32"),
+}
+
+func isPods(ip netip.Addr) bool {
+	return ip.Zone() == "" && !ip.Is4In6() && ip.IsGlobalUnicast() && !slices.ContainsFunc(notPods, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // Client asks drivers' UIs. Make one with [New].
@@ -57,7 +76,7 @@ type Client struct {
 func New() *Client {
 	return &Client{address: Address, http: &http.Client{
 		Transport: &http.Transport{ // has no proxy, and so reads no variables
-			DialContext:            (&net.Dialer{Timeout: Timeout}).DialContext,
+			DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
 			DisableKeepAlives:      true, // a driver has few threads for its UI
 			MaxResponseHeaderBytes: 16 << 10,
 			Protocols:              onlyHTTP1(),
@@ -72,10 +91,15 @@ func onlyHTTP1() *http.Protocols {
 	return p
 }
 
-// ask asks a driver for a path below its application, and reads the answer. The driver
-// packs it with gzip: 10,000 executors are then 0.2 MB instead of 18. Do not end the
-// context before [Timeout] without need: see maxAnswer.
-func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, read func(*jsontext.Decoder) error) error {
+// ask asks a driver for what stands at a path below its application, and reads the
+// answer, which the driver packs with gzip: 10,000 executors are then 0.2 MB instead of
+// 18. Do not end the context before [Timeout] without need: see maxAnswer.
+func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, read func(*jsontext.Decoder) error) (err error) {
+	defer func() {
+		if mistake := recover(); mistake != nil { // it must not affect other applications
+			err = fmt.Errorf("%s: a bug in spark-vitals: %v", path, mistake)
+		}
+	}()
 	address, ok := c.address(driver)
 	if !ok {
 		return ErrNoAddress
@@ -93,42 +117,49 @@ func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, read fu
 		return err
 	}
 	defer func() { _ = response.Body.Close() }()
+	if kind := response.Header.Get("Content-Type"); response.StatusCode == http.StatusOK && !strings.HasPrefix(kind, "application/json") {
+		return fmt.Errorf("%s: the driver's UI answers %q; it may be starting", path, bounded.Cut(kind, maxText))
+	}
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: the driver's UI answers %d", path, response.StatusCode)
 	}
-	if err := read(decode(response.Body)); err != nil {
+	token := int64(maxToken)
+	if path == environment {
+		token = maxSetting
+	}
+	if err := read(decode(response.Body, token)); err != nil {
 		return fmt.Errorf("%s: the driver's UI answers something else: %w", path, err)
 	}
 	return nil
 }
 
-// decode returns a decoder of JSON from another user's program.
-func decode(from io.Reader) *jsontext.Decoder {
-	bounded := &reader{from: from}
-	bounded.to = jsontext.NewDecoder(bounded, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	return bounded.to
+// decode returns a decoder of a stranger's JSON.
+func decode(from io.Reader, maxToken int64) *jsontext.Decoder {
+	r := &reader{from: from, maxToken: maxToken}
+	r.to = jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	return r.to
 }
 
 // reader bounds what a decoder reads, in all and of one token.
 type reader struct {
-	from io.Reader
-	read int64
-	to   *jsontext.Decoder
+	from           io.Reader
+	read, maxToken int64
+	to             *jsontext.Decoder
 }
 
 var (
 	errLong  = fmt.Errorf("it has more than %d bytes", maxAnswer)
-	errToken = fmt.Errorf("a part has more than %d bytes", maxToken)
+	errToken = errors.New("a part of it is too long")
 )
 
 func (r *reader) Read(p []byte) (int, error) {
 	if r.read >= maxAnswer {
 		return 0, errLong
 	}
-	if r.read-r.to.InputOffset() > maxToken {
+	if r.read-r.to.InputOffset() > r.maxToken {
 		return 0, errToken
 	}
-	n, err := r.from.Read(p[:min(len(p), maxToken)])
+	n, err := r.from.Read(p[:min(int64(len(p)), r.maxToken)])
 	r.read += int64(n)
 	return n, err
 }

@@ -43,7 +43,10 @@ func driver(t *testing.T) spark.Pod {
 // serve returns a client whose every driver has this UI.
 func serve(t *testing.T, ui http.HandlerFunc) *Client {
 	t.Helper()
-	server := httptest.NewServer(ui)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		ui(w, r)
+	}))
 	t.Cleanup(server.Close)
 	c := New()
 	c.address = func(spark.Pod) (netip.AddrPort, bool) {
@@ -80,6 +83,7 @@ func TestSettings(t *testing.T) {
 // A resource profile has its own memory, and no memoryOverhead of the configuration.
 func TestProfiles(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"resourceProfiles": [
 			{"id": 0, "executorResources": {"cores": {"amount": 2}, "memory": {"amount": 1024}}, "taskResources": {"cpus": {"amount": 2.0}}},
 			{"id": 1, "executorResources": {"memory": {"amount": 4096}, "pyspark.memory": {"amount": 700}}, "taskResources": {"cpus": {"amount": 1.0}}}],
@@ -109,8 +113,8 @@ func TestPeaks(t *testing.T) {
 		if err != nil {
 			t.Fatal(version, err)
 		}
-		p := peaks[1]
-		if p.Heap < 40<<20 || p.Heap > 100<<20 || p.OffHeap == 0 || peaks[DriverID].Heap == 0 {
+		p := peaks.Of[1]
+		if p.Heap < 40<<20 || p.Heap > 100<<20 || p.OffHeap == 0 || peaks.Of[DriverID].Heap == 0 || peaks.MaxHeap != p.Heap {
 			t.Errorf("%s: %+v", version, peaks)
 		}
 		if version == "3.5.9" && (p.JVM>>20 != 207 || p.Python>>20 != 934) {
@@ -119,13 +123,28 @@ func TestPeaks(t *testing.T) {
 	}
 }
 
-// An executor that sent no heartbeat has measured nothing.
+// An executor that sent no heartbeat has measured nothing, and one that the driver does
+// not list is not in the answer.
 func TestNoHeartbeat(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`[{"id":"1","peakMemoryMetrics":{"JVMHeapMemory":0}},{"id":"2"},{"id":"3","peakMemoryMetrics":null},{"peakMemoryMetrics":{"JVMHeapMemory":5}},{"id":"-4","peakMemoryMetrics":{"JVMHeapMemory":5}}]`))
 	})
-	if peaks, err := c.Peaks(t.Context(), driver(t), func(int64) bool { return true }); err != nil || len(peaks) > 0 {
-		t.Error(peaks, err)
+	all, err := c.Peaks(t.Context(), driver(t), func(int64) bool { return true })
+	if want := (Executors{Of: map[int64]Peaks{1: {}, 2: {}, 3: {}}}); err != nil || !cmp.Equal(all, want) {
+		t.Error(all, err)
+	}
+}
+
+// Of many executors those are kept that were asked about.
+func TestManyExecutors(t *testing.T) {
+	var answer strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&answer, `,{"id":"%d","peakMemoryMetrics":{"JVMHeapMemory":%d}}`, i+1, i+1)
+	}
+	all, err := readPeaks(decode(strings.NewReader("["+answer.String()[1:]+"]"), maxToken), func(id int64) bool { return id == 4321 })
+	if err != nil || all.Of[4321].Heap != 4321 || all.MaxHeap != 5000 || len(all.Of) > maxOthers+1 {
+		t.Error(len(all.Of), all.MaxHeap, err)
 	}
 }
 
@@ -181,7 +200,7 @@ func TestHostile(t *testing.T) {
 			peaks, err := c.Peaks(t.Context(), driver(t), func(int64) bool { return true })
 			runtime.ReadMemStats(&after)
 			if err == nil {
-				t.Error(len(peaks), "peaks and no error")
+				t.Error(len(peaks.Of), "peaks and no error")
 			}
 			if kept := int64(after.HeapInuse) - int64(before.HeapInuse); kept > 32<<20 {
 				t.Errorf("%d bytes of heap in use", kept)
@@ -242,13 +261,13 @@ func FuzzAnswers(f *testing.F) {
 	}
 	f.Add(`[{"threadName":"main","stackTrace":{"elems":["a.b(C.java:1)\n\t- locked x"]},"blockedByThreadId":3}]`)
 	f.Fuzz(func(t *testing.T, answer string) {
-		if s, err := readSettings(decode(strings.NewReader(answer))); err == nil && len(fmt.Sprint(*s)) > 100<<10 {
+		if s, err := readSettings(decode(strings.NewReader(answer), maxToken)); err == nil && len(fmt.Sprint(*s)) > 100<<10 {
 			t.Error(len(fmt.Sprint(*s)))
 		}
-		if p, err := readPeaks(decode(strings.NewReader(answer)), func(int64) bool { return true }); err == nil && len(p) > maxElements {
-			t.Error(len(p))
+		if p, err := readPeaks(decode(strings.NewReader(answer), maxToken), func(int64) bool { return true }); err == nil && len(p.Of) > 1<<20 {
+			t.Error(len(p.Of))
 		}
-		threads, err := readThreads(decode(strings.NewReader(answer)))
+		threads, err := readThreads(decode(strings.NewReader(answer), maxToken))
 		if err != nil {
 			return
 		}

@@ -30,22 +30,30 @@ type Peaks struct {
 	JVM, Python, Other int64
 }
 
-// IsZero reports whether nothing was measured.
-func (p Peaks) IsZero() bool { return p == Peaks{} }
+// Executors is what executors measured, by their numbers, and the driver. Those that sent
+// no heartbeat have zero Peaks. Not all of a large application are in it.
+type Executors struct {
+	Of map[int64]Peaks
+	// MaxHeap is the highest Heap of all executors that the driver lists.
+	MaxHeap int64
+}
 
-// Peaks asks a driver for what the executors measured that want returns true for, and
-// the driver itself. An executor that sent no heartbeat is not in the answer.
-func (c *Client) Peaks(ctx context.Context, driver spark.Pod, want func(executor int64) bool) (map[int64]Peaks, error) {
-	var all map[int64]Peaks
-	err := c.ask(ctx, driver, "/allexecutors", func(d *jsontext.Decoder) (err error) {
+// maxOthers is how many executors are kept that nobody asked about.
+const maxOthers = 256
+
+// Peaks asks a driver for what its executors measured. All are in the answer that want
+// returns true for and that the driver lists, which is the living ones and the last dead
+// ones (spark.ui.retainedDeadExecutors).
+func (c *Client) Peaks(ctx context.Context, driver spark.Pod, want func(executor int64) bool) (all Executors, err error) {
+	err = c.ask(ctx, driver, "/allexecutors", func(d *jsontext.Decoder) (err error) {
 		all, err = readPeaks(d, want)
 		return err
 	})
 	return all, err
 }
 
-func readPeaks(d *jsontext.Decoder, want func(int64) bool) (map[int64]Peaks, error) {
-	all := map[int64]Peaks{}
+func readPeaks(d *jsontext.Decoder, want func(int64) bool) (Executors, error) {
+	all, others := Executors{Of: map[int64]Peaks{}}, 0
 	err := each(d, func() error {
 		id, peaks := int64(-1), Peaks{}
 		err := fields(d, func(name string) error {
@@ -60,10 +68,17 @@ func readPeaks(d *jsontext.Decoder, want func(int64) bool) (map[int64]Peaks, err
 			}
 			return d.SkipValue()
 		})
-		if id >= 0 && !peaks.IsZero() && len(all) < maxElements && (id == DriverID || want(id)) {
-			all[id] = peaks
+		switch {
+		case err != nil || id < 0:
+			return err
+		case id != DriverID:
+			all.MaxHeap = max(all.MaxHeap, peaks.Heap)
 		}
-		return err
+		if id == DriverID || want(id) || others < maxOthers {
+			all.Of[id] = peaks
+			others++
+		}
+		return nil
 	})
 	return all, err
 }

@@ -34,21 +34,19 @@ func within(d *jsontext.Decoder, begin jsontext.Kind, part func() error) error {
 	if token.Kind() != begin {
 		return fmt.Errorf("%s instead of %s at byte %d", token.Kind(), begin, d.InputOffset())
 	}
-	for {
-		switch d.PeekKind() {
-		case ']', '}':
+	for d.PeekKind() != jsontext.KindInvalid {
+		if end := d.PeekKind(); end == ']' || end == '}' {
 			_, err := d.ReadToken()
 			return err
-		case jsontext.KindInvalid: // the error comes with the token
-			if _, err := d.ReadToken(); err != nil {
-				return err
-			}
-			return errors.New("it is not JSON")
 		}
 		if err := part(); err != nil {
 			return err
 		}
 	}
+	if _, err := d.ReadToken(); err != nil { // the error comes with the token
+		return err
+	}
+	return errors.New("it is not JSON")
 }
 
 // value reads a value into a variable. A value of another type leaves it as it is,

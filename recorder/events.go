@@ -56,9 +56,10 @@ func (r *recorder) reportOn(driver spark.Pod, record *oom.Record, facts []fact, 
 	for _, d := range record.Deaths {
 		deaths += d.Count
 	}
-	for _, f := range facts {
+	before := deaths - len(facts)
+	for i, f := range facts {
 		t := deathEvent{driver: driver.Name}
-		if last := f.Role == spark.Driver && f.IsSparks() && !driver.Restarts(); deaths > ownEvents && !last {
+		if last := f.Role == spark.Driver && f.IsSparks() && !driver.Restarts(); before+i >= ownEvents && !last {
 			t.deaths = deaths
 		}
 		t.follows = stand && !r.replicas.hasWritten(driver.UID, &f.Termination)

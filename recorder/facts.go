@@ -90,16 +90,26 @@ func latest(facts []fact) (all []fact) {
 	return all
 }
 
-// facts are the facts that wait to be written, by application, in the order in which
-// they became known. A fact stays until it is written or its driver is gone.
+// facts are those that wait to be written, by application. A fact stays until it is
+// written or its driver is gone.
 type facts struct {
 	mutex   sync.Mutex
-	waiting map[application][]fact
+	waiting map[application]*pending
 	taken   int // and not done yet
 }
 
-// same reports whether two facts say the same.
-func (f *fact) same(other *fact) bool { return f.about() == other.about() && f.Cause == other.Cause }
+// pending are facts of one application, each once, in the order in which they became
+// known.
+type pending struct {
+	facts []fact
+	known map[what]bool
+}
+
+// what a fact says.
+type what struct {
+	termination
+	cause oom.Cause
+}
 
 // add adds facts, unless they already wait.
 func (f *facts) add(to application, more []fact) {
@@ -110,13 +120,27 @@ func (f *facts) add(to application, more []fact) {
 
 func (f *facts) append(to application, more []fact) {
 	if f.waiting == nil {
-		f.waiting = map[application][]fact{}
+		f.waiting = map[application]*pending{}
+	}
+	p := f.waiting[to]
+	if p == nil && len(more) > 0 {
+		p = &pending{known: map[what]bool{}}
+		f.waiting[to] = p
 	}
 	for i := range more {
-		if !slices.ContainsFunc(f.waiting[to], func(known fact) bool { return known.same(&more[i]) }) {
-			f.waiting[to] = append(f.waiting[to], more[i])
+		if w := (what{more[i].about(), more[i].Cause}); !p.known[w] {
+			p.known[w] = true
+			p.facts = append(p.facts, more[i])
 		}
 	}
+}
+
+// all returns the facts of an application that wait.
+func (f *facts) all(of application) []fact {
+	if p := f.waiting[of]; p != nil {
+		return p.facts
+	}
+	return nil
 }
 
 // take returns the facts of an application that are due, and when more are due. The
@@ -125,7 +149,7 @@ func (f *facts) take(of application, now time.Time) (all []fact, next time.Time)
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	var later []fact
-	for _, w := range f.waiting[of] {
+	for _, w := range f.all(of) {
 		switch {
 		case !w.due.After(now):
 			all = append(all, w)
@@ -135,7 +159,8 @@ func (f *facts) take(of application, now time.Time) (all []fact, next time.Time)
 		}
 		later = append(later, w)
 	}
-	f.set(of, later)
+	delete(f.waiting, of)
+	f.append(of, later)
 	f.taken += len(all)
 	return all, next
 }
@@ -147,15 +172,10 @@ func (f *facts) done(of application, all []fact, written bool) {
 	defer f.mutex.Unlock()
 	f.taken -= len(all)
 	if !written {
-		since := f.waiting[of]
-		f.set(of, all)
+		since := f.all(of)
+		delete(f.waiting, of)
+		f.append(of, all)
 		f.append(of, since)
-	}
-}
-
-func (f *facts) set(of application, all []fact) {
-	if delete(f.waiting, of); len(all) > 0 {
-		f.waiting[of] = all
 	}
 }
 
@@ -163,9 +183,9 @@ func (f *facts) set(of application, all []fact) {
 func (f *facts) hurry() {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	for _, all := range f.waiting {
-		for i := range all {
-			all[i].due = time.Time{}
+	for _, p := range f.waiting {
+		for i := range p.facts {
+			p.facts[i].due = time.Time{}
 		}
 	}
 }
@@ -182,9 +202,9 @@ func (f *facts) due(now time.Time) int {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	n := f.taken
-	for _, all := range f.waiting {
-		for i := range all {
-			if !all[i].due.After(now) {
+	for _, p := range f.waiting {
+		for i := range p.facts {
+			if !p.facts[i].due.After(now) {
 				n++
 			}
 		}

@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	// secondDelay is how much later a replica writes if another one goes first. A
-	// death is recorded so much later if the first replica is gone.
-	secondDelay = 500 * time.Millisecond
-	// maxWritten is how many deaths are remembered as written by this replica.
+	// How much later a replica writes that lets another one go first. A death is recorded
+	// so much later if the first replica is gone. It is longer than the first one waits
+	// for a driver's UI.
+	secondDelay = time.Second
+	// Deaths that are remembered as written by this replica.
 	maxWritten = 8192
 )
 

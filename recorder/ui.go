@@ -23,23 +23,24 @@ type DriverUI interface {
 }
 
 const (
-	// uiPause is the least time between two questions for a driver's measurements,
-	// however many of its executors die.
+	// A driver is asked for measurements at most once in this time, however many of its
+	// executors die.
 	uiPause = 30 * time.Second
-	// askAttempts is how often a driver is asked for its settings, until it is looked
-	// at again.
+	// Attempts to learn a driver's settings, until the driver is looked at again.
 	askAttempts = 5
-	// maxPauses limits the pause for a driver that does not answer: to
-	// uiPause<<maxPauses.
+	// A driver that does not answer is asked once in uiPause<<maxPauses in the end.
 	maxPauses = 5
-	// maxKnown is how many drivers something is known of, some 1 kB each.
+	// Drivers of which something is known, some 1 kB each.
 	maxKnown = 16384
-	// maxExecutors is the largest application that is asked for measurements. The
-	// answer of a larger one may be too long.
+	// An application with more executors is not asked for measurements, because its answer
+	// may be too long.
 	maxExecutors = 10000
-	// peaksTimeout is how long a death waits for its measurements. An answer that
-	// comes later is for later deaths.
-	peaksTimeout = time.Second
+	// A death waits for so long for its measurements. An answer that comes later is for
+	// later deaths.
+	peaksTimeout = 700 * time.Millisecond
+	// Questions for measurements at a time. If so many drivers are slow, deaths are not
+	// measured.
+	maxQuestions = 16
 )
 
 // knowledge is what drivers' UIs said. What a UI does not say, or says too late, is
@@ -54,6 +55,7 @@ type knowledge struct {
 // known is what one driver said.
 type known struct {
 	settings atomic.Pointer[spark.Settings]
+	given    atomic.Int32 // how often it did not say its settings after askAttempts
 
 	mutex    sync.Mutex // of what follows; not held while the driver is asked
 	peaks    map[int64]driverui.Peaks
@@ -66,7 +68,7 @@ func newKnowledge(ui DriverUI) *knowledge {
 	if ui == nil {
 		return &knowledge{}
 	}
-	return &knowledge{ui: ui, drivers: lru.New(maxKnown), queue: workqueue.NewTypedRateLimitingQueue(
+	return &knowledge{ui: ui, drivers: lru.New(maxKnown), asking: make(chan struct{}, maxQuestions), queue: workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](2*time.Second, time.Minute))}
 }
 
