@@ -100,7 +100,7 @@ const (
 	ThreadsDeadlocked  ThreadsDo = "deadlocked"  // two wait for each other's locks
 	ThreadsNoScheduler ThreadsDo = "noScheduler" // the one is gone that plans Spark's jobs
 	ThreadsWork        ThreadsDo = "work"        // a task runs, or a thread of the program
-	ThreadsServe       ThreadsDo = "serve"       // the program waits for its users, or a stream for data
+	ThreadsServe       ThreadsDo = "serve"       // the program waits for its users
 	ThreadsWaitForJob  ThreadsDo = "waitForJob"  // the program waits for a job, and no task runs
 	ThreadsWaitForLock ThreadsDo = "waitForLock" // the main thread waits for a lock that another one holds
 	ThreadsWait        ThreadsDo = "wait"        // the main thread waits for something else

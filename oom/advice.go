@@ -336,6 +336,10 @@ func (a *adviser) heapOOM() string {
 		size += fmt.Sprintf("; limit %d MiB", a.LimitMiB)
 	}
 	fact := fmt.Sprintf("%s ran out of Java heap (%s).", a.who(), size)
+	if a.Said == "" && a.Peaks != nil && !a.Peaks.isEmpty() && a.Peaks.HeapMiB*100 <= a.HeapMiB*farFromFull {
+		return join(fmt.Sprintf("%s exited with code %d, Spark's code for a JVM OutOfMemoryError.", a.who(), exitHeap), a.howMany, a.measured(),
+			"Either the heap filled after that, or one allocation was too large, or the JVM could not create a thread. The last lines of its log say which. If the heap filled,", lower(a.moreHeap()))
+	}
 	if a.Said == "" {
 		return join(fmt.Sprintf("%s exited with code %d, Spark's code for a JVM OutOfMemoryError.", a.who(), exitHeap), a.howMany, a.measured(),
 			fmt.Sprintf("Most often the heap was full (%s), but only the last lines of its log show it. If the heap was full,", size),

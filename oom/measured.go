@@ -27,6 +27,8 @@ type Settings struct {
 type Peaks struct {
 	// HeapMiB is what the heap held, garbage included.
 	HeapMiB int64 `json:"heapMiB,omitempty"`
+	// MaxHeapMiB is the highest HeapMiB of all executors that the driver listed.
+	MaxHeapMiB int64 `json:"maxHeapMiB,omitempty"`
 	// MetaspaceMiB is what the JVM used for itself: metaspace and compiled code.
 	MetaspaceMiB int64 `json:"metaspaceMiB,omitempty"`
 	// DirectMiB is what buffers outside of the heap held, mapped files included.
@@ -59,19 +61,23 @@ func (p *Peaks) processes() int64 {
 
 // SetSettings replaces estimates by the settings in force. It ignores settings that
 // contradict the pod, because the pod is right.
-func (t *Termination) SetSettings(s *spark.Settings) {
+func (t *Termination) SetSettings(s *spark.Settings, language spark.Language) {
 	if s == nil || !t.IsSparks() || t.LimitMiB == 0 {
 		return
 	}
 	m := s.Driver
 	if t.Role == spark.Executor {
-		known := false
-		if m, known = s.Of(t.resourceProfile()); !known {
+		of, known := s.Of(t.resourceProfile())
+		if !known {
 			return
 		}
+		m = of
 	}
 	if m.Heap == 0 || m.Heap > t.LimitMiB || !t.Estimated && t.HeapMiB != m.Heap {
 		return
+	}
+	if language != spark.Python {
+		m.PySpark = 0 // Spark ignores it (BasicExecutorFeatureStep.scala)
 	}
 	settings := &Settings{OverheadMiB: m.Overhead, OffHeapMiB: m.OffHeap, PySparkMiB: m.PySpark}
 	if m.Overhead == 0 {
@@ -128,16 +134,18 @@ type user struct {
 	mib  int64
 }
 
-// largest returns the user of most of the memory outside of the heap.
-func (p *Peaks) largest() user {
+// largest returns the user of most of the memory outside of the heap. Of a JVM it counts
+// only what is more than its whole heap, because pages of the heap stay resident.
+func (a *adviser) largest() user {
 	var most user
+	p := a.Peaks
 	for _, u := range []user{
 		{"its Python workers", p.PythonMiB},
 		{"other processes of the container", p.OtherMiB},
 		{"its direct buffers", p.DirectMiB},
 		{"Spark's off-heap memory", p.OffHeapMiB},
 		{"its metaspace and compiled code", p.MetaspaceMiB},
-		{"native memory of its JVM", p.JVMMiB - p.HeapMiB - p.MetaspaceMiB - p.DirectMiB - p.OffHeapMiB},
+		{"native memory of its JVM", p.JVMMiB - a.HeapMiB - p.MetaspaceMiB - p.DirectMiB - p.OffHeapMiB},
 	} {
 		if u.mib > most.mib {
 			most = u
@@ -157,6 +165,9 @@ func (a *adviser) measured() string {
 		return "It sent no heartbeat before it died, so its memory was not measured."
 	}
 	parts := []string{fmt.Sprintf("its heap held up to %d of %d MiB", p.HeapMiB, a.HeapMiB)}
+	if a.HeapMiB == 0 {
+		parts[0] = fmt.Sprintf("its heap held up to %d MiB", p.HeapMiB)
+	}
 	if p.JVMMiB > 0 {
 		parts = append(parts, fmt.Sprintf("its JVM took up to %d MiB in all", p.JVMMiB))
 	}
@@ -188,7 +199,10 @@ func (a *adviser) shortfall() string {
 	if a.farBelowLimit() {
 		return fmt.Sprintf("Together this is %d of %d MiB. Either the memory grew after the last heartbeat, or the node ran out of memory and not this container.", p.processes(), a.LimitMiB)
 	}
-	if most := p.largest(); p.processes() > 0 && most.mib > 0 {
+	if a.LocalDirsInMemory {
+		return "Spark's local files are in memory, and count in addition."
+	}
+	if most := a.largest(); p.processes() > 0 && most.mib > 0 {
 		return fmt.Sprintf("Outside of the heap, %s took most (%d MiB).", most.name, most.mib)
 	}
 	return ""
@@ -217,7 +231,7 @@ func (a *adviser) moreOverhead(name string) string {
 	now, p := a.Settings.OverheadMiB, a.Peaks
 	next := moreOverhead(now)
 	if p != nil && p.processes() > 0 {
-		outside := p.processes() - p.HeapMiB
+		outside := p.PythonMiB + p.OtherMiB + max(p.JVMMiB-a.HeapMiB, 0)
 		next = max(next, roundUp(outside+outside/4-a.Settings.OffHeapMiB-a.Settings.PySparkMiB, 100))
 	}
 	heap, freed, ok := a.smallerHeap()
@@ -225,7 +239,7 @@ func (a *adviser) moreOverhead(name string) string {
 		return a.set(Change{Setting: name, Now: memory(now), Next: memory(next)}) + a.fewerCores() + "." + a.fits(next-now)
 	}
 	next = max(next, now+freed)
-	why := fmt.Sprintf("The heap never held more than %d of %d MiB", p.HeapMiB, a.HeapMiB)
+	why := fmt.Sprintf("No executor's heap held more than %d of %d MiB", p.highestHeap(), a.HeapMiB)
 	if next == now+freed {
 		why += ", so the pod can keep its size"
 	}
@@ -234,21 +248,30 @@ func (a *adviser) moreOverhead(name string) string {
 	return larger + " and " + strings.TrimPrefix(smaller, "Set ") + a.fewerCores() + ". " + why + "." + a.fits(next-now-freed)
 }
 
+// highestHeap returns the highest peak of an executor's heap.
+func (p *Peaks) highestHeap() int64 { return max(p.HeapMiB, p.MaxHeapMiB) }
+
+// heapMayBeFull reports whether the measurements do not show that the heap was far from
+// full, on all executors.
+func (a *adviser) heapMayBeFull() bool {
+	return a.Peaks == nil || a.Peaks.isEmpty() || a.Peaks.highestHeap()*100 > a.HeapMiB*farFromFull
+}
+
 // smallerHeap returns a heap that is enough by the measurements, and how much smaller
 // it is. ok is false if they do not show it.
 func (a *adviser) smallerHeap() (heap, freed int64, ok bool) {
 	p := a.Peaks
-	if p == nil || p.isEmpty() || p.OverSeconds < enoughSeconds || p.HeapMiB*100 > a.HeapMiB*farFromFull {
+	if p == nil || p.JVMMiB == 0 || p.OverSeconds < enoughSeconds || a.heapMayBeFull() {
 		return 0, 0, false
 	}
-	heap = roundUp(max(p.HeapMiB*3/2, leastHeap), 256)
+	heap = roundUp(max(p.highestHeap()*3/2, leastHeap), 256)
 	return heap, a.HeapMiB - heap, heap < a.HeapMiB
 }
 
 // farBelowLimit reports whether all processes together were far below the limit when
 // they were measured last.
 func (a *adviser) farBelowLimit() bool {
-	return a.Peaks != nil && a.Peaks.processes() > 0 && a.Peaks.processes()*100 < a.LimitMiB*farBelow
+	return a.Peaks != nil && a.Peaks.processes() > 0 && !a.LocalDirsInMemory && a.Peaks.processes()*100 < a.LimitMiB*farBelow
 }
 
 const (
@@ -256,7 +279,7 @@ const (
 	leastHeap = 512
 	// enoughSeconds is how long an executor must have run, so that its heap's peak says
 	// what it needs.
-	enoughSeconds = 60
+	enoughSeconds = 600
 	// farBelow and farFromFull are percentages: of a limit that the processes may not
 	// have reached, and of a heap that may be smaller.
 	farBelow, farFromFull = 60, 50

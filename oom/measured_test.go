@@ -51,6 +51,7 @@ func TestMeasured(t *testing.T) {
 		ran      time.Duration
 		settings *spark.Settings
 		peaks    *oom.Peaks
+		inMemory bool          // Spark's local files
 		said     time.Duration // after the death; before it if negative
 	}{
 		{name: "settings, and the UI did not answer again", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1)},
@@ -67,14 +68,19 @@ func TestMeasured(t *testing.T) {
 		{name: "native memory of the JVM", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 3000, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 5600}},
 		{name: "a child of the JVM", cause: oom.ChildOOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 3000, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 3300, OtherMiB: 2300}},
 		{name: "processes are not measured", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 3000, MetaspaceMiB: 90, DirectMiB: 300}},
+		{name: "another executor's heap was fuller", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 1000, MaxHeapMiB: 3000, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 4400, PythonMiB: 1200}},
+		{name: "a heap that was touched and is free again", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 2500, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 4250, PythonMiB: 1300}},
+		{name: "local files in memory", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 1500, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 2000}, inMemory: true},
 		{name: "far below the limit", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 1000, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 1400, PythonMiB: 700}},
 		{name: "said 25 s before", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 3000, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 3300, PythonMiB: 2300}, said: -25 * time.Second},
 		{name: "a heap that lies", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 9000, JVMMiB: 9300}},
 		{name: "a full heap", cause: oom.HeapOOM, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 4000, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 4500}},
+		{name: "a heap that was far from full", cause: oom.HeapOOM, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 800, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 1500}},
 		{name: "maybe memory", cause: oom.Killed, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 3300, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 3700, PythonMiB: 1900}},
 	} {
 		d := executorWith(c.cause, c.ran)
-		d.SetSettings(c.settings)
+		d.LocalDirsInMemory = c.inMemory
+		d.SetSettings(c.settings, python.Language())
 		if c.peaks != nil {
 			d.SetPeaks(*c.peaks, c.settings, died.Add(c.said))
 		}
@@ -106,13 +112,13 @@ func TestShiftKeepsThePod(t *testing.T) {
 	shifted := false
 	rapid.Check(t, func(t *rapid.T) {
 		amount := rapid.Int64Range(0, 6000)
-		d := executorWith(oom.OOMKilled, time.Duration(rapid.IntRange(0, 300).Draw(t, "ran"))*time.Second)
+		d := executorWith(oom.OOMKilled, time.Duration(rapid.IntRange(0, 1500).Draw(t, "ran"))*time.Second)
 		s := settings(amount.Draw(t, "overhead"), amount.Draw(t, "offHeap")/8, amount.Draw(t, "pyspark")/8, 1)
 		if rapid.Bool().Draw(t, "fits") {
 			s.Executor.Overhead = 5734 - 4096 - s.Executor.OffHeap - s.Executor.PySpark
 		}
 		p := oom.Peaks{HeapMiB: amount.Draw(t, "heap"), JVMMiB: amount.Draw(t, "jvm"), PythonMiB: amount.Draw(t, "python")}
-		d.SetSettings(s)
+		d.SetSettings(s, driver.Language())
 		d.SetPeaks(p, s, died.Time)
 		var record oom.Record
 		record.Add(d)

@@ -3,6 +3,7 @@ package patches
 import (
 	"slices"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -35,8 +36,10 @@ func processTreeMetrics(p *Pod, c policy.Choice) {
 		key    = "spark.executor.processTreeMetrics"
 		option = "-D" + key + ".enabled=true"
 	)
-	if !c.Rule.ProcessTreeMetrics || p.Role != spark.Executor {
-		return
+	_, asked := p.Annotations[annotations.Prefix+field]
+	unfit := p.unfitForProcessTree()
+	if !c.Rule.ProcessTreeMetrics || p.Role != spark.Executor || unfit != "" && !asked && !p.wasSet(field) {
+		return // that a version is unfit is of interest only to a user who asked
 	}
 	switch {
 	case slices.Contains(p.JavaOptions(), option) && p.wasSet(field):
@@ -46,17 +49,25 @@ func processTreeMetrics(p *Pod, c policy.Choice) {
 	case len(p.Container().Command) > 0:
 		p.leave(field, "the container has a command of its own")
 		return
-	case spark.ParseVersion(p.Version()) == nil:
-		p.leave(field, "the label "+spark.VersionLabel+" has no version that can be read")
-		return
-	case !p.IsAtLeast("3.5.7") || p.IsAtLeast("4.0") && !p.IsAtLeast("4.0.1"):
-		p.leave(field, "this version of Spark measures wrongly (SPARK-52776)")
-		return
-	case !p.IsAtLeast("4.0"):
-		p.leave(field, "with Spark 3.5 an executor without bash in its image would be lost")
+	case unfit != "":
+		p.leave(field, unfit)
 		return
 	default:
 		p.addEnv(p.nextJavaOption(), option)
 	}
 	p.did(field, "the executor tells its driver how much memory its JVM, its Python processes and others use")
+}
+
+// unfitForProcessTree says why an executor of this version must not measure processes, or
+// "".
+func (p *Pod) unfitForProcessTree() string {
+	switch {
+	case spark.ParseVersion(p.Version()) == nil:
+		return "the label " + spark.VersionLabel + " has no version that can be read"
+	case !p.IsAtLeast("3.5.7") || p.IsAtLeast("4.0") && !p.IsAtLeast("4.0.1"):
+		return "this version of Spark measures wrongly (SPARK-52776)"
+	case !p.IsAtLeast("4.0"):
+		return "with Spark 3.5 an executor without bash in its image would be lost"
+	}
+	return ""
 }

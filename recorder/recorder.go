@@ -166,7 +166,9 @@ func (r *recorder) saw(p *corev1.Pod) {
 	}
 	app, later := applicationOf(pod), r.replicas.delay()
 	if pod.Role == spark.Driver {
-		r.knowledge.saw(pod)
+		if r.recordsIn(p.Namespace) && r.records(pod) {
+			r.knowledge.saw(pod, r.now())
+		}
 		if r.sawDriver(pod) {
 			r.queue.AddAfter(app, delay+later)
 		}
@@ -319,7 +321,7 @@ func (r *recorder) run(ctx context.Context) error {
 	creating := new(errgroup.Group)
 	for range workers {
 		tasks.Go(func() error { r.work(writing); return nil })
-		tasks.Go(func() error { r.knowledge.learn(ctx, r.podOf); return nil })
+		go r.knowledge.learn(ctx, r.podOf, r.now) // the end does not wait for it
 		creating.Go(func() error { r.createEvents(writing); return nil })
 	}
 	<-ctx.Done()

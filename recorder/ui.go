@@ -19,27 +19,27 @@ import (
 // DriverUI is what a recorder asks drivers' UIs. [driverui.Client] implements it.
 type DriverUI interface {
 	Settings(context.Context, spark.Pod) (*spark.Settings, error)
-	Peaks(ctx context.Context, driver spark.Pod, want func(executor int64) bool) (map[int64]driverui.Peaks, error)
+	Peaks(ctx context.Context, driver spark.Pod, want func(executor int64) bool) (driverui.Executors, error)
 }
 
 const (
-	// A driver is asked for measurements at most once in this time, however many of its
-	// executors die.
-	uiPause = 30 * time.Second
-	// Attempts to learn a driver's settings, until the driver is looked at again.
-	askAttempts = 5
-	// A driver that does not answer is asked once in uiPause<<maxPauses in the end.
-	maxPauses = 5
-	// Drivers of which something is known, some 1 kB each.
-	maxKnown = 16384
-	// An application with more executors is not asked for measurements, because its answer
-	// may be too long.
+	// uiPause is how long a driver is not asked again for measurements, however many of
+	// its executors die. If it does not answer, the pause doubles up to maxPauses times.
+	uiPause, maxPauses = 30 * time.Second, 5
+	// settingsPause is the first pause between attempts to learn a driver's settings, and
+	// settingsAttempts how many there are until the driver is looked at again.
+	settingsPause, settingsAttempts = 2 * time.Second, 5
+	// maxKnown is how many drivers' settings are kept, some 500 bytes each, and maxAnswers
+	// how many drivers' measurements, some 25 kB each.
+	maxKnown, maxAnswers = 16384, 1024
+	// maxExecutors is how many executors an application has at most that is asked for
+	// measurements, because the answer of a larger one may be too long.
 	maxExecutors = 10000
-	// A death waits for so long for its measurements. An answer that comes later is for
-	// later deaths.
+	// peaksTimeout is how long a death waits for its measurements. An answer that comes
+	// later is for later deaths.
 	peaksTimeout = 700 * time.Millisecond
-	// Questions for measurements at a time. If so many drivers are slow, deaths are not
-	// measured.
+	// maxQuestions is how many drivers are asked for measurements at a time. If all are
+	// slow, deaths of other applications are not measured.
 	maxQuestions = 16
 )
 
@@ -48,51 +48,71 @@ const (
 type knowledge struct {
 	ui      DriverUI // nil asks no driver
 	mutex   sync.Mutex
-	drivers *lru.Cache                                                 // by UID, of *known
-	queue   workqueue.TypedRateLimitingInterface[types.NamespacedName] // of drivers to learn the settings of
+	drivers *lru.Cache                                             // by UID, of *known
+	answers *lru.Cache                                             // by UID, of *answer
+	asking  chan struct{}                                          // has a place for each question
+	queue   workqueue.TypedDelayingInterface[types.NamespacedName] // of drivers whose settings are to be learned
 }
 
-// known is what one driver said.
+// known is what is known of one driver.
 type known struct {
 	settings atomic.Pointer[spark.Settings]
-	given    atomic.Int32 // how often it did not say its settings after askAttempts
 
-	mutex    sync.Mutex // of what follows; not held while the driver is asked
-	peaks    map[int64]driverui.Peaks
-	asked    time.Time // when it was asked last
-	answered time.Time // when it answered last
-	failures int       // in a row
+	mutex    sync.Mutex // of what follows
+	attempts int        // to learn the settings
+	due      time.Time  // of the next attempt
+}
+
+// answer is what a driver said about its executors.
+type answer struct {
+	mutex     sync.Mutex // not held while the driver is asked
+	executors driverui.Executors
+	asked     time.Time // when it was asked last
+	answered  time.Time // when it was asked for executors
+	failures  int       // in a row
 }
 
 func newKnowledge(ui DriverUI) *knowledge {
 	if ui == nil {
 		return &knowledge{}
 	}
-	return &knowledge{ui: ui, drivers: lru.New(maxKnown), asking: make(chan struct{}, maxQuestions), queue: workqueue.NewTypedRateLimitingQueue(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](2*time.Second, time.Minute))}
+	return &knowledge{
+		ui: ui, drivers: lru.New(maxKnown), answers: lru.New(maxAnswers), asking: make(chan struct{}, maxQuestions),
+		queue: workqueue.NewTypedDelayingQueue[types.NamespacedName](),
+	}
 }
 
-func (k *knowledge) of(driver types.UID) *known {
+// of returns what a cache has of a driver, or a new entry.
+func of[T any](k *knowledge, cache *lru.Cache, driver types.UID) *T {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
-	if found, ok := k.drivers.Get(driver); ok {
-		return found.(*known)
+	if found, ok := cache.Get(driver); ok {
+		return found.(*T)
 	}
-	found := &known{}
-	k.drivers.Add(driver, found)
-	return found
+	made := new(T)
+	cache.Add(driver, made)
+	return made
 }
 
 // saw has a driver asked for its settings, if it runs and has not said them yet.
-func (k *knowledge) saw(driver spark.Pod) {
-	if status := driver.ContainerStatus(); k.ui != nil && status != nil && status.Ready && driver.DeletionTimestamp == nil && k.of(driver.UID).settings.Load() == nil {
+func (k *knowledge) saw(driver spark.Pod, now time.Time) {
+	status := driver.ContainerStatus()
+	if k.ui == nil || status == nil || !status.Ready || driver.DeletionTimestamp != nil {
+		return
+	}
+	known := of[known](k, k.drivers, driver.UID)
+	known.mutex.Lock()
+	defer known.mutex.Unlock()
+	if known.settings.Load() == nil && !now.Before(known.due) {
+		known.attempts, known.due = 0, now.Add(uiPause)
 		k.queue.Add(types.NamespacedName{Namespace: driver.Namespace, Name: driver.Name})
 	}
 }
 
 // learn asks drivers for their settings until the context ends. pod returns a driver's
-// pod, or nil if it is gone.
-func (k *knowledge) learn(ctx context.Context, pod func(types.NamespacedName) *corev1.Pod) {
+// pod, or nil if it is gone. A question that is under way is not ended, because a driver
+// logs an error if nobody reads its answer to the end.
+func (k *knowledge) learn(ctx context.Context, pod func(types.NamespacedName) *corev1.Pod, now func() time.Time) {
 	if k.ui == nil {
 		return
 	}
@@ -102,96 +122,120 @@ func (k *knowledge) learn(ctx context.Context, pod func(types.NamespacedName) *c
 		if shutdown {
 			return
 		}
-		if k.learned(ctx, pod(name)) || k.queue.NumRequeues(name) >= askAttempts {
-			k.queue.Forget(name)
-		} else {
-			k.queue.AddRateLimited(name)
+		if again := k.learnFrom(context.WithoutCancel(ctx), pod(name), now()); again > 0 {
+			k.queue.AddAfter(name, again)
 		}
 		k.queue.Done(name)
 	}
 }
 
-// learned asks a driver for its settings, and reports whether nothing is left to ask.
-func (k *knowledge) learned(ctx context.Context, p *corev1.Pod) bool {
+// learnFrom asks a driver for its settings, and returns after which pause to ask again,
+// or 0.
+func (k *knowledge) learnFrom(ctx context.Context, p *corev1.Pod, now time.Time) (again time.Duration) {
 	if p == nil {
-		return true
+		return 0
 	}
 	driver, err := spark.PodOf(p)
-	if err != nil || driver.Role != spark.Driver || k.of(p.UID).settings.Load() != nil {
-		return true
+	known := of[known](k, k.drivers, p.UID)
+	if err != nil || driver.Role != spark.Driver || known.settings.Load() != nil {
+		return 0
 	}
 	settings, err := k.ui.Settings(ctx, driver)
 	if err == nil {
-		k.of(p.UID).settings.Store(settings)
+		known.settings.Store(settings)
+		return 0
 	}
-	return err == nil
-}
-
-// measurements returns what a driver's executors measured, from the lowest of these numbers
-// on, and when the driver said it. It asks a driver once in uiPause, and one that does
-// not answer less and less often.
-func (k *known) measurements(ctx context.Context, ui DriverUI, driver spark.Pod, least int64, now time.Time) (map[int64]driverui.Peaks, time.Time) {
-	k.mutex.Lock()
-	defer k.mutex.Unlock()
-	if now.Sub(k.asked) < uiPause<<min(k.failures, maxPauses) {
-		return k.peaks, k.answered
+	known.mutex.Lock()
+	defer known.mutex.Unlock()
+	known.attempts++
+	again = settingsPause << known.attempts
+	known.due = now.Add(max(again, uiPause))
+	if known.attempts >= settingsAttempts {
+		return 0
 	}
-	k.asked = now
-	answered := make(chan struct{})
-	go func() { // a driver logs an error if nobody reads its answer to the end
-		defer close(answered)
-		peaks, err := ui.Peaks(context.WithoutCancel(ctx), driver, func(id int64) bool { return id >= least })
-		k.answer(peaks, err, now)
-	}()
-	k.mutex.Unlock()
-	select {
-	case <-answered:
-	case <-time.After(peaksTimeout):
-	}
-	k.mutex.Lock()
-	return k.peaks, k.answered
-}
-
-// answer keeps what a driver answered to a question.
-func (k *known) answer(peaks map[int64]driverui.Peaks, err error, asked time.Time) {
-	k.mutex.Lock()
-	defer k.mutex.Unlock()
-	if err != nil {
-		k.failures++
-		return
-	}
-	k.failures, k.peaks, k.answered = 0, peaks, asked
+	return again
 }
 
 // describe adds what a driver's UI said to new facts of its application, which has so
-// many executors.
+// many executors. A driver is asked for measurements only if it has said its settings,
+// so one that cannot be reached delays no death.
 func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fact, executors int, now time.Time) {
 	if k.ui == nil || driver.Pod == nil {
 		return
 	}
-	known, least := k.of(driver.UID), int64(0)
-	settings := known.settings.Load()
-	for _, f := range facts {
-		f.SetSettings(settings)
-		if id := f.MeasuredExecutor(); id > 0 && (least == 0 || id < least) {
-			least = id
-		}
-	}
-	if _, ended := driver.End(); ended || least == 0 || executors > maxExecutors {
+	settings := of[known](k, k.drivers, driver.UID).settings.Load()
+	if settings == nil {
 		return
 	}
-	peaks, answered := known.measurements(ctx, k.ui, driver, least, now)
+	asked := map[int64]bool{}
 	for _, f := range facts {
-		if p, ok := peaks[f.MeasuredExecutor()]; ok || answered.After(f.At.Time) {
-			f.SetPeaks(measured(p), settings, answered)
+		f.SetSettings(settings, driver.Language())
+		if id := f.MeasuredExecutor(); id > 0 {
+			asked[id] = true
+		}
+	}
+	if _, ended := driver.End(); ended || len(asked) == 0 || executors > maxExecutors {
+		return
+	}
+	found, answered := k.measurements(ctx, driver, asked, now)
+	for _, f := range facts {
+		if id := f.MeasuredExecutor(); id > 0 {
+			if p, ok := found.Of[id]; ok {
+				f.SetPeaks(peaksOf(p, found.MaxHeap), settings, answered)
+			}
 		}
 	}
 }
 
-// measured returns measurements in MiB.
-func measured(p driverui.Peaks) oom.Peaks {
+// measurements returns what a driver's executors measured, and when the driver was asked
+// for it. It asks a driver once in uiPause, and one that does not answer less and less
+// often.
+func (k *knowledge) measurements(ctx context.Context, driver spark.Pod, executors map[int64]bool, now time.Time) (driverui.Executors, time.Time) {
+	a := of[answer](k, k.answers, driver.UID)
+	if done := k.ask(ctx, a, driver, executors, now); done != nil {
+		select {
+		case <-done:
+		case <-time.After(peaksTimeout):
+		}
+	}
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	return a.executors, a.answered
+}
+
+// ask asks a driver in the background, if that is due and a place is free. It returns a
+// channel that is closed afterwards, or nil.
+func (k *knowledge) ask(ctx context.Context, a *answer, driver spark.Pod, executors map[int64]bool, now time.Time) <-chan struct{} {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	if now.Sub(a.asked) < uiPause<<min(a.failures, maxPauses) {
+		return nil
+	}
+	select {
+	case k.asking <- struct{}{}:
+	default:
+		return nil
+	}
+	a.asked = now
+	done := make(chan struct{})
+	go func() { // see learn
+		defer func() { <-k.asking; close(done) }()
+		found, err := k.ui.Peaks(context.WithoutCancel(ctx), driver, func(id int64) bool { return executors[id] })
+		a.mutex.Lock()
+		defer a.mutex.Unlock()
+		if err != nil {
+			a.failures++
+			return
+		}
+		a.failures, a.executors, a.answered = 0, found, now
+	}()
+	return done
+}
+
+// peaksOf returns measurements in MiB. maxHeap is the highest heap of all executors.
+func peaksOf(p driverui.Peaks, maxHeap int64) oom.Peaks {
 	return oom.Peaks{
-		HeapMiB: p.Heap >> 20, MetaspaceMiB: p.OffHeap >> 20, DirectMiB: (p.Direct + p.Mapped) >> 20, OffHeapMiB: p.UnifiedOffHeap >> 20,
+		HeapMiB: p.Heap >> 20, MaxHeapMiB: maxHeap >> 20, MetaspaceMiB: p.OffHeap >> 20, DirectMiB: (p.Direct + p.Mapped) >> 20, OffHeapMiB: p.UnifiedOffHeap >> 20,
 		JVMMiB: p.JVM >> 20, PythonMiB: p.Python >> 20, OtherMiB: p.Other >> 20,
 	}
 }

@@ -23,7 +23,7 @@ type testUI struct {
 	settings, peaks int // how often it was asked
 	fails           bool
 	slow            time.Duration
-	measured        map[int64]driverui.Peaks
+	measured        driverui.Executors
 }
 
 func (u *testUI) Settings(context.Context, spark.Pod) (*spark.Settings, error) {
@@ -37,11 +37,11 @@ func (u *testUI) Settings(context.Context, spark.Pod) (*spark.Settings, error) {
 	}, nil
 }
 
-func (u *testUI) Peaks(context.Context, spark.Pod, func(int64) bool) (map[int64]driverui.Peaks, error) {
+func (u *testUI) Peaks(context.Context, spark.Pod, func(int64) bool) (driverui.Executors, error) {
 	u.peaks++
 	time.Sleep(u.slow)
 	if u.fails {
-		return nil, errors.New("no answer")
+		return driverui.Executors{}, errors.New("no answer")
 	}
 	return u.measured, nil
 }
@@ -71,6 +71,18 @@ func runningDriver(t *testing.T) spark.Pod {
 	return kept
 }
 
+// knowing returns what is known of a driver that said its settings.
+func knowing(t *testing.T, ui *testUI) (*knowledge, spark.Pod) {
+	t.Helper()
+	k, driver := newKnowledge(ui), runningDriver(t)
+	t.Cleanup(k.queue.ShutDown)
+	fails := ui.fails
+	ui.fails = false
+	k.learnFrom(t.Context(), driver.Pod, now)
+	ui.fails = fails
+	return k, driver
+}
+
 // death returns a new fact about an executor.
 func death(number int64, at time.Time) *fact {
 	code := int32(137)
@@ -83,9 +95,8 @@ func death(number int64, at time.Time) *fact {
 // However many executors die, a driver is asked once in half a minute. What it said
 // then also describes later deaths, and says how old it is.
 func TestAskedOnce(t *testing.T) {
-	ui := &testUI{measured: map[int64]driverui.Peaks{1: {Heap: 300 << 20}, 2: {Heap: 400 << 20}}}
-	k, driver := newKnowledge(ui), runningDriver(t)
-	defer k.queue.ShutDown()
+	ui := &testUI{measured: driverui.Executors{Of: map[int64]driverui.Peaks{1: {Heap: 300 << 20}, 2: {Heap: 400 << 20}, 4: {}, driverui.DriverID: {Heap: 100 << 20}}}}
+	k, driver := knowing(t, ui)
 	for i := range 100 {
 		at := now.Add(time.Duration(i) * 290 * time.Millisecond)
 		k.describe(t.Context(), driver, []*fact{death(int64(i)+1, at)}, 10, at)
@@ -93,13 +104,15 @@ func TestAskedOnce(t *testing.T) {
 	if ui.peaks != 1 {
 		t.Errorf("asked %d times in 29 s", ui.peaks)
 	}
-	late, unmeasured := death(2, now.Add(20*time.Second)), death(3, now.Add(20*time.Second))
-	k.describe(t.Context(), driver, []*fact{late, unmeasured}, 10, now.Add(20*time.Second))
+	at := now.Add(20 * time.Second)
+	late, unmeasured, silent, evicted := death(2, at), death(3, at), death(4, at), death(5, at)
+	evicted.Cause = oom.Disrupted
+	k.describe(t.Context(), driver, []*fact{late, unmeasured, silent, evicted}, 10, at)
 	if late.Peaks == nil || late.Peaks.HeapMiB != 400 || late.Peaks.WithinSeconds != 30 {
 		t.Errorf("%+v", late.Peaks)
 	}
-	if unmeasured.Peaks != nil {
-		t.Errorf("%+v is said of an executor that the driver was not asked about since", unmeasured.Peaks)
+	if unmeasured.Peaks != nil || silent.Peaks == nil || *silent.Peaks != (oom.Peaks{}) || evicted.Peaks != nil {
+		t.Errorf("not listed %+v, without heartbeat %+v, evicted %+v", unmeasured.Peaks, silent.Peaks, evicted.Peaks)
 	}
 	k.describe(t.Context(), driver, []*fact{death(2, now)}, 10, now.Add(31*time.Second))
 	if ui.peaks != 2 {
@@ -110,9 +123,8 @@ func TestAskedOnce(t *testing.T) {
 // A death waits a second for a slow driver. What that answers later is for later deaths.
 func TestSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ui := &testUI{measured: map[int64]driverui.Peaks{1: {Heap: 300 << 20}}, slow: 5 * time.Second}
-		k, driver := newKnowledge(ui), runningDriver(t)
-		defer k.queue.ShutDown()
+		ui := &testUI{measured: driverui.Executors{Of: map[int64]driverui.Peaks{1: {Heap: 300 << 20}}}, slow: 5 * time.Second}
+		k, driver := knowing(t, ui)
 		began, first, second := time.Now(), death(1, now), death(1, now)
 		k.describe(t.Context(), driver, []*fact{first}, 10, now)
 		if waited := time.Since(began); first.Peaks != nil || waited > 2*peaksTimeout {
@@ -130,12 +142,11 @@ func TestSlow(t *testing.T) {
 // it would have said.
 func TestAsksLessOften(t *testing.T) {
 	ui := &testUI{fails: true}
-	k, driver := newKnowledge(ui), runningDriver(t)
-	defer k.queue.ShutDown()
+	k, driver := knowing(t, ui)
 	for i := range 3600 {
 		d := death(1, now)
 		k.describe(t.Context(), driver, []*fact{d}, 10, now.Add(time.Duration(i)*time.Second))
-		if d.Peaks != nil || d.Settings != nil {
+		if d.Peaks != nil || d.Settings == nil {
 			t.Fatal(d.Peaks, d.Settings)
 		}
 	}
@@ -147,12 +158,23 @@ func TestAsksLessOften(t *testing.T) {
 // A driver that has ended, and a death that is not of memory, are not asked about.
 func TestAsksOnlyWhatHelps(t *testing.T) {
 	ui := &testUI{}
-	k, driver := newKnowledge(ui), runningDriver(t)
-	defer k.queue.ShutDown()
+	k, driver := knowing(t, ui)
 	evicted := death(1, now)
 	evicted.Cause = oom.Disrupted
 	k.describe(t.Context(), driver, []*fact{evicted}, 10, now)
 	driver.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1}}
+	k.describe(t.Context(), driver, []*fact{death(1, now)}, 10, now)
+	if ui.peaks > 0 {
+		t.Errorf("asked %d times", ui.peaks)
+	}
+}
+
+// A driver whose UI never answered, for example because a NetworkPolicy forbids it,
+// delays no death.
+func TestUnreachable(t *testing.T) {
+	ui := &testUI{}
+	k, driver := newKnowledge(ui), runningDriver(t)
+	defer k.queue.ShutDown()
 	k.describe(t.Context(), driver, []*fact{death(1, now)}, 10, now)
 	if ui.peaks > 0 {
 		t.Errorf("asked %d times", ui.peaks)
@@ -164,16 +186,17 @@ func TestLearns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ui := &testUI{fails: true}
 		k, driver := newKnowledge(ui), runningDriver(t)
-		k.saw(driver)
 		ctx, stop := context.WithCancel(t.Context())
-		go k.learn(ctx, func(types.NamespacedName) *corev1.Pod { return driver.Pod })
-		time.Sleep(5 * time.Second)
-		ui.fails = false
-		time.Sleep(time.Minute)
-		k.saw(driver)
-		time.Sleep(time.Minute)
+		go k.learn(ctx, func(types.NamespacedName) *corev1.Pod { return driver.Pod }, time.Now)
+		for i := range 120 { // its pod changes each second
+			k.saw(driver, time.Now())
+			if time.Sleep(time.Second); i == 10 {
+				ui.fails = false
+			}
+		}
 		stop()
-		if ui.settings < 2 || ui.settings > 4 {
+		synctest.Wait()
+		if ui.settings != 3 {
 			t.Errorf("asked %d times", ui.settings)
 		}
 		code := int32(137)
@@ -185,20 +208,22 @@ func TestLearns(t *testing.T) {
 	})
 }
 
-// A driver that never answers is asked a few times, and again when it is looked at again.
+// A driver that never answers is asked a few times, and again when it is looked at again,
+// however often its pod changes.
 func TestGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ui := &testUI{fails: true}
 		k, driver := newKnowledge(ui), runningDriver(t)
 		ctx, stop := context.WithCancel(t.Context())
-		go k.learn(ctx, func(types.NamespacedName) *corev1.Pod { return driver.Pod })
-		for range 2 {
-			k.saw(driver)
-			time.Sleep(time.Hour)
+		go k.learn(ctx, func(types.NamespacedName) *corev1.Pod { return driver.Pod }, time.Now)
+		for range 3600 {
+			k.saw(driver, time.Now())
+			time.Sleep(time.Second)
 		}
 		stop()
-		if ui.settings != 2*(askAttempts+1) {
-			t.Errorf("asked %d times", ui.settings)
+		synctest.Wait()
+		if ui.settings < settingsAttempts || ui.settings > 240 {
+			t.Errorf("asked %d times in an hour", ui.settings)
 		}
 	})
 }

@@ -139,7 +139,7 @@ func (r *recorder) measure(ctx context.Context, driver spark.Pod, record oom.Rec
 			news = append(news, &facts[i])
 		}
 	}
-	if len(news) > 0 {
+	if len(news) > 0 && !r.ending.Load() {
 		r.knowledge.describe(ctx, driver, news, executors, r.now())
 	}
 	for _, f := range news {

@@ -38,13 +38,13 @@ func LookAt(all []Thread, tasks int64) annotations.Threads {
 	if found, ok := t.works(tasks); ok {
 		return found
 	}
-	if found, ok := t.serves(); ok && !deadlocked {
-		return found
-	}
 	if deadlocked {
 		return deadlock
 	}
 	if found, ok := t.job(); ok && tasks == 0 {
+		return found
+	}
+	if found, ok := t.serves(); ok {
 		return found
 	}
 	found, _ := t.main()
@@ -150,11 +150,12 @@ func (t threads) works(tasks int64) (annotations.Threads, bool) {
 // servers are threads, and frames of the main thread, of programs that do nothing while
 // their users ask for nothing.
 var servers = struct{ threads, frames []string }{
-	[]string{"stream execution thread for ", "ThriftBinaryCLIService", "HiveServer2-"},
+	[]string{"ThriftBinaryCLIService", "HiveServer2-"},
 	[]string{"org.apache.spark.sql.connect.service.SparkConnectServer", "org.apache.kyuubi.engine.", "jline.internal.NonBlockingInputStream", "org.jline."},
 }
 
-// serves finds a program that may wait for its users, or for new data of a stream.
+// serves finds a program that may wait for its users. A stream is none: it logs each
+// trigger.
 func (t threads) serves() (annotations.Threads, bool) {
 	for i := range t {
 		if begins(t[i].Name, servers.threads...) {
@@ -222,7 +223,7 @@ func (t *Thread) isProgram() bool {
 
 // waiting are methods of the JDK in which a thread waits although its state is RUNNABLE.
 var waiting = []string{
-	"EPoll.wait", "EPollArrayWrapper.epollWait", "Net.accept", "Net.poll", "accept0", "read0", "readBytes", "socketRead0", "socketAccept",
+	"EPoll.wait", "epollWait", "epollWait0", "keventWait", "kevent", "receive0", "Net.accept", "Net.poll", "accept0", "read0", "readBytes", "socketRead0", "socketAccept",
 	"waitForProcessExit0", "waitForReferencePendingList", "dumpThreads0", "park",
 }
 
@@ -330,6 +331,7 @@ func describeThreads(t *annotations.Threads) string {
 		return fmt.Sprintf("Its thread %q waits for a job of Spark at %s, and no task of it runs. Check whether the application has executors.", t.Thread, t.At)
 	case annotations.ThreadsWaitForLock:
 		return fmt.Sprintf("Its thread %q waits at %s for a lock that thread %q holds, which is at %s.", t.Thread, t.At, t.Other, t.OtherAt)
+	case annotations.ThreadsWork, annotations.ThreadsServe:
 	case annotations.ThreadsWait:
 		if strings.Contains(t.At, ".PythonRunner") {
 			return "Its JVM waits for its Python program. What that does is not visible from the JVM."

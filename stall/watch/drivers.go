@@ -29,6 +29,7 @@ type driver struct {
 	held      bool                   // it looks stalled, and too many others do
 	failed    bool                   // its log could not be read at the last look
 	tasks     *driverui.Tasks        // at the last look at a silent log; of the worker that has the driver
+	silentUI  time.Time              // until when it is not asked for its tasks
 	ended     bool                   // its log is read once more, for the last lines
 }
 

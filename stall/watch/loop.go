@@ -100,8 +100,8 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		l.remove(k)
 		return reconcile.Result{}, nil
 	}
-	if verdict == stall.Silent && !ended {
-		d.tasks = l.cluster.Tasks(ctx, pod)
+	if verdict == stall.Silent && !ended && !d.held {
+		l.countTasks(ctx, d, pod)
 	}
 	if verdict == stall.Stalled && !ended {
 		l.stalled(ctx, k, d, pod, track.Heard(), tail)
@@ -208,20 +208,31 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 // tasks since the last look works, although none may run now.
 func (l *loop) threads(ctx context.Context, d *driver, pod spark.Pod) *annotations.Threads {
 	before, running := d.tasks, int64(-1)
-	if d.tasks = l.cluster.Tasks(ctx, pod); d.tasks != nil {
+	l.countTasks(ctx, d, pod)
+	if d.tasks != nil {
 		running = d.tasks.Running
-		if before != nil && before.Started != d.tasks.Started {
-			return &annotations.Threads{Do: annotations.ThreadsWork}
+		if before != nil && before.Started < d.tasks.Started {
+			running = max(running, 1)
 		}
 	}
-	all := l.cluster.Threads(ctx, pod)
-	if len(all) == 0 {
+	found := stall.LookAt(l.cluster.Threads(ctx, pod), running)
+	if found.Do == "" {
 		return nil
 	}
-	if found := stall.LookAt(all, running); found.Do != "" {
-		return &found
+	return &found
+}
+
+// askAgain is how long a driver is not asked for its tasks that did not answer.
+const askAgain = 10 * time.Minute
+
+// countTasks asks a driver for its tasks.
+func (l *loop) countTasks(ctx context.Context, d *driver, pod spark.Pod) {
+	if time.Now().Before(d.silentUI) {
+		return
 	}
-	return nil
+	if d.tasks = l.cluster.Tasks(ctx, pod); d.tasks == nil {
+		d.silentUI = time.Now().Add(askAgain)
+	}
 }
 
 // works removes the mark of a driver that works although its log is silent.
