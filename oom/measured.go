@@ -195,17 +195,17 @@ func list(parts []string) string {
 // shortfall returns which part of the memory was too small, by the measurements, or ""
 // if they do not show it.
 func (a *adviser) shortfall() string {
-	p := a.Peaks
-	if a.farBelowLimit() {
-		return fmt.Sprintf("Together this is %d of %d MiB. Either the memory grew after the last heartbeat, or the node ran out of memory and not this container.", p.processes(), a.LimitMiB)
-	}
+	p, named := a.Peaks, ""
 	if a.LocalDirsInMemory {
 		return "Spark's local files are in memory, and count in addition."
 	}
 	if most := a.largest(); p.processes() > 0 && most.mib > 0 {
-		return fmt.Sprintf("Outside of the heap, %s took most (%d MiB).", most.name, most.mib)
+		named = fmt.Sprintf("Outside of the heap, %s took most (%d MiB).", most.name, most.mib)
 	}
-	return ""
+	if a.farBelowLimit() {
+		named += fmt.Sprintf(" All processes together took %d of %d MiB. Either the memory grew after the last heartbeat, or the node ran out of memory and not this container.", p.processes(), a.LimitMiB)
+	}
+	return named
 }
 
 // limitParts returns "5734 MiB (heap 4096, memoryOverhead 1638)", by the settings in

@@ -11,7 +11,7 @@ memory.py python MIB      fills the memory of the driver's Python process
 memory.py workers MIB     fills that of Python workers
 memory.py held PYTHON OTHER SECONDS
                           two Python workers hold so many MiB each, one of them starts a program
-                          that holds so many more, and then both workers grow without end
+                          that holds so many more, and then both workers grow at once
 """
 import os
 import sys
@@ -119,9 +119,7 @@ elif what == "held":
             # tail keeps what has no line break
             program = subprocess.Popen("head -c %dM /dev/zero | tail -c %dM | sleep 600" % (other, other), shell=True)
         time.sleep(seconds)
-        while True:
-            held.append(b"x" * (8 << 20))
-            time.sleep(0.01)
+        held.append(b"x" * (8 << 30))
 
     spark.sparkContext.parallelize(range(2), 2).mapPartitionsWithIndex(hold).count()
 elif what == "exit":

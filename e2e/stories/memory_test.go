@@ -26,16 +26,16 @@ type measured struct {
 
 // roomy gives a container of 1,664 MiB, of which 512 are heap, and one executor that
 // sends its measurements often.
-var roomy = once("spark.executor.memoryOverhead", "1152m", "spark.executor.cores", "2", "spark.executor.heartbeatInterval", "3s",
+var roomy = once("spark.executor.memoryOverhead", "1152m", "spark.executor.cores", "2", "spark.executor.heartbeatInterval", "5s",
 	"spark.executor.processTreeMetrics.enabled", "true")
 
 var measuredStories = []measured{
 	{death: dying("measured-python", "two Python workers hold 300 MiB each and then grow; the whole container is killed", spark.Executor, oom.OOMKilled,
-		app{file: "memory.py", args: []string{"held", "300", "0", "15"}, conf: roomy}).inCI(), python: 700, named: "its Python workers took most", whole: true},
-	{death: dying("measured-child", "a program that a Python worker started holds 400 MiB", spark.Executor, oom.OOMKilled,
-		app{file: "memory.py", args: []string{"held", "60", "400", "15"}, conf: roomy}), python: 220, other: 400, named: "other processes of the container took most", whole: true},
+		app{file: "memory.py", args: []string{"held", "300", "0", "25"}, conf: roomy}).inCI(), python: 700, named: "its Python workers took most", whole: true},
+	{death: dying("measured-child", "a program that a Python worker started holds 800 MiB", spark.Executor, oom.OOMKilled,
+		app{file: "memory.py", args: []string{"held", "60", "800", "25"}, conf: roomy}), python: 250, other: 800, named: "other processes of the container took most", whole: true},
 	{death: dying("measured-one", "two Python workers hold 300 MiB each and then grow; the kernel kills one process", spark.Executor, oom.ChildOOMKilled,
-		app{file: "memory.py", args: []string{"held", "300", "0", "15"}, conf: roomy}), python: 700, named: "its Python workers took most"},
+		app{file: "memory.py", args: []string{"held", "300", "0", "25"}, conf: roomy}), python: 700, named: "its Python workers took most"},
 	{death: dying("measured-never", "a Python worker grows before the first heartbeat", spark.Executor, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"workers", "4000"}, conf: once("spark.executor.heartbeatInterval", "60s")}), named: "It sent no heartbeat", whole: true},
 }
@@ -70,16 +70,15 @@ func (m measured) check(t *testing.T, r *run, record oom.Record) {
 			t.Errorf("the driver said settings %+v and peaks %+v", d.Settings, d.Peaks)
 			continue
 		}
-		near := func(what string, got, want int64) {
-			if difference := got - want; difference*100 > want*15 || difference*100 < -want*15 {
-				t.Errorf("%s: %d MiB were measured, %d held", what, got, want)
-			}
+		// The workers then grow within a second. A heartbeat in that second shows more than
+		// was held, and never more than the container may have.
+		if got := d.Peaks.PythonMiB; got*100 < m.python*85 || got > d.LimitMiB {
+			t.Errorf("Python: %d MiB were measured, %d held", got, m.python)
+		} else if got*100 > m.python*115 && m.python > 0 {
+			t.Logf("Python: %d MiB were measured while it grew, %d held", got, m.python)
 		}
-		if m.python > 0 {
-			near("Python", d.Peaks.PythonMiB, m.python)
-		}
-		if m.other > 0 {
-			near("other processes", d.Peaks.OtherMiB, m.other)
+		if got := d.Peaks.OtherMiB; got*100 < m.other*85 || got*100 > m.other*115 {
+			t.Errorf("other processes: %d MiB were measured, %d held", got, m.other)
 		}
 		t.Logf("%+v %+v", *d.Settings, *d.Peaks)
 	}
