@@ -119,7 +119,7 @@ elif what == "held":
             # tail keeps what has no line break
             program = subprocess.Popen("head -c %dM /dev/zero | tail -c %dM | sleep 600" % (other, other), shell=True)
         time.sleep(seconds)
-        held.append(b"x" * (8 << 30))
+        held.append(b"x" * (2 << 30))
 
     spark.sparkContext.parallelize(range(2), 2).mapPartitionsWithIndex(hold).count()
 elif what == "exit":
