@@ -15,7 +15,7 @@ const (
 	// How much later a replica writes that lets another one go first. A death is recorded
 	// so much later if the first replica is gone. It is longer than the first one waits
 	// for a driver's UI.
-	secondDelay = time.Second
+	secondDelay = 600 * time.Millisecond
 	// Deaths that are remembered as written by this replica.
 	maxWritten = 8192
 )

@@ -37,7 +37,7 @@ const (
 	maxExecutors = 10000
 	// peaksTimeout is how long a death waits for its measurements. An answer that comes
 	// later is for later deaths.
-	peaksTimeout = 700 * time.Millisecond
+	peaksTimeout = 400 * time.Millisecond
 	// maxQuestions is how many drivers are asked for measurements at a time. If all are
 	// slow, deaths of other applications are not measured.
 	maxQuestions = 16

@@ -120,7 +120,7 @@ func TestAskedOnce(t *testing.T) {
 	}
 }
 
-// A death waits a second for a slow driver. What that answers later is for later deaths.
+// A death waits for a slow driver. What that answers later is for later deaths.
 func TestSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ui := &testUI{measured: driverui.Executors{Of: map[int64]driverui.Peaks{1: {Heap: 300 << 20}}}, slow: 5 * time.Second}
