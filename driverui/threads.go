@@ -22,8 +22,6 @@ type Thread struct {
 	Stack []string
 	// BlockedBy is the ID of the thread that owns the lock for which this one waits, or 0.
 	BlockedBy int64
-	// Lock is the lock for which it waits, or "".
-	Lock string
 }
 
 // Threads asks a driver for its threads. It takes the driver some 0.2 s.
@@ -49,8 +47,6 @@ func readThreads(d *jsontext.Decoder) (all []Thread, err error) {
 				return text(d, &t.State)
 			case "blockedByThreadId":
 				return value(d, &t.BlockedBy)
-			case "blockedByLock":
-				return text(d, &t.Lock)
 			case "stackTrace":
 				return t.readStack(d)
 			}

@@ -83,15 +83,6 @@ func SettingsOf(conf map[string]string) Settings {
 	return s
 }
 
-// Sum returns the memory limit that Spark sets by these settings, if memoryOverhead is
-// set, and 0 otherwise.
-func (m MemorySettings) Sum() int64 {
-	if m.Heap == 0 || m.Overhead == 0 {
-		return 0
-	}
-	return m.Heap + m.Overhead + m.OffHeap + m.PySpark
-}
-
 func count(value string) int {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 1 || n > 1<<20 {

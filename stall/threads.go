@@ -17,8 +17,6 @@ type Thread struct {
 	Stack []string
 	// BlockedBy is the ID of the thread that owns the lock for which this one waits, or 0.
 	BlockedBy int64
-	// Lock is what it waits for, or "".
-	Lock string
 }
 
 // threads are those of one driver.

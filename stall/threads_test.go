@@ -44,13 +44,12 @@ func threads(t *testing.T, text []byte) (all []stall.Thread) {
 		ThreadState       string
 		StackTrace        struct{ Elems []string }
 		BlockedByThreadID int64
-		BlockedByLock     string
 	}
 	if err := json.Unmarshal(text, &read); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range read {
-		all = append(all, stall.Thread{ID: r.ThreadID, Name: r.ThreadName, State: r.ThreadState, Stack: r.StackTrace.Elems, BlockedBy: r.BlockedByThreadID, Lock: r.BlockedByLock})
+		all = append(all, stall.Thread{ID: r.ThreadID, Name: r.ThreadName, State: r.ThreadState, Stack: r.StackTrace.Elems, BlockedBy: r.BlockedByThreadID})
 	}
 	return all
 }
