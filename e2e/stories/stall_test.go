@@ -47,6 +47,21 @@ var stallStories = []stalled{
 		hangs: untilHangs, says: unsure,
 	},
 	{
+		story: story{name: "stall-main", why: "the main thread and another one wait for each other's locks", host: true,
+			app: app{class: "e2e.Hang", args: []string{"deadlock"}, conf: watched(), driver: shortGrace}},
+		hangs: untilHangs, says: showing(annotations.ThreadsDeadlocked, annotations.Sure, "e2e.Hang.take"),
+	},
+	{
+		story: story{name: "stall-lock", why: "the main thread waits for a lock that another one holds", host: true,
+			app: app{class: "e2e.Hang", args: []string{"lock"}, conf: watched(), driver: shortGrace}},
+		hangs: untilHangs, says: showing(annotations.ThreadsWaitForLock, annotations.Unsure, "e2e.Hang.lock"),
+	},
+	{
+		story: story{name: "stall-idle-scheduler", why: "the thread that schedules jobs died, and the program asks for no other job", host: true,
+			app: app{class: "e2e.Hang", args: []string{"scheduler"}, conf: watched(), driver: shortGrace}},
+		hangs: untilHangs, says: showing(annotations.ThreadsNoScheduler, annotations.Sure, "e2e.Hang.main"),
+	},
+	{
 		story: story{name: "stall-stopped", why: "the SparkContext has stopped, and the program continues", host: true,
 			app: app{file: "phases.py", args: []string{"0", "0", "600"}, conf: watched(), driver: shortGrace}},
 		hangs: func(t *testing.T, r *run) time.Time { r.untilLog(t, "PHASE stopped"); return time.Now() },
@@ -118,6 +133,16 @@ func (s stalled) test(t *testing.T, version string) {
 func untilHangs(t *testing.T, r *run) time.Time {
 	r.untilLog(t, "HANGS")
 	return time.Now()
+}
+
+// showing checks a report about what the threads of the program do, and where they are.
+func showing(do annotations.ThreadsDo, confidence annotations.Confidence, at string) func(*testing.T, *annotations.StallMark) {
+	return func(t *testing.T, m *annotations.StallMark) {
+		t.Helper()
+		if found := m.Evidence.Threads; found == nil || found.Do != do || m.Confidence != confidence || !strings.Contains(m.Message, at) {
+			t.Errorf("reported as %s", m)
+		}
+	}
 }
 
 // stopped checks a report about a JVM that runs on without its SparkContext and its UI.
