@@ -184,6 +184,9 @@ func dieWhile(t *testing.T, all []*deaths, each int, up sync.Locker, besides ...
 	}
 }
 
+// ownEvents is how many deaths of an application have an Event each.
+const ownEvents = 10
+
 // always is the Locker for an API server that is always up.
 func always() sync.Locker { return new(sync.RWMutex).RLocker() }
 
@@ -191,9 +194,9 @@ func always() sync.Locker { return new(sync.RWMutex).RLocker() }
 // other is killed and started again, the API server refuses every fourth call, watches
 // break, and users edit the drivers. With -short 100 executors die.
 func TestNothingLostNothingTwice(t *testing.T) {
-	drivers, each := 200, 10 // as many as have an Event each
+	drivers := 200
 	if testing.Short() {
-		drivers, each = 10, 10
+		drivers = 10
 	}
 	namespace := newNamespace(t, "enabled")
 	through, proxy := troubled(t)
@@ -201,7 +204,7 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	all := applications(t, namespace, drivers)
 	killed := 0
 	var dying sync.RWMutex
-	dieWhile(t, all, each, dying.RLocker(),
+	dieWhile(t, all, ownEvents, dying.RLocker(),
 		func(over <-chan struct{}) error { return editUntil(over, all) },
 		func(over <-chan struct{}) (err error) {
 			killed, err = killUntil(t, namespace, over, replicas, &dying)
@@ -223,8 +226,8 @@ func TestRefusals(t *testing.T) {
 	namespace := newNamespace(t, "enabled")
 	through, proxy := troubled(t)
 	replicas := []*cluster.Recorder{startWith(t, through), startWith(t, through)}
-	all := applications(t, namespace, 8)
-	dieWhile(t, all, 25, always(), func(over <-chan struct{}) error { return editUntil(over, all) })
+	all := applications(t, namespace, 20)
+	dieWhile(t, all, ownEvents, always(), func(over <-chan struct{}) error { return editUntil(over, all) })
 	t.Logf("%d calls were refused, %d watches broken off", proxy.failed.Load(), proxy.broken.Load())
 	proxy.calm.Store(true)
 	checkDeaths(t, namespace, replicas, all)
@@ -235,12 +238,12 @@ func TestRefusals(t *testing.T) {
 func TestAPIServerRestarts(t *testing.T) {
 	namespace := newNamespace(t, "enabled")
 	replicas := []*cluster.Recorder{start(t), start(t)}
-	all := applications(t, namespace, 4)
+	all := applications(t, namespace, 10)
 	for _, d := range all {
 		d.stay = true
 	}
 	var up sync.RWMutex
-	dieWhile(t, all, 25, up.RLocker(), func(<-chan struct{}) error {
+	dieWhile(t, all, ownEvents, up.RLocker(), func(<-chan struct{}) error {
 		for range 3 {
 			time.Sleep(rand.N(time.Second))
 			up.Lock()
@@ -442,7 +445,7 @@ func TestRelist(t *testing.T) {
 	start(t)
 	die(t, executor(t, d, 23), "OOMKilled", 137)
 	counted(t, d, oom.OOMKilled, 23)
-	eventually.True(t, "an Event of each", func() bool { return len(events(t, namespace, "ExecutorOOMKilled")) == 23 })
+	eventually.True(t, "an Event of each of the first deaths, and one of the others", func() bool { return len(events(t, namespace, "ExecutorOOMKilled")) > ownEvents })
 }
 
 // A deleted driver has no annotations to write to. A new driver with its name does not
