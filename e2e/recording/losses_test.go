@@ -164,8 +164,8 @@ func applications(t *testing.T, namespace string, n int) []*deaths {
 	return all
 }
 
-// dieWhile kills n executors of each driver while something else happens.
-func dieWhile(t *testing.T, all []*deaths, each int, up sync.Locker, besides ...func(over <-chan struct{}) error) {
+// dieWhile kills ownEvents executors of each driver while something else happens.
+func dieWhile(t *testing.T, all []*deaths, up sync.Locker, besides ...func(over <-chan struct{}) error) {
 	t.Helper()
 	over := make(chan struct{})
 	var others errgroup.Group
@@ -175,7 +175,7 @@ func dieWhile(t *testing.T, all []*deaths, each int, up sync.Locker, besides ...
 	happening, ctx := errgroup.WithContext(t.Context())
 	happening.SetLimit(8)
 	for _, d := range all {
-		happening.Go(func() error { return d.happen(ctx, each, up) })
+		happening.Go(func() error { return d.happen(ctx, ownEvents, up) })
 	}
 	err := happening.Wait()
 	close(over)
@@ -204,7 +204,7 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	all := applications(t, namespace, drivers)
 	killed := 0
 	var dying sync.RWMutex
-	dieWhile(t, all, ownEvents, dying.RLocker(),
+	dieWhile(t, all, dying.RLocker(),
 		func(over <-chan struct{}) error { return editUntil(over, all) },
 		func(over <-chan struct{}) (err error) {
 			killed, err = killUntil(t, namespace, over, replicas, &dying)
@@ -227,7 +227,7 @@ func TestRefusals(t *testing.T) {
 	through, proxy := troubled(t)
 	replicas := []*cluster.Recorder{startWith(t, through), startWith(t, through)}
 	all := applications(t, namespace, 20)
-	dieWhile(t, all, ownEvents, always(), func(over <-chan struct{}) error { return editUntil(over, all) })
+	dieWhile(t, all, always(), func(over <-chan struct{}) error { return editUntil(over, all) })
 	t.Logf("%d calls were refused, %d watches broken off", proxy.failed.Load(), proxy.broken.Load())
 	proxy.calm.Store(true)
 	checkDeaths(t, namespace, replicas, all)
@@ -243,7 +243,7 @@ func TestAPIServerRestarts(t *testing.T) {
 		d.stay = true
 	}
 	var up sync.RWMutex
-	dieWhile(t, all, ownEvents, up.RLocker(), func(<-chan struct{}) error {
+	dieWhile(t, all, up.RLocker(), func(<-chan struct{}) error {
 		for range 3 {
 			time.Sleep(rand.N(time.Second))
 			up.Lock()
@@ -268,7 +268,7 @@ func TestAway(t *testing.T) {
 	r := startWith(t, through)
 	all := applications(t, namespace, 1)
 	proxy.away()
-	dieWhile(t, all, 10, always())
+	dieWhile(t, all, always())
 	time.Sleep(2 * time.Second) // it has tried in vain
 	proxy.back()
 	checkDeaths(t, namespace, []*cluster.Recorder{r}, all)
@@ -317,7 +317,7 @@ func TestStop(t *testing.T) {
 	through, _ := troubled(t)
 	r := startWith(t, through)
 	all := applications(t, namespace, 4)
-	dieWhile(t, all, 10, always())
+	dieWhile(t, all, always())
 	knows := must(marked(t, namespace))(t)
 	eventually.True(t, "it knows all of them", func() bool { return knows(r) })
 	r.Stop()
