@@ -42,8 +42,8 @@ var endings = []struct {
 }{{"OOMKilled", 137, oom.OOMKilled}, {"Error", 52, oom.HeapOOM}, {"OOMKilled", 1, oom.ChildOOMKilled}, {"Error", 143, ""}, {"Error", 137, oom.Killed}}
 
 // happen kills the executors 1 to n, each while the API server is up.
-func (d *deaths) happen(ctx context.Context, n int, up sync.Locker) error {
-	for id := 1; id <= n; id++ {
+func (d *deaths) happen(ctx context.Context, up sync.Locker) error {
+	for id := 1; id <= ownEvents; id++ {
 		if err := d.one(ctx, id, up); err != nil {
 			return err
 		}
@@ -175,7 +175,7 @@ func dieWhile(t *testing.T, all []*deaths, up sync.Locker, besides ...func(over 
 	happening, ctx := errgroup.WithContext(t.Context())
 	happening.SetLimit(8)
 	for _, d := range all {
-		happening.Go(func() error { return d.happen(ctx, ownEvents, up) })
+		happening.Go(func() error { return d.happen(ctx, up) })
 	}
 	err := happening.Wait()
 	close(over)
