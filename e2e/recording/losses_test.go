@@ -41,7 +41,7 @@ var endings = []struct {
 	cause  oom.Cause
 }{{"OOMKilled", 137, oom.OOMKilled}, {"Error", 52, oom.HeapOOM}, {"OOMKilled", 1, oom.ChildOOMKilled}, {"Error", 143, ""}, {"Error", 137, oom.Killed}}
 
-// happen kills the executors 1 to n, each while the API server is up.
+// happen kills the executors 1 to ownEvents, each while the API server is up.
 func (d *deaths) happen(ctx context.Context, up sync.Locker) error {
 	for id := 1; id <= ownEvents; id++ {
 		if err := d.one(ctx, id, up); err != nil {
