@@ -12,7 +12,8 @@ import (
 )
 
 // measured is a story of an executor that holds known amounts of memory, sends them to
-// its driver and then grows over its limit.
+// its driver and then grows over its limit. The whole container is killed, as with
+// cgroup v2.
 type measured struct {
 	death
 	// python and other are the MiB that its processes held, with what an idle Python
@@ -20,8 +21,6 @@ type measured struct {
 	python, other int64
 	// named is what the message says of the process that took most.
 	named string
-	// whole ends the whole container, as cgroup v2 does.
-	whole bool
 }
 
 // roomy gives a container of 1,664 MiB, of which 512 are heap, and one executor that
@@ -31,25 +30,21 @@ var roomy = once("spark.executor.memoryOverhead", "1152m", "spark.executor.cores
 
 var measuredStories = []measured{
 	{death: dying("measured-python", "two Python workers hold 300 MiB each and then grow; the whole container is killed", spark.Executor, oom.OOMKilled,
-		app{file: "memory.py", args: []string{"held", "300", "0", "25"}, conf: roomy}).inCI(), python: 700, named: "its Python workers took most", whole: true},
+		app{file: "memory.py", args: []string{"held", "300", "0", "25"}, conf: roomy}).inCI(), python: 700, named: "its Python workers took most"},
 	{death: dying("measured-child", "a program that a Python worker started holds 800 MiB", spark.Executor, oom.OOMKilled,
-		app{file: "memory.py", args: []string{"held", "60", "800", "25"}, conf: roomy}), python: 250, other: 800, named: "other processes of the container took most", whole: true},
-	{death: dying("measured-one", "two Python workers hold 300 MiB each and then grow; the kernel kills one process", spark.Executor, oom.ChildOOMKilled,
-		app{file: "memory.py", args: []string{"held", "300", "0", "25"}, conf: roomy}), python: 700, named: "its Python workers took most"},
+		app{file: "memory.py", args: []string{"held", "60", "800", "25"}, conf: roomy}), python: 250, other: 800, named: "other processes of the container took most"},
 	{death: dying("measured-never", "a Python worker grows before the first heartbeat", spark.Executor, oom.OOMKilled,
-		app{file: "memory.py", args: []string{"workers", "4000"}, conf: once("spark.executor.heartbeatInterval", "60s")}), named: "It sent no heartbeat", whole: true},
+		app{file: "memory.py", args: []string{"workers", "4000"}, conf: once("spark.executor.heartbeatInterval", "60s")}), named: "It sent no heartbeat"},
 }
 
 func TestMeasured(t *testing.T) {
 	for _, m := range measuredStories {
 		m.host = true
 		m.run(t, func(t *testing.T, version string) {
-			if m.whole {
-				ctx, stop := context.WithCancel(t.Context())
-				killer := make(chan struct{})
-				go func() { lab.KillWholeContainers(ctx); close(killer) }()
-				defer func() { stop(); <-killer }()
-			}
+			ctx, stop := context.WithCancel(t.Context())
+			killer := make(chan struct{})
+			go func() { lab.KillWholeContainers(ctx); close(killer) }()
+			defer func() { stop(); <-killer }()
 			r := submit(t, m.name, version, m.app, true)
 			record := r.untilRecorded(t, m.death)
 			m.check(t, r, record)
