@@ -30,8 +30,7 @@ const (
 	// maxNote is the API server's limit for an Event's note.
 	maxNote = 1024
 	// ownEvents is how many deaths of an application have their own Event. All others
-	// have one Event per eventsPause, as a kubelet allows for an object. Nobody reads
-	// more of them, and each costs the API server as much as a record.
+	// have one Event per pause, as a kubelet does it for an object. Nobody reads more.
 	ownEvents, eventsPause = 10, 5 * time.Minute
 	// followWait is how long other replicas wait for the one that wrote a death to
 	// create its Event. Then they create it if that replica ended before.

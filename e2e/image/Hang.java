@@ -21,6 +21,7 @@ public class Hang {
         lock();
         break;
       case "scheduler":
+        Thread.sleep(20_000); // an executor that registers later would find it dead, and stop the context
         stop("dag-scheduler-event-loop");
         Thread.sleep(Long.MAX_VALUE);
         break;
