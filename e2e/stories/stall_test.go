@@ -85,7 +85,7 @@ var stallStories = []stalled{
 		},
 	},
 	{
-		story: story{name: "stall-warn", why: "a healthy driver is silent because its log level is WARN: the report says that this is possible", host: true,
+		story: story{name: "stall-warn", why: "a driver that works is silent because its log level is WARN: it is not reported", host: true,
 			app: app{file: "long.py", args: []string{"150"}, conf: watched("spark.log.level", "WARN")}},
 	},
 }
