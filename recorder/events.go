@@ -265,7 +265,7 @@ func sparkApplications(driver *corev1.Pod) (all []corev1.ObjectReference) {
 // killings returns the Events by which a kubelet reported that it stopped containers.
 // They are Normal Events with a rate limit of their own, so they arrive. An error means
 // that the API server may return them later.
-func (r *recorder) killings(ctx context.Context, doubtful []fact) (found []corev1.Event, err error) {
+func (r *recorder) killings(ctx context.Context, doubtful []*fact) (found []corev1.Event, err error) {
 	if len(doubtful) == 0 {
 		return nil, nil
 	}
@@ -273,7 +273,7 @@ func (r *recorder) killings(ctx context.Context, doubtful []fact) (found []corev
 	defer cancel()
 	one := doubtful[0].pod
 	selector := fields.Set{"reason": "Killing", "involvedObject.kind": "Pod"}
-	if !slices.ContainsFunc(doubtful, func(f fact) bool { return f.pod.UID != one.UID }) {
+	if !slices.ContainsFunc(doubtful, func(f *fact) bool { return f.pod.UID != one.UID }) {
 		selector["involvedObject.uid"] = string(one.UID)
 	}
 	events := r.Client.CoreV1().Events(one.Namespace)
@@ -281,7 +281,7 @@ func (r *recorder) killings(ctx context.Context, doubtful []fact) (found []corev
 		return events.List(ctx, options)
 	}
 	_, err = paged.Each(ctx, metav1.ListOptions{FieldSelector: selector.String()}, list, func(o runtime.Object) error {
-		if e := o.(*corev1.Event); slices.ContainsFunc(doubtful, func(f fact) bool { return f.pod.UID == e.InvolvedObject.UID }) && len(found) < maxKillings {
+		if e := o.(*corev1.Event); slices.ContainsFunc(doubtful, func(f *fact) bool { return f.pod.UID == e.InvolvedObject.UID }) && len(found) < maxKillings {
 			found = append(found, corev1.Event{
 				InvolvedObject: corev1.ObjectReference{UID: e.InvolvedObject.UID, FieldPath: bounded.Text(e.InvolvedObject.FieldPath)},
 				LastTimestamp:  e.LastTimestamp,

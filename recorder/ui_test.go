@@ -181,21 +181,28 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// learning returns what is learned of a driver whose pod changes each second, for so many
+// seconds. each is called before each change.
+func learning(t *testing.T, ui *testUI, seconds int, each func(second int)) (*knowledge, spark.Pod) {
+	t.Helper()
+	k, driver := newKnowledge(ui), runningDriver(t)
+	ctx, stop := context.WithCancel(t.Context())
+	go k.learn(ctx, func(types.NamespacedName) *corev1.Pod { return driver.Pod }, time.Now)
+	for second := range seconds {
+		each(second)
+		k.saw(driver, time.Now())
+		time.Sleep(time.Second)
+	}
+	stop()
+	synctest.Wait()
+	return k, driver
+}
+
 // The settings are asked for until they are known, and describe the driver's own death.
 func TestLearns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ui := &testUI{fails: true}
-		k, driver := newKnowledge(ui), runningDriver(t)
-		ctx, stop := context.WithCancel(t.Context())
-		go k.learn(ctx, func(types.NamespacedName) *corev1.Pod { return driver.Pod }, time.Now)
-		for i := range 120 { // its pod changes each second
-			k.saw(driver, time.Now())
-			if time.Sleep(time.Second); i == 10 {
-				ui.fails = false
-			}
-		}
-		stop()
-		synctest.Wait()
+		ui := &testUI{}
+		k, driver := learning(t, ui, 120, func(second int) { ui.fails = second <= 10 })
 		if ui.settings != 3 {
 			t.Errorf("asked %d times", ui.settings)
 		}
@@ -213,15 +220,7 @@ func TestLearns(t *testing.T) {
 func TestGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ui := &testUI{fails: true}
-		k, driver := newKnowledge(ui), runningDriver(t)
-		ctx, stop := context.WithCancel(t.Context())
-		go k.learn(ctx, func(types.NamespacedName) *corev1.Pod { return driver.Pod }, time.Now)
-		for range 3600 {
-			k.saw(driver, time.Now())
-			time.Sleep(time.Second)
-		}
-		stop()
-		synctest.Wait()
+		learning(t, ui, 3600, func(int) {})
 		if ui.settings < settingsAttempts || ui.settings > 240 {
 			t.Errorf("asked %d times in an hour", ui.settings)
 		}

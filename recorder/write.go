@@ -58,16 +58,18 @@ type result struct {
 func (r *recorder) write(ctx context.Context, app application, facts []fact) (outcome, error) {
 	// One watch returns all pods in order, so the cache knew the driver before its
 	// executors died.
-	driver := app.among(r.podsOf(app))
+	pods := r.podsOf(app)
+	driver := app.among(pods)
 	if !r.recordsIn(app.namespace) || driver.Pod != nil && !r.records(driver) {
 		return dropped, nil
 	}
 	facts = slices.DeleteFunc(slices.Clone(facts), func(f fact) bool { return !f.IsDeath() && outlived(driver, &f.Termination) })
 	before := r.read(driver)
-	if news := r.news(before, facts); len(news) > 0 && !slices.ContainsFunc(news, r.recent) && !r.backlog.Allow() {
+	news := r.news(before, facts)
+	if len(news) > 0 && !slices.ContainsFunc(news, r.recent) && !r.backlog.Allow() {
 		return postponed, nil
 	}
-	r.measure(ctx, driver, before, facts, len(r.podsOf(app)))
+	r.measure(ctx, driver, news, len(pods))
 	certain, doubtful := split(facts)
 	last := r.writeOn(ctx, driver, certain)
 	if last.done() {
@@ -88,7 +90,7 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) (ou
 func (r *recorder) report(app application, before oom.Record, last *result, facts []fact) {
 	facts = slices.DeleteFunc(latest(facts), func(f fact) bool {
 		counted := len(r.news(before, []fact{f})) > 0 || last.record.Holds(&f.Termination) || last.record.Unknowable(&f.Termination)
-		return !counted || !f.IsDeath() || !r.recent(f)
+		return !counted || !f.IsDeath() || !r.recent(&f)
 	})
 	r.rememberEnds(last.record, facts)
 	switch {
@@ -117,10 +119,10 @@ func (r *recorder) mayWait(app application) bool {
 }
 
 // news returns the facts that the record does not have.
-func (r *recorder) news(record oom.Record, facts []fact) (news []fact) {
-	for _, f := range facts {
-		if after := record; len(after.Add(f.Termination)) > 0 {
-			news = append(news, f)
+func (r *recorder) news(record oom.Record, facts []fact) (news []*fact) {
+	for i := range facts {
+		if after := record; len(after.Add(facts[i].Termination)) > 0 {
+			news = append(news, &facts[i])
 		}
 	}
 	return news
@@ -128,17 +130,11 @@ func (r *recorder) news(record oom.Record, facts []fact) (news []fact) {
 
 // recent reports whether a death is reported. Events live an hour, so nothing would
 // show that an older death was reported.
-func (r *recorder) recent(f fact) bool { return r.now().Sub(f.At.Time) < oldest }
+func (r *recorder) recent(f *fact) bool { return r.now().Sub(f.At.Time) < oldest }
 
 // measure replaces estimates in new facts by what the driver's UI said, or else by what
 // its ConfigMap says.
-func (r *recorder) measure(ctx context.Context, driver spark.Pod, record oom.Record, facts []fact, executors int) {
-	var news []*fact
-	for i := range facts {
-		if len(r.news(record, facts[i:i+1])) > 0 {
-			news = append(news, &facts[i])
-		}
-	}
+func (r *recorder) measure(ctx context.Context, driver spark.Pod, news []*fact, executors int) {
 	if len(news) > 0 && !r.ending.Load() {
 		r.knowledge.describe(ctx, driver, news, executors, r.now())
 	}
@@ -161,7 +157,7 @@ func (r *recorder) proven(ctx context.Context, record oom.Record, doubtful []fac
 	killings, err := r.killings(ctx, news)
 	for _, f := range news {
 		if slices.ContainsFunc(killings, f.provenBy) {
-			all = append(all, f)
+			all = append(all, *f)
 		}
 	}
 	return all, err
