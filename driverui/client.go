@@ -31,8 +31,8 @@ const (
 	// dialTimeout is for the connection. If a NetworkPolicy drops the packets, nothing comes
 	// back.
 	dialTimeout = 2 * time.Second
-	// maxToken is how many bytes of an answer are kept at a time. The settings may have
-	// long values.
+	// maxToken is how many bytes of an answer are kept at a time, and maxSetting how many
+	// of the settings, which may have long values.
 	maxToken, maxSetting = 64 << 10, 1 << 20
 	// maxElements is how many parts of an answer are kept.
 	maxElements = 1024
@@ -93,8 +93,9 @@ func onlyHTTP1() *http.Protocols {
 
 // ask asks a driver for what stands at a path below its application, and reads the
 // answer, which the driver packs with gzip: 10,000 executors are then 0.2 MB instead of
-// 18. Do not end the context before [Timeout] without need: see maxAnswer.
-func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, read func(*jsontext.Decoder) error) (err error) {
+// 18. token is how many bytes of it are kept at a time. Do not end the context before
+// [Timeout] without need: see maxAnswer.
+func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, token int64, read func(*jsontext.Decoder) error) (err error) {
 	defer func() {
 		if mistake := recover(); mistake != nil { // it must not affect other applications
 			err = fmt.Errorf("%s: a bug in spark-vitals: %v", path, mistake)
@@ -117,15 +118,11 @@ func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, read fu
 		return err
 	}
 	defer func() { _ = response.Body.Close() }()
-	if kind := response.Header.Get("Content-Type"); response.StatusCode == http.StatusOK && !strings.HasPrefix(kind, "application/json") {
-		return fmt.Errorf("%s: the driver's UI answers %q; it may be starting", path, bounded.Cut(kind, maxText))
-	}
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: the driver's UI answers %d", path, response.StatusCode)
 	}
-	token := int64(maxToken)
-	if path == environment {
-		token = maxSetting
+	if kind := response.Header.Get("Content-Type"); !strings.HasPrefix(kind, "application/json") {
+		return fmt.Errorf("%s: the driver's UI answers %q; it may be starting", path, bounded.Cut(kind, maxText))
 	}
 	if err := read(decode(response.Body, token)); err != nil {
 		return fmt.Errorf("%s: the driver's UI answers something else: %w", path, err)

@@ -14,12 +14,10 @@ import (
 // maxProfiles is how many resource profiles are kept. A program builds a handful.
 const maxProfiles = 64
 
-const environment = "/environment"
-
 // Settings asks a driver for the settings of its application.
 func (c *Client) Settings(ctx context.Context, driver spark.Pod) (*spark.Settings, error) {
 	var s *spark.Settings
-	err := c.ask(ctx, driver, environment, func(d *jsontext.Decoder) (err error) {
+	err := c.ask(ctx, driver, "/environment", maxSetting, func(d *jsontext.Decoder) (err error) {
 		s, err = readSettings(d)
 		return err
 	})

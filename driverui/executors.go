@@ -45,7 +45,7 @@ const maxOthers = 256
 // returns true for and that the driver lists, which is the living ones and the last dead
 // ones (spark.ui.retainedDeadExecutors).
 func (c *Client) Peaks(ctx context.Context, driver spark.Pod, want func(executor int64) bool) (all Executors, err error) {
-	err = c.ask(ctx, driver, "/allexecutors", func(d *jsontext.Decoder) (err error) {
+	err = c.ask(ctx, driver, "/allexecutors", maxToken, func(d *jsontext.Decoder) (err error) {
 		all, err = readPeaks(d, want)
 		return err
 	})
@@ -89,21 +89,18 @@ type Tasks struct{ Running, Started int64 }
 
 // Tasks asks a driver for its tasks.
 func (c *Client) Tasks(ctx context.Context, driver spark.Pod) (tasks Tasks, err error) {
-	err = c.ask(ctx, driver, "/executors", func(d *jsontext.Decoder) error {
+	sums := map[string]*int64{"activeTasks": &tasks.Running, "totalTasks": &tasks.Started}
+	err = c.ask(ctx, driver, "/executors", maxToken, func(d *jsontext.Decoder) error {
 		return each(d, func() error {
 			return fields(d, func(name string) error {
-				count := int64(0)
-				switch name {
-				case "activeTasks":
-					err := value(d, &count)
-					tasks.Running += min(max(count, 0), 1<<40)
-					return err
-				case "totalTasks":
-					err := value(d, &count)
-					tasks.Started += min(max(count, 0), 1<<40)
-					return err
+				sum := sums[name]
+				if sum == nil {
+					return d.SkipValue()
 				}
-				return d.SkipValue()
+				count := int64(0)
+				err := value(d, &count)
+				*sum += min(max(count, 0), 1<<40)
+				return err
 			})
 		})
 	})

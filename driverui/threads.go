@@ -27,7 +27,7 @@ type Thread struct {
 // Threads asks a driver for its threads. It takes the driver some 0.2 s.
 func (c *Client) Threads(ctx context.Context, driver spark.Pod) ([]Thread, error) {
 	var all []Thread
-	err := c.ask(ctx, driver, "/executors/driver/threads", func(d *jsontext.Decoder) (err error) {
+	err := c.ask(ctx, driver, "/executors/driver/threads", maxToken, func(d *jsontext.Decoder) (err error) {
 		all, err = readThreads(d)
 		return err
 	})

@@ -286,7 +286,7 @@ func (a *adviser) moreBesideHeap() string {
 		over := a.defaultOverhead(a.HeapMiB)
 		return a.set(Change{Setting: name, Now: "0m", Next: memory(over)}) + a.fewerCores() + fmt.Sprintf(". If another system sets the container's limit, raise that limit to %d MiB instead.", a.HeapMiB+over) + a.fits(over)
 	case a.Settings != nil:
-		return a.moreOverhead(name)
+		return a.raiseFromSettings(name)
 	case a.HeapMiB == 0:
 		return a.raise(name, roundUp(max(a.LimitMiB/4, minOverhead), 128)) + "."
 	case a.Estimated:
@@ -336,12 +336,13 @@ func (a *adviser) heapOOM() string {
 		size += fmt.Sprintf("; limit %d MiB", a.LimitMiB)
 	}
 	fact := fmt.Sprintf("%s ran out of Java heap (%s).", a.who(), size)
+	exited := fmt.Sprintf("%s exited with code %d, Spark's code for a JVM OutOfMemoryError.", a.who(), exitHeap)
 	if a.Said == "" && a.Peaks != nil && !a.Peaks.isEmpty() && a.Peaks.HeapMiB*100 <= a.HeapMiB*farFromFull {
-		return join(fmt.Sprintf("%s exited with code %d, Spark's code for a JVM OutOfMemoryError.", a.who(), exitHeap), a.howMany, a.measured(),
+		return join(exited, a.howMany, a.measured(),
 			"Either the heap filled after that, or one allocation was too large, or the JVM could not create a thread. The last lines of its log say which. If the heap filled,", lower(a.moreHeap()))
 	}
 	if a.Said == "" {
-		return join(fmt.Sprintf("%s exited with code %d, Spark's code for a JVM OutOfMemoryError.", a.who(), exitHeap), a.howMany, a.measured(),
+		return join(exited, a.howMany, a.measured(),
 			fmt.Sprintf("Most often the heap was full (%s), but only the last lines of its log show it. If the heap was full,", size),
 			lower(a.moreHeap()),
 			"If the log says \"unable to create native thread\", run fewer tasks at a time. More heap does not help then.")

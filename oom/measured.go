@@ -114,16 +114,12 @@ func (t *Termination) MeasuredExecutor() int64 {
 
 // SetPeaks sets what an executor measured, as its driver's UI showed it at a time.
 func (t *Termination) SetPeaks(p Peaks, s *spark.Settings, said time.Time) {
-	heartbeat := 10
-	if s != nil {
-		heartbeat = s.HeartbeatSeconds
-	}
 	p.OverSeconds = int(t.lived.Seconds())
 	if p.HeapMiB > t.HeapMiB && t.HeapMiB > 0 { // no heap holds more than it may
 		return
 	}
 	if !p.isEmpty() {
-		p.WithinSeconds = heartbeat + int(max(t.At.Sub(said), 0).Seconds())
+		p.WithinSeconds = s.HeartbeatSeconds + int(max(t.At.Sub(said), 0).Seconds())
 	}
 	t.Peaks = &p
 }
@@ -224,10 +220,10 @@ func (a *adviser) limitParts() string {
 	return fmt.Sprintf("%d MiB (%s)", a.LimitMiB, strings.Join(parts, ", "))
 }
 
-// moreOverhead advises a memoryOverhead by the one in force, and by what was measured.
+// raiseFromSettings advises a memoryOverhead by the one in force, and by what was measured.
 // If the heap was never more than half full while the executor ran for some time, it
 // also advises a smaller heap, and the memoryOverhead rises by at least as much.
-func (a *adviser) moreOverhead(name string) string {
+func (a *adviser) raiseFromSettings(name string) string {
 	now, p := a.Settings.OverheadMiB, a.Peaks
 	next := moreOverhead(now)
 	if p != nil && p.processes() > 0 {

@@ -129,7 +129,7 @@ func (p *Pod) fieldPath(name policy.ProbeName) string {
 	return fmt.Sprintf("spec.containers[%s].%s", p.Container().Name, name.Field())
 }
 
-// fill returns a copy of the probe with the numbers of declared ports in the place of
+// fill returns a copy of the probe with the numbers of declared ports instead of
 // $(port:NAME), and the name of a port that the container does not declare.
 func (p *Pod) fill(probe *corev1.Probe) (filled *corev1.Probe, missing string) {
 	if _, port := policy.Target(probe); port != "" && p.PortIndex(port) < 0 {

@@ -75,7 +75,7 @@ func (t *Tail) died(thread, class string) {
 // error and are never started again (EventLoop.scala).
 func needed(thread string) bool {
 	switch thread {
-	case "dag-scheduler-event-loop", "JobScheduler", "JobGenerator":
+	case scheduler, "JobScheduler", "JobGenerator":
 		return true
 	}
 	return false

@@ -3,9 +3,9 @@ package stall
 import (
 	"fmt"
 	"strings"
-	"unicode"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/bounded"
 )
 
 // Thread is a thread of a driver, as its UI shows it.
@@ -269,15 +269,7 @@ func plain(frame string) string {
 }
 
 // printable returns the beginning of a foreign text, without line breaks and the like.
-func printable(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, text)
-	return strings.ToValidUTF8(text[:min(len(text), maxText)], "")
-}
+func printable(text string) string { return bounded.Cut(bounded.Printable(text), maxText) }
 
 // maxText limits the name of a thread or frame, in bytes.
 const maxText = 120

@@ -4,14 +4,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"golang.org/x/term"
 	"sigs.k8s.io/yaml"
 
+	"github.com/spark-vitals/spark-vitals/internal/bounded"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -100,16 +99,16 @@ func (r reported) title() string {
 }
 
 func printReported(out io.Writer, r reported) error {
-	fmt.Fprintln(out, printable(r.title())+red(out, printable(r.State)))
+	fmt.Fprintln(out, bounded.Printable(r.title())+red(out, bounded.Printable(r.State)))
 	if text := r.origin(); text != "" {
 		fmt.Fprintf(out, "  (%s)\n", text)
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, d := range r.Record.Deaths {
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", printable(who(d)), printable(string(d.Cause)), times(d.Count), lastOf(&r.Record, d))
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", bounded.Printable(who(d)), bounded.Printable(string(d.Cause)), times(d.Count), lastOf(&r.Record, d))
 	}
 	for _, e := range r.Events[:min(len(r.Events), maxEvents)] {
-		fmt.Fprintf(table, "  %s\t%s\t%s\tlast %s\n", printable(e.Pod), printable(e.Reason), times(e.Count), e.At.UTC().Format(time.RFC3339))
+		fmt.Fprintf(table, "  %s\t%s\t%s\tlast %s\n", bounded.Printable(e.Pod), bounded.Printable(e.Reason), times(e.Count), e.At.UTC().Format(time.RFC3339))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -119,7 +118,7 @@ func printReported(out io.Writer, r reported) error {
 	}
 	for _, text := range []string{r.stalled(), r.Unreadable, r.Message, r.before()} {
 		if text != "" {
-			fmt.Fprintln(out, " ", printable(text))
+			fmt.Fprintln(out, " ", bounded.Printable(text))
 		}
 	}
 	return nil
@@ -184,14 +183,4 @@ func red(out io.Writer, text string) string {
 		return "\x1b[31m" + text + "\x1b[0m"
 	}
 	return text
-}
-
-// printable removes from foreign text everything that a terminal would obey.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, text)
 }

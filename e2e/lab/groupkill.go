@@ -38,7 +38,7 @@ func KillWholeContainers(ctx context.Context) {
 	}
 }
 
-// kills returns how many processes of a cgroup the kernel has killed for want of memory.
+// kills returns how many processes of a cgroup the kernel has killed because memory ran out.
 func kills(cgroup string) (n int, err error) {
 	text, err := os.ReadFile(filepath.Join(cgroup, "memory.oom_control"))
 	for line := range strings.Lines(string(text)) {

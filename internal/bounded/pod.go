@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -91,6 +92,16 @@ func Text(text string) string { return Cut(text, maxText) }
 
 // Name returns a name, or the beginning of a text that is too long for one.
 func Name(name string) string { return Cut(name, maxName) }
+
+// Printable removes from foreign text everything that a terminal would obey.
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)
+}
 
 // Cut returns a text, or its beginning if it is longer than the limit.
 func Cut(text string, limit int) string {

@@ -147,7 +147,7 @@ func Go(path string) (texts []Text, err error) {
 	return texts, nil
 }
 
-// sum returns a sum of strings, with Code in the place of computed parts.
+// sum returns a sum of strings, with Code for each computed part.
 func sum(expression ast.Expr) (text string, isText bool) {
 	switch e := expression.(type) {
 	case *ast.BasicLit:

@@ -1,5 +1,5 @@
 // Command forget prints the Spark drivers that a gateway has to forget, one JSON
-// object a line. Put the gateway's own work in the place of the printing.
+// object a line. Do the gateway's own work instead of the printing.
 package main
 
 import (
