@@ -75,7 +75,7 @@ func (d *document) heading() error {
 	if err != nil {
 		return err
 	}
-	d.say("Written by `make bench` on %s, %s, %d cores, which the load and the measured programs share. The load average at the start was %s. If it is above the number of cores, times in milliseconds are from a busy machine, and only their ratios matter. Times in microseconds are CPU time.",
+	d.say("Written by `make bench` on %s, %s, %d cores, load average %s at the start.",
 		time.Now().Format("2006-01-02"), runtime.Version(), runtime.NumCPU(), strings.Fields(string(load))[0])
 	return nil
 }

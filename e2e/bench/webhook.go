@@ -40,13 +40,13 @@ func (a *aims) add(what string, got, most float64) { *a = append(*a, aim{what, g
 
 func (a *aims) write(d *document) {
 	d.say("\n### Aims")
-	d.table("", "measured", "at most", "")
+	d.table("", "measured", "at most")
 	for _, each := range *a {
-		verdict := "met"
+		got := fmt.Sprintf("%.2f", each.got)
 		if each.got > each.most {
-			verdict = "**missed**"
+			got += " **missed**"
 		}
-		d.row(each.what, fmt.Sprintf("%.2f", each.got), each.most, verdict)
+		d.row(each.what, got, each.most)
 	}
 }
 

@@ -35,7 +35,7 @@ func benchLoad(ctx context.Context, d *document, a *aims) error {
 		return err
 	}
 	c := &cluster.ControlPlane{Dir: dir, Authority: authority} // nothing of it runs but the webhook
-	d.say("\n### Load\nThe running `spark-vitals webhook`, captured executor reviews over TLS on 16 connections; none of the rules but the last matches. *Capacity* is reviews in a second of the webhook's CPU time. *Half load* sends half of the highest rate that was answered, at random times. It counts from the time when a review was due.")
+	d.say("\n### Load\nThe running `spark-vitals webhook`, captured executor reviews over TLS on 16 connections; only the last rule matches. *Capacity* is reviews in a second of the webhook's CPU time. *Half load* is half of the highest rate that was answered, at random times; times count from when a review was due.")
 	d.table("rules", "capacity", "p50 at half load, ms", "p99, ms", "memory, MiB")
 	for _, rules := range []int{1, 10, 100} {
 		l, err := startLoad(ctx, c, rules)
@@ -192,10 +192,9 @@ func (l *load) send(next func(sent int) (due time.Time, ok bool)) (times []time.
 // grow measures the memory while very many reviews are answered.
 func (l *load) grow(d *document, a *aims) error {
 	const parts = 10
-	d.say("\nMemory while %d reviews are answered, in tenths of them:", *reviews)
-	d.table("reviews", "memory, MiB")
 	var all []float64
-	for i := range parts {
+	var texts []string
+	for range parts {
 		if _, err := l.saturate(*reviews/parts, time.Hour); err != nil {
 			return err
 		}
@@ -204,8 +203,9 @@ func (l *load) grow(d *document, a *aims) error {
 			return err
 		}
 		all = append(all, memory)
-		d.row((i+1)*(*reviews/parts), fmt.Sprintf("%.0f", memory))
+		texts = append(texts, fmt.Sprintf("%.0f", memory))
 	}
+	d.say("\nMemory after each tenth of %d reviews: %s MiB.", *reviews, strings.Join(texts, ", "))
 	a.add("memory after all reviews, of that after a tenth", all[parts-1]/all[0], 1.1)
 	return nil
 }
