@@ -1,6 +1,7 @@
 package driverui
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,8 @@ const (
 	// maxToken is how many bytes of an answer are kept at a time, and maxSetting how many
 	// of the settings, which may have long values.
 	maxToken, maxSetting = 64 << 10, 1 << 20
+	// maxPage is how many bytes are read of an error page, which has a stack trace.
+	maxPage = 256 << 10
 	// maxElements is how many parts of an answer are kept.
 	maxElements = 1024
 	// maxText is how many bytes of a name or a line are kept.
@@ -42,6 +45,8 @@ const (
 
 // ErrNoAddress means that a pod has no UI at its own address.
 var ErrNoAddress = errors.New("the pod declares no UI at its own address")
+
+var errOutOfMemory = errors.New("its error page names java.lang.OutOfMemoryError")
 
 // Address returns the address of a driver's UI: the port that it declares, on its own
 // address from the kubelet. A pod on the host's network has no address of its own, so
@@ -119,7 +124,11 @@ func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, token i
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: the driver's UI answers %d", path, response.StatusCode)
+		page, err := io.ReadAll(io.LimitReader(response.Body, maxPage))
+		if response.StatusCode == http.StatusInternalServerError && bytes.Contains(page, []byte("java.lang.OutOfMemoryError")) {
+			err = errOutOfMemory
+		}
+		return errors.Join(fmt.Errorf("%s: the driver's UI answers %d", path, response.StatusCode), err)
 	}
 	if kind := response.Header.Get("Content-Type"); !strings.HasPrefix(kind, "application/json") {
 		return fmt.Errorf("%s: the driver's UI answers %q; it may be starting", path, bounded.Cut(kind, maxText))
