@@ -55,10 +55,12 @@ func (m ReleaseMark) String() string {
 	return asJSON(m)
 }
 
-// StallMark is the value of [Stalled], as JSON: the driver's log is silent for too long.
-// It stays on a driver that ended without another line.
+// StallMark is the value of [Stalled], as JSON: the driver's log is silent for too long,
+// or its heap is exhausted. It stays on a driver that ended without another line.
 type StallMark struct {
-	Since      time.Time     `json:"since"` // when the log was written last, in UTC and whole seconds
+	// Since is when the log was written last, or since when the UI of a driver with an
+	// exhausted heap gives no data; in UTC and whole seconds.
+	Since      time.Time     `json:"since"`
 	Found      time.Time     `json:"found"` // when it was reported
 	Confidence Confidence    `json:"confidence"`
 	Evidence   StallEvidence `json:"evidence"`
@@ -68,14 +70,16 @@ type StallMark struct {
 // StallEvidence is what is known of a silent driver besides its silence. What is not
 // known is absent.
 type StallEvidence struct {
-	LastLine  time.Time `json:"lastLine,omitzero"` // by the node's clock
-	Thread    string    `json:"thread,omitempty"`  // the one that died
-	Error     string    `json:"error,omitempty"`   // why it died
-	Stopped   bool      `json:"stopped,omitempty"` // the SparkContext has ended
-	Threads   *Threads  `json:"threads,omitempty"`
-	UI        UIState   `json:"ui,omitempty"`
-	Executors *int      `json:"executors,omitempty"` // how many run
-	CPU       *int64    `json:"cpuMillicores,omitempty"`
+	// Exhausted is by what the heap is known to be exhausted. The log is then not silent.
+	Exhausted ExhaustedBy `json:"exhausted,omitempty"`
+	LastLine  time.Time   `json:"lastLine,omitzero"` // by the node's clock
+	Thread    string      `json:"thread,omitempty"`  // the one that died
+	Error     string      `json:"error,omitempty"`   // why it died
+	Stopped   bool        `json:"stopped,omitempty"` // the SparkContext has ended
+	Threads   *Threads    `json:"threads,omitempty"`
+	UI        UIState     `json:"ui,omitempty"`
+	Executors *int        `json:"executors,omitempty"` // how many run
+	CPU       *int64      `json:"cpuMillicores,omitempty"`
 }
 
 // Threads is what the threads of a silent driver do, as its UI shows them.
@@ -117,7 +121,17 @@ const (
 	UIUnknown UIState = ""        // it was not reached, or not called
 )
 
-// Confidence is how sure it is that a silent driver hangs.
+// ExhaustedBy is by what a heap is known to be exhausted, besides a UI that no longer
+// gives data.
+type ExhaustedBy string
+
+// What shows an exhausted heap.
+const (
+	ExhaustedByUI  ExhaustedBy = "ui"  // the UI's error pages name java.lang.OutOfMemoryError
+	ExhaustedByLog ExhaustedBy = "log" // the log does
+)
+
+// Confidence is how sure it is that a silent driver hangs, or that a heap is exhausted.
 type Confidence string
 
 // The confidences, from the most to the least.
@@ -146,6 +160,9 @@ func ReadStallMark(value string) (*StallMark, error) {
 func (m *StallMark) Is(since time.Time) bool {
 	return m != nil && m.Since.Equal(since.Truncate(time.Second))
 }
+
+// IsOfHeap reports whether the mark is about an exhausted heap, and not about silence.
+func (m *StallMark) IsOfHeap() bool { return m != nil && m.Evidence.Exhausted != "" }
 
 // String returns the mark as the annotation has it.
 func (m *StallMark) String() string { return asJSON(m) }

@@ -18,8 +18,9 @@ type Answer int
 
 // The answers.
 const (
-	Unknown     Answer = iota // it was not reached, or shows something else: a login, a page of its start
+	Unreached   Answer = iota // it accepts no connection, or was not asked
 	Refused                   // it is off, or has stopped
+	Other                     // something else: a login, a page of its start
 	Data                      // what was asked for, as JSON
 	Nothing                   // it accepts the connection, and then closes it or is silent
 	OutOfMemory               // an error page that names java.lang.OutOfMemoryError
@@ -30,7 +31,7 @@ const (
 func (c *Client) Answer(ctx context.Context, driver spark.Pod) Answer {
 	err := c.ask(ctx, driver, "", maxToken, (*jsontext.Decoder).SkipValue)
 	if ctx.Err() != nil { // the question was ended from here
-		return Unknown
+		return Unreached
 	}
 	return answerOf(err)
 }
@@ -44,10 +45,10 @@ func answerOf(err error) Answer {
 		return Refused
 	case errors.Is(err, errOutOfMemory):
 		return OutOfMemory
-	case errors.As(err, &network) && network.Op == "dial":
-		return Unknown
+	case errors.Is(err, ErrNoAddress), errors.As(err, &network) && network.Op == "dial":
+		return Unreached
 	case slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, context.DeadlineExceeded}, func(as error) bool { return errors.Is(err, as) }):
 		return Nothing
 	}
-	return Unknown
+	return Other
 }

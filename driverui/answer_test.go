@@ -34,18 +34,22 @@ func TestAnswer(t *testing.T) {
 		ui   http.HandlerFunc
 		want Answer
 	}{
-		"its application":     {page(200, "application/json", `{"id": "spark-1", "attempts": []}`), Data},
-		"closes":              {hijacked(func(*net.TCPConn) {}), Nothing},
-		"resets":              {hijacked(func(c *net.TCPConn) { _ = c.SetLinger(0) }), Nothing},
-		"closes in between":   {hijacked(func(c *net.TCPConn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{\"id\"") }), Nothing},
+		"its application": {page(200, "application/json", `{"id": "spark-1", "attempts": []}`), Data},
+		"closes":          {hijacked(func(*net.TCPConn) {}), Nothing},
+		"resets":          {hijacked(func(c *net.TCPConn) { _ = c.SetLinger(0) }), Nothing},
+		"closes in between": {hijacked(func(c *net.TCPConn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{\"id\"")
+		}), Nothing},
 		"has no memory":       {page(500, "text/html", oom), OutOfMemory},
-		"another error":       {page(500, "text/html", "<html>java.lang.NullPointerException</html>"), Unknown},
-		"a page that is fine": {page(200, "text/html", oom), Unknown},
-		"starts":              {page(200, "text/html", "Spark is starting up. Please wait a while until it's ready."), Unknown},
-		"asks for a login":    {page(401, "text/html", "<html>Who are you?</html>"), Unknown},
-		"leads to TLS":        {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://10.1.2.3:4440/", http.StatusFound) }, Unknown},
-		"no such application": {page(404, "application/json", `{"error": "unknown app"}`), Unknown},
-		"not HTTP":            {hijacked(func(c *net.TCPConn) { _, _ = c.Write([]byte{0x15, 3, 3, 0, 2, 2, 80}) }), Unknown},
+		"another error":       {page(500, "text/html", "<html>java.lang.NullPointerException</html>"), Other},
+		"a page that is fine": {page(200, "text/html", oom), Other},
+		"starts":              {page(200, "text/html", "Spark is starting up. Please wait a while until it's ready."), Other},
+		"asks for a login":    {page(401, "text/html", "<html>Who are you?</html>"), Other},
+		"leads to TLS": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://10.1.2.3:4440/", http.StatusFound)
+		}, Other},
+		"no such application": {page(404, "application/json", `{"error": "unknown app"}`), Other},
+		"not HTTP":            {hijacked(func(c *net.TCPConn) { _, _ = c.Write([]byte{0x15, 3, 3, 0, 2, 2, 80}) }), Other},
 	} {
 		if got := serve(t, c.ui).Answer(t.Context(), driver(t)); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
@@ -67,12 +71,12 @@ func TestNoAnswer(t *testing.T) {
 		t.Errorf("a closed port: %d", got)
 	}
 	c.address = func(spark.Pod) (netip.AddrPort, bool) { return netip.AddrPort{}, false }
-	if got := c.Answer(t.Context(), driver(t)); got != Unknown {
+	if got := c.Answer(t.Context(), driver(t)); got != Unreached {
 		t.Errorf("no address: %d", got)
 	}
 	ended, end := context.WithCancel(t.Context())
 	silent := serve(t, func(http.ResponseWriter, *http.Request) { end() })
-	if got := silent.Answer(ended, driver(t)); got != Unknown {
+	if got := silent.Answer(ended, driver(t)); got != Unreached {
 		t.Errorf("a question that was ended from here: %d", got)
 	}
 	for name, c := range map[string]struct {
@@ -80,7 +84,7 @@ func TestNoAnswer(t *testing.T) {
 		want Answer
 	}{
 		"late":          {context.DeadlineExceeded, Nothing},
-		"no connection": {&net.OpError{Op: "dial", Err: context.DeadlineExceeded}, Unknown},
+		"no connection": {&net.OpError{Op: "dial", Err: context.DeadlineExceeded}, Unreached},
 	} {
 		if got := answerOf(c.err); got != c.want {
 			t.Errorf("%s: %d", name, got)

@@ -13,6 +13,10 @@ import (
 func Judge(e annotations.StallEvidence) annotations.Confidence {
 	threads := threadsConfidence(e.Threads)
 	switch {
+	case e.Exhausted == annotations.ExhaustedByUI:
+		return annotations.Sure
+	case e.Exhausted != "":
+		return annotations.Likely
 	case needed(e.Thread), threads == annotations.Sure:
 		return annotations.Sure
 	case e.Thread != "", e.Stopped, e.UI == annotations.UISilent:
@@ -30,6 +34,9 @@ func NewMark(since, found time.Time, e annotations.StallEvidence) *annotations.S
 
 // describe returns the message for people, in one line of less than 1 KiB.
 func describe(m *annotations.StallMark) string {
+	if m.IsOfHeap() {
+		return describeHeap(m)
+	}
 	say := []string{fmt.Sprintf("The driver's log is silent since %s.", m.Since.Format(time.RFC3339))}
 	add := func(when bool, format string, args ...any) {
 		if when {

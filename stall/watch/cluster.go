@@ -60,28 +60,48 @@ const (
 
 // Tail implements cluster.
 func (c *apiServer) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error) {
-	ctx, cancel := context.WithTimeout(ctx, answersWithin)
-	defer cancel()
-	stream, err := c.core.CoreV1().Pods(of.Namespace).GetLogs(of.Name, &corev1.PodLogOptions{
-		Container: of.Container().Name, TailLines: &lines, Timestamps: true,
-	}).Stream(ctx)
-	if err != nil {
-		return stall.Tail{}, err
-	}
-	defer func() { _ = stream.Close() }()
-	text, err := io.ReadAll(io.LimitReader(stream, maxTail))
+	text, err := c.readLog(ctx, of, &corev1.PodLogOptions{TailLines: &lines})
 	if err == nil && len(text) == maxTail {
 		err = errors.New("the last lines are too long")
 	}
 	if err != nil {
 		return stall.Tail{}, err
 	}
-	return stall.ReadTail(string(text))
+	return stall.ReadTail(text)
+}
+
+// readLog reads lines of a log, up to maxTail bytes.
+func (c *apiServer) readLog(ctx context.Context, of spark.Pod, lines *corev1.PodLogOptions) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, answersWithin)
+	defer cancel()
+	lines.Container, lines.Timestamps = of.Container().Name, true
+	stream, err := c.core.CoreV1().Pods(of.Namespace).GetLogs(of.Name, lines).Stream(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = stream.Close() }()
+	text, err := io.ReadAll(io.LimitReader(stream, maxTail))
+	return string(text), err
+}
+
+// NamesFullHeap implements cluster.
+func (c *apiServer) NamesFullHeap(ctx context.Context, of spark.Pod, within time.Duration) (bool, error) {
+	lines, seconds := int64(1000), int64(within.Seconds())
+	text, err := c.readLog(ctx, of, &corev1.PodLogOptions{TailLines: &lines, SinceSeconds: &seconds})
+	return err == nil && stall.NamesFullHeap(text), err
 }
 
 // UI implements cluster.
 func (c *apiServer) UI(ctx context.Context, of spark.Pod) annotations.UIState {
 	return c.ui.State(ctx, of)
+}
+
+// Answer implements cluster.
+func (c *apiServer) Answer(ctx context.Context, of spark.Pod) driverui.Answer {
+	if !c.readUI {
+		return driverui.Unreached
+	}
+	return c.ui.Answer(ctx, of)
 }
 
 // Tasks implements cluster.

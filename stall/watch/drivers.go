@@ -31,6 +31,7 @@ type driver struct {
 	tasks     *driverui.Tasks        // at the last look at a silent log; of the worker that has the driver
 	silentUI  time.Time              // until when it is not asked for its tasks
 	ended     bool                   // its log is read once more, for the last lines
+	heap      *heap
 }
 
 // adder is the part of a queue that is used.
@@ -67,7 +68,8 @@ func (l *loop) see(p *corev1.Pod, q adder) {
 	d.Pod, d.ended = pod, false
 	if !started.Equal(d.started) || d.track.After != after {
 		d.started, d.track = started, stall.NewTrack(after, stall.Behind(p), started, time.Now())
-		if d.mark != nil { // perhaps of an earlier container
+		d.heap = newHeap(after, d.mark, started)
+		if d.mark != nil && !d.mark.IsOfHeap() { // perhaps of an earlier container
 			d.track.Resume(d.mark.Since, d.mark.Evidence.LastLine, time.Now())
 		}
 		q.Add(k)

@@ -27,6 +27,11 @@ type cluster interface {
 	// Tasks and Threads ask the UI. They return nil if it is not known.
 	Tasks(context.Context, spark.Pod) *driverui.Tasks
 	Threads(context.Context, spark.Pod) []stall.Thread
+	// Answer asks the UI for data.
+	Answer(context.Context, spark.Pod) driverui.Answer
+	// NamesFullHeap reports whether the log's lines of the last time say that the heap
+	// was full.
+	NamesFullHeap(ctx context.Context, of spark.Pod, within time.Duration) (bool, error)
 	// Usage returns the number of running executors and the millicores; nil if not known.
 	Usage(context.Context, spark.Pod) (executors *int, cpu *int64)
 	// WriteMark writes a driver's mark, or removes it if it is nil. It is not an error if
@@ -65,7 +70,8 @@ const writeAgain = 5 * time.Minute
 // lastLines is how many lines are read of a silent log.
 const lastLines = 50
 
-// Reconcile reads a driver's log if it is due, and returns when it is due next.
+// Reconcile reads a driver's log or asks its UI, whichever is due, and returns when it is
+// due next.
 func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	l.lock.Lock()
 	d := l.drivers[k]
@@ -73,23 +79,27 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		l.lock.Unlock()
 		return reconcile.Result{}, nil
 	}
-	pod, track, ended, lines := d.Pod, d.track, d.ended, int64(1)
+	pod, track, heap, ended, lines := d.Pod, d.track, d.heap, d.ended, int64(1)
 	if track.IsSilent() {
 		lines = lastLines
 	}
-	wait := time.Until(track.Due())
+	untilRead, untilAsked := time.Until(track.Due()), heap.wait(ended)
 	l.lock.Unlock()
-	if wait > 0 {
+	if wait := min(untilRead, untilAsked); wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
 	if !l.limiter(k.Namespace).Allow() {
 		return reconcile.Result{RequeueAfter: time.Second + rand.N(9*time.Second)}, nil
 	}
-	l.metrics.late.Observe(-wait.Seconds())
+	if untilRead > 0 {
+		l.askHeap(ctx, k, d, pod, heap)
+		return l.again(track, heap, ended), nil
+	}
+	l.metrics.late.Observe(-untilRead.Seconds())
 	tail, err := l.cluster.Tail(ctx, pod, lines)
 	verdict := l.saw(k, d, track, tail, err)
-	if err == nil && d.mark != nil && !d.mark.Is(track.Heard()) {
-		l.logsAgain(ctx, k, d)
+	if err == nil && d.mark != nil && !d.mark.IsOfHeap() && !d.mark.Is(track.Heard()) {
+		l.unmark(ctx, k, d, "The driver logs again: it is no longer reported as stalled.")
 	} else if d.unwritten {
 		l.writeMark(ctx, k, d, d.mark)
 		if d.mark != nil {
@@ -106,8 +116,15 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	if verdict == stall.Stalled && !ended {
 		l.stalled(ctx, k, d, pod, track.Heard(), tail)
 	}
-	// Not at once, so a call that takes no time does not make it spin.
-	return reconcile.Result{RequeueAfter: max(time.Until(l.due(track)), time.Millisecond)}, nil
+	return l.again(track, heap, ended), nil
+}
+
+// again returns when a driver is due next. Not at once, so a call that takes no time does
+// not make it spin.
+func (l *loop) again(t *stall.Track, h *heap, ended bool) reconcile.Result {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	return reconcile.Result{RequeueAfter: max(min(time.Until(t.Due()), h.wait(ended)), time.Millisecond)}
 }
 
 // A report takes so many calls from a namespace's limit, and delays its next looks. No
@@ -125,12 +142,6 @@ func (l *loop) limiter(namespace string) *rate.Limiter {
 		l.limiters[namespace] = rate.NewLimiter(l.calls, callsAtOnce)
 	}
 	return l.limiters[namespace]
-}
-
-func (l *loop) due(t *stall.Track) time.Time {
-	l.lock.Lock()
-	defer l.lock.Unlock()
-	return t.Due()
 }
 
 func (l *loop) saw(k key, d *driver, t *stall.Track, tail stall.Tail, err error) stall.Verdict {
@@ -167,6 +178,9 @@ const unknown = "unknown"
 // accepts no connections either.
 func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, since time.Time, tail stall.Tail) {
 	mark := d.mark
+	if mark.IsOfHeap() && !tail.IsSure() { // says more than that it is silent
+		return
+	}
 	held, mayMark := l.judge(k, d, tail.IsSure())
 	if held && mark != nil {
 		l.writeMark(ctx, k, d, nil)
@@ -176,12 +190,8 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 		return
 	}
 	evidence := annotations.StallEvidence{LastLine: tail.Last, Thread: tail.Thread, Error: tail.Error, Stopped: tail.Stopped, UI: l.cluster.UI(ctx, pod)}
-	before := annotations.Confidence("")
-	if mark != nil {
-		before = mark.Confidence
-		if evidence.UI == annotations.UIUnknown {
-			evidence.UI = mark.Evidence.UI
-		}
+	if mark != nil && evidence.UI == annotations.UIUnknown {
+		evidence.UI = mark.Evidence.UI
 	}
 	if evidence.UI == annotations.UIAnswers {
 		evidence.Threads = l.threads(ctx, d, pod)
@@ -190,18 +200,31 @@ func (l *loop) stalled(ctx context.Context, k key, d *driver, pod spark.Pod, sin
 		l.works(ctx, k, d)
 		return
 	}
-	if stall.Judge(evidence) == before {
+	if stall.Judge(evidence) == confidence(mark) {
 		return
 	}
 	l.limiter(k.Namespace).ReserveN(time.Now(), callsToReport)
 	evidence.Executors, evidence.CPU = l.cluster.Usage(ctx, pod)
-	mark = stall.NewMark(since, time.Now(), evidence)
+	l.report(ctx, k, d, stall.NewMark(since, time.Now(), evidence))
+}
+
+// report marks a driver. It is reported if that is more sure than its mark was.
+func (l *loop) report(ctx context.Context, k key, d *driver, mark *annotations.StallMark) {
+	before := confidence(d.mark)
 	l.writeMark(ctx, k, d, mark)
 	if mark.Confidence.Above(before) {
 		l.metrics.stalls.WithLabelValues(k.Namespace, string(mark.Confidence)).Inc()
 		l.log.Info("stalled", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since, "confidence", mark.Confidence, "message", mark.Message)
 		l.reportStall(ctx, k, mark)
 	}
+}
+
+// confidence returns that of a mark; none if there is no mark.
+func confidence(m *annotations.StallMark) annotations.Confidence {
+	if m == nil {
+		return ""
+	}
+	return m.Confidence
 }
 
 // threads returns what a driver's threads do; nil if not known. A driver that has started
@@ -250,12 +273,13 @@ func (l *loop) reportStall(ctx context.Context, k key, mark *annotations.StallMa
 	l.cluster.EmitEvent(ctx, k, mark, warning, "DriverStalled", mark.Message)
 }
 
-func (l *loop) logsAgain(ctx context.Context, k key, d *driver) {
+// unmark removes the mark of a driver that logs again, or whose UI gives data again.
+func (l *loop) unmark(ctx context.Context, k key, d *driver, text string) {
 	mark := d.mark
 	l.limiter(k.Namespace).ReserveN(time.Now(), callsToUnmark)
 	l.writeMark(ctx, k, d, nil)
 	l.log.Info("talks again", "pod", k.NamespacedName, "uid", k.UID, "since", mark.Since)
-	l.cluster.EmitEvent(ctx, k, mark, normal, "DriverTalksAgain", "The driver logs again: it is no longer reported as stalled.")
+	l.cluster.EmitEvent(ctx, k, mark, normal, "DriverTalksAgain", text)
 }
 
 // writeMark marks a driver, or removes its mark if it is nil. If the mark cannot be written, the

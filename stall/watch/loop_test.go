@@ -37,20 +37,23 @@ const callsPerSecond = 10
 // silences them, and the loop on it. It runs by the bubble's clock.
 type simulation struct {
 	*loop
-	t       *testing.T
-	began   time.Time
-	silent  map[string]time.Time // since when
-	fails   map[string]error
-	marks   map[string]*annotations.StallMark
-	events  []string
-	written int
-	once    map[string]bool
-	asked   map[string]int
-	ui      annotations.UIState
-	tasks   func() *driverui.Tasks
-	threads []stall.Thread
-	thread  map[string]string
-	next    map[key]time.Time
+	t         *testing.T
+	began     time.Time
+	silent    map[string]time.Time // since when
+	fails     map[string]error
+	marks     map[string]*annotations.StallMark
+	events    []string
+	written   int
+	once      map[string]bool
+	asked     map[string]int
+	ui        annotations.UIState
+	tasks     func() *driverui.Tasks
+	answer    driverui.Answer
+	questions int
+	named     time.Time // when its log named a full heap last
+	threads   []stall.Thread
+	thread    map[string]string
+	next      map[key]time.Time
 }
 
 func newSimulation(t *testing.T) *simulation {
@@ -73,6 +76,15 @@ func (s *simulation) UI(context.Context, spark.Pod) annotations.UIState { return
 func (s *simulation) Tasks(context.Context, spark.Pod) *driverui.Tasks { return s.tasks() }
 
 func (s *simulation) Threads(context.Context, spark.Pod) []stall.Thread { return s.threads }
+
+func (s *simulation) Answer(_ context.Context, of spark.Pod) driverui.Answer {
+	s.questions++
+	return s.answer
+}
+
+func (s *simulation) NamesFullHeap(_ context.Context, _ spark.Pod, within time.Duration) (bool, error) {
+	return time.Since(s.named) <= within, nil
+}
 
 func (s *simulation) Usage(context.Context, spark.Pod) (executors *int, cpu *int64) { return nil, nil }
 

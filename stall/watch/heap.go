@@ -1,0 +1,82 @@
+package watch
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/driverui"
+	"github.com/spark-vitals/spark-vitals/spark"
+	"github.com/spark-vitals/spark-vitals/stall"
+)
+
+// heap is what is known of the heap of a driver's container. Only the worker that has
+// the driver uses it.
+type heap struct {
+	stall.Heap
+	after time.Duration
+	due   time.Time // when the UI is asked next
+	stale bool      // the driver's mark is of an earlier container
+}
+
+func newHeap(after time.Duration, mark *annotations.StallMark, started time.Time) *heap {
+	h := &heap{after: after}
+	if mark.IsOfHeap() {
+		if h.stale = started.After(mark.Found); !h.stale {
+			h.Heap = stall.ResumeHeap(mark.Since)
+		}
+	}
+	h.due = time.Now().Add(rand.N(h.Pause(after)))
+	return h
+}
+
+// wait returns how long to wait before the UI is asked. That of a driver that has ended is
+// not asked.
+func (h *heap) wait(ended bool) time.Duration {
+	if ended {
+		return time.Hour
+	}
+	return time.Until(h.due)
+}
+
+// askHeap asks a driver's UI for data, and marks a driver whose heap is exhausted, or
+// removes that mark.
+func (l *loop) askHeap(ctx context.Context, k key, d *driver, pod spark.Pod, h *heap) {
+	asked := time.Now()
+	answer := l.cluster.Answer(ctx, pod)
+	switch answer {
+	case driverui.Data:
+		h.Data()
+	case driverui.Refused:
+		h.Stopped()
+	case driverui.Nothing, driverui.OutOfMemory:
+		h.Nothing(asked, answer == driverui.OutOfMemory)
+	case driverui.Other:
+		h.Other()
+	default:
+		h.Unreached()
+	}
+	if d.mark.IsOfHeap() && (answer == driverui.Data || h.stale) {
+		l.unmark(ctx, k, d, "The driver's UI gives data again: its heap is no longer reported as exhausted.")
+	}
+	h.stale = false
+	l.judgeHeap(ctx, k, d, pod, h)
+	h.due = time.Now().Add(h.Pause(h.after))
+}
+
+// judgeHeap marks a driver whose heap is exhausted, unless it has a mark that is as sure.
+func (l *loop) judgeHeap(ctx context.Context, k key, d *driver, pod spark.Pod, h *heap) {
+	now, logNames := time.Now(), false
+	if h.IsSilent(now) && !d.mark.IsOfHeap() {
+		var err error
+		if logNames, err = l.cluster.NamesFullHeap(ctx, pod, now.Sub(h.Since())); err != nil {
+			l.log.Debug("reading the log of a driver whose UI gives no data", "pod", k.NamespacedName, "error", err)
+		}
+	}
+	evidence := annotations.StallEvidence{Exhausted: h.Judge(now, logNames)}
+	if mark := stall.NewMark(h.Since(), now, evidence); evidence.Exhausted != "" && mark.Confidence.Above(confidence(d.mark)) {
+		l.limiter(k.Namespace).ReserveN(now, callsToReport)
+		l.report(ctx, k, d, mark)
+	}
+}

@@ -1,0 +1,202 @@
+package watch
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/driverui"
+	"github.com/spark-vitals/spark-vitals/internal/job"
+)
+
+// fill fills the heap of all drivers: their UIs give no data any more, and their logs
+// name it from now on.
+func (s *simulation) fill(answer driverui.Answer) {
+	s.answer, s.named = answer, time.Now().Add(time.Hour)
+}
+
+func TestExhausted(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer driverui.Answer
+		want   annotations.Confidence
+	}{
+		"its UI closes connections": {driverui.Nothing, annotations.Likely},
+		"its UI names the error":    {driverui.OutOfMemory, annotations.Sure},
+	} {
+		bubble(t, func(s *simulation) {
+			s.answer = driverui.Data
+			s.start("pi-driver")
+			s.run(time.Hour)
+			s.fill(c.answer)
+			s.run(13 * time.Minute)
+			if mark := s.marks["pi-driver"]; mark == nil || !mark.IsOfHeap() || mark.Confidence != c.want || !strings.Contains(mark.Message, "gives no data since "+mark.Since.Format(time.RFC3339)) {
+				t.Fatalf("%s: %v", name, mark)
+			}
+			s.run(3 * time.Hour) // it logs, and that changes nothing
+			if got := s.marked(); len(got) != 1 || !slices.Equal(s.events, []string{"pi-driver DriverStalled"}) {
+				t.Errorf("%s: marked %v, %v", name, got, s.events)
+			}
+			s.answer = driverui.Data
+			s.run(11 * time.Minute)
+			if got := s.marked(); len(got) != 0 || !slices.Equal(s.events, []string{"pi-driver DriverStalled", "pi-driver DriverTalksAgain"}) {
+				t.Errorf("%s: then marked %v, %v", name, got, s.events)
+			}
+		})
+	}
+}
+
+// It is not marked, whatever its UI answers, if it gave no data before, if its log says
+// nothing, or if it stops.
+func TestNotExhausted(t *testing.T) {
+	for name, then := range map[string]func(*simulation){
+		"no data before": func(s *simulation) { s.start("pi-driver"); s.run(time.Hour); s.fill(driverui.Nothing) },
+		"no word in a log": func(s *simulation) {
+			s.answer = driverui.Data
+			s.start("pi-driver")
+			s.run(time.Hour)
+			s.answer = driverui.Nothing
+		},
+		"an error long ago": func(s *simulation) {
+			s.answer = driverui.Data
+			s.start("pi-driver")
+			s.run(time.Hour)
+			s.fill(driverui.Nothing)
+			s.named = time.Now()
+		},
+		"it works": func(s *simulation) { s.fill(driverui.Data); s.start("pi-driver") },
+		"behind a login": func(s *simulation) {
+			s.answer = driverui.Data
+			s.start("pi-driver")
+			s.run(time.Hour)
+			s.fill(driverui.Other)
+		},
+		"out of reach": func(s *simulation) {
+			s.answer = driverui.Data
+			s.start("pi-driver")
+			s.run(time.Hour)
+			s.fill(driverui.Unreached)
+		},
+		"it stopped": func(s *simulation) {
+			s.answer = driverui.Data
+			s.start("pi-driver")
+			s.run(time.Hour)
+			s.answer = driverui.Refused
+			s.run(time.Hour)
+			s.fill(driverui.Nothing)
+		},
+	} {
+		bubble(t, func(s *simulation) {
+			then(s)
+			s.run(5 * time.Hour)
+			if len(s.events) > 0 || s.questions == 0 {
+				t.Errorf("%s: %v", name, s.events)
+			}
+		})
+	}
+}
+
+func TestExhaustedAndSilent(t *testing.T) {
+	bubble(t, func(s *simulation) {
+		s.answer = driverui.Data
+		s.start("pi-driver")
+		s.run(time.Hour)
+		s.fill(driverui.Nothing)
+		s.run(13 * time.Minute)
+		s.silence("pi-driver")
+		s.run(2 * time.Hour)
+		if !s.marks["pi-driver"].IsOfHeap() {
+			t.Errorf("silence replaces it: %v", s.marks["pi-driver"])
+		}
+		s.thread["pi-driver"] = "dag-scheduler-event-loop"
+		s.run(time.Hour)
+		if mark := s.marks["pi-driver"]; mark.IsOfHeap() || mark.Confidence != annotations.Sure {
+			t.Errorf("a death that is sure does not: %v", mark)
+		}
+	})
+	bubble(t, func(s *simulation) { // silent first
+		s.answer = driverui.Data
+		s.start("pi-driver")
+		s.silence("pi-driver")
+		s.run(time.Hour)
+		if mark := s.marks["pi-driver"]; mark == nil || mark.IsOfHeap() || mark.Confidence != annotations.Unsure {
+			t.Fatalf("%v", mark)
+		}
+		s.fill(driverui.Nothing)
+		s.run(13 * time.Minute)
+		if mark := s.marks["pi-driver"]; !mark.IsOfHeap() {
+			t.Errorf("%v", mark)
+		}
+	})
+}
+
+// Another leader continues, and a new container begins anew.
+func TestExhaustedAndAnotherLeader(t *testing.T) {
+	bubble(t, func(s *simulation) {
+		s.answer = driverui.Data
+		s.start("pi-driver")
+		s.run(time.Hour)
+		s.fill(driverui.Nothing)
+		s.run(13 * time.Minute)
+		s.leadsAnew(73*time.Minute, "pi-driver")
+		s.run(3 * time.Hour)
+		if len(s.marked()) != 1 || len(s.events) != 1 {
+			t.Errorf("%v, %v", s.marked(), s.events)
+		}
+		pod := driverPod("pi-driver")
+		pod.Annotations[annotations.Stalled] = s.marks["pi-driver"].String()
+		pod.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(time.Now())
+		s.see(pod, s)
+		s.run(time.Hour)
+		if len(s.marked()) != 0 {
+			t.Errorf("after a restart: %v", s.marked())
+		}
+	})
+}
+
+// It is asked no more often than the pages say.
+func TestQuestions(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer driverui.Answer
+		most   int
+	}{
+		"healthy":       {driverui.Data, 145},
+		"never reached": {driverui.Unreached, 24},
+		"never ran":     {driverui.Refused, 24},
+		"never gives":   {driverui.Nothing, 24},
+	} {
+		bubble(t, func(s *simulation) {
+			s.answer = c.answer
+			s.start("pi-driver")
+			s.run(24 * time.Hour)
+			if s.questions > c.most || s.questions < 10 {
+				t.Errorf("%s: %d questions a day", name, s.questions)
+			}
+		})
+	}
+	bubble(t, func(s *simulation) { // gives nothing any more, for another reason
+		s.answer = driverui.Data
+		s.start("pi-driver")
+		s.run(time.Hour)
+		s.answer, s.questions = driverui.Nothing, 0
+		s.run(24 * time.Hour)
+		if s.questions > 155 {
+			t.Errorf("%d questions", s.questions)
+		}
+	})
+	bubble(t, func(s *simulation) { // an ended one is not asked
+		s.start("pi-driver")
+		s.silence("pi-driver")
+		s.run(time.Hour)
+		s.unread("pi-driver")
+		s.ends(job.KeyOf(driverPod("pi-driver")), s)
+		s.questions, s.asked["pi-driver"] = 0, 0
+		s.run(time.Hour)
+		if s.questions > 0 || s.asked["pi-driver"] > 100 {
+			t.Errorf("%d questions, %d looks", s.questions, s.asked["pi-driver"])
+		}
+	})
+}
