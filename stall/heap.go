@@ -93,7 +93,7 @@ func (h *Heap) Judge(now time.Time, logNames bool) annotations.ExhaustedBy {
 func (h *Heap) Pause(after time.Duration) time.Duration {
 	usual := min(max(after/3, askSoon), 10*time.Minute)
 	if !h.hasData {
-		return usual << min(max(h.fruitless-1, 0), 3)
+		return usual << min(max(h.fruitless-3, 0), 3)
 	}
 	if h.unanswered > 0 {
 		return min(askSoon<<min(max(h.unanswered-unanswered, 0), 10), usual)

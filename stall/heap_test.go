@@ -100,7 +100,7 @@ func TestHeapPause(t *testing.T) {
 		"works":              {(*stall.Heap).Data, 9, after, 10 * time.Minute},
 		"may be silent long": {(*stall.Heap).Data, 9, 24 * time.Hour, 10 * time.Minute},
 		"a minute":           {(*stall.Heap).Data, 9, time.Minute, 30 * time.Second},
-		"out of reach once":  {(*stall.Heap).Unreached, 1, after, 10 * time.Minute},
+		"starts":             {(*stall.Heap).Other, 3, after, 10 * time.Minute},
 		"out of reach":       {(*stall.Heap).Unreached, 99, after, 80 * time.Minute},
 		"its UI is off":      {(*stall.Heap).Stopped, 99, after, 80 * time.Minute},
 		"stops to answer":    {func(h *stall.Heap) { h.Data(); h.Nothing(noon, false) }, 1, after, 30 * time.Second},

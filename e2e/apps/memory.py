@@ -2,7 +2,8 @@
 
 memory.py gc SECONDS      keeps it nearly full, so that the JVM does little but collect
 memory.py dump            writes a heap dump of it
-memory.py zombie SECONDS  fills it for good and goes on
+memory.py zombie SECONDS [WORK]
+                          fills it for good and goes on, perhaps after so many seconds of work
 memory.py broadcast       joins with a table too large to broadcast, and catches the error
 memory.py exit CODE       ends Python with a code
 memory.py collect         brings more to the driver than its heap holds
@@ -66,6 +67,10 @@ elif what == "dump":
         n += 1
     print("DUMPED", n, flush=True)
 elif what == "zombie":
+    end = time.time() + sum(int(n) for n in rest[1:])
+    while time.time() < end:
+        spark.sparkContext.parallelize(range(1000), 2).count()
+        time.sleep(5)
     held = jvm.java.util.ArrayList()
     for chunk in (8 << 20, 64 << 10):
         try:

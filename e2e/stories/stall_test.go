@@ -24,14 +24,20 @@ type stalled struct {
 }
 
 // watched lets a driver be silent for a minute.
-func watched(more ...string) map[string]string {
+func watched(more ...string) map[string]string { return watchedFor("1m", more...) }
+
+// watchedFor lets a driver be silent for so long, and has its UI asked every third of it.
+func watchedFor(after string, more ...string) map[string]string {
 	c := conf("spark.kubernetes.driver.annotation.spark-vitals.io/logStall", "true",
-		"spark.kubernetes.driver.annotation.spark-vitals.io/logStall.after", "1m")
+		"spark.kubernetes.driver.annotation.spark-vitals.io/logStall.after", after)
 	maps.Copy(c, conf(more...))
 	return c
 }
 
 var noLiveness = []string{livenessOff, "false"}
+
+// denied is the configuration of a UI whose filter lets nobody in.
+var denied = []string{"spark.driver.extraClassPath", "/opt/classes", "spark.ui.filters", "e2e.Deny"}
 
 const livenessOff = "spark.kubernetes.driver.annotation.spark-vitals.io/liveness"
 
@@ -87,6 +93,28 @@ var stallStories = []stalled{
 	{
 		story: story{name: "stall-warn", why: "a driver that works is silent because its log level is WARN: it is not reported", host: true,
 			app: app{file: "long.py", args: []string{"150"}, conf: watched("spark.log.level", "WARN")}},
+	},
+	{
+		story: story{name: "stall-heap", why: "the heap is exhausted: the log goes on, and the UI gives no data any more", versions: lab.Versions,
+			app: app{file: "memory.py", args: []string{"zombie", "900", "150"}, conf: watchedFor("5m"), driver: shortGrace}},
+		hangs: filled,
+		says: func(t *testing.T, m *annotations.StallMark) {
+			if !m.IsOfHeap() || m.Confidence == annotations.Unsure || !strings.Contains(m.Message, "heap is exhausted") {
+				t.Errorf("reported as %s", m)
+			}
+		},
+	},
+	{
+		story: story{name: "stall-garbage", why: "a driver that does little but collect garbage is not reported", versions: lab.Versions,
+			app: app{file: "memory.py", args: []string{"gc", "240"}, conf: watchedFor("5m")}},
+	},
+	{
+		story: story{name: "stall-broadcast", why: "a driver whose query has too little memory, and that goes on, is not reported", versions: lab.Versions,
+			app: app{file: "memory.py", args: []string{"broadcast"}, conf: watched()}},
+	},
+	{
+		story: story{name: "stall-login", why: "a driver whose UI lets nobody in is not reported, nor is its start and its end", versions: lab.Versions,
+			app: app{file: "long.py", args: []string{"150"}, conf: watched(denied...)}},
 	},
 }
 

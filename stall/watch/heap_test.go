@@ -164,9 +164,9 @@ func TestQuestions(t *testing.T) {
 		most   int
 	}{
 		"healthy":       {driverui.Data, 145},
-		"never reached": {driverui.Unreached, 24},
-		"never ran":     {driverui.Refused, 24},
-		"never gives":   {driverui.Nothing, 24},
+		"never reached": {driverui.Unreached, 26},
+		"never ran":     {driverui.Refused, 26},
+		"never gives":   {driverui.Nothing, 26},
 	} {
 		bubble(t, func(s *simulation) {
 			s.answer = c.answer
