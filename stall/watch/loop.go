@@ -50,7 +50,7 @@ type loop struct {
 
 	lock     sync.Mutex // of what follows, and of the drivers; not held during calls
 	drivers  map[key]*driver
-	limiters map[string]*rate.Limiter // of the calls for a namespace
+	limiters map[string]*rate.Limiter // of the calls for a namespace, and of the questions to its UIs
 }
 
 // newLoop gives each namespace at most half of all calls, so none can take them all.
@@ -88,7 +88,11 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 	if wait := min(untilRead, untilAsked); wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
-	if !l.limiter(k.Namespace).Allow() {
+	limit := k.Namespace
+	if untilRead > 0 {
+		limit += "/ui" // questions delay no look
+	}
+	if !l.limiter(limit).Allow() {
 		return reconcile.Result{RequeueAfter: time.Second + rand.N(9*time.Second)}, nil
 	}
 	if untilRead > 0 {
