@@ -40,8 +40,9 @@ func reportCommand() *cobra.Command {
 		Use:   "report",
 		Short: "List what died, why, how often, and what to do; and what is stalled",
 		Long: `List the Spark drivers that died or whose executors died: why, how often, and what to
-do. Also list those whose log is silent for too long. report reads what the recorder
-and the stall watch wrote on the drivers, from the cluster or from files.
+do. Also list those whose log is silent for too long or whose heap is exhausted. report
+reads what the recorder and the stall watch wrote on the drivers, from the cluster or
+from files.
 
 If a driver has no record, report works the deaths out from the statuses of the
 existing pods, and says so. On a cluster it also reads the recorder's Events, which

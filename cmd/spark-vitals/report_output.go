@@ -139,7 +139,12 @@ func (r reported) stalled() string {
 		return ""
 	}
 	is := "stalled"
-	if r.Ended {
+	switch heap := r.Stalled.IsOfHeap(); {
+	case heap && r.Ended:
+		is = "its heap was exhausted before it ended"
+	case heap:
+		is = "exhausted heap"
+	case r.Ended:
 		is = "was silent before it ended"
 	}
 	return fmt.Sprintf("%s (%s): %s", is, r.Stalled.Confidence, r.Stalled.Message)

@@ -19,7 +19,8 @@ func stallwatchCommand() *cobra.Command {
 		Short: "Report drivers whose log is silent for too long",
 		Long: `Report running drivers whose log is silent for longer than their rule allows (logStall).
 The report is on the driver, an Event and a metric, with the evidence and how sure it is.
-The stall watch ends nothing. It stops reporting a driver that logs again.
+The stall watch also reports such drivers if their heap is exhausted. It ends nothing. It
+stops reporting a driver that logs again, or whose UI gives data again.
 
 The webhook stamps on each driver how long its log may be silent; without the webhook
 nothing is watched. Of several replicas one works.`,

@@ -57,7 +57,10 @@ func (l *loop) askHeap(ctx context.Context, k key, d *driver, pod spark.Pod, h *
 	default:
 		h.Unreached()
 	}
-	if d.mark.IsOfHeap() && (answer == driverui.Data || h.stale) {
+	switch {
+	case d.mark.IsOfHeap() && h.stale:
+		l.unmark(ctx, k, d, "The driver's container has restarted: its heap is no longer reported as exhausted.")
+	case d.mark.IsOfHeap() && answer == driverui.Data:
 		l.unmark(ctx, k, d, "The driver's UI gives data again: its heap is no longer reported as exhausted.")
 	}
 	h.stale = false

@@ -151,8 +151,8 @@ func TestExhaustedAndAnotherLeader(t *testing.T) {
 		pod.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(time.Now())
 		s.see(pod, s)
 		s.run(time.Hour)
-		if len(s.marked()) != 0 {
-			t.Errorf("after a restart: %v", s.marked())
+		if len(s.marked()) != 0 || s.events[len(s.events)-1] != "pi-driver DriverTalksAgain" {
+			t.Errorf("after a restart: %v, %v", s.marked(), s.events)
 		}
 	})
 }
