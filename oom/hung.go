@@ -61,13 +61,22 @@ func (a *adviser) hung() string {
 	}
 	fact += fmt.Sprintf("%s probe failed %d times, %d s apart: it did not answer.", failure.Probe, failure.FailureThreshold, failure.PeriodSeconds)
 	next := 2 * int(failure.FailureThreshold)
+	why := notKnown
 	remedy := fmt.Sprintf("If it was merely slow, raise the failureThreshold of the %s probe in %s to %d.", failure.Probe, a.podTemplate(), next)
 	if failure.Injected {
 		setting := a.annotation(annotations.Prefix + failure.Probe + ".failureThreshold")
 		a.note(Change{Setting: setting, Now: strconv.Itoa(int(failure.FailureThreshold)), Next: strconv.Itoa(next)})
 		remedy = fmt.Sprintf("If it was merely slow, set %s=%d.", setting, next)
+		if failure.Probe == "liveness" && a.Role == spark.Driver {
+			why = notKnownAsked
+		}
 	}
-	return join(fact, a.howMany, notKnown, remedy)
+	return join(fact, a.howMany, why, remedy)
 }
 
-const notKnown = "It is not known why it did not answer. Its last log lines may show it."
+const (
+	notKnown = "It is not known why it did not answer. Its last log lines may show it."
+	// notKnownAsked is about a driver that the rule set's check asked for a thread dump. A
+	// frozen JVM writes none.
+	notKnownAsked = "It is not known why it did not answer. Its last log lines may show it, or a thread dump in its log."
+)

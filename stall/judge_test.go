@@ -20,7 +20,7 @@ func TestReadTail(t *testing.T) {
 		"empty":         {"", stall.Tail{}},
 		"a line":        {stamp + "26/11/21 INFO x\n", stall.Tail{}},
 		"no newline":    {stamp + "x", stall.Tail{}},
-		"an empty line": {stamp + "\n", stall.Tail{}},
+		"an empty line": {stamp + "\n", stall.Tail{MayBeDump: true}},
 		"goes on":       {stamp + "x\nnot a time\n", stall.Tail{}},
 		"the scheduler": {stamp + `Exception in thread "dag-scheduler-event-loop" java.lang.OutOfMemoryError: Java heap space` + "\n" + stamp + "\tat x\n",
 			stall.Tail{Thread: "dag-scheduler-event-loop", Error: "java.lang.OutOfMemoryError"}},

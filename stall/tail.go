@@ -9,7 +9,13 @@ import (
 
 // Tail is what the end of a log says.
 type Tail struct {
-	Last time.Time // time of the last line, by the node's clock; zero if the log is empty
+	// Last is the time of the last line, by the node's clock; zero if the log is empty.
+	// A thread dump is no sign of the driver, because the liveness check asks for it. If
+	// nothing else was read, Last is the time when the dump began.
+	Last time.Time
+	// MayBeDump is true if the last lines may end a thread dump that begins before the
+	// lines that were read.
+	MayBeDump bool
 	// Thread is a thread that died of an uncaught Error, a class, in the JVM's words.
 	Thread, Error string
 	// Stopped is true if the SparkContext has ended and the JVM still runs.
@@ -19,16 +25,26 @@ type Tail struct {
 // ReadTail reads lines as the API server returns them with timestamps: each begins with
 // its time, in RFC 3339, and a space.
 func ReadTail(log string) (t Tail, err error) {
-	for line := range strings.Lines(log) {
-		stamp, text, _ := strings.Cut(strings.TrimRight(line, "\r\n"), " ")
-		at, err := time.Parse(time.RFC3339Nano, stamp)
-		if err != nil {
-			text = line // continues the line before
+	var all []line
+	for text := range strings.Lines(log) {
+		stamp, rest, _ := strings.Cut(strings.TrimRight(text, "\r\n"), " ")
+		if at, err := time.Parse(time.RFC3339Nano, stamp); err == nil {
+			all = append(all, line{at, rest})
 		} else {
-			t.Last = at
+			all = append(all, line{text: text})
 		}
-		t.read(text)
 	}
+	said := withoutDumps(all)
+	for _, l := range said {
+		if !l.at.IsZero() {
+			t.Last = l.at
+		}
+		t.read(l.text)
+	}
+	if t.Last.IsZero() && len(all) > 0 {
+		t.Last = all[0].at
+	}
+	t.MayBeDump = endAsDump(said)
 	if t.Last.IsZero() && strings.TrimSpace(log) != "" {
 		err = errors.New("no line of the log begins with a time")
 	}

@@ -1,5 +1,11 @@
 package e2e;
 
+import java.io.IOException;
+import java.net.InetAddress;
+import java.net.Socket;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import org.apache.spark.SparkConf;
 import org.apache.spark.api.java.JavaSparkContext;
@@ -8,17 +14,24 @@ import org.apache.spark.api.java.JavaSparkContext;
 public class Hang {
   private static final Object FIRST = new Object();
   private static final Object SECOND = new Object();
+  private static final List<Socket> REQUESTS = new ArrayList<>();
 
   public static void main(String[] args) throws Exception {
     JavaSparkContext context = new JavaSparkContext(new SparkConf());
     System.out.println("CONTEXT " + context.sc().applicationId());
-    System.out.println("HANGS");
+    if (!args[0].equals("ui")) {
+      System.out.println("HANGS");
+    }
     switch (args[0]) {
       case "deadlock":
         deadlock();
         break;
       case "lock":
         lock();
+        break;
+      case "ui":
+        ui(Integer.parseInt(context.getConf().get("spark.ui.port", "4040")));
+        Thread.sleep(Long.MAX_VALUE);
         break;
       case "scheduler":
         Thread.sleep(20_000); // an executor that registers later would find it dead, and stop the context
@@ -66,6 +79,17 @@ public class Hang {
     synchronized (FIRST) {
       System.out.println("not reached");
     }
+  }
+
+  /** All threads of the UI wait in a filter that never answers. */
+  private static void ui(int port) throws IOException {
+    InetAddress here = InetAddress.getByName(System.getenv().getOrDefault("SPARK_LOCAL_IP", "127.0.0.1"));
+    for (int i = 0; i < 220; i++) {
+      Socket socket = new Socket(here, port); // few may wait to be accepted, so this may take seconds
+      REQUESTS.add(socket);
+      socket.getOutputStream().write("GET /jobs/ HTTP/1.1\r\nHost: driver\r\n\r\n".getBytes(StandardCharsets.US_ASCII));
+    }
+    System.out.println("HANGS");
   }
 
   private static void stop(String name) {

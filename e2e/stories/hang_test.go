@@ -80,6 +80,21 @@ var hangStories = []hang{
 	},
 	{
 		story: story{
+			name: "hung-ui", why: "all threads of the UI wait in a filter while the JVM lives: its log gets a thread dump", versions: []string{"3.5.9", "4.1.4", "4.3.0"},
+			app: app{class: "e2e.Hang", args: []string{"ui"}, conf: fast(filter("Block")), driver: shortGrace},
+		},
+		hangs: untilHangs, found: livenessDump, control: looksHealthy,
+	},
+	{
+		story: story{
+			name: "hung-ui-xrs", why: "the same with -Xrs: a JVM that would die of the signal is not sent it",
+			app: app{class: "e2e.Hang", args: []string{"ui"}, driver: shortGrace, conf: fast(conf("spark.driver.extraJavaOptions", "-Xrs",
+				"spark.driver.extraClassPath", "/opt/classes", "spark.ui.filters", "e2e.Block"))},
+		},
+		hangs: untilHangs, found: livenessXrs, control: looksHealthy,
+	},
+	{
+		story: story{
 			name: "zombie-driver", why: "the driver continues with an exhausted heap: its UI answers again, and no probe finds it",
 			app: app{file: "memory.py", args: []string{"zombie", "600"}, driver: shortGrace},
 		},
@@ -172,18 +187,60 @@ func TestHangs(t *testing.T) {
 	}
 }
 
-// livenessKill waits until the kubelet has ended the driver, and compares the time with
-// the numbers of the rule.
+// livenessKill waits until the kubelet has ended a frozen driver, and compares the time
+// with the numbers of the rule. A frozen JVM is not asked for a thread dump.
 func livenessKill(t *testing.T, r *run, since time.Time) string {
+	t.Helper()
+	return ended(t, r, since, 137, 0)
+}
+
+// livenessDump is about a driver whose JVM lives. It does not end within its grace
+// period, because Spark waits 30 s for the UI's threads. Of three failures in a row one
+// asks for a thread dump.
+func livenessDump(t *testing.T, r *run, since time.Time) string {
+	t.Helper()
+	found := ended(t, r, since, 137, 1)
+	log := r.log(t)
+	for _, words := range []string{"e2e.Block.doFilter", "heap", "Metaspace       used"} {
+		if !strings.Contains(log, words) {
+			t.Errorf("the thread dump has no %q", words)
+		}
+	}
+	r.Look(func(h *lab.History) {
+		for _, e := range h.Events(h.Driver().Last)["Unhealthy"] {
+			if strings.Contains(e.Message, "asked for a thread dump") {
+				return
+			}
+		}
+		t.Error("no Event names the thread dump")
+	})
+	return found + ", with a thread dump"
+}
+
+// livenessXrs is about a JVM that catches no signal, so it dies of the first one. That
+// is the kubelet's.
+func livenessXrs(t *testing.T, r *run, since time.Time) string {
+	t.Helper()
+	return ended(t, r, since, 143, 0)
+}
+
+func ended(t *testing.T, r *run, since time.Time, exit int32, dumps int) string {
+	t.Helper()
 	_, killed := r.untilKilling(t, spark.Driver)
 	r.untilDriverEnds(t)
-	if ended := r.driverEnd(); ended == nil || ended.ExitCode != 137 {
-		t.Errorf("the driver ended with %+v, want exit code 137", ended)
+	if ended := r.driverEnd(); ended == nil || ended.ExitCode != exit {
+		t.Errorf("the driver ended with %+v, want exit code %d", ended, exit)
+	}
+	if n := strings.Count(r.log(t), threadDump); n != dumps {
+		t.Errorf("its log has %d thread dumps, want %d", n, dumps)
 	}
 	within(t, killed.Sub(since), 0, lab.FastPeriod, lab.FastThreshold, lab.FastLimit, lab.FastTimeout)
 	r.failedTimes(t, spark.Driver, "Liveness", lab.FastThreshold)
 	return "the liveness probe ends it after " + seconds(killed.Sub(since))
 }
+
+// threadDump is how HotSpot begins its answer to SIGQUIT.
+const threadDump = "Full thread dump "
 
 // untilKilling waits until the kubelet ends the first pod of a role. It returns when
 // Spark's container had started and when the kubelet reported the end.

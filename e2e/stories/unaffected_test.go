@@ -275,6 +275,11 @@ func (s unaffected) compare(t *testing.T, with, without *run) {
 	if len(a.restarted) > len(b.restarted) {
 		t.Errorf("with spark-vitals containers were restarted: %q", a.restarted)
 	}
+	with.Look(func(h *lab.History) {
+		if strings.Contains(log, threadDump) && h.Unhealthy(h.Driver(), "Liveness") < 2 {
+			t.Error("a driver that answers was asked for a thread dump")
+		}
+	})
 	if killed := with.killed(); killed {
 		t.Error("the kubelet ended the driver")
 	}

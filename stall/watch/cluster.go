@@ -56,10 +56,24 @@ func newAPIServer(c Config) (*apiServer, error) {
 const (
 	answersWithin = 10 * time.Second
 	maxTail       = 2 << 20 // bytes; a line of a container's log file has 16 KiB at most
+	// dumpLines is how many lines are read if the last one may end a thread dump. A driver
+	// whose 200 UI threads all hang writes 6,000 lines, twice.
+	dumpLines = 15000
 )
 
-// Tail implements cluster.
+// Tail implements cluster. If the last lines are a thread dump, it finds the driver's own
+// before it.
 func (c *apiServer) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error) {
+	tail, err := c.readTail(ctx, of, lines)
+	if err == nil && tail.MayBeDump {
+		if more, err := c.readTail(ctx, of, dumpLines); err == nil {
+			return more, nil
+		}
+	}
+	return tail, err
+}
+
+func (c *apiServer) readTail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error) {
 	text, err := c.readLog(ctx, of, &corev1.PodLogOptions{TailLines: &lines})
 	if err == nil && len(text) == maxTail {
 		err = errors.New("the last lines are too long")

@@ -6,8 +6,11 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -93,4 +96,51 @@ func TestExecutorsAreCounted(t *testing.T) {
 	if n, _ := api.Usage(t.Context(), of); n != nil {
 		t.Errorf("counted %d", *n)
 	}
+}
+
+// The driver's last line is found before a thread dump, for which the liveness check
+// asked. A log that cannot be read so far tells as much as it did.
+func TestTailBeforeADump(t *testing.T) {
+	text, err := os.ReadFile("../testdata/dumps/g1.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	dump := words.Add(time.Hour)
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	for i, at := 0, words; i < len(lines); i, at = i+1, dump {
+		lines[i] = at.Format(time.RFC3339) + " " + lines[i]
+	}
+	var asked []string
+	tooLong := false
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		last := r.URL.Query().Get("tailLines")
+		n, err := strconv.Atoi(last)
+		if asked = append(asked, last); err != nil || r.URL.Path != "/api/v1/namespaces/spark/pods/d/log" || tooLong && n > 50 {
+			http.Error(w, "too long", http.StatusInternalServerError)
+			return
+		}
+		fmt.Fprintln(w, strings.Join(lines[max(len(lines)-n, 0):], "\n"))
+	}))
+	defer server.Close()
+	api, err := newAPIServer(Config{API: &rest.Config{Host: server.URL}, CallsPerSecond: 100, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of, err := spark.PodOf(driverPod("d"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(want time.Time, calls int) {
+		t.Helper()
+		asked = nil
+		if tail, err := api.Tail(t.Context(), of, 1); err != nil || !tail.Last.Equal(want) || len(asked) != calls {
+			t.Errorf("%+v, %v, asked for %v", tail, err, asked)
+		}
+	}
+	look(words, 2)
+	tooLong = true
+	look(dump, 2)
+	lines = append(lines, dump.Format(time.RFC3339)+" INFO x")
+	look(dump, 1)
 }
