@@ -122,9 +122,6 @@ func (p *profile) addTo(s *spark.Settings) {
 	set(&m.Overhead, "memoryOverhead")
 	set(&m.OffHeap, "offHeap")
 	set(&m.PySpark, "pyspark.memory")
-	if cores := int(p.executor["cores"]); cores > 0 {
-		m.Cores = cores
-	}
 	if p.id == 0 {
 		s.Executor = m
 		return

@@ -9,13 +9,8 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// DriverID is the number under which [Client.Peaks] returns the driver. Executors count
-// from 1.
-const DriverID int64 = 0
-
-// Peaks are the highest amounts of memory that an executor or the driver has measured,
-// each for itself, in bytes (ExecutorMetricType.scala). They are as old as its last
-// heartbeat.
+// Peaks are the highest amounts of memory that an executor has measured, each for itself,
+// in bytes (ExecutorMetricType.scala). They are as old as its last heartbeat.
 type Peaks struct {
 	// Heap is what the JVM's heap held, garbage included.
 	Heap int64
@@ -30,8 +25,8 @@ type Peaks struct {
 	JVM, Python, Other int64
 }
 
-// Executors is what executors measured, by their numbers, and the driver. Those that sent
-// no heartbeat have zero Peaks. Not all of a large application are in it.
+// Executors is what executors measured, by their numbers. Those that sent no heartbeat
+// have zero Peaks. Not all of a large application are in it.
 type Executors struct {
 	Of map[int64]Peaks
 	// MaxHeap is the highest Heap of all executors that the driver lists.
@@ -55,7 +50,7 @@ func (c *Client) Peaks(ctx context.Context, driver spark.Pod, want func(executor
 func readPeaks(d *jsontext.Decoder, want func(int64) bool) (Executors, error) {
 	all, others := Executors{Of: map[int64]Peaks{}}, 0
 	err := each(d, func() error {
-		id, peaks := int64(-1), Peaks{}
+		id, peaks := int64(0), Peaks{}
 		err := fields(d, func(name string) error {
 			switch name {
 			case "id":
@@ -68,13 +63,11 @@ func readPeaks(d *jsontext.Decoder, want func(int64) bool) (Executors, error) {
 			}
 			return d.SkipValue()
 		})
-		switch {
-		case err != nil || id < 0:
+		if err != nil || id == 0 {
 			return err
-		case id != DriverID:
-			all.MaxHeap = max(all.MaxHeap, peaks.Heap)
 		}
-		if id == DriverID || want(id) || others < maxOthers {
+		all.MaxHeap = max(all.MaxHeap, peaks.Heap)
+		if want(id) || others < maxOthers {
 			all.Of[id] = peaks
 			others++
 		}
@@ -107,14 +100,12 @@ func (c *Client) Tasks(ctx context.Context, driver spark.Pod) (tasks Tasks, err 
 	return tasks, err
 }
 
+// executorID returns the number of an executor, which is 1 or more, or 0 for the driver.
 func executorID(text string) int64 {
-	if text == "driver" {
-		return DriverID
-	}
 	if id, err := strconv.ParseInt(text, 10, 32); err == nil && id > 0 {
 		return id
 	}
-	return -1
+	return 0
 }
 
 func (p *Peaks) read(d *jsontext.Decoder) error {

@@ -36,7 +36,7 @@ func executorWith(cause oom.Cause, ran time.Duration) oom.Termination {
 // settings are in force with 4096 MiB of heap and a limit of 5734 MiB.
 func settings(overhead, offHeap, pyspark int64, taskCPUs int) *spark.Settings {
 	return &spark.Settings{
-		Executor: spark.MemorySettings{Heap: 4096, Overhead: overhead, OffHeap: offHeap, PySpark: pyspark, Cores: 4},
+		Executor: spark.MemorySettings{Heap: 4096, Overhead: overhead, OffHeap: offHeap, PySpark: pyspark},
 		TaskCPUs: taskCPUs, HeartbeatSeconds: 10,
 	}
 }

@@ -95,7 +95,7 @@ func death(number int64, at time.Time) *fact {
 // However many executors die, a driver is asked once in half a minute. What it said
 // then also describes later deaths, and says how old it is.
 func TestAskedOnce(t *testing.T) {
-	ui := &testUI{measured: driverui.Executors{Of: map[int64]driverui.Peaks{1: {Heap: 300 << 20}, 2: {Heap: 400 << 20}, 4: {}, driverui.DriverID: {Heap: 100 << 20}}}}
+	ui := &testUI{measured: driverui.Executors{Of: map[int64]driverui.Peaks{1: {Heap: 300 << 20}, 2: {Heap: 400 << 20}, 4: {}}}}
 	k, driver := knowing(t, ui)
 	for i := range 100 {
 		at := now.Add(time.Duration(i) * 290 * time.Millisecond)

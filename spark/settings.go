@@ -25,12 +25,10 @@ type Settings struct {
 type MemorySettings struct {
 	Heap int64
 	// Overhead is memoryOverhead, or 0 if it is not set. Then Spark multiplies the heap
-	// by Factor, or by its own default if that is 0 too.
+	// by a factor.
 	Overhead int64
-	Factor   float64
 	OffHeap  int64 // 0 unless spark.memory.offHeap.enabled
 	PySpark  int64 // spark.executor.pyspark.memory, or 0 if it is not set
-	Cores    int   // of an executor, or 0 if it is not set
 }
 
 // Of returns the settings of an executor's container. ok is false if its resource
@@ -46,9 +44,8 @@ func (s *Settings) Of(profile string) (m MemorySettings, ok bool) {
 // MemoryKeys are the keys of Spark's configuration that [SettingsOf] reads. No other
 // setting is read, because others may hold secrets.
 var MemoryKeys = []string{
-	driverMemory, "spark.driver.memoryOverhead", "spark.driver.memoryOverheadFactor",
-	"spark.executor.memory", "spark.executor.memoryOverhead", "spark.executor.memoryOverheadFactor",
-	"spark.kubernetes.memoryOverheadFactor", "spark.executor.pyspark.memory", "spark.executor.cores",
+	driverMemory, "spark.driver.memoryOverhead",
+	"spark.executor.memory", "spark.executor.memoryOverhead", "spark.executor.pyspark.memory",
 	"spark.memory.offHeap.enabled", "spark.memory.offHeap.size",
 	"spark.task.cpus", "spark.executor.heartbeatInterval",
 }
@@ -57,17 +54,9 @@ var MemoryKeys = []string{
 // (config/package.scala). A value that cannot be read counts as absent.
 func SettingsOf(conf map[string]string) Settings {
 	size := func(key string) int64 { return sparkBytes(conf[key]) / mib }
-	factor := func(role string) float64 {
-		for _, key := range []string{"spark." + role + ".memoryOverheadFactor", "spark.kubernetes.memoryOverheadFactor"} {
-			if f, err := strconv.ParseFloat(conf[key], 64); err == nil && f > 0 && f < 100 {
-				return f
-			}
-		}
-		return 0
-	}
 	s := Settings{
-		Driver:           MemorySettings{Heap: size(driverMemory), Overhead: size("spark.driver.memoryOverhead"), Factor: factor("driver")},
-		Executor:         MemorySettings{Heap: size("spark.executor.memory"), Overhead: size("spark.executor.memoryOverhead"), Factor: factor("executor"), PySpark: size("spark.executor.pyspark.memory")},
+		Driver:           MemorySettings{Heap: size(driverMemory), Overhead: size("spark.driver.memoryOverhead")},
+		Executor:         MemorySettings{Heap: size("spark.executor.memory"), Overhead: size("spark.executor.memoryOverhead"), PySpark: size("spark.executor.pyspark.memory")},
 		TaskCPUs:         max(count(conf["spark.task.cpus"]), 1),
 		HeartbeatSeconds: seconds(conf["spark.executor.heartbeatInterval"]),
 	}
@@ -79,7 +68,6 @@ func SettingsOf(conf map[string]string) Settings {
 	if conf["spark.memory.offHeap.enabled"] == "true" {
 		s.Executor.OffHeap = sparkBytesOr(conf["spark.memory.offHeap.size"], 1) / mib
 	}
-	s.Executor.Cores = count(conf["spark.executor.cores"])
 	return s
 }
 
