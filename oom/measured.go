@@ -126,22 +126,28 @@ func (t *Termination) SetPeaks(p Peaks, s *spark.Settings, said time.Time) {
 
 // user is something that may use memory in a container outside of the heap.
 type user struct {
-	name string
-	mib  int64
+	name  string
+	mib   int64
+	least string // "at least " if it may be more
 }
 
-// largest returns the user of most of the memory outside of the heap. Of a JVM it counts
-// only what is more than its whole heap, because pages of the heap stay resident.
+// largest returns the user of most of the memory outside of the heap, or none if the
+// measurements do not show it. Of a JVM it counts only what is more than its whole heap,
+// because pages of the heap stay resident. If processes were not measured, only a user
+// of more than half of all that is not heap is the largest for sure.
 func (a *adviser) largest() user {
 	var most user
 	p := a.Peaks
+	if p.JVMMiB == 0 {
+		most.mib = (a.LimitMiB - p.HeapMiB) / 2
+	}
 	for _, u := range []user{
-		{"its Python workers", p.PythonMiB},
-		{"other processes of the container", p.OtherMiB},
-		{"its direct buffers", p.DirectMiB},
-		{"Spark's off-heap memory", p.OffHeapMiB},
-		{"its metaspace and compiled code", p.MetaspaceMiB},
-		{"native memory of its JVM", p.JVMMiB - a.HeapMiB - p.MetaspaceMiB - p.DirectMiB - p.OffHeapMiB},
+		{"its Python workers", p.PythonMiB, ""},
+		{"other processes of the container", p.OtherMiB, ""},
+		{"its direct buffers", p.DirectMiB, ""},
+		{"Spark's off-heap memory", p.OffHeapMiB, ""},
+		{"its metaspace and compiled code", p.MetaspaceMiB, ""},
+		{"native memory of its JVM", p.JVMMiB - a.HeapMiB - p.MetaspaceMiB - p.DirectMiB - p.OffHeapMiB, "at least "},
 	} {
 		if u.mib > most.mib {
 			most = u
@@ -176,6 +182,9 @@ func (a *adviser) measured() string {
 	if p.JVMMiB == 0 && p.DirectMiB+p.OffHeapMiB > 0 {
 		parts = append(parts, fmt.Sprintf("buffers outside of the heap up to %d MiB", p.DirectMiB+p.OffHeapMiB))
 	}
+	if p.JVMMiB == 0 && p.MetaspaceMiB > 0 {
+		parts = append(parts, fmt.Sprintf("its metaspace and compiled code up to %d MiB", p.MetaspaceMiB))
+	}
 	return fmt.Sprintf("Until its last heartbeat, at most %d s before its death, %s.", p.WithinSeconds, list(parts))
 }
 
@@ -195,8 +204,8 @@ func (a *adviser) shortfall() string {
 	if a.LocalDirsInMemory {
 		return "Spark's local files are in memory, and count in addition."
 	}
-	if most := a.largest(); p.processes() > 0 && most.mib > 0 {
-		named = fmt.Sprintf("Outside of the heap, %s took most (%d MiB).", most.name, most.mib)
+	if most := a.largest(); most.name != "" {
+		named = fmt.Sprintf("Outside of the heap, %s took most (%s%d MiB).", most.name, most.least, most.mib)
 	}
 	if a.farBelowLimit() {
 		named += fmt.Sprintf(" All processes together took %d of %d MiB. Either the memory grew after the last heartbeat, or the node ran out of memory and not this container.", p.processes(), a.LimitMiB)
@@ -226,8 +235,8 @@ func (a *adviser) limitParts() string {
 func (a *adviser) raiseFromSettings(name string) string {
 	now, p := a.Settings.OverheadMiB, a.Peaks
 	next := moreOverhead(now)
-	if p != nil && p.processes() > 0 {
-		outside := p.PythonMiB + p.OtherMiB + max(p.JVMMiB-a.HeapMiB, 0)
+	if p != nil {
+		outside := p.PythonMiB + p.OtherMiB + max(p.JVMMiB-a.HeapMiB, p.MetaspaceMiB+p.DirectMiB+p.OffHeapMiB)
 		next = max(next, roundUp(outside+outside/4-a.Settings.OffHeapMiB-a.Settings.PySparkMiB, 100))
 	}
 	heap, freed, ok := a.smallerHeap()

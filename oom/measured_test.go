@@ -68,6 +68,8 @@ func TestMeasured(t *testing.T) {
 		{name: "native memory of the JVM", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 3000, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 5600}},
 		{name: "a child of the JVM", cause: oom.ChildOOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 3000, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 3300, OtherMiB: 2300}},
 		{name: "processes are not measured", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 3000, MetaspaceMiB: 90, DirectMiB: 300}},
+		{name: "processes are not measured, and direct buffers took most", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 3000, MetaspaceMiB: 90, DirectMiB: 1400}},
+		{name: "processes are not measured, and metaspace took most", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 3000, MetaspaceMiB: 1500, DirectMiB: 10}},
 		{name: "another executor's heap was fuller", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 1000, MaxHeapMiB: 3000, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 4400, PythonMiB: 1200}},
 		{name: "a heap that was touched and is free again", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 2500, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 4250, PythonMiB: 1300}},
 		{name: "local files in memory", cause: oom.OOMKilled, ran: time.Hour, settings: settings(1638, 0, 0, 1), peaks: &oom.Peaks{HeapMiB: 1500, MetaspaceMiB: 90, DirectMiB: 10, JVMMiB: 2000}, inMemory: true},
