@@ -9,6 +9,7 @@ memory.py exit CODE       ends Python with a code
 memory.py collect         brings more to the driver than its heap holds
 memory.py rows TASKS N    makes an array of N numbers in the heap of executors, in some tasks at a time
 memory.py python MIB      fills the memory of the driver's Python process
+memory.py child MIB       starts a program in the driver that holds so many MiB
 memory.py workers MIB     fills that of Python workers
 memory.py held PYTHON OTHER SECONDS
                           two Python workers hold so many MiB each, one of them starts a program
@@ -113,6 +114,11 @@ elif what in ("python", "workers"):
         eat(None)
     else:
         spark.sparkContext.parallelize(range(2), 2).mapPartitions(eat).collect()
+elif what == "child":
+    import subprocess
+
+    # tail keeps what has no line break
+    subprocess.run("head -c %sM /dev/zero | tail -c %sM > /dev/null" % (rest[0], rest[0]), shell=True, check=True)
 elif what == "held":
     own, other, seconds = (int(n) for n in rest)
 
@@ -121,7 +127,6 @@ elif what == "held":
 
         held, program = [b"x" * (1 << 20) for _ in range(own)], None
         if partition == 0 and other:
-            # tail keeps what has no line break
             program = subprocess.Popen("head -c %dM /dev/zero | tail -c %dM | sleep 600" % (other, other), shell=True)
         time.sleep(seconds)
         held.append(b"x" * (2 << 30))

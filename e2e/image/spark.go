@@ -18,7 +18,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/e2e/download"
 )
 
-//go:embed entrypoint.sh nobash.sh decom.sh Deny.java Block.java Hang.java SparkSQLEngine.java
+//go:embed entrypoint.sh nobash.sh decom.sh Deny.java Block.java Hang.java Hold.java SparkSQLEngine.java
 var sources embed.FS
 
 // Variant of a Spark image.
@@ -64,7 +64,7 @@ func (s Store) Spark(ctx context.Context, version string, variant Variant) (Imag
 			return Image{}, err
 		}
 	}
-	classes := []string{"e2e/Deny", "e2e/Block", "e2e/Hang"}
+	classes := []string{"e2e/Deny", "e2e/Block", "e2e/Hang", "e2e/Hold"}
 	if variant == Engine {
 		classes = append(classes, "org/apache/kyuubi/engine/spark/SparkSQLEngine")
 	}

@@ -29,6 +29,10 @@ type death struct {
 	count int // of terminations at least
 	// bring death to an application that does not bring it itself.
 	bring func(*testing.T, *run)
+	// group is the cause if the kernel ends the whole container and not one process; see
+	// [lab.KillWholeContainers]. The story is then told both ways.
+	group oom.Cause
+	whole bool // it is told in this way
 }
 
 func dying(name, why string, role spark.Role, cause oom.Cause, a app) death {
@@ -38,6 +42,7 @@ func dying(name, why string, role spark.Role, cause oom.Cause, a app) death {
 func (d death) inCI() death                                  { d.ci = newest; return d }
 func (d death) on(versions ...string) death                  { d.versions = versions; return d }
 func (d death) times(n int) death                            { d.count = n; return d }
+func (d death) orGroup(cause oom.Cause) death                { d.group = cause; return d }
 func (d death) broughtBy(bring func(*testing.T, *run)) death { d.host, d.bring = true, bring; return d }
 
 // A task is tried once, so its first death suffices.
@@ -47,13 +52,15 @@ func once(pairs ...string) map[string]string {
 
 var deathStories = []death{
 	dying("driver-oom", "the driver's Python process grows over the container's limit", spark.Driver, oom.OOMKilled,
-		app{file: "memory.py", args: []string{"python", "2000"}}).inCI(),
+		app{file: "memory.py", args: []string{"python", "2000"}}).inCI().orGroup(oom.OOMKilled),
+	dying("driver-child-oom", "a program that the driver's Python started grows over the container's limit", spark.Driver, oom.ChildOOMKilled,
+		app{file: "memory.py", args: []string{"child", "2000"}}).orGroup(oom.OOMKilled).on(allVersions...),
 	dying("driver-heap-oom", "the driver collects more than its heap holds; exitOnOutOfMemoryError makes the JVM say so", spark.Driver, oom.HeapOOM,
 		app{file: "memory.py", args: []string{"zombie", "60"}, conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")}),
 	dying("executor-oom", "the executor's JVM grows over the container's limit", spark.Executor, oom.OOMKilled,
-		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")}),
+		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")}).orGroup(oom.OOMKilled),
 	dying("executor-python-oom", "a Python worker grows over the container's limit", spark.Executor, oom.ChildOOMKilled,
-		app{file: "memory.py", args: []string{"workers", "2000"}, conf: once()}), // on cgroup v2 the kernel takes the whole container
+		app{file: "memory.py", args: []string{"workers", "2000"}, conf: once()}).orGroup(oom.OOMKilled),
 	dying("executor-heap-oom", "the executor's heap is exhausted, exit 52", spark.Executor, oom.HeapOOM,
 		app{file: "memory.py", args: []string{"rows", "1", "90000000"}, conf: once()}),
 	dying("executor-emptydir", "a volume grows over its sizeLimit", spark.Executor, oom.EvictedEmptyDir,
@@ -95,12 +102,35 @@ spec:
 			"spark.executor.maxNumFailures", "20", "spark.executor.heartbeatInterval", "30s")}).times(20).on(newest),
 	dying("statefulset-oom", "an executor of a StatefulSet, whose container is restarted", spark.Executor, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once(
-			"spark.kubernetes.allocation.pods.allocator", "statefulset", "spark.executor.memoryOverhead", "16m")}),
+			"spark.kubernetes.allocation.pods.allocator", "statefulset", "spark.executor.memoryOverhead", "16m")}).orGroup(oom.OOMKilled),
+}
+
+// bothWays returns stories with those of them in which the whole container is killed.
+func bothWays(stories []death) (all []death) {
+	for _, d := range stories {
+		all = append(all, d)
+		if d.group != "" {
+			d.name, d.why, d.cause = d.name+"-group", d.why+"; the whole container is killed", d.group
+			d.ci, d.host, d.whole = "", true, true
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// killWhole has whole containers killed until the story ends.
+func killWhole(t *testing.T) {
+	ended := make(chan struct{})
+	go func() { defer close(ended); lab.KillWholeContainers(t.Context()) }()
+	t.Cleanup(func() { <-ended })
 }
 
 func TestDeaths(t *testing.T) {
-	for _, d := range deathStories {
+	for _, d := range bothWays(deathStories) {
 		d.run(t, func(t *testing.T, version string) {
+			if d.whole {
+				killWhole(t)
+			}
 			r := submit(t, d.name, version, d.app, true)
 			waited := make(chan error, 1)
 			if d.role == spark.Driver {
@@ -109,7 +139,7 @@ func TestDeaths(t *testing.T) {
 			if d.bring != nil {
 				d.bring(t, r)
 			}
-			r.check(t, d, r.untilRecorded(t, d))
+			r.check(t, d, r.untilRecorded(t, d), "")
 			if d.role == spark.Driver {
 				if err := <-waited; err != nil {
 					t.Errorf("who began to wait while the driver lived: %v", err)
@@ -139,7 +169,8 @@ func (r *run) untilRecorded(t *testing.T, d death) (record oom.Record) {
 	return record
 }
 
-func (r *run) check(t *testing.T, d death, record oom.Record) {
+// check checks the annotations, and adds a row with what was seen besides.
+func (r *run) check(t *testing.T, d death, record oom.Record, seen string) {
 	t.Helper()
 	driver := r.driverPod(t)
 	message, reason := driver.Annotations[annotations.Message], driver.Annotations[annotations.Reason]
@@ -152,7 +183,7 @@ func (r *run) check(t *testing.T, d death, record oom.Record) {
 	}
 	t.Log(message)
 	r.untilEvent(t, string(d.cause))
-	theTable.add(t, d.name, r, d.summary(reason, record))
+	theTable.add(t, d.name, r, listed(d.summary(reason, record), seen))
 }
 
 // summary is the reason, with what it does not show.

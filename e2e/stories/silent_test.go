@@ -11,7 +11,7 @@ import (
 // A probe must not write to Spark's log: people and the detection of stalls read it.
 func TestSilent(t *testing.T) {
 	s := story{
-		name: "silent-probe", why: "no probe causes a log line of a driver or an executor", versions: []string{"3.5.9", "4.1.4", "4.3.0"},
+		name: "silent-probe", why: "no probe causes a log line of a driver or an executor", versions: allVersions,
 		app: app{file: "long.py", args: []string{"45"}, conf: fast(conf("spark.kubernetes.executor.deleteOnTermination", "false"))},
 	}
 	s.run(t, func(t *testing.T, version string) {

@@ -1,0 +1,102 @@
+package e2e;
+
+import java.io.InputStream;
+import java.lang.management.BufferPoolMXBean;
+import java.lang.management.ManagementFactory;
+import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Paths;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import org.apache.spark.SparkConf;
+import org.apache.spark.api.java.JavaSparkContext;
+import org.apache.spark.storage.StorageLevel;
+import org.apache.spark.unsafe.Platform;
+
+/**
+ * Lets the JVM of an executor hold so many MiB of the memory that the first argument names. The
+ * driver says what the executor then holds, by the JVM's own figures. After some seconds the
+ * executor takes native memory until the kernel ends it.
+ */
+public class Hold extends ClassLoader {
+  private static final List<Object> HELD = Collections.synchronizedList(new ArrayList<>());
+  private static final String LARGE = "org/apache/spark/sql/catalyst/parser/SqlBaseParser.class";
+
+  public static void main(String[] args) throws Exception {
+    String what = args[0];
+    int mib = Integer.parseInt(args[1]);
+    int seconds = Integer.parseInt(args[2]);
+    JavaSparkContext context = new JavaSparkContext(new SparkConf());
+    System.out.println("CONTEXT " + context.sc().applicationId());
+    if (what.equals("offHeap")) {
+      context.parallelize(Collections.nCopies(mib, 0), mib / 50).map(x -> new byte[1 << 20]).persist(StorageLevel.OFF_HEAP()).count();
+    }
+    List<Integer> one = Collections.singletonList(0);
+    System.out.println("HELD " + context.parallelize(one, 1).map(x -> hold(what, mib)).collect().get(0));
+    try {
+      context.parallelize(one, 1).foreach(x -> {
+        Thread.sleep(seconds * 1000L);
+        while (true) {
+          nativeMemory(64);
+        }
+      });
+    } catch (Exception e) {
+      System.out.println("LOST");
+      Thread.sleep(60_000); // a program that goes on
+    }
+  }
+
+  private static String hold(String what, int mib) throws Exception {
+    System.gc();
+    switch (what) {
+      case "heap":
+        for (int i = 0; i < 4 * mib; i++) {
+          HELD.add(new byte[256 << 10]); // not so large that a collector treats them in another way
+        }
+        System.gc();
+        nativeMemory(600);
+        return say("heapMiB", ManagementFactory.getMemoryMXBean().getHeapMemoryUsage().getUsed());
+      case "metaspace":
+        byte[] large;
+        try (InputStream in = Hold.class.getClassLoader().getResourceAsStream(LARGE)) {
+          large = in.readAllBytes();
+        }
+        for (long before = metaspace(); metaspace() < before + ((long) mib << 20); ) {
+          HELD.add(new Hold().defineClass(null, large, 0, large.length));
+        }
+        return say("metaspaceMiB", metaspace());
+      case "direct":
+        for (int i = 0; i < mib; i++) {
+          HELD.add(ByteBuffer.allocateDirect(1 << 20));
+        }
+        long direct = 0;
+        for (BufferPoolMXBean pool : ManagementFactory.getPlatformMXBeans(BufferPoolMXBean.class)) {
+          direct += pool.getMemoryUsed();
+        }
+        return say("directMiB", direct);
+      case "offHeap":
+        return say("offHeapMiB", (long) mib << 20);
+      default:
+        throw new IllegalArgumentException(what);
+    }
+  }
+
+  private static void nativeMemory(int mib) {
+    Platform.setMemory(Platform.allocateMemory((long) mib << 20), (byte) 1, (long) mib << 20);
+  }
+
+  private static long metaspace() {
+    return ManagementFactory.getMemoryMXBean().getNonHeapMemoryUsage().getUsed();
+  }
+
+  /** Returns an amount, and the resident memory of this JVM. */
+  private static String say(String name, long bytes) throws Exception {
+    for (String line : Files.readAllLines(Paths.get("/proc/self/status"))) {
+      if (line.startsWith("VmRSS:")) {
+        return String.format("{\"%s\": %d, \"jvmMiB\": %d}", name, bytes >> 20, Long.parseLong(line.replaceAll("\\D", "")) >> 10);
+      }
+    }
+    throw new IllegalStateException("/proc/self/status has no VmRSS");
+  }
+}
