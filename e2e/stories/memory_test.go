@@ -52,7 +52,8 @@ func jvm(name, why, what, mib, named string) measured {
 			class: "e2e.Hold", args: []string{what, mib, "12"}, conf: roomy(
 				"spark.executor.extraClassPath", "/opt/classes",
 				"spark.executor.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=2g",
-				"spark.memory.offHeap.enabled", fmt.Sprint(what == "offHeap"), "spark.memory.offHeap.size", "900m"),
+				"spark.memory.offHeap.enabled", fmt.Sprint(what == "offHeap"), "spark.memory.offHeap.size", "900m",
+				"spark.rdd.compress", "false"), // Spark 4.3 packs what it stores
 		}).on(allVersions...),
 		named: named, unmeasured: true,
 	}
