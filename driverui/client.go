@@ -46,7 +46,7 @@ const (
 // ErrNoAddress means that a pod has no UI at its own address.
 var ErrNoAddress = errors.New("the pod declares no UI at its own address")
 
-var errOutOfMemory = errors.New("its error page names java.lang.OutOfMemoryError")
+var errOutOfMemory = errors.New("its error page says that the heap is full")
 
 // Address returns the address of a driver's UI: the port that it declares, on its own
 // address from the kubelet. A pod on the host's network has no address of its own, so
@@ -125,7 +125,7 @@ func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, token i
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		page, err := io.ReadAll(io.LimitReader(response.Body, maxPage))
-		if response.StatusCode == http.StatusInternalServerError && bytes.Contains(page, []byte("java.lang.OutOfMemoryError")) {
+		if response.StatusCode == http.StatusInternalServerError && namesFullHeap(page) {
 			err = errOutOfMemory
 		}
 		return errors.Join(fmt.Errorf("%s: the driver's UI answers %d", path, response.StatusCode), err)
@@ -168,4 +168,11 @@ func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.from.Read(p[:min(int64(len(p)), r.maxToken)])
 	r.read += int64(n)
 	return n, err
+}
+
+// namesFullHeap reports whether a page says that the heap is full. More heap does not
+// help against other OutOfMemoryErrors, such as that of Metaspace or of threads.
+func namesFullHeap(page []byte) bool {
+	return bytes.Contains(page, []byte("java.lang.OutOfMemoryError: Java heap space")) ||
+		bytes.Contains(page, []byte("java.lang.OutOfMemoryError: GC overhead limit exceeded"))
 }

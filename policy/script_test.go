@@ -81,7 +81,7 @@ func TestThreadDump(t *testing.T) {
 	)
 	silent := loopback.Serve(t, func(c net.Conn) { <-t.Context().Done(); c.Close() })
 	closes, refuses := loopback.Serve(t, func(c net.Conn) { c.Close() }), loopback.Serve(t, nil)
-	twice := []int{2, 19}
+	twice := []int{2, 10}
 	for name, c := range map[string]struct {
 		exe, does, main string
 		before          func(*testing.T, *container, *process)
@@ -93,6 +93,9 @@ func TestThreadDump(t *testing.T) {
 		"a JVM that does not catch it": {"java", dies, main, nil, nil},
 		"a frozen JVM":                 {"java", catches, main, func(t *testing.T, _ *container, p *process) { p.freeze(t) }, nil},
 		"a JVM that is no driver":      {"java", catches, "org.apache.hadoop.fs.FsShell", nil, nil},
+		"a JVM with an agent":          {"java", catches, "-agentpath:/profiler.so " + main, nil, nil},
+		"a JVM that prints classes":    {"java", catches, "-XX:+PrintClassHistogram " + main, nil, nil},
+		"a JVM with other options":     {"java", catches, "-Xmx1g -javaagent:x.jar " + main, nil, twice},
 		"not a JVM":                    {"python3", catches, main, nil, nil},
 		"no directory to count in":     {"java", catches, main, func(_ *testing.T, c *container, _ *process) { c.tmp += "/missing" }, nil},
 		"a link in place of the count": {"java", catches, main, func(t *testing.T, c *container, _ *process) {
@@ -169,7 +172,7 @@ func start(t *testing.T, exe, does, main string, how *syscall.SysProcAttr) *proc
 	if err := os.WriteFile(path, binary, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{Cmd: exec.CommandContext(t.Context(), path, "-c", does, main)}
+	p := &process{Cmd: exec.CommandContext(t.Context(), path, append([]string{"-c", does}, strings.Fields(main)...)...)}
 	p.Dir, p.SysProcAttr = t.TempDir(), how
 	if p.in, err = p.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -262,7 +265,7 @@ func (c *container) check(t *testing.T, port int, seconds string, environment []
 	command := []string{}
 	for _, arg := range policy.Default().Rules()[0].Probes.Liveness.Exec.Command {
 		arg = policy.PortReference.ReplaceAllString(arg, strconv.Itoa(port))
-		command = append(command, strings.NewReplacer("-t 10", "-t "+seconds, "/proc/", c.proc+"/", "/tmp/", c.tmp+"/").Replace(arg))
+		command = append(command, strings.NewReplacer("-t 10", "-t "+seconds, "/proc/", c.proc+"/", "/dev/shm/", c.tmp+"/").Replace(arg))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()

@@ -80,7 +80,7 @@ func check(t *testing.T, port int) (command []string) {
 	if err := os.WriteFile(filepath.Join(tmp, ".spark-vitals-driver"), []byte("."), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	here := strings.NewReplacer("-t 10", "-t 1", "/proc/", proc+"/", "/tmp/", tmp+"/")
+	here := strings.NewReplacer("-t 10", "-t 1", "/proc/", proc+"/", "/dev/shm/", tmp+"/")
 	for _, arg := range policy.Default().Rules()[0].Probes.Liveness.Exec.Command {
 		command = append(command, here.Replace(policy.PortReference.ReplaceAllString(arg, strconv.Itoa(port))))
 	}

@@ -49,6 +49,23 @@ func TestExhausted(t *testing.T) {
 	}
 }
 
+// The log names the error only before the first question without data. That counts once
+// the UI has given no data for longer than a pause lasts.
+func TestExhaustedBeforeTheQuestion(t *testing.T) {
+	bubble(t, func(s *simulation) {
+		s.answer = driverui.Data
+		s.start("pi-driver")
+		s.run(time.Hour)
+		s.fill(driverui.Nothing)
+		s.named = time.Now()
+		s.run(20 * time.Minute)
+		mark := s.marks["pi-driver"]
+		if mark == nil || !mark.IsOfHeap() || mark.Found.Sub(mark.Since) < longSilence {
+			t.Errorf("%v", mark)
+		}
+	})
+}
+
 // It is not marked, whatever its UI answers, if it gave no data before, if its log says
 // nothing, or if it stops.
 func TestNotExhausted(t *testing.T) {
@@ -65,7 +82,7 @@ func TestNotExhausted(t *testing.T) {
 			s.start("pi-driver")
 			s.run(time.Hour)
 			s.fill(driverui.Nothing)
-			s.named = time.Now()
+			s.named = time.Now().Add(-15 * time.Minute) // it gave data since
 		},
 		"it works": func(s *simulation) { s.fill(driverui.Data); s.start("pi-driver") },
 		"behind a login": func(s *simulation) {

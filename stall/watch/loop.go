@@ -51,11 +51,12 @@ type loop struct {
 	lock     sync.Mutex // of what follows, and of the drivers; not held during calls
 	drivers  map[key]*driver
 	limiters map[string]*rate.Limiter // of the calls for a namespace, and of the questions to its UIs
+	asking   map[string]int           // how many UIs of a namespace are asked now
 }
 
 // newLoop gives each namespace at most half of all calls, so none can take them all.
 func newLoop(c cluster, callsPerSecond float32, log *slog.Logger) *loop {
-	l := &loop{cluster: c, log: log, calls: rate.Limit(callsPerSecond / 2), drivers: map[key]*driver{}, limiters: map[string]*rate.Limiter{}}
+	l := &loop{cluster: c, log: log, calls: rate.Limit(callsPerSecond / 2), drivers: map[key]*driver{}, limiters: map[string]*rate.Limiter{}, asking: map[string]int{}}
 	l.metrics = newMetrics(l.count)
 	return l
 }
@@ -96,6 +97,10 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		return reconcile.Result{RequeueAfter: time.Second + rand.N(9*time.Second)}, nil
 	}
 	if untilRead > 0 {
+		if !l.mayAsk(k.Namespace) {
+			return reconcile.Result{RequeueAfter: time.Second + rand.N(9*time.Second)}, nil
+		}
+		defer l.asked(k.Namespace)
 		l.askHeap(ctx, k, d, pod, heap)
 		return l.again(track, heap, ended), nil
 	}
@@ -121,6 +126,34 @@ func (l *loop) Reconcile(ctx context.Context, k key) (reconcile.Result, error) {
 		l.stalled(ctx, k, d, pod, track.Heard(), tail)
 	}
 	return l.again(track, heap, ended), nil
+}
+
+// A silent UI takes a worker for 15 s. So many questions leave workers for logs, and none
+// of the namespaces takes all of them.
+const askAtOnce, askAtOnceOfNamespace = 4, 2
+
+// mayAsk reports whether a UI of a namespace may be asked now. The caller then calls
+// asked.
+func (l *loop) mayAsk(namespace string) bool {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	all := 0
+	for _, n := range l.asking {
+		all += n
+	}
+	if all >= askAtOnce || l.asking[namespace] >= askAtOnceOfNamespace {
+		return false
+	}
+	l.asking[namespace]++
+	return true
+}
+
+func (l *loop) asked(namespace string) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	if l.asking[namespace]--; l.asking[namespace] == 0 {
+		delete(l.asking, namespace)
+	}
 }
 
 // again returns when a driver is due next. Not at once, so a call that takes no time does

@@ -77,7 +77,7 @@ func (s *simulation) Tasks(context.Context, spark.Pod) *driverui.Tasks { return 
 
 func (s *simulation) Threads(context.Context, spark.Pod) []stall.Thread { return s.threads }
 
-func (s *simulation) Answer(_ context.Context, of spark.Pod) driverui.Answer {
+func (s *simulation) Answer(context.Context, spark.Pod) driverui.Answer {
 	s.questions++
 	return s.answer
 }
