@@ -41,6 +41,7 @@ func TestAnswer(t *testing.T) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{\"id\"")
 		}), Nothing},
 		"has no memory":       {page(500, "text/html", oom), OutOfMemory},
+		"no other memory":     {page(500, "text/html", "<html>java.lang.OutOfMemoryError: Metaspace</html>"), Other},
 		"another error":       {page(500, "text/html", "<html>java.lang.NullPointerException</html>"), Other},
 		"a page that is fine": {page(200, "text/html", oom), Other},
 		"starts":              {page(200, "text/html", "Spark is starting up. Please wait a while until it's ready."), Other},

@@ -217,3 +217,21 @@ func TestQuestions(t *testing.T) {
 		}
 	})
 }
+
+// So many UIs are asked at a time, and so many of one namespace.
+func TestAsksAtOnce(t *testing.T) {
+	l := &loop{asking: map[string]int{}}
+	asked := map[string]int{}
+	for _, namespace := range []string{"a", "a", "a", "b", "b", "c"} {
+		if l.mayAsk(namespace) {
+			asked[namespace]++
+		}
+	}
+	if asked["a"] != askAtOnceOfNamespace || asked["b"] != askAtOnce-askAtOnceOfNamespace || asked["c"] != 0 {
+		t.Errorf("%v", asked)
+	}
+	l.asked("a")
+	if !l.mayAsk("c") {
+		t.Error("c still waits")
+	}
+}
