@@ -95,6 +95,12 @@ func (t *Termination) SetSettings(s *spark.Settings, language spark.Language) {
 	t.HeapMiB, t.Estimated, t.Settings = m.Heap, false, settings
 }
 
+// IsProfileOf reports whether the settings have the resource profile of an executor.
+func (t *Termination) IsProfileOf(s *spark.Settings) bool {
+	_, known := s.Of(t.resourceProfile())
+	return known || t.Role != spark.Executor
+}
+
 func (t *Termination) resourceProfile() string {
 	if t.Profile == "" {
 		return "0"

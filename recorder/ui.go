@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -167,6 +168,10 @@ func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fac
 	if settings == nil {
 		return
 	}
+	// The program builds resource profiles after the driver was asked.
+	if slices.ContainsFunc(facts, func(f *fact) bool { return !f.IsProfileOf(settings) }) {
+		settings = k.learnAgain(ctx, driver, now)
+	}
 	asked := map[int64]bool{}
 	for _, f := range facts {
 		f.SetSettings(settings, driver.Language())
@@ -187,49 +192,82 @@ func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fac
 	}
 }
 
+// learnAgain asks a running driver for its settings once more, at most once in uiPause,
+// and returns the latest. It waits as long as for measurements.
+func (k *knowledge) learnAgain(ctx context.Context, driver spark.Pod, now time.Time) *spark.Settings {
+	known := of[known](k, k.drivers, driver.UID)
+	known.mutex.Lock()
+	_, ended := driver.End()
+	due := !ended && !now.Before(known.due)
+	if due {
+		known.due = now.Add(uiPause)
+	}
+	known.mutex.Unlock()
+	if due {
+		k.inBackground(func() {
+			if s, err := k.ui.Settings(context.WithoutCancel(ctx), driver); err == nil {
+				known.settings.Store(s)
+			}
+		})
+	}
+	return known.settings.Load()
+}
+
+// inBackground asks a driver if a place is free, and waits some time for the answer. The
+// question goes on: see learn.
+func (k *knowledge) inBackground(question func()) {
+	select {
+	case k.asking <- struct{}{}:
+	default:
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer func() { <-k.asking; close(done) }()
+		question()
+	}()
+	select {
+	case <-done:
+	case <-time.After(peaksTimeout):
+	}
+}
+
 // measurements returns what a driver's executors measured, and when the driver was asked
 // for it. It asks a driver once in uiPause, and one that does not answer less and less
 // often.
 func (k *knowledge) measurements(ctx context.Context, driver spark.Pod, executors map[int64]bool, now time.Time) (driverui.Executors, time.Time) {
 	a := of[answer](k, k.answers, driver.UID)
-	if done := k.ask(ctx, a, driver, executors, now); done != nil {
-		select {
-		case <-done:
-		case <-time.After(peaksTimeout):
-		}
+	if a.isDue(now) {
+		k.inBackground(func() {
+			found, err := k.ui.Peaks(context.WithoutCancel(ctx), driver, func(id int64) bool { return executors[id] })
+			a.says(found, err, now)
+		})
 	}
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	return a.executors, a.answered
 }
 
-// ask asks a driver in the background, if that is due and a place is free. It returns a
-// channel that is closed afterwards, or nil.
-func (k *knowledge) ask(ctx context.Context, a *answer, driver spark.Pod, executors map[int64]bool, now time.Time) <-chan struct{} {
+// isDue reports whether the driver is to be asked now, and notes that it is.
+func (a *answer) isDue(now time.Time) bool {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	if now.Sub(a.asked) < uiPause<<min(a.failures, maxPauses) {
-		return nil
-	}
-	select {
-	case k.asking <- struct{}{}:
-	default:
-		return nil
+		return false
 	}
 	a.asked = now
-	done := make(chan struct{})
-	go func() { // see learn
-		defer func() { <-k.asking; close(done) }()
-		found, err := k.ui.Peaks(context.WithoutCancel(ctx), driver, func(id int64) bool { return executors[id] })
-		a.mutex.Lock()
-		defer a.mutex.Unlock()
-		if err != nil {
-			a.failures++
-			return
-		}
-		a.failures, a.executors, a.answered = 0, found, now
-	}()
-	return done
+	return true
+}
+
+// says notes what the driver answered when it was asked at a time.
+func (a *answer) says(found driverui.Executors, err error, asked time.Time) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	if err != nil {
+		a.failures++
+		return
+	}
+	a.failures, a.executors, a.answered = 0, found, asked
 }
 
 // peaksOf returns measurements in MiB. maxHeap is the highest heap of all executors.

@@ -23,6 +23,7 @@ type testUI struct {
 	settings, peaks int // how often it was asked
 	fails           bool
 	slow            time.Duration
+	profiles        map[string]spark.MemorySettings
 	measured        driverui.Executors
 }
 
@@ -34,6 +35,7 @@ func (u *testUI) Settings(context.Context, spark.Pod) (*spark.Settings, error) {
 	return &spark.Settings{
 		Driver:   spark.MemorySettings{Heap: 1024, Overhead: 384},
 		Executor: spark.MemorySettings{Heap: 512, Overhead: 384}, TaskCPUs: 1, HeartbeatSeconds: 10,
+		Profiles: u.profiles,
 	}, nil
 }
 
@@ -225,4 +227,28 @@ func TestGivesUp(t *testing.T) {
 			t.Errorf("asked %d times in an hour", ui.settings)
 		}
 	})
+}
+
+// A program builds a resource profile after the driver was asked. The driver is asked
+// again when an executor of it dies, once in half a minute.
+func TestProfilesAreLearned(t *testing.T) {
+	ui := &testUI{}
+	k, driver := knowing(t, ui)
+	ui.profiles = map[string]spark.MemorySettings{"1": {Heap: 512, Overhead: 300}}
+	at := now.Add(uiPause)
+	one, other := death(1, at), death(2, at)
+	one.Profile, other.Profile = "1", "2"
+	before := ui.settings
+	k.describe(t.Context(), driver, []*fact{one, other}, 10, at)
+	if one.Settings == nil || one.Settings.OverheadMiB != 300 || other.Settings != nil {
+		t.Errorf("%+v, %+v", one.Settings, other.Settings)
+	}
+	for i := range 20 {
+		f := death(3, at)
+		f.Profile = "2"
+		k.describe(t.Context(), driver, []*fact{f}, 10, at.Add(time.Duration(i)*time.Second))
+	}
+	if asked := ui.settings - before; asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
 }
