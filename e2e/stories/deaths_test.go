@@ -42,7 +42,7 @@ func dying(name, why string, role spark.Role, cause oom.Cause, a app) death {
 func (d death) inCI() death                                  { d.ci = newest; return d }
 func (d death) on(versions ...string) death                  { d.versions = versions; return d }
 func (d death) times(n int) death                            { d.count = n; return d }
-func (d death) orGroup(cause oom.Cause) death                { d.group = cause; return d }
+func (d death) orGroup() death                               { d.group = oom.OOMKilled; return d }
 func (d death) broughtBy(bring func(*testing.T, *run)) death { d.host, d.bring = true, bring; return d }
 
 // A task is tried once, so its first death suffices.
@@ -52,15 +52,15 @@ func once(pairs ...string) map[string]string {
 
 var deathStories = []death{
 	dying("driver-oom", "the driver's Python process grows over the container's limit", spark.Driver, oom.OOMKilled,
-		app{file: "memory.py", args: []string{"python", "2000"}}).inCI().orGroup(oom.OOMKilled),
+		app{file: "memory.py", args: []string{"python", "2000"}}).inCI().orGroup(),
 	dying("driver-child-oom", "a program that the driver's Python started grows over the container's limit", spark.Driver, oom.ChildOOMKilled,
-		app{file: "memory.py", args: []string{"child", "2000"}}).orGroup(oom.OOMKilled).on(allVersions...),
+		app{file: "memory.py", args: []string{"child", "2000"}}).orGroup().on(allVersions...),
 	dying("driver-heap-oom", "the driver collects more than its heap holds; exitOnOutOfMemoryError makes the JVM say so", spark.Driver, oom.HeapOOM,
 		app{file: "memory.py", args: []string{"zombie", "60"}, conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")}),
 	dying("executor-oom", "the executor's JVM grows over the container's limit", spark.Executor, oom.OOMKilled,
-		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")}).orGroup(oom.OOMKilled),
+		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")}).orGroup(),
 	dying("executor-python-oom", "a Python worker grows over the container's limit", spark.Executor, oom.ChildOOMKilled,
-		app{file: "memory.py", args: []string{"workers", "2000"}, conf: once()}).orGroup(oom.OOMKilled),
+		app{file: "memory.py", args: []string{"workers", "2000"}, conf: once()}).orGroup(),
 	dying("executor-heap-oom", "the executor's heap is exhausted, exit 52", spark.Executor, oom.HeapOOM,
 		app{file: "memory.py", args: []string{"rows", "1", "90000000"}, conf: once()}),
 	dying("executor-emptydir", "a volume grows over its sizeLimit", spark.Executor, oom.EvictedEmptyDir,
@@ -102,7 +102,7 @@ spec:
 			"spark.executor.maxNumFailures", "20", "spark.executor.heartbeatInterval", "30s")}).times(20).on(newest),
 	dying("statefulset-oom", "an executor of a StatefulSet, whose container is restarted", spark.Executor, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once(
-			"spark.kubernetes.allocation.pods.allocator", "statefulset", "spark.executor.memoryOverhead", "16m")}).orGroup(oom.OOMKilled),
+			"spark.kubernetes.allocation.pods.allocator", "statefulset", "spark.executor.memoryOverhead", "16m")}).orGroup(),
 }
 
 // bothWays returns stories with those of them in which the whole container is killed.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -52,7 +53,7 @@ func jvm(name, why, what, mib, named string) measured {
 			class: "e2e.Hold", args: []string{what, mib, "12"}, conf: roomy(
 				"spark.executor.extraClassPath", "/opt/classes",
 				"spark.executor.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=2g",
-				"spark.memory.offHeap.enabled", fmt.Sprint(what == "offHeap"), "spark.memory.offHeap.size", "900m",
+				"spark.memory.offHeap.enabled", strconv.FormatBool(what == "offHeap"), "spark.memory.offHeap.size", "900m",
 				"spark.rdd.compress", "false"), // Spark 4.3 packs what it stores
 		}).on(allVersions...),
 		named: named, unmeasured: true,
@@ -147,7 +148,7 @@ func (m measured) check(t *testing.T, r *run, record oom.Record) (seen string) {
 	}
 	message := r.driverPod(t).Annotations[annotations.Message]
 	most := strings.TrimSpace(saysMost.FindString(message))
-	if !strings.Contains(message, m.named) && !(m.mayBeUnknown(r.Version) && most == "") {
+	if named := strings.Contains(message, m.named) || m.mayBeUnknown(r.Version) && most == ""; !named {
 		t.Errorf("the message does not say %q: %s", m.named, message)
 	}
 	return listed(most, strings.Join(figures, ", "))
