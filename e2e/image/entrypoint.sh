@@ -2,7 +2,7 @@
 # Does what the entrypoint of Spark's own image does: tini is PID 1, the JVM its
 # child; every variable SPARK_JAVA_OPT_* is an option of the executor's JVM.
 set -e
-classpath="${SPARK_CONF_DIR:+$SPARK_CONF_DIR:}$SPARK_HOME/jars/*:$PWD"
+classpath="${SPARK_CLASSPATH:+$SPARK_CLASSPATH:}${SPARK_CONF_DIR:+$SPARK_CONF_DIR:}$SPARK_HOME/jars/*:$PWD"
 options=()
 for variable in "${!SPARK_JAVA_OPT_@}"; do options+=("${!variable}"); done
 case "$1" in

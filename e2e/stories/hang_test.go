@@ -234,8 +234,8 @@ func ended(t *testing.T, r *run, since time.Time, exit int32, dumps int) string 
 	if n := strings.Count(r.log(t), threadDump); n != dumps {
 		t.Errorf("its log has %d thread dumps, want %d", n, dumps)
 	}
-	// The program says that it hangs only when it has seen that its UI does.
-	within(t, killed.Sub(since), -lab.FastPeriod, lab.FastPeriod, lab.FastThreshold, lab.FastLimit, lab.FastTimeout)
+	// The program says that it hangs only when it has waited for its UI.
+	within(t, killed.Sub(since), -lab.FastPeriod-lab.FastLimit, lab.FastPeriod, lab.FastThreshold, lab.FastLimit, lab.FastTimeout)
 	r.failedTimes(t, spark.Driver, "Liveness", lab.FastThreshold)
 	return "the liveness probe ends it after " + seconds(killed.Sub(since))
 }
