@@ -11,7 +11,6 @@ import java.util.Collections;
 import java.util.List;
 import org.apache.spark.SparkConf;
 import org.apache.spark.api.java.JavaSparkContext;
-import org.apache.spark.storage.StorageLevel;
 import org.apache.spark.unsafe.Platform;
 
 /**
@@ -29,9 +28,6 @@ public class Hold extends ClassLoader {
     int seconds = Integer.parseInt(args[2]);
     JavaSparkContext context = new JavaSparkContext(new SparkConf());
     System.out.println("CONTEXT " + context.sc().applicationId());
-    if (what.equals("offHeap")) {
-      context.parallelize(Collections.nCopies(mib, 0), mib / 50).map(x -> new byte[1 << 20]).persist(StorageLevel.OFF_HEAP()).count();
-    }
     List<Integer> one = Collections.singletonList(0);
     System.out.println("HELD " + context.parallelize(one, 1).map(x -> hold(what, mib)).collect().get(0));
     try {
@@ -75,8 +71,6 @@ public class Hold extends ClassLoader {
           direct += pool.getMemoryUsed();
         }
         return say("directMiB", direct);
-      case "offHeap":
-        return say("offHeapMiB", (long) mib << 20);
       default:
         throw new IllegalArgumentException(what);
     }

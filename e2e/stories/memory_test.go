@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -52,9 +51,7 @@ func jvm(name, why, what, mib, named string) measured {
 		death: dying(name, why, spark.Executor, oom.OOMKilled, app{
 			class: "e2e.Hold", args: []string{what, mib, "12"}, conf: roomy(
 				"spark.executor.extraClassPath", "/opt/classes",
-				"spark.executor.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=2g",
-				"spark.memory.offHeap.enabled", strconv.FormatBool(what == "offHeap"), "spark.memory.offHeap.size", "900m",
-				"spark.rdd.compress", "false"), // Spark 4.3 packs what it stores
+				"spark.executor.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=2g"),
 		}).on(allVersions...),
 		named: named, unmeasured: true,
 	}
@@ -66,7 +63,6 @@ var measuredStories = []measured{
 	jvm("measured-heap", "the heap holds 300 of 512 MiB, and native memory 600", "heap", "300", "native memory of its JVM took most"),
 	jvm("measured-direct", "direct buffers hold 850 MiB", "direct", "850", "its direct buffers took most"),
 	jvm("measured-metaspace", "classes fill 800 MiB of metaspace", "metaspace", "800", "its metaspace and compiled code took most"),
-	jvm("measured-offheap", "Spark stores 850 MiB in spark.memory.offHeap.size", "offHeap", "850", "Spark's off-heap memory took most"),
 	{death: dying("measured-never", "a Python worker grows before the first heartbeat", spark.Executor, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"workers", "4000"}, conf: once("spark.executor.heartbeatInterval", "60s")}), named: "It sent no heartbeat"},
 }
@@ -128,7 +124,6 @@ func (m measured) check(t *testing.T, r *run, record oom.Record) (seen string) {
 			{"heap", held.HeapMiB, p.HeapMiB, false},
 			{"metaspace", held.MetaspaceMiB, p.MetaspaceMiB, false},
 			{"direct buffers", held.DirectMiB, p.DirectMiB, false},
-			{"Spark's off-heap memory", held.OffHeapMiB, p.OffHeapMiB, false},
 			{"JVM", held.JVMMiB, p.JVMMiB, true},
 			{"Python", held.PythonMiB, p.PythonMiB, true},
 			{"other processes", held.OtherMiB, p.OtherMiB, false},
