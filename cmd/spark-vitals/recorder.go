@@ -37,7 +37,7 @@ Two replicas lose nothing if one of them is away, and write nothing twice.`,
 				return fmt.Errorf("--reconcile is %s; it must be at least 1m", c.Reconcile)
 			}
 			if os.Getenv("GOGC") == "" { // nearly all is the cache of pods, which hardly changes
-				debug.SetGCPercent(40)
+				debug.SetGCPercent(25)
 			}
 			config, err := api.API()
 			if err != nil {
