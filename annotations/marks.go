@@ -127,7 +127,7 @@ type ExhaustedBy string
 
 // What shows an exhausted heap.
 const (
-	ExhaustedByUI  ExhaustedBy = "ui"  // the UI's error pages name java.lang.OutOfMemoryError
+	ExhaustedByUI  ExhaustedBy = "ui"  // the UI's error pages say that it is full
 	ExhaustedByLog ExhaustedBy = "log" // the log does
 )
 

@@ -23,7 +23,7 @@ const (
 	Other                     // something else: a login, a page of its start
 	Data                      // what was asked for, as JSON
 	Nothing                   // it accepts the connection, and then closes it or is silent
-	OutOfMemory               // an error page that names java.lang.OutOfMemoryError
+	OutOfMemory               // an error page that says that the heap is full
 )
 
 // Answer asks a driver for its application, which is a small question, and returns how

@@ -54,7 +54,7 @@ var deathStories = []death{
 	dying("driver-oom", "the driver's Python process grows over the container's limit", spark.Driver, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"python", "2000"}}).inCI().orGroup(),
 	dying("driver-child-oom", "a program that the driver's Python started grows over the container's limit", spark.Driver, oom.ChildOOMKilled,
-		app{file: "memory.py", args: []string{"child", "2000"}}).orGroup().on(allVersions...),
+		app{file: "memory.py", args: []string{"child", "2000"}}).orGroup().on(lab.Versions...),
 	dying("driver-heap-oom", "the driver collects more than its heap holds; exitOnOutOfMemoryError makes the JVM say so", spark.Driver, oom.HeapOOM,
 		app{file: "memory.py", args: []string{"zombie", "60"}, conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")}),
 	dying("executor-oom", "the executor's JVM grows over the container's limit", spark.Executor, oom.OOMKilled,

@@ -80,7 +80,7 @@ var hangStories = []hang{
 	},
 	{
 		story: story{
-			name: "hung-ui", why: "all threads of the UI wait in a filter while the JVM lives: its log gets a thread dump", versions: []string{"3.5.9", "4.1.4", "4.3.0"},
+			name: "hung-ui", why: "all threads of the UI wait in a filter while the JVM lives: its log gets a thread dump", versions: lab.Versions,
 			app: app{class: "e2e.Hang", args: []string{"ui"}, conf: fast(filter("Block")), driver: shortGrace},
 		},
 		hangs: untilHangs, found: livenessDump, control: looksHealthy,

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/lab"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -40,7 +41,7 @@ func python(name, why string, own, other string, held oom.Peaks, named string) m
 	return measured{
 		death: dying(name, why, spark.Executor, oom.OOMKilled, app{
 			file: "memory.py", args: []string{"held", own, other, "25"}, conf: roomy("spark.executor.processTreeMetrics.enabled", "true"),
-		}).on(allVersions...),
+		}).on(lab.Versions...),
 		held: held, named: named,
 	}
 }
@@ -52,7 +53,7 @@ func jvm(name, why, what, mib, named string) measured {
 			class: "e2e.Hold", args: []string{what, mib, "12"}, conf: roomy(
 				"spark.executor.extraClassPath", "/opt/classes",
 				"spark.executor.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=2g"),
-		}).on(allVersions...),
+		}).on(lab.Versions...),
 		named: named, unmeasured: true,
 	}
 }

@@ -6,12 +6,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/spark-vitals/spark-vitals/e2e/lab"
 )
 
 // A probe must not write to Spark's log: people and the detection of stalls read it.
 func TestSilent(t *testing.T) {
 	s := story{
-		name: "silent-probe", why: "no probe causes a log line of a driver or an executor", versions: allVersions,
+		name: "silent-probe", why: "no probe causes a log line of a driver or an executor", versions: lab.Versions,
 		app: app{file: "long.py", args: []string{"45"}, conf: fast(conf("spark.kubernetes.executor.deleteOnTermination", "false"))},
 	}
 	s.run(t, func(t *testing.T, version string) {

@@ -31,9 +31,6 @@ var versions = []string{oldest, newest}
 
 const oldest, newest = "3.5.9", "4.3.0"
 
-// allVersions are the oldest, the newest and one between them.
-var allVersions = []string{oldest, "4.1.4", newest}
-
 // run runs a story on its versions, each as a subtest.
 func (s story) run(t *testing.T, test func(*testing.T, string)) {
 	on := s.versions
