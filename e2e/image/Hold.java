@@ -9,8 +9,14 @@ import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.concurrent.CountDownLatch;
 import org.apache.spark.SparkConf;
+import org.apache.spark.SparkEnv;
+import org.apache.spark.TaskContext;
 import org.apache.spark.api.java.JavaSparkContext;
+import org.apache.spark.memory.MemoryConsumer;
+import org.apache.spark.memory.MemoryMode;
+import org.apache.spark.memory.TaskMemoryManager;
 import org.apache.spark.unsafe.Platform;
 
 /**
@@ -20,6 +26,7 @@ import org.apache.spark.unsafe.Platform;
  */
 public class Hold extends ClassLoader {
   private static final List<Object> HELD = Collections.synchronizedList(new ArrayList<>());
+  private static final CountDownLatch OFF_HEAP = new CountDownLatch(1);
   private static final String LARGE = "org/apache/spark/sql/catalyst/parser/SqlBaseParser.class";
 
   public static void main(String[] args) throws Exception {
@@ -29,6 +36,9 @@ public class Hold extends ClassLoader {
     JavaSparkContext context = new JavaSparkContext(new SparkConf());
     System.out.println("CONTEXT " + context.sc().applicationId());
     List<Integer> one = Collections.singletonList(0);
+    if (what.equals("offHeap")) {
+      context.parallelize(one, 1).foreachAsync(x -> offHeap(mib));
+    }
     System.out.println("HELD " + context.parallelize(one, 1).map(x -> hold(what, mib)).collect().get(0));
     try {
       context.parallelize(one, 1).foreach(x -> {
@@ -71,9 +81,25 @@ public class Hold extends ClassLoader {
           direct += pool.getMemoryUsed();
         }
         return say("directMiB", direct);
+      case "offHeap":
+        OFF_HEAP.await();
+        return say("offHeapMiB", SparkEnv.get().memoryManager().offHeapExecutionMemoryUsed());
       default:
         throw new IllegalArgumentException(what);
     }
+  }
+
+  /** Executes in memory of spark.memory.offHeap.size, which ends with its task. */
+  private static void offHeap(int mib) throws InterruptedException {
+    TaskMemoryManager memory = TaskContext.get().taskMemoryManager();
+    new MemoryConsumer(memory, memory.pageSizeBytes(), MemoryMode.OFF_HEAP) {
+      @Override
+      public long spill(long bytes, MemoryConsumer asks) {
+        return 0;
+      }
+    }.allocateArray((long) mib << 17).zeroOut();
+    OFF_HEAP.countDown();
+    Thread.sleep(Long.MAX_VALUE);
   }
 
   private static void nativeMemory(int mib) {

@@ -6,9 +6,9 @@ import (
 	"embed"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -64,9 +64,9 @@ func (s Store) Spark(ctx context.Context, version string, variant Variant) (Imag
 			return Image{}, err
 		}
 	}
-	classes := []string{"e2e/Deny", "e2e/Block", "e2e/Hang", "e2e/Hold"}
+	classes := []string{"Deny", "Block", "Hang", "Hold"}
 	if variant == Engine {
-		classes = append(classes, "org/apache/kyuubi/engine/spark/SparkSQLEngine")
+		classes = append(classes, "SparkSQLEngine")
 	}
 	compiled, err := s.compile(ctx, home, classes)
 	if err != nil {
@@ -129,8 +129,8 @@ func (s Store) base(ctx context.Context) (layer string, err error) {
 	return layer, os.Rename(layer+".part", layer)
 }
 
-// compile compiles Java classes for a Spark, whose servlets are javax up to 3.5 and
-// jakarta since 4.0. The image has them below /opt/classes.
+// compile compiles Java programs for a Spark, whose servlets are javax up to 3.5 and
+// jakarta since 4.0. The image has their classes below /opt/classes.
 func (s Store) compile(ctx context.Context, home string, classes []string) ([]File, error) {
 	work, err := os.MkdirTemp("", "classes-")
 	if err != nil {
@@ -141,26 +141,31 @@ func (s Store) compile(ctx context.Context, home string, classes []string) ([]Fi
 	if strings.Contains(filepath.Dir(home), "pyspark-3.") {
 		api = "javax.servlet"
 	}
-	var files []File
+	args := []string{"--release", "11", "-nowarn", "-d", filepath.Join(work, "opt", "classes"), "-cp", filepath.Join(home, "jars", "*")}
 	for _, class := range classes {
-		source, err := sources.ReadFile(path.Base(class) + ".java")
+		source, err := sources.ReadFile(class + ".java")
 		if err != nil {
 			return nil, err
 		}
-		file := filepath.Join(work, path.Base(class)+".java")
+		file := filepath.Join(work, class+".java")
 		if err := os.WriteFile(file, bytes.ReplaceAll(source, []byte("SERVLET"), []byte(api)), 0o600); err != nil {
 			return nil, err
 		}
-		if err := command(ctx, "javac", "--release", "11", "-nowarn", "-d", work, "-cp", filepath.Join(home, "jars", "*"), file); err != nil {
-			return nil, err
-		}
-		compiled, err := os.ReadFile(filepath.Join(work, class+".class"))
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, File{Path: "opt/classes/" + class + ".class", Mode: 0o644, Data: compiled})
+		args = append(args, file)
 	}
-	return files, nil
+	if err := command(ctx, "javac", args...); err != nil {
+		return nil, err
+	}
+	var files []File
+	err = fs.WalkDir(os.DirFS(work), "opt", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		compiled, err := os.ReadFile(filepath.Join(work, name))
+		files = append(files, File{Path: name, Mode: 0o644, Data: compiled})
+		return err
+	})
+	return files, err
 }
 
 func (s Store) writeTop(layer string, variant Variant, more []File) error {

@@ -3,6 +3,7 @@ package stories
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 	"testing"
@@ -58,12 +59,18 @@ func jvm(name, why, what, mib, named string) measured {
 	}
 }
 
+// with returns it with more configuration.
+func (m measured) with(pairs ...string) measured { maps.Copy(m.app.conf, conf(pairs...)); return m }
+
 var measuredStories = []measured{
 	python("measured-python", "two Python workers hold 300 MiB each and then grow; the whole container is killed", "300", "0", oom.Peaks{PythonMiB: 700}, "its Python workers took most").inCI(),
 	python("measured-child", "a program that a Python worker started holds 800 MiB", "60", "800", oom.Peaks{PythonMiB: 250, OtherMiB: 800}, "other processes of the container took most"),
 	jvm("measured-heap", "the heap holds 300 of 512 MiB, and native memory 600", "heap", "300", "native memory of its JVM took most"),
 	jvm("measured-direct", "direct buffers hold 850 MiB", "direct", "850", "its direct buffers took most"),
 	jvm("measured-metaspace", "classes fill 800 MiB of metaspace", "metaspace", "800", "its metaspace and compiled code took most"),
+	// Its container has the size of the others.
+	jvm("measured-offheap", "Spark executes in 850 of 900 MiB of spark.memory.offHeap.size", "offHeap", "850", "Spark's off-heap memory took most").
+		with("spark.memory.offHeap.enabled", "true", "spark.memory.offHeap.size", "900m", "spark.executor.memoryOverhead", "252m"),
 	{death: dying("measured-never", "a Python worker grows before the first heartbeat", spark.Executor, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"workers", "4000"}, conf: once("spark.executor.heartbeatInterval", "60s")}), named: "It sent no heartbeat"},
 }
@@ -125,6 +132,7 @@ func (m measured) check(t *testing.T, r *run, record oom.Record) (seen string) {
 			{"heap", held.HeapMiB, p.HeapMiB, false},
 			{"metaspace", held.MetaspaceMiB, p.MetaspaceMiB, false},
 			{"direct buffers", held.DirectMiB, p.DirectMiB, false},
+			{"Spark's off-heap memory", held.OffHeapMiB, p.OffHeapMiB, false},
 			{"JVM", held.JVMMiB, p.JVMMiB, true},
 			{"Python", held.PythonMiB, p.PythonMiB, true},
 			{"other processes", held.OtherMiB, p.OtherMiB, false},
