@@ -59,7 +59,7 @@ func (m ReleaseMark) String() string {
 // or its heap is exhausted. It stays on a driver that ended without another line.
 type StallMark struct {
 	// Since is when the log was written last, or since when the UI of a driver with an
-	// exhausted heap gives no data; in UTC and whole seconds.
+	// exhausted heap gives no data or has stopped; in UTC and whole seconds.
 	Since      time.Time     `json:"since"`
 	Found      time.Time     `json:"found"` // when it was reported
 	Confidence Confidence    `json:"confidence"`

@@ -13,10 +13,11 @@ import (
 // Only a driver is judged whose UI has given data: then no filter, no TLS and no start
 // is in the way. The zero Heap knows nothing.
 type Heap struct {
-	hasData    bool
+	data       time.Time // when the UI gave data last; zero if it did not, or not since it ran anew
 	since      time.Time // the first of the questions in a row without data; zero if there is none
-	unanswered int       // how many they are
+	unanswered int       // how many of them brought nothing
 	named      int       // how many of them were answered by OutOfMemoryError
+	refused    int       // how many were refused; they are then all
 	fruitless  int       // how many questions in all brought no data since the last that did
 }
 
@@ -26,21 +27,36 @@ const (
 	unanswered = 3
 	named      = 2
 	apart      = time.Minute // from the first question in a row to the last one
+	refused    = 2
 )
+
+// LongSilence is how long no question brings data before errors count that were logged
+// before the first of them. A pause right after an error, for example for a heap dump, is
+// shorter. A UI that has stopped for so long does not end its program.
+const LongSilence = 5 * time.Minute
 
 // ResumeHeap continues from a report that a heap is exhausted since then.
 func ResumeHeap(since time.Time) Heap {
-	return Heap{hasData: true, since: since, unanswered: unanswered}
+	return Heap{data: since, since: since, unanswered: unanswered}
 }
 
 // Data notes data.
-func (h *Heap) Data() { *h = Heap{hasData: true} }
+func (h *Heap) Data(now time.Time) { *h = Heap{data: now} }
 
 // Stopped notes that the UI has stopped, or never ran.
-func (h *Heap) Stopped() { *h = Heap{fruitless: h.fruitless + 1} }
+func (h *Heap) Stopped(now time.Time) {
+	if h.refused == 0 {
+		*h = Heap{data: h.data, since: now, fruitless: h.fruitless}
+	}
+	h.refused++
+	h.fruitless++
+}
 
 // Other notes that the UI answered something else.
-func (h *Heap) Other() { *h = Heap{hasData: h.hasData, fruitless: h.fruitless + 1} }
+func (h *Heap) Other() {
+	h.runs()
+	*h = Heap{data: h.data, fruitless: h.fruitless + 1}
+}
 
 // Unreached notes that the UI accepted no connection. If it gave no data before, its
 // backlog is full: no thread accepts connections any more.
@@ -54,8 +70,9 @@ func (h *Heap) Unreached() {
 // Nothing notes that the UI accepted a connection, and gave no data. outOfMemory is
 // whether it named the error instead.
 func (h *Heap) Nothing(now time.Time, outOfMemory bool) {
+	h.runs()
 	h.fruitless++
-	if !h.hasData {
+	if h.data.IsZero() {
 		return
 	}
 	if h.since.IsZero() {
@@ -67,24 +84,53 @@ func (h *Heap) Nothing(now time.Time, outOfMemory bool) {
 	}
 }
 
+// runs notes that something listens. If the UI had stopped, it is another one.
+func (h *Heap) runs() {
+	if h.refused > 0 {
+		*h = Heap{fruitless: h.fruitless}
+	}
+}
+
 // Since returns when the first of the questions in a row was asked that brought no data.
 func (h *Heap) Since() time.Time { return h.since }
 
-// IsSilent reports whether the UI gives no data for so long that the log matters.
-func (h *Heap) IsSilent(now time.Time) bool {
+// Search returns what the log is searched for, and from when on; nil if it does not
+// matter.
+func (h *Heap) Search(now time.Time) (from time.Time, says func(log string) bool) {
+	switch {
+	case h.hasStopped(now):
+		return h.data, namesStop
+	case !h.isSilent(now):
+		return time.Time{}, nil
+	case now.Sub(h.since) >= LongSilence:
+		return h.data, namesFullHeap
+	}
+	return h.since, namesFullHeap
+}
+
+// isSilent reports whether the UI gives no data for so long that the log matters.
+func (h *Heap) isSilent(now time.Time) bool {
 	return h.unanswered >= unanswered && now.Sub(h.since) >= apart
 }
 
-// Judge says by what the heap counts as exhausted; by nothing if it does not. logNames is
-// whether the log names the error after Since.
-func (h *Heap) Judge(now time.Time, logNames bool) annotations.ExhaustedBy {
+// hasStopped reports whether the UI gave data, and has stopped for so long that the log
+// matters.
+func (h *Heap) hasStopped(now time.Time) bool {
+	return h.refused >= refused && now.Sub(h.since) >= LongSilence && !h.data.IsZero()
+}
+
+// Judge returns the evidence that the heap is exhausted; it is empty if it does not count
+// as exhausted. logSays is whether the log says what Search asks for.
+func (h *Heap) Judge(now time.Time, logSays bool) (e annotations.StallEvidence) {
 	switch {
+	case logSays && h.hasStopped(now):
+		return annotations.StallEvidence{Exhausted: annotations.ExhaustedByLog, Stopped: true, UI: annotations.UIRefuses}
 	case h.named >= named && now.Sub(h.since) >= apart:
-		return annotations.ExhaustedByUI
-	case logNames && h.IsSilent(now):
-		return annotations.ExhaustedByLog
+		e.Exhausted = annotations.ExhaustedByUI
+	case logSays && h.isSilent(now):
+		e.Exhausted = annotations.ExhaustedByLog
 	}
-	return ""
+	return e
 }
 
 // Pause returns how long to wait for the next question. A driver that stops to give
@@ -92,10 +138,12 @@ func (h *Heap) Judge(now time.Time, logNames bool) annotations.ExhaustedBy {
 // question then takes seconds.
 func (h *Heap) Pause(after time.Duration) time.Duration {
 	usual := min(max(after/3, askSoon), 10*time.Minute)
-	if !h.hasData {
+	switch {
+	case h.data.IsZero(), h.refused > 1:
 		return usual << min(max(h.fruitless-3, 0), 3)
-	}
-	if h.unanswered > 0 {
+	case h.refused > 0:
+		return min(LongSilence, usual)
+	case h.unanswered > 0:
 		return min(askSoon<<min(max(h.unanswered-unanswered, 0), 10), usual)
 	}
 	return usual
@@ -109,9 +157,9 @@ const askSoon = 30 * time.Second
 var fullHeap = regexp.MustCompile(`^(: |Exception in thread "[^"]{0,200}" )?java\.lang\.OutOfMemoryError: (Java heap space|GC overhead limit exceeded)` +
 	`|^Exception: java\.lang\.OutOfMemoryError thrown from the UncaughtExceptionHandler in thread `)
 
-// NamesFullHeap reports whether lines of a driver's log, as the API server returns them
+// namesFullHeap reports whether lines of a driver's log, as the API server returns them
 // with timestamps, say that its own heap was full.
-func NamesFullHeap(log string) bool {
+func namesFullHeap(log string) bool {
 	for line := range strings.Lines(log) {
 		_, text, _ := strings.Cut(line, " ") // after the timestamp
 		if fullHeap.MatchString(text) {
@@ -121,14 +169,33 @@ func NamesFullHeap(log string) bool {
 	return false
 }
 
+// stops matches what Spark writes when it stops a SparkContext because of an error, which
+// is the next line (Utils.tryOrStopSparkContext).
+var stops = regexp.MustCompile(`uncaught error in thread .{1,100}, stopping SparkContext`)
+
+// namesStop reports whether the last SparkContext that lines of a driver's log name has
+// stopped because the heap was full. A program that stops it on its own may have logged
+// the error, too.
+func namesStop(log string) (stopped bool) {
+	next := false
+	for line := range strings.Lines(log) {
+		_, text, _ := strings.Cut(line, " ")
+		stopped = (stopped || next && fullHeap.MatchString(text)) && !strings.Contains(text, newContext)
+		next = stops.MatchString(text)
+	}
+	return stopped
+}
+
 // describeHeap returns the message for people about an exhausted heap.
 func describeHeap(m *annotations.StallMark) string {
-	is, shown := "The driver's heap is exhausted", "its error pages name java.lang.OutOfMemoryError"
-	if m.Evidence.Exhausted == annotations.ExhaustedByLog {
-		is, shown = "It is likely that the driver's heap is exhausted", "its log names java.lang.OutOfMemoryError"
+	since := m.Since.Format(time.RFC3339)
+	says := fmt.Sprintf("It is likely that the driver's heap is exhausted: its UI gives no data since %s, and its log names java.lang.OutOfMemoryError. It still runs, and its jobs may fail.", since)
+	switch {
+	case m.Evidence.Stopped:
+		says = fmt.Sprintf("The driver's SparkContext has stopped because its heap was full: its log names java.lang.OutOfMemoryError as the reason, and its UI accepts no connection since %s. The JVM still runs, and Spark runs no job in it.", since)
+	case m.Evidence.Exhausted == annotations.ExhaustedByUI:
+		says = fmt.Sprintf("The driver's heap is exhausted: its UI gives no data since %s, and its error pages name java.lang.OutOfMemoryError. It still runs, and its jobs may fail.", since)
 	}
-	return fmt.Sprintf("%s: its UI gives no data since %s, and %s. It still runs, and its jobs may fail. "+
-		"Raise spark.driver.memory, or bring less data to the driver. "+
-		`If such a driver should end at the first error of this kind, set spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError to "true".`,
-		is, m.Since.Format(time.RFC3339), shown)
+	return says + " Raise spark.driver.memory, or bring less data to the driver. " +
+		`If such a driver should end at the first error of this kind, set spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError to "true".`
 }

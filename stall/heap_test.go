@@ -12,84 +12,104 @@ import (
 )
 
 // answered returns what is judged of answers, each so long after the one before: (d)ata,
-// (n)othing, (o)ut of memory, (u)nreached, (r)efused, (s)omething else.
-func answered(answers string, apart time.Duration, logNames bool) (by annotations.ExhaustedBy) {
+// (n)othing, (o)ut of memory, (u)nreached, (r)efused, (s)omething else. log is what the
+// driver's log says since the last data.
+func answered(answers string, apart time.Duration, log string) (e annotations.StallEvidence) {
 	var h stall.Heap
 	now := noon
 	for _, answer := range answers {
 		switch answer {
 		case 'd':
-			h.Data()
+			h.Data(now)
 		case 'n', 'o':
 			h.Nothing(now, answer == 'o')
 		case 'u':
 			h.Unreached()
 		case 'r':
-			h.Stopped()
+			h.Stopped(now)
 		case 's':
 			h.Other()
 		}
-		by = h.Judge(now, logNames)
+		_, says := h.Search(now)
+		e = h.Judge(now, says != nil && says(log))
 		now = now.Add(apart)
 	}
-	return by
+	return e
 }
+
+// What logs say, with timestamps.
+const (
+	stamp = "2026-11-29T21:15:12.123456789Z "
+	full  = stamp + "java.lang.OutOfMemoryError: Java heap space\n"
+	stops = stamp + "26/11/29 21:15:12 ERROR Utils: uncaught error in thread spark-listener-group-shared, stopping SparkContext\n" + full
+)
 
 func TestHeap(t *testing.T) {
 	for name, c := range map[string]struct {
-		answers  string
-		apart    time.Duration
-		logNames bool
-		want     annotations.ExhaustedBy
+		answers string
+		apart   time.Duration
+		log     string
+		want    annotations.ExhaustedBy
 	}{
-		"gives no data, and the log names it": {"dnnn", 30 * time.Second, true, annotations.ExhaustedByLog},
-		"its backlog is full":                 {"dnuu", 30 * time.Second, true, annotations.ExhaustedByLog},
-		"its error pages name it":             {"dono", 30 * time.Second, false, annotations.ExhaustedByUI},
-		"both":                                {"doon", 30 * time.Second, true, annotations.ExhaustedByUI},
-		"one error page, and the log":         {"donn", 30 * time.Second, true, annotations.ExhaustedByLog},
-		"it came back once":                   {"dnnndnnn", 30 * time.Second, true, annotations.ExhaustedByLog},
+		"gives no data, and the log names it": {"dnnn", 30 * time.Second, full, annotations.ExhaustedByLog},
+		"its backlog is full":                 {"dnuu", 30 * time.Second, full, annotations.ExhaustedByLog},
+		"its error pages name it":             {"dono", 30 * time.Second, "", annotations.ExhaustedByUI},
+		"both":                                {"doon", 30 * time.Second, full, annotations.ExhaustedByUI},
+		"one error page, and the log":         {"donn", 30 * time.Second, full, annotations.ExhaustedByLog},
+		"it came back once":                   {"dnnndnnn", 30 * time.Second, full, annotations.ExhaustedByLog},
+		"its context stopped because of it":   {"drr", 5 * time.Minute, stops, annotations.ExhaustedByLog},
+		"it was silent first":                 {"dnnrr", 5 * time.Minute, stops, annotations.ExhaustedByLog},
 
-		"the log does not name it":     {"dnnnnnnnnn", 30 * time.Second, false, ""},
-		"not long enough":              {"dnnn", 29 * time.Second, true, ""},
-		"too few":                      {"dnn", time.Hour, true, ""},
-		"error pages in a moment":      {"doo", 30 * time.Second, false, ""},
-		"one error page":               {"donnnnnn", 30 * time.Second, false, ""},
-		"answers in between":           {"dnndnndnnd", 30 * time.Second, true, ""},
-		"works again":                  {"dnnnd", 30 * time.Second, true, ""},
-		"out of reach":                 {"duuuuu", time.Hour, true, ""},
-		"stopped":                      {"drnnnn", time.Hour, true, ""},
-		"stops while it is slow":       {"dnnrnn", time.Hour, true, ""},
-		"a filter since then":          {"dsssss", time.Hour, true, ""},
-		"a filter after a slow answer": {"dnnsnn", time.Hour, true, ""},
-		"a slow start":                 {"ursnnnnnn", time.Hour, true, ""},
-		"TLS":                          {"ssssss", time.Hour, true, ""},
-		"a proxy that closes":          {"nnnnnn", time.Hour, true, ""},
-		"error pages of a proxy":       {"oooooo", time.Hour, true, ""},
+		"the log does not name it":        {"dnnnnnnnnn", 30 * time.Second, "", ""},
+		"not long enough":                 {"dnnn", 29 * time.Second, full, ""},
+		"too few":                         {"dnn", time.Hour, full, ""},
+		"error pages in a moment":         {"doo", 30 * time.Second, "", ""},
+		"one error page":                  {"donnnnnn", 30 * time.Second, "", ""},
+		"answers in between":              {"dnndnndnnd", 30 * time.Second, full, ""},
+		"works again":                     {"dnnnd", 30 * time.Second, full, ""},
+		"out of reach":                    {"duuuuu", time.Hour, full, ""},
+		"stopped, and something else ran": {"drnnnn", time.Hour, stops, ""},
+		"stops while it is slow":          {"dnnrnn", time.Hour, stops, ""},
+		"a filter since then":             {"dsssss", time.Hour, full, ""},
+		"a filter after a slow answer":    {"dnnsnn", time.Hour, full, ""},
+		"a slow start":                    {"ursnnnnnn", time.Hour, full, ""},
+		"TLS":                             {"ssssss", time.Hour, full, ""},
+		"a proxy that closes":             {"nnnnnn", time.Hour, full, ""},
+		"error pages of a proxy":          {"oooooo", time.Hour, full, ""},
+		"the program stopped its context": {"drrrrr", time.Hour, full, ""},
+		"its context stopped just now":    {"drr", 4 * time.Minute, stops, ""},
+		"it has another context":          {"drrrrr", time.Hour, stops + stamp + "INFO SparkContext: Running Spark version 4.3.0\n", ""},
+		"its UI never ran":                {"rrrrrr", time.Hour, stops, ""},
+		"a login, and then it stopped":    {"srrrrr", time.Hour, stops, ""},
 	} {
-		if got := answered(c.answers, c.apart, c.logNames); got != c.want {
-			t.Errorf("%s: %q, want %q", name, got, c.want)
+		if got := answered(c.answers, c.apart, c.log); got.Exhausted != c.want || got.Stopped != (c.log == stops && c.want != "") {
+			t.Errorf("%s: %+v, want %q", name, got, c.want)
 		}
 	}
 }
 
-// A driver that gave no data since its UI stopped last is never judged, nor is one whose
-// last answer was data.
+// A driver is never judged that gave no data since its UI stopped last, unless it refuses
+// connections since, nor is one whose last answer was data.
 func TestHeapNeedsData(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		before := rapid.StringMatching(`([dnoursd]*r)?`).Draw(t, "before")
-		without := rapid.StringMatching(`[nous]*`).Draw(t, "without data")
+		before := rapid.StringMatching(`([dnoursd]*r[no])?`).Draw(t, "before")
+		without := rapid.StringMatching(`[noursr]*`).Draw(t, "without data")
 		apart := time.Duration(rapid.IntRange(0, 3600).Draw(t, "apart")) * time.Second
-		if by := answered(before+without, apart, true); by != "" {
-			t.Errorf("%q", by)
+		if e := answered(before+without, apart, full+stops); e.Exhausted != "" {
+			t.Errorf("%q", e.Exhausted)
 		}
-		if by := answered(before+without+"d", apart, true); by != "" {
-			t.Errorf("works: %q", by)
+		if e := answered(before+without+"d", apart, full+stops); e.Exhausted != "" {
+			t.Errorf("works: %q", e.Exhausted)
+		}
+		if e := answered("d"+without, apart, full); e.Stopped {
+			t.Errorf("the program stopped its context: %+v", e)
 		}
 	})
 }
 
 // Questions to a driver that gives none come less and less often.
 func TestHeapPause(t *testing.T) {
+	data, stopped := func(h *stall.Heap) { h.Data(noon) }, func(h *stall.Heap) { h.Stopped(noon) }
 	for name, c := range map[string]struct {
 		note  func(*stall.Heap)
 		times int
@@ -97,13 +117,14 @@ func TestHeapPause(t *testing.T) {
 		want  time.Duration
 	}{
 		"new":                {nil, 0, after, 10 * time.Minute},
-		"works":              {(*stall.Heap).Data, 9, after, 10 * time.Minute},
-		"may be silent long": {(*stall.Heap).Data, 9, 24 * time.Hour, 10 * time.Minute},
-		"a minute":           {(*stall.Heap).Data, 9, time.Minute, 30 * time.Second},
+		"works":              {data, 9, after, 10 * time.Minute},
+		"may be silent long": {data, 9, 24 * time.Hour, 10 * time.Minute},
+		"a minute":           {data, 9, time.Minute, 30 * time.Second},
 		"starts":             {(*stall.Heap).Other, 3, after, 10 * time.Minute},
 		"out of reach":       {(*stall.Heap).Unreached, 99, after, 80 * time.Minute},
-		"its UI is off":      {(*stall.Heap).Stopped, 99, after, 80 * time.Minute},
-		"stops to answer":    {func(h *stall.Heap) { h.Data(); h.Nothing(noon, false) }, 1, after, 30 * time.Second},
+		"its UI is off":      {stopped, 99, after, 80 * time.Minute},
+		"has stopped":        {func(h *stall.Heap) { h.Data(noon); h.Stopped(noon) }, 1, after, 5 * time.Minute},
+		"stops to answer":    {func(h *stall.Heap) { h.Data(noon); h.Nothing(noon, false) }, 1, after, 30 * time.Second},
 		"is reported":        {func(h *stall.Heap) { *h = stall.ResumeHeap(noon); h.Nothing(noon, false) }, 1, after, time.Minute},
 		"has stopped long": {func(h *stall.Heap) {
 			*h = stall.ResumeHeap(noon)
@@ -111,7 +132,7 @@ func TestHeapPause(t *testing.T) {
 				h.Nothing(noon, false)
 			}
 		}, 1, after, 10 * time.Minute},
-		"something else once": {func(h *stall.Heap) { h.Data(); h.Other() }, 1, after, 10 * time.Minute},
+		"something else once": {func(h *stall.Heap) { h.Data(noon); h.Other() }, 1, after, 10 * time.Minute},
 	} {
 		var h stall.Heap
 		for range c.times {
@@ -123,8 +144,7 @@ func TestHeapPause(t *testing.T) {
 	}
 }
 
-func TestNamesFullHeap(t *testing.T) {
-	const stamp = "2026-11-29T21:15:12.123456789Z "
+func TestFullHeapInLog(t *testing.T) {
 	for line, want := range map[string]bool{
 		// As drivers with an exhausted heap wrote it.
 		`java.lang.OutOfMemoryError: Java heap space`:                                                             true,
@@ -143,23 +163,44 @@ func TestNamesFullHeap(t *testing.T) {
 		`26/11/29 21:15:12 INFO Program: java.lang.OutOfMemoryError is what we look for`:                                                                      false,
 		``: false,
 	} {
-		if got := stall.NamesFullHeap(stamp + "INFO x\n" + stamp + line + "\n" + stamp + "\tat x\n"); got != want {
+		if got := answered("dnnn", time.Minute, stamp+"INFO x\n"+stamp+line+"\n"+stamp+"\tat x\n").Exhausted != ""; got != want {
 			t.Errorf("%s: %t", line, got)
 		}
 	}
 }
 
-func TestHeapMark(t *testing.T) {
-	for by, c := range map[annotations.ExhaustedBy]struct {
-		confidence annotations.Confidence
-		says       string
-	}{
-		annotations.ExhaustedByUI:  {annotations.Sure, "The driver's heap is exhausted: its UI gives no data since 2026-11-21T12:00:00Z, and its error pages name java.lang.OutOfMemoryError. "},
-		annotations.ExhaustedByLog: {annotations.Likely, "It is likely that the driver's heap is exhausted: its UI gives no data since 2026-11-21T12:00:00Z, and its log names java.lang.OutOfMemoryError. "},
+func TestStopInLog(t *testing.T) {
+	for log, want := range map[string]bool{
+		// As Spark 3.5.9 and 4.3.0 wrote it.
+		stops: true,
+		stops + stamp + "\tat e2e.Stop$1.onJobEnd(Stop.java:13)\n" + stamp + "26/11/29 21:15:12 INFO SparkContext: Successfully stopped SparkContext\n": true,
+		stamp + "INFO SparkContext: Running Spark version 4.3.0\n" + stops:                                                                              true,
+		// Of another reason, or of none.
+		strings.ReplaceAll(stops, "Java heap space", "Metaspace"):                                 false,
+		strings.ReplaceAll(stops, "OutOfMemoryError", "StackOverflowError"):                       false,
+		strings.ReplaceAll(stops, ", stopping SparkContext", ""):                                  false,
+		strings.ReplaceAll(stops, full, stamp+"java.lang.IllegalStateException: x\n") + full:      false,
+		full + stamp + "26/11/29 21:15:12 INFO SparkContext: Successfully stopped SparkContext\n": false,
 	} {
-		mark := stall.NewMark(noon, at(2), annotations.StallEvidence{Exhausted: by})
-		if mark.Confidence != c.confidence || !strings.HasPrefix(mark.Message, c.says) || strings.Contains(mark.Message, "silent") || len(mark.Message) > 1024 {
-			t.Errorf("%s: %s: %s", by, mark.Confidence, mark.Message)
+		if got := answered("drr", time.Hour, log).Stopped; got != want {
+			t.Errorf("%s: %t", log, got)
+		}
+	}
+}
+
+func TestHeapMark(t *testing.T) {
+	for says, e := range map[string]annotations.StallEvidence{
+		"The driver's heap is exhausted: its UI gives no data since 2026-11-21T12:00:00Z, and its error pages name java.lang.OutOfMemoryError. ":                                                                         {Exhausted: annotations.ExhaustedByUI},
+		"It is likely that the driver's heap is exhausted: its UI gives no data since 2026-11-21T12:00:00Z, and its log names java.lang.OutOfMemoryError. ":                                                              {Exhausted: annotations.ExhaustedByLog},
+		"The driver's SparkContext has stopped because its heap was full: its log names java.lang.OutOfMemoryError as the reason, and its UI accepts no connection since 2026-11-21T12:00:00Z. The JVM still runs, and ": {Exhausted: annotations.ExhaustedByLog, Stopped: true},
+	} {
+		confidence := annotations.Likely
+		if e.Exhausted == annotations.ExhaustedByUI {
+			confidence = annotations.Sure
+		}
+		mark := stall.NewMark(noon, at(2), e)
+		if mark.Confidence != confidence || !strings.HasPrefix(mark.Message, says) || strings.Contains(mark.Message, "silent") || len(mark.Message) > 1024 {
+			t.Errorf("%s: %s", mark.Confidence, mark.Message)
 		}
 		back, err := annotations.ReadStallMark(mark.String())
 		if err != nil || !back.IsOfHeap() || back.String() != mark.String() {

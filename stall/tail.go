@@ -61,6 +61,9 @@ var (
 	uncaughtTwice = regexp.MustCompile(`Exception: ([\w.$]{1,100}) thrown from the UncaughtExceptionHandler in thread "([\w .:#/-]{1,80})"`)
 )
 
+// newContext is what a new SparkContext writes first.
+const newContext = "Running Spark version"
+
 // IsSure reports whether it alone proves that the driver hangs.
 func (t *Tail) IsSure() bool { return needed(t.Thread) }
 
@@ -73,7 +76,7 @@ func (t *Tail) read(text string) {
 	switch {
 	case strings.Contains(text, "Successfully stopped SparkContext"):
 		t.Stopped = true
-	case strings.Contains(text, "Running Spark version"): // a new SparkContext
+	case strings.Contains(text, newContext):
 		t.Stopped, t.Thread, t.Error = false, "", ""
 	}
 }

@@ -5,10 +5,13 @@ import java.net.InetAddress;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import org.apache.spark.SparkConf;
 import org.apache.spark.api.java.JavaSparkContext;
+import org.apache.spark.scheduler.SparkListener;
+import org.apache.spark.scheduler.SparkListenerJobEnd;
 
 /** Makes a SparkContext and then hangs in the way that its first argument says. */
 public class Hang {
@@ -19,7 +22,7 @@ public class Hang {
   public static void main(String[] args) throws Exception {
     JavaSparkContext context = new JavaSparkContext(new SparkConf());
     System.out.println("CONTEXT " + context.sc().applicationId());
-    if (!args[0].equals("ui")) {
+    if (!args[0].equals("ui") && !args[0].equals("heap")) {
       System.out.println("HANGS");
     }
     switch (args[0]) {
@@ -32,6 +35,9 @@ public class Hang {
       case "ui":
         ui(Integer.parseInt(context.getConf().get("spark.ui.port", "4040")));
         Thread.sleep(Long.MAX_VALUE);
+        break;
+      case "heap":
+        heap(context);
         break;
       case "scheduler":
         Thread.sleep(20_000); // an executor that registers later would find it dead, and stop the context
@@ -90,6 +96,29 @@ public class Hang {
       socket.getOutputStream().write("GET /jobs/ HTTP/1.1\r\nHost: driver\r\n\r\n".getBytes(StandardCharsets.US_ASCII));
     }
     System.out.println("HANGS");
+  }
+
+  /** A listener fills the heap, so Spark stops its context, and the program goes on. */
+  private static void heap(JavaSparkContext context) throws InterruptedException {
+    context.sc().addSparkListener(new SparkListener() {
+      @Override
+      public void onJobEnd(SparkListenerJobEnd end) {
+        List<byte[]> held = new ArrayList<>();
+        while (true) {
+          held.add(new byte[1 << 20]);
+        }
+      }
+    });
+    Thread.sleep(70_000); // the UI gives data meanwhile
+    context.parallelize(Collections.singletonList(0), 1).count();
+    while (!context.sc().isStopped()) {
+      Thread.sleep(100);
+    }
+    System.out.println("HANGS");
+    while (true) {
+      System.out.println("GOES ON");
+      Thread.sleep(1000);
+    }
   }
 
   private static void stop(String name) {

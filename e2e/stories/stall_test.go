@@ -105,6 +105,16 @@ var stallStories = []stalled{
 		},
 	},
 	{
+		story: story{name: "stall-heap-stopped", why: "the heap was full, Spark stopped its context, and the program goes on and logs",
+			app: app{class: "e2e.Hang", args: []string{"heap"}, conf: watched("spark.driver.memory", "512m"), driver: shortGrace}},
+		hangs: untilHangs,
+		says: func(t *testing.T, m *annotations.StallMark) {
+			if stopped(t, m); !m.IsOfHeap() || !strings.Contains(m.Message, "has stopped because its heap was full") {
+				t.Errorf("reported as %s", m)
+			}
+		},
+	},
+	{
 		story: story{name: "stall-garbage", why: "a driver that does little but collect garbage is not reported", versions: lab.Versions,
 			app: app{file: "memory.py", args: []string{"gc", "240"}, conf: watchedFor("5m")}},
 	},

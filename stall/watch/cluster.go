@@ -56,9 +56,10 @@ func newAPIServer(c Config) (*apiServer, error) {
 const (
 	answersWithin = 10 * time.Second
 	maxTail       = 2 << 20 // bytes; a line of a container's log file has 16 KiB at most
-	// dumpLines is how many lines are read if the last one may end a thread dump. A driver
-	// whose 200 UI threads all hang writes 6,000 lines, twice.
-	dumpLines = 15000
+	// manyLines is how many lines are read if the last one may end a thread dump. A driver
+	// whose 200 UI threads all hang writes 6,000 lines, twice. As many are searched for an
+	// error that a program may have written much after.
+	manyLines = 15000
 )
 
 // Tail implements cluster. If the last lines are a thread dump, it finds the driver's own
@@ -66,7 +67,7 @@ const (
 func (c *apiServer) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error) {
 	tail, err := c.readTail(ctx, of, lines)
 	if err == nil && tail.MayBeDump {
-		if more, err := c.readTail(ctx, of, dumpLines); err == nil {
+		if more, err := c.readTail(ctx, of, manyLines); err == nil {
 			return more, nil
 		}
 	}
@@ -98,11 +99,10 @@ func (c *apiServer) readLog(ctx context.Context, of spark.Pod, lines *corev1.Pod
 	return string(text), err
 }
 
-// NamesFullHeap implements cluster.
-func (c *apiServer) NamesFullHeap(ctx context.Context, of spark.Pod, within time.Duration) (bool, error) {
-	lines, seconds := int64(1000), int64(within.Seconds())
-	text, err := c.readLog(ctx, of, &corev1.PodLogOptions{TailLines: &lines, SinceSeconds: &seconds})
-	return err == nil && stall.NamesFullHeap(text), err
+// Log implements cluster.
+func (c *apiServer) Log(ctx context.Context, of spark.Pod, within time.Duration) (string, error) {
+	lines, seconds := int64(manyLines), int64(within.Seconds())
+	return c.readLog(ctx, of, &corev1.PodLogOptions{TailLines: &lines, SinceSeconds: &seconds})
 }
 
 // UI implements cluster.

@@ -18,7 +18,6 @@ type heap struct {
 	after time.Duration
 	due   time.Time // when the UI is asked next
 	stale bool      // the driver's mark is of an earlier container
-	data  time.Time // when the UI gave data last; zero if this process saw none
 }
 
 func newHeap(after time.Duration, mark *annotations.StallMark, started time.Time) *heap {
@@ -48,10 +47,9 @@ func (l *loop) askHeap(ctx context.Context, k key, d *driver, pod spark.Pod, h *
 	answer := l.cluster.Answer(ctx, pod)
 	switch answer {
 	case driverui.Data:
-		h.Data()
-		h.data = asked
+		h.Data(asked)
 	case driverui.Refused:
-		h.Stopped()
+		h.Stopped(asked)
 	case driverui.Nothing, driverui.OutOfMemory:
 		h.Nothing(asked, answer == driverui.OutOfMemory)
 	case driverui.Other:
@@ -70,30 +68,18 @@ func (l *loop) askHeap(ctx context.Context, k key, d *driver, pod spark.Pod, h *
 	h.due = time.Now().Add(h.Pause(h.after))
 }
 
-// longSilence is how long no question brings data before errors count that were logged
-// before the first of them. A pause right after an error, for example for a heap dump, is
-// shorter.
-const longSilence = 5 * time.Minute
-
-// searched returns from when on the log is searched.
-func (h *heap) searched(now time.Time) time.Time {
-	if now.Sub(h.Since()) >= longSilence && !h.data.IsZero() {
-		return h.data
-	}
-	return h.Since()
-}
-
 // judgeHeap marks a driver whose heap is exhausted, unless it has a mark that is as sure.
 func (l *loop) judgeHeap(ctx context.Context, k key, d *driver, pod spark.Pod, h *heap) {
-	now, logNames := time.Now(), false
-	if h.IsSilent(now) && !d.mark.IsOfHeap() {
-		var err error
-		if logNames, err = l.cluster.NamesFullHeap(ctx, pod, now.Sub(h.searched(now))); err != nil {
+	now, logSays := time.Now(), false
+	if from, says := h.Search(now); says != nil && !d.mark.IsOfHeap() {
+		log, err := l.cluster.Log(ctx, pod, now.Sub(from))
+		if err != nil {
 			l.log.Debug("reading the log of a driver whose UI gives no data", "pod", k.NamespacedName, "error", err)
 		}
+		logSays = err == nil && says(log)
 	}
-	evidence := annotations.StallEvidence{Exhausted: h.Judge(now, logNames)}
-	if mark := stall.NewMark(h.Since(), now, evidence); evidence.Exhausted != "" && mark.Confidence.Above(confidence(d.mark)) {
+	evidence := h.Judge(now, logSays)
+	if mark := stall.NewMark(h.Since(), now, evidence); mark.IsOfHeap() && mark.Confidence.Above(confidence(d.mark)) {
 		l.limiter(k.Namespace).ReserveN(now, callsToReport)
 		l.report(ctx, k, d, mark)
 	}

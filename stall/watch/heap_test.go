@@ -11,12 +11,34 @@ import (
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/driverui"
 	"github.com/spark-vitals/spark-vitals/internal/job"
+	"github.com/spark-vitals/spark-vitals/stall"
 )
 
 // fill fills the heap of all drivers: their UIs give no data any more, and their logs
 // name it from now on.
 func (s *simulation) fill(answer driverui.Answer) {
-	s.answer, s.named = answer, time.Now().Add(time.Hour)
+	s.answer, s.names, s.named = answer, fullHeap, time.Now().Add(time.Hour)
+}
+
+// stop stops the SparkContext of all drivers, for the reason that their logs name.
+func (s *simulation) stop(names string) {
+	s.answer, s.names, s.named = driverui.Refused, names, time.Now()
+}
+
+const (
+	fullHeap = "2026-11-29T21:15:12.1Z java.lang.OutOfMemoryError: Java heap space\n"
+	stops    = "2026-11-29T21:15:12.1Z ERROR Utils: uncaught error in thread x, stopping SparkContext\n" + fullHeap
+)
+
+// worked starts a bubble with a driver whose UI has given data for an hour.
+func worked(t *testing.T, f func(*simulation)) {
+	t.Helper()
+	bubble(t, func(s *simulation) {
+		s.answer = driverui.Data
+		s.start("pi-driver")
+		s.run(time.Hour)
+		f(s)
+	})
 }
 
 func TestExhausted(t *testing.T) {
@@ -27,10 +49,7 @@ func TestExhausted(t *testing.T) {
 		"its UI closes connections": {driverui.Nothing, annotations.Likely},
 		"its UI names the error":    {driverui.OutOfMemory, annotations.Sure},
 	} {
-		bubble(t, func(s *simulation) {
-			s.answer = driverui.Data
-			s.start("pi-driver")
-			s.run(time.Hour)
+		worked(t, func(s *simulation) {
 			s.fill(c.answer)
 			s.run(13 * time.Minute)
 			if mark := s.marks["pi-driver"]; mark == nil || !mark.IsOfHeap() || mark.Confidence != c.want || !strings.Contains(mark.Message, "gives no data since "+mark.Since.Format(time.RFC3339)) {
@@ -52,61 +71,59 @@ func TestExhausted(t *testing.T) {
 // The log names the error only before the first question without data. That counts once
 // the UI has given no data for longer than a pause lasts.
 func TestExhaustedBeforeTheQuestion(t *testing.T) {
-	bubble(t, func(s *simulation) {
-		s.answer = driverui.Data
-		s.start("pi-driver")
-		s.run(time.Hour)
+	worked(t, func(s *simulation) {
 		s.fill(driverui.Nothing)
 		s.named = time.Now()
 		s.run(20 * time.Minute)
 		mark := s.marks["pi-driver"]
-		if mark == nil || !mark.IsOfHeap() || mark.Found.Sub(mark.Since) < longSilence {
+		if mark == nil || !mark.IsOfHeap() || mark.Found.Sub(mark.Since) < stall.LongSilence {
 			t.Errorf("%v", mark)
 		}
 	})
 }
 
+// The SparkContext stops because of it, and the program goes on.
+func TestExhaustedAndStopped(t *testing.T) {
+	worked(t, func(s *simulation) {
+		s.stop(stops)
+		s.run(25 * time.Minute)
+		mark := s.marks["pi-driver"]
+		if mark == nil || !mark.IsOfHeap() || !mark.Evidence.Stopped || mark.Confidence != annotations.Likely || mark.Found.Sub(mark.Since) < stall.LongSilence {
+			t.Fatalf("%v", mark)
+		}
+		s.run(3 * time.Hour)
+		s.answer = driverui.Data // of another SparkContext
+		s.run(81 * time.Minute)
+		if !slices.Equal(s.events, []string{"pi-driver DriverStalled", "pi-driver DriverTalksAgain"}) {
+			t.Errorf("%v", s.events)
+		}
+	})
+}
+
 // It is not marked, whatever its UI answers, if it gave no data before, if its log says
-// nothing, or if it stops.
+// nothing, or if its program stops its SparkContext.
 func TestNotExhausted(t *testing.T) {
 	for name, then := range map[string]func(*simulation){
-		"no data before": func(s *simulation) { s.start("pi-driver"); s.run(time.Hour); s.fill(driverui.Nothing) },
-		"no word in a log": func(s *simulation) {
-			s.answer = driverui.Data
-			s.start("pi-driver")
-			s.run(time.Hour)
-			s.answer = driverui.Nothing
-		},
+		"no word in a log": func(s *simulation) { s.answer = driverui.Nothing },
 		"an error long ago": func(s *simulation) {
-			s.answer = driverui.Data
-			s.start("pi-driver")
-			s.run(time.Hour)
 			s.fill(driverui.Nothing)
 			s.named = time.Now().Add(-15 * time.Minute) // it gave data since
 		},
-		"it works": func(s *simulation) { s.fill(driverui.Data); s.start("pi-driver") },
-		"behind a login": func(s *simulation) {
-			s.answer = driverui.Data
-			s.start("pi-driver")
-			s.run(time.Hour)
-			s.fill(driverui.Other)
-		},
-		"out of reach": func(s *simulation) {
-			s.answer = driverui.Data
-			s.start("pi-driver")
-			s.run(time.Hour)
-			s.fill(driverui.Unreached)
-		},
+		"it works":       func(s *simulation) { s.fill(driverui.Data) },
+		"behind a login": func(s *simulation) { s.fill(driverui.Other) },
+		"out of reach":   func(s *simulation) { s.fill(driverui.Unreached) },
 		"it stopped": func(s *simulation) {
-			s.answer = driverui.Data
-			s.start("pi-driver")
-			s.run(time.Hour)
 			s.answer = driverui.Refused
 			s.run(time.Hour)
 			s.fill(driverui.Nothing)
 		},
+		"its program caught an error and stopped it": func(s *simulation) { s.stop(fullHeap) },
+		"another one stopped long ago": func(s *simulation) {
+			s.stop(stops)
+			s.named = time.Now().Add(-15 * time.Minute)
+		},
 	} {
-		bubble(t, func(s *simulation) {
+		worked(t, func(s *simulation) {
 			then(s)
 			s.run(5 * time.Hour)
 			if len(s.events) > 0 || s.questions == 0 {
@@ -114,13 +131,22 @@ func TestNotExhausted(t *testing.T) {
 			}
 		})
 	}
+	for _, answer := range []driverui.Answer{driverui.Nothing, driverui.Refused} {
+		bubble(t, func(s *simulation) {
+			s.start("pi-driver")
+			s.run(time.Hour)
+			s.fill(answer)
+			s.names = stops
+			s.run(5 * time.Hour)
+			if len(s.events) > 0 || s.questions == 0 {
+				t.Errorf("no data before: %v", s.events)
+			}
+		})
+	}
 }
 
 func TestExhaustedAndSilent(t *testing.T) {
-	bubble(t, func(s *simulation) {
-		s.answer = driverui.Data
-		s.start("pi-driver")
-		s.run(time.Hour)
+	worked(t, func(s *simulation) {
 		s.fill(driverui.Nothing)
 		s.run(13 * time.Minute)
 		s.silence("pi-driver")
@@ -152,10 +178,7 @@ func TestExhaustedAndSilent(t *testing.T) {
 
 // Another leader continues, and a new container begins anew.
 func TestExhaustedAndAnotherLeader(t *testing.T) {
-	bubble(t, func(s *simulation) {
-		s.answer = driverui.Data
-		s.start("pi-driver")
-		s.run(time.Hour)
+	worked(t, func(s *simulation) {
 		s.fill(driverui.Nothing)
 		s.run(13 * time.Minute)
 		s.leadsAnew(73*time.Minute, "pi-driver")
@@ -194,10 +217,7 @@ func TestQuestions(t *testing.T) {
 			}
 		})
 	}
-	bubble(t, func(s *simulation) { // gives nothing any more, for another reason
-		s.answer = driverui.Data
-		s.start("pi-driver")
-		s.run(time.Hour)
+	worked(t, func(s *simulation) { // gives nothing any more, for another reason
 		s.answer, s.questions = driverui.Nothing, 0
 		s.run(24 * time.Hour)
 		if s.questions > 155 {

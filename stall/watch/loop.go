@@ -29,9 +29,8 @@ type cluster interface {
 	Threads(context.Context, spark.Pod) []stall.Thread
 	// Answer asks the UI for data.
 	Answer(context.Context, spark.Pod) driverui.Answer
-	// NamesFullHeap reports whether the log's lines of the last time say that the heap
-	// was full.
-	NamesFullHeap(ctx context.Context, of spark.Pod, within time.Duration) (bool, error)
+	// Log returns the log's last lines, of so long ago at most, with timestamps.
+	Log(ctx context.Context, of spark.Pod, within time.Duration) (string, error)
 	// Usage returns the number of running executors and the millicores; nil if not known.
 	Usage(context.Context, spark.Pod) (executors *int, cpu *int64)
 	// WriteMark writes a driver's mark, or removes it if it is nil. It is not an error if

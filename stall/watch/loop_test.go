@@ -50,7 +50,8 @@ type simulation struct {
 	tasks     func() *driverui.Tasks
 	answer    driverui.Answer
 	questions int
-	named     time.Time // when its log named a full heap last
+	named     time.Time // when its log had names last
+	names     string
 	threads   []stall.Thread
 	thread    map[string]string
 	next      map[key]time.Time
@@ -82,8 +83,11 @@ func (s *simulation) Answer(context.Context, spark.Pod) driverui.Answer {
 	return s.answer
 }
 
-func (s *simulation) NamesFullHeap(_ context.Context, _ spark.Pod, within time.Duration) (bool, error) {
-	return time.Since(s.named) <= within, nil
+func (s *simulation) Log(_ context.Context, _ spark.Pod, within time.Duration) (log string, err error) {
+	if time.Since(s.named) <= within {
+		log = s.names
+	}
+	return log, nil
 }
 
 func (s *simulation) Usage(context.Context, spark.Pod) (executors *int, cpu *int64) { return nil, nil }
