@@ -29,9 +29,9 @@ type death struct {
 	count int // of terminations at least
 	// bring death to an application that does not bring it itself.
 	bring func(*testing.T, *run)
-	// group is the cause if the kernel ends the whole container and not one process; see
-	// [lab.KillWholeContainers]. The story is then told both ways.
-	group oom.Cause
+	// group: the story is told once more, and the kernel then ends the whole container and
+	// not one process; see [lab.KillWholeContainers].
+	group bool
 	whole bool // it is told in this way
 }
 
@@ -42,7 +42,7 @@ func dying(name, why string, role spark.Role, cause oom.Cause, a app) death {
 func (d death) inCI() death                                  { d.ci = newest; return d }
 func (d death) on(versions ...string) death                  { d.versions = versions; return d }
 func (d death) times(n int) death                            { d.count = n; return d }
-func (d death) orGroup() death                               { d.group = oom.OOMKilled; return d }
+func (d death) orGroup() death                               { d.group = true; return d }
 func (d death) broughtBy(bring func(*testing.T, *run)) death { d.host, d.bring = true, bring; return d }
 
 // A task is tried once, so its first death suffices.
@@ -109,8 +109,8 @@ spec:
 func bothWays(stories []death) (all []death) {
 	for _, d := range stories {
 		all = append(all, d)
-		if d.group != "" {
-			d.name, d.why, d.cause = d.name+"-group", d.why+"; the whole container is killed", d.group
+		if d.group {
+			d.name, d.why, d.cause = d.name+"-group", d.why+"; the whole container is killed", oom.OOMKilled
 			d.ci, d.host, d.whole = "", true, true
 			all = append(all, d)
 		}
