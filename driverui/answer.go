@@ -24,6 +24,7 @@ const (
 	Data                      // what was asked for, as JSON
 	Nothing                   // it accepts the connection, and then closes it or is silent
 	OutOfMemory               // an error page that says that the heap is full
+	Broken                    // an error without a page of Spark's or of a filter's
 )
 
 // Answer asks a driver for its application, which is a small question, and returns how
@@ -45,6 +46,8 @@ func answerOf(err error) Answer {
 		return Refused
 	case errors.Is(err, errOutOfMemory):
 		return OutOfMemory
+	case errors.Is(err, errBroken):
+		return Broken
 	case errors.Is(err, ErrNoAddress), errors.As(err, &network) && network.Op == "dial":
 		return Unreached
 	case slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, context.DeadlineExceeded}, func(as error) bool { return errors.Is(err, as) }):

@@ -41,6 +41,10 @@ func TestAnswer(t *testing.T) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{\"id\"")
 		}), Nothing},
 		"has no memory":       {page(500, "text/html", oom), OutOfMemory},
+		"cannot say more":     {page(500, "text/html", ""), Broken},
+		"cannot read":         {page(400, "text/html", "<h1>Bad Message 400</h1><pre>reason: Bad Request</pre>"), Broken},
+		"a proxy's 400":       {page(400, "text/html", "<html>The plain HTTP request was sent to HTTPS port</html>"), Other},
+		"away":                {page(503, "text/html", ""), Other},
 		"no other memory":     {page(500, "text/html", "<html>java.lang.OutOfMemoryError: Metaspace</html>"), Other},
 		"another error":       {page(500, "text/html", "<html>java.lang.NullPointerException</html>"), Other},
 		"a page that is fine": {page(200, "text/html", oom), Other},

@@ -46,7 +46,10 @@ const (
 // ErrNoAddress means that a pod has no UI at its own address.
 var ErrNoAddress = errors.New("the pod declares no UI at its own address")
 
-var errOutOfMemory = errors.New("its error page says that the heap is full")
+var (
+	errOutOfMemory = errors.New("its error page says that the heap is full")
+	errBroken      = errors.New("it cannot say why")
+)
 
 // Address returns the address of a driver's UI: the port that it declares, on its own
 // address from the kubelet. A pod on the host's network has no address of its own, so
@@ -125,8 +128,11 @@ func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, token i
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		page, err := io.ReadAll(io.LimitReader(response.Body, maxPage))
-		if response.StatusCode == http.StatusInternalServerError && namesFullHeap(page) {
+		switch {
+		case response.StatusCode == http.StatusInternalServerError && namesFullHeap(page):
 			err = errOutOfMemory
+		case isBroken(response.StatusCode, page):
+			err = errBroken
 		}
 		return errors.Join(fmt.Errorf("%s: the driver's UI answers %d", path, response.StatusCode), err)
 	}
@@ -168,6 +174,14 @@ func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.from.Read(p[:min(int64(len(p)), r.maxToken)])
 	r.read += int64(n)
 	return n, err
+}
+
+// isBroken reports whether an answer is none of Spark's and of no filter's: an error
+// without its page, or the parser's about a request, and all requests here are well-formed.
+// A UI with an exhausted heap answers so now and then.
+func isBroken(status int, page []byte) bool {
+	return status == http.StatusInternalServerError && len(page) == 0 ||
+		status == http.StatusBadRequest && bytes.Contains(page, []byte("Bad Message 400"))
 }
 
 // namesFullHeap reports whether a page says that the heap is full. More heap does not

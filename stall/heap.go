@@ -37,7 +37,7 @@ const LongSilence = 5 * time.Minute
 
 // ResumeHeap continues from a report that a heap is exhausted since then.
 func ResumeHeap(since time.Time) Heap {
-	return Heap{data: since, since: since, unanswered: unanswered}
+	return Heap{data: since, since: since, unanswered: unanswered, fruitless: unanswered}
 }
 
 // Data notes data.
@@ -67,16 +67,21 @@ func (h *Heap) Unreached() {
 	}
 }
 
+// Broken notes an error that says nothing of the heap. It neither counts nor ends a row of
+// questions without data.
+func (h *Heap) Broken(now time.Time) {
+	h.runs()
+	h.fruitless++
+	if h.since.IsZero() && !h.data.IsZero() {
+		h.since = now
+	}
+}
+
 // Nothing notes that the UI accepted a connection, and gave no data. outOfMemory is
 // whether it named the error instead.
 func (h *Heap) Nothing(now time.Time, outOfMemory bool) {
-	h.runs()
-	h.fruitless++
-	if h.data.IsZero() {
+	if h.Broken(now); h.data.IsZero() {
 		return
-	}
-	if h.since.IsZero() {
-		h.since = now
 	}
 	h.unanswered++
 	if outOfMemory {
@@ -143,8 +148,8 @@ func (h *Heap) Pause(after time.Duration) time.Duration {
 		return usual << min(max(h.fruitless-3, 0), 3)
 	case h.refused > 0:
 		return min(LongSilence, usual)
-	case h.unanswered > 0:
-		return min(askSoon<<min(max(h.unanswered-unanswered, 0), 10), usual)
+	case !h.since.IsZero():
+		return min(askSoon<<min(max(h.fruitless-unanswered, 0), 10), usual)
 	}
 	return usual
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // answered returns what is judged of answers, each so long after the one before: (d)ata,
-// (n)othing, (o)ut of memory, (u)nreached, (r)efused, (s)omething else. log is what the
+// (n)othing, (o)ut of memory, (u)nreached, (r)efused, (b)roken, (s)omething else. log is what the
 // driver's log says since the last data.
 func answered(answers string, apart time.Duration, log string) (e annotations.StallEvidence) {
 	var h stall.Heap
@@ -27,6 +27,8 @@ func answered(answers string, apart time.Duration, log string) (e annotations.St
 			h.Unreached()
 		case 'r':
 			h.Stopped(now)
+		case 'b':
+			h.Broken(now)
 		case 's':
 			h.Other()
 		}
@@ -56,6 +58,8 @@ func TestHeap(t *testing.T) {
 		"its error pages name it":             {"dono", 30 * time.Second, "", annotations.ExhaustedByUI},
 		"both":                                {"doon", 30 * time.Second, full, annotations.ExhaustedByUI},
 		"one error page, and the log":         {"donn", 30 * time.Second, full, annotations.ExhaustedByLog},
+		"an error in between":                 {"dbnbbnbn", 30 * time.Second, full, annotations.ExhaustedByLog},
+		"errors and its pages":                {"dbobo", 30 * time.Second, "", annotations.ExhaustedByUI},
 		"it came back once":                   {"dnnndnnn", 30 * time.Second, full, annotations.ExhaustedByLog},
 		"its context stopped because of it":   {"drr", 5 * time.Minute, stops, annotations.ExhaustedByLog},
 		"it was silent first":                 {"dnnrr", 5 * time.Minute, stops, annotations.ExhaustedByLog},
@@ -73,6 +77,7 @@ func TestHeap(t *testing.T) {
 		"a filter since then":             {"dsssss", time.Hour, full, ""},
 		"a filter after a slow answer":    {"dnnsnn", time.Hour, full, ""},
 		"a slow start":                    {"ursnnnnnn", time.Hour, full, ""},
+		"errors of another kind":          {"dbbbbb", time.Hour, full, ""},
 		"TLS":                             {"ssssss", time.Hour, full, ""},
 		"a proxy that closes":             {"nnnnnn", time.Hour, full, ""},
 		"error pages of a proxy":          {"oooooo", time.Hour, full, ""},
@@ -92,8 +97,8 @@ func TestHeap(t *testing.T) {
 // connections since, nor is one whose last answer was data.
 func TestHeapNeedsData(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		before := rapid.StringMatching(`([dnoursd]*r[no])?`).Draw(t, "before")
-		without := rapid.StringMatching(`[noursr]*`).Draw(t, "without data")
+		before := rapid.StringMatching(`([dnoursb]*r[nob])?`).Draw(t, "before")
+		without := rapid.StringMatching(`[noursrb]*`).Draw(t, "without data")
 		apart := time.Duration(rapid.IntRange(0, 3600).Draw(t, "apart")) * time.Second
 		if e := answered(before+without, apart, full+stops); e.Exhausted != "" {
 			t.Errorf("%q", e.Exhausted)

@@ -52,6 +52,8 @@ func (l *loop) askHeap(ctx context.Context, k key, d *driver, pod spark.Pod, h *
 		h.Stopped(asked)
 	case driverui.Nothing, driverui.OutOfMemory:
 		h.Nothing(asked, answer == driverui.OutOfMemory)
+	case driverui.Broken:
+		h.Broken(asked)
 	case driverui.Other:
 		h.Other()
 	default:
