@@ -10,7 +10,7 @@ import (
 )
 
 // Heap is what a driver's UI answers over time, by which an exhausted heap is found.
-// Only a driver is judged whose UI has given data: then no filter, no TLS and no start
+// Silence counts only of a UI that has given data: then no filter, no TLS and no start
 // is in the way. The zero Heap knows nothing.
 type Heap struct {
 	data       time.Time // when the UI gave data last; zero if it did not, or not since it ran anew
@@ -72,7 +72,7 @@ func (h *Heap) Unreached() {
 func (h *Heap) Broken(now time.Time) {
 	h.runs()
 	h.fruitless++
-	if h.since.IsZero() && !h.data.IsZero() {
+	if h.since.IsZero() {
 		h.since = now
 	}
 }
@@ -80,9 +80,7 @@ func (h *Heap) Broken(now time.Time) {
 // Nothing notes that the UI accepted a connection, and gave no data. outOfMemory is
 // whether it named the error instead.
 func (h *Heap) Nothing(now time.Time, outOfMemory bool) {
-	if h.Broken(now); h.data.IsZero() {
-		return
-	}
+	h.Broken(now)
 	h.unanswered++
 	if outOfMemory {
 		h.named++
@@ -105,17 +103,22 @@ func (h *Heap) Search(now time.Time) (from time.Time, says func(log string) bool
 	switch {
 	case h.hasStopped(now):
 		return h.data, namesStop
-	case !h.isSilent(now):
-		return time.Time{}, nil
-	case now.Sub(h.since) >= LongSilence:
+	case h.isSilent(now) && now.Sub(h.since) >= LongSilence:
 		return h.data, namesFullHeap
+	case h.isSilent(now), h.isNamed(now):
+		return h.since, namesFullHeap
 	}
-	return h.since, namesFullHeap
+	return time.Time{}, nil
 }
 
 // isSilent reports whether the UI gives no data for so long that the log matters.
 func (h *Heap) isSilent(now time.Time) bool {
-	return h.unanswered >= unanswered && now.Sub(h.since) >= apart
+	return h.unanswered >= unanswered && now.Sub(h.since) >= apart && !h.data.IsZero()
+}
+
+// isNamed reports whether error pages have named the error for so long that they count.
+func (h *Heap) isNamed(now time.Time) bool {
+	return h.named >= named && now.Sub(h.since) >= apart
 }
 
 // hasStopped reports whether the UI gave data, and has stopped for so long that the log
@@ -125,14 +128,15 @@ func (h *Heap) hasStopped(now time.Time) bool {
 }
 
 // Judge returns the evidence that the heap is exhausted; it is empty if it does not count
-// as exhausted. logSays is whether the log says what Search asks for.
+// as exhausted. logSays is whether the log says what Search asks for. Without data before,
+// the error pages may be a proxy's, so the log must say the same.
 func (h *Heap) Judge(now time.Time, logSays bool) (e annotations.StallEvidence) {
 	switch {
 	case logSays && h.hasStopped(now):
 		return annotations.StallEvidence{Exhausted: annotations.ExhaustedByLog, Stopped: true, UI: annotations.UIRefuses}
-	case h.named >= named && now.Sub(h.since) >= apart:
+	case h.isNamed(now) && !h.data.IsZero():
 		e.Exhausted = annotations.ExhaustedByUI
-	case logSays && h.isSilent(now):
+	case logSays && (h.isSilent(now) || h.isNamed(now)):
 		e.Exhausted = annotations.ExhaustedByLog
 	}
 	return e

@@ -61,6 +61,7 @@ func TestHeap(t *testing.T) {
 		"an error in between":                 {"dbnbbnbn", 30 * time.Second, full, annotations.ExhaustedByLog},
 		"errors and its pages":                {"dbobo", 30 * time.Second, "", annotations.ExhaustedByUI},
 		"it came back once":                   {"dnnndnnn", 30 * time.Second, full, annotations.ExhaustedByLog},
+		"it was full before":                  {"obo", 30 * time.Second, full, annotations.ExhaustedByLog},
 		"its context stopped because of it":   {"drr", 5 * time.Minute, stops, annotations.ExhaustedByLog},
 		"it was silent first":                 {"dnnrr", 5 * time.Minute, stops, annotations.ExhaustedByLog},
 
@@ -80,7 +81,8 @@ func TestHeap(t *testing.T) {
 		"errors of another kind":          {"dbbbbb", time.Hour, full, ""},
 		"TLS":                             {"ssssss", time.Hour, full, ""},
 		"a proxy that closes":             {"nnnnnn", time.Hour, full, ""},
-		"error pages of a proxy":          {"oooooo", time.Hour, full, ""},
+		"error pages of a proxy":          {"oooooo", time.Hour, "", ""},
+		"an error page of a proxy":        {"onnnnn", time.Hour, full, ""},
 		"the program stopped its context": {"drrrrr", time.Hour, full, ""},
 		"its context stopped just now":    {"drr", 4 * time.Minute, stops, ""},
 		"it has another context":          {"drrrrr", time.Hour, stops + stamp + "INFO SparkContext: Running Spark version 4.3.0\n", ""},
@@ -94,14 +96,17 @@ func TestHeap(t *testing.T) {
 }
 
 // A driver is never judged that gave no data since its UI stopped last, unless it refuses
-// connections since, nor is one whose last answer was data.
+// connections since, or its error pages and its log say the same. Nor is one whose last
+// answer was data.
 func TestHeapNeedsData(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		before := rapid.StringMatching(`([dnoursb]*r[nob])?`).Draw(t, "before")
+		before := rapid.StringMatching(`([dnoursb]*r[nb])?`).Draw(t, "before")
 		without := rapid.StringMatching(`[noursrb]*`).Draw(t, "without data")
 		apart := time.Duration(rapid.IntRange(0, 3600).Draw(t, "apart")) * time.Second
-		if e := answered(before+without, apart, full+stops); e.Exhausted != "" {
-			t.Errorf("%q", e.Exhausted)
+		for answers, log := range map[string]string{before + without: "", before + strings.ReplaceAll(without, "o", "n"): full + stops} {
+			if e := answered(answers, apart, log); e.Exhausted != "" {
+				t.Errorf("%s: %q", answers, e.Exhausted)
+			}
 		}
 		if e := answered(before+without+"d", apart, full+stops); e.Exhausted != "" {
 			t.Errorf("works: %q", e.Exhausted)

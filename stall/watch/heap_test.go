@@ -100,6 +100,27 @@ func TestExhaustedAndStopped(t *testing.T) {
 	})
 }
 
+// The heap filled before the stall watch started. Then only error pages and the log
+// together count.
+func TestExhaustedBefore(t *testing.T) {
+	bubble(t, func(s *simulation) {
+		s.fill(driverui.OutOfMemory)
+		s.start("pi-driver")
+		s.run(21 * time.Minute)
+		if mark := s.marks["pi-driver"]; mark == nil || !mark.IsOfHeap() || mark.Confidence != annotations.Likely {
+			t.Errorf("%v", mark)
+		}
+	})
+	bubble(t, func(s *simulation) {
+		s.answer = driverui.OutOfMemory
+		s.start("pi-driver")
+		s.run(5 * time.Hour)
+		if len(s.events) > 0 {
+			t.Errorf("%v", s.events)
+		}
+	})
+}
+
 // It is not marked, whatever its UI answers, if it gave no data before, if its log says
 // nothing, or if its program stops its SparkContext.
 func TestNotExhausted(t *testing.T) {
