@@ -109,7 +109,10 @@ public class Hang {
         }
       }
     });
-    Thread.sleep(70_000); // the UI gives data meanwhile
+    for (int i = 0; i < 70; i++) { // the UI gives data meanwhile
+      System.out.println("WORKS");
+      Thread.sleep(1000);
+    }
     context.parallelize(Collections.singletonList(0), 1).count();
     while (!context.sc().isStopped()) {
       Thread.sleep(100);
