@@ -95,11 +95,12 @@ var stallStories = []stalled{
 			app: app{file: "long.py", args: []string{"150"}, conf: watched("spark.log.level", "WARN")}},
 	},
 	{
-		story: story{name: "stall-heap", why: "the heap is exhausted: the log goes on, and the UI gives no data any more", versions: lab.Versions,
+		story: story{name: "stall-heap", why: "the heap is exhausted: the log goes on, and the UI gives no data any more, or Spark stops it", versions: lab.Versions,
 			app: app{file: "memory.py", args: []string{"zombie", "900", "150"}, conf: watchedFor("5m"), driver: shortGrace}},
 		hangs: filled,
 		says: func(t *testing.T, m *annotations.StallMark) {
-			if !m.IsOfHeap() || m.Confidence == annotations.Unsure || !strings.Contains(m.Message, "heap is exhausted") {
+			says := map[bool]string{false: "heap is exhausted", true: "heap was full"}[m.Evidence.Stopped]
+			if !m.IsOfHeap() || m.Confidence == annotations.Unsure || !strings.Contains(m.Message, says) {
 				t.Errorf("reported as %s", m)
 			}
 		},
