@@ -59,8 +59,10 @@ var deathStories = []death{
 		app{file: "memory.py", args: []string{"zombie", "60"}, conf: conf("spark.kubernetes.driver.annotation.spark-vitals.io/exitOnOutOfMemoryError", "true")}),
 	dying("executor-oom", "the executor's JVM grows over the container's limit", spark.Executor, oom.OOMKilled,
 		app{file: "memory.py", args: []string{"rows", "1", "40000000"}, conf: once("spark.executor.memoryOverhead", "16m")}).orGroup(),
+	// An executor whose pod is deleted, before it ends as its driver asks it to, exits with
+	// 143. The kubelet's OOMKilled then proves nothing.
 	dying("executor-python-oom", "a Python worker grows over the container's limit", spark.Executor, oom.ChildOOMKilled,
-		app{file: "memory.py", args: []string{"workers", "2000"}, conf: once()}).orGroup(),
+		app{file: "memory.py", args: []string{"workers", "2000"}, conf: once("spark.kubernetes.executor.deleteOnTermination", "false")}).orGroup(),
 	dying("executor-heap-oom", "the executor's heap is exhausted, exit 52", spark.Executor, oom.HeapOOM,
 		app{file: "memory.py", args: []string{"rows", "1", "90000000"}, conf: once()}),
 	dying("executor-emptydir", "a volume grows over its sizeLimit", spark.Executor, oom.EvictedEmptyDir,
