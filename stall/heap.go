@@ -151,7 +151,7 @@ func (h *Heap) Pause(after time.Duration) time.Duration {
 	case h.data.IsZero(), h.refused > 1:
 		return usual << min(max(h.fruitless-3, 0), 3)
 	case h.refused > 0:
-		return min(LongSilence, usual)
+		return LongSilence
 	case !h.since.IsZero():
 		return min(askSoon<<min(max(h.fruitless-unanswered, 0), 10), usual)
 	}

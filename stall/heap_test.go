@@ -134,8 +134,9 @@ func TestHeapPause(t *testing.T) {
 		"out of reach":       {(*stall.Heap).Unreached, 99, after, 80 * time.Minute},
 		"its UI is off":      {stopped, 99, after, 80 * time.Minute},
 		"has stopped":        {func(h *stall.Heap) { h.Data(noon); h.Stopped(noon) }, 1, after, 5 * time.Minute},
-		"stops to answer":    {func(h *stall.Heap) { h.Data(noon); h.Nothing(noon, false) }, 1, after, 30 * time.Second},
-		"is reported":        {func(h *stall.Heap) { *h = stall.ResumeHeap(noon); h.Nothing(noon, false) }, 1, after, time.Minute},
+		"has stopped, and may be silent for a minute": {func(h *stall.Heap) { h.Data(noon); h.Stopped(noon) }, 1, time.Minute, 5 * time.Minute},
+		"stops to answer": {func(h *stall.Heap) { h.Data(noon); h.Nothing(noon, false) }, 1, after, 30 * time.Second},
+		"is reported":     {func(h *stall.Heap) { *h = stall.ResumeHeap(noon); h.Nothing(noon, false) }, 1, after, time.Minute},
 		"has stopped long": {func(h *stall.Heap) {
 			*h = stall.ResumeHeap(noon)
 			for range 1000 {
