@@ -14,6 +14,9 @@ const Prefix = "spark-vitals.io/"
 const (
 	Inject = Prefix + "inject" // disabled or audit; as a label of a namespace enabled or audit
 	Rule   = Prefix + "rule"   // the name of a rule or of a ready-made rule set
+	// RemedyMode is disabled, audit or enabled. An executor has it from its creation. A
+	// driver may get it while it runs: its later executors then have that mode at most.
+	RemedyMode = Prefix + "remedy.mode"
 )
 
 // Stamps, which the webhook writes when a pod is created. They are for readers only:
@@ -26,10 +29,12 @@ const (
 	MemoryOverhead = Prefix + "memory-overhead" // what the limit leaves beside the heap: "384Mi"
 	MemorySource   = Prefix + "memory-source"   // where the heap is known from: FromPod or Estimated
 	LogStallAfter  = Prefix + "log-stall-after" // on drivers that are watched: how long the log may be silent, "30m"
+	RemedyRule     = Prefix + "remedy-rule"     // JSON, on executors that may be remedied: what the rule allows
+	Remedied       = Prefix + "remedied"        // JSON, on executors: what was changed because earlier ones died of memory
 )
 
 // Stamps are all keys that only the webhook writes.
-var Stamps = []string{Injected, Warnings, MemoryLimit, MemoryHeap, MemoryOverhead, MemorySource, LogStallAfter}
+var Stamps = []string{Injected, Warnings, MemoryLimit, MemoryHeap, MemoryOverhead, MemorySource, LogStallAfter, RemedyRule, Remedied}
 
 // The record of a driver. The recorder, the stall watch and the releaser write it
 // while the driver runs and after its death, never at creation.
@@ -39,6 +44,7 @@ const (
 	Message  = Prefix + "message"
 	Advice   = Prefix + "advice" // JSON: the settings that the message advises, for programs
 	OOM      = Prefix + "oom"
+	Remedy   = Prefix + "remedy"   // JSON: what later executors are to get; see [RemedyPlan]
 	Previous = Prefix + "previous" // JSON: how the driver ended that the same SparkApplication had before; nothing of this driver
 	Stalled  = Prefix + "stalled"
 	Released = Prefix + "released"
@@ -46,12 +52,12 @@ const (
 
 // Record is all keys of a driver's record. They are removed from new pods: a pod that
 // is only being created cannot have died.
-var Record = []string{State, Reason, Message, Advice, OOM, Previous, Stalled, Released}
+var Record = []string{State, Reason, Message, Advice, OOM, Remedy, Previous, Stalled, Released}
 
 // Death is the part of a record that the recorder writes together and takes back
 // together. It writes [Previous] by itself. The stall watch writes [Stalled], and the
 // releaser [Released].
-var Death = []string{State, Reason, Message, Advice, OOM}
+var Death = []string{State, Reason, Message, Advice, OOM, Remedy}
 
 // DeathCondition is the type of the pod condition that comes with State, for programs
 // that read a pod's status but not its annotations.

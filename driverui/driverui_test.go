@@ -86,10 +86,10 @@ func TestProfiles(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"resourceProfiles": [
 			{"id": 0, "executorResources": {"cores": {"amount": 2}, "memory": {"amount": 1024}}, "taskResources": {"cpus": {"amount": 2.0}}},
-			{"id": 1, "executorResources": {"memory": {"amount": 4096}, "pyspark.memory": {"amount": 700}}, "taskResources": {"cpus": {"amount": 1.0}}}],
+			{"id": 1, "executorResources": {"memory": {"amount": 4096}, "pyspark.memory": {"amount": 700}}, "taskResources": {"cpus": {"amount": 4.0}, "gpu": {"amount": 1.0}}}],
 			"sparkProperties": [["spark.executor.memory", "1g"], ["spark.executor.memoryOverhead", "600m"],
 				["spark.memory.offHeap.enabled", "true"], ["spark.memory.offHeap.size", "536870912"],
-				["spark.secret", "x"], ["odd"], ["spark.executor.cores", 4], 7]}`))
+				["spark.secret", "x"], ["spark.jars.packages", "ml.dmlc:XGBoost4j-spark_2.12:2.1.4"], ["odd"], ["spark.executor.cores", 4], 7]}`))
 	})
 	s, err := c.Settings(t.Context(), driver(t))
 	if err != nil {
@@ -99,10 +99,36 @@ func TestProfiles(t *testing.T) {
 		Driver:   spark.MemorySettings{Heap: 1024},
 		Executor: spark.MemorySettings{Heap: 1024, Overhead: 600, OffHeap: 512},
 		Profiles: map[string]spark.MemorySettings{"1": {Heap: 4096, OffHeap: 512, PySpark: 700}},
-		TaskCPUs: 2, HeartbeatSeconds: 10,
+		TaskCPUs: 2, MaxTaskCPUs: 4, OtherResources: true, Slots: "XGBoost", HeartbeatSeconds: 10,
 	}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// How many cores a task takes is known only if all say a whole number. What shows in
+// the settings that fewer tasks at a time would be wrong is noted.
+func TestTasks(t *testing.T) {
+	for _, c := range []struct {
+		properties, tasks string
+		want              spark.Settings
+	}{
+		{``, `{}`, spark.Settings{TaskCPUs: 1, MaxTaskCPUs: 1}},
+		{`["spark.task.cpus", "3"]`, `{"cpus": {"amount": 3}}`, spark.Settings{TaskCPUs: 3, MaxTaskCPUs: 3}},
+		{`["spark.task.cpus", "0.5"]`, `{"cpus": {"amount": 0.5}}`, spark.Settings{}},
+		{``, `{"cpus": {"amount": 1.5}}`, spark.Settings{}},
+		{`["spark.executor.resource.gpu.amount", "1"]`, `{}`, spark.Settings{TaskCPUs: 1, MaxTaskCPUs: 1, OtherResources: true}},
+		{`["spark.streaming.backpressure.enabled", "true"]`, `{}`, spark.Settings{TaskCPUs: 1, MaxTaskCPUs: 1, Slots: "Spark Streaming's receivers"}},
+		{`["spark.kubernetes.allocation.recoveryMode.enabled", "false"]`, `{}`, spark.Settings{TaskCPUs: 1, MaxTaskCPUs: 1, RecoveryMode: "false"}},
+	} {
+		s, err := readSettings(decode(strings.NewReader(fmt.Sprintf(`{"sparkProperties": [%s], "resourceProfiles": [{"id": 0, "taskResources": %s}]}`, c.properties, c.tasks)), maxToken))
+		if err != nil {
+			t.Fatal(c, err)
+		}
+		s.Driver, s.Executor, s.HeartbeatSeconds = spark.MemorySettings{}, spark.MemorySettings{}, 0
+		if diff := cmp.Diff(&c.want, s); diff != "" {
+			t.Error(c.properties, c.tasks, diff)
+		}
 	}
 }
 

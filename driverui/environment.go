@@ -25,11 +25,11 @@ func (c *Client) Settings(ctx context.Context, driver spark.Pod) (*spark.Setting
 }
 
 func readSettings(d *jsontext.Decoder) (*spark.Settings, error) {
-	conf, profiles := map[string]string{}, []profile{}
+	conf, profiles, other := map[string]string{}, []profile{}, spark.Settings{}
 	err := fields(d, func(name string) error {
 		switch name {
 		case "sparkProperties":
-			return each(d, func() error { return readProperty(d, conf) })
+			return each(d, func() error { return readProperty(d, conf, &other) })
 		case "resourceProfiles":
 			return each(d, func() error {
 				var p profile
@@ -46,17 +46,22 @@ func readSettings(d *jsontext.Decoder) (*spark.Settings, error) {
 		return nil, err
 	}
 	s := spark.SettingsOf(conf)
+	s.OtherResources, s.Slots = other.OtherResources, other.Slots
 	for _, p := range profiles {
 		p.addTo(&s)
 	}
 	return &s, nil
 }
 
-// readProperty reads ["key","value"], and keeps it if it is about memory.
-func readProperty(d *jsontext.Decoder, conf map[string]string) error {
+// readProperty reads ["key","value"], and keeps it if it is about memory. Of others it
+// notes in settings what they show.
+func readProperty(d *jsontext.Decoder, conf map[string]string, settings *spark.Settings) error {
 	var pair []string
 	if err := value(d, &pair); err != nil {
 		return err
+	}
+	if len(pair) == 2 {
+		settings.ReadSetting(pair[0], pair[1])
 	}
 	if len(pair) == 2 && len(pair[1]) <= maxText && slices.Contains(spark.MemoryKeys, pair[0]) {
 		conf[pair[0]] = pair[1]
@@ -101,14 +106,39 @@ func readAmounts(d *jsontext.Decoder) (map[string]float64, error) {
 	return amounts, err
 }
 
+// addTasks adds what a task of the profile takes.
+func (p *profile) addTasks(s *spark.Settings) {
+	for name, amount := range p.tasks {
+		if name != "cpus" {
+			s.OtherResources = true
+			continue
+		}
+		cpus := int(amount)
+		if float64(cpus) != amount {
+			cpus = 0
+		}
+		if p.id == 0 {
+			s.TaskCPUs = cpus
+		}
+		if min(s.MaxTaskCPUs, cpus) == 0 { // one is not known
+			cpus, s.MaxTaskCPUs = 0, 0
+		}
+		s.MaxTaskCPUs = max(s.MaxTaskCPUs, cpus)
+	}
+	for name := range p.executor {
+		s.OtherResources = s.OtherResources || !slices.Contains(executorResources, name)
+	}
+}
+
+// executorResources are what an executor has besides devices (ResourceProfile.scala).
+var executorResources = []string{"cores", "memory", "memoryOverhead", "pyspark.memory", "offHeap"}
+
 // addTo adds the profile to an application's settings. What a profile does not set has
 // the value of Spark's configuration. But memoryOverhead is then computed with its
 // factor (BasicExecutorFeatureStep.scala,
 // ResourceProfile.getResourcesForClusterManager).
 func (p *profile) addTo(s *spark.Settings) {
-	if cpus := int(p.tasks["cpus"]); cpus > 0 && p.id == 0 {
-		s.TaskCPUs = cpus
-	}
+	p.addTasks(s)
 	m := s.Executor
 	if p.id != 0 {
 		m.Overhead = 0

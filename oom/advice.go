@@ -22,6 +22,16 @@ func (r *Record) Message(driver spark.Pod) string {
 		}
 		where = a.where()
 	}
+	for _, plan := range r.Remedy {
+		if r.Driver == nil { // a driver that has died gets no executors
+			s := settings{role: spark.Executor, submitter: driver.Submitter(), engine: driver.IsKyuubiEngine(), named: together}
+			if plan.Profile != "0" {
+				s.profile = plan.Profile
+			}
+			parts = append(parts, remedied(plan, &s))
+			where = s.where()
+		}
+	}
 	return words(append(parts, where))
 }
 
@@ -82,6 +92,7 @@ func (r *Record) adviser(t *Termination, driver spark.Pod) *adviser {
 		language:    driver.Language(),
 		driver:      driver,
 		howMany:     r.howMany(t),
+		remedied:    r.remedies(t),
 	}
 }
 
@@ -106,6 +117,8 @@ type adviser struct {
 	language spark.Language
 	driver   spark.Pod
 	howMany  string
+	// remedied is whether later executors of the same kind are to get fewer cores.
+	remedied bool
 	changes  []Change
 }
 
@@ -174,7 +187,7 @@ func (a *adviser) atLimit(who string) string {
 	if a.LimitMiB == 0 {
 		return ""
 	}
-	if a.farBelowLimit() {
+	if a.FarBelowLimit() {
 		return "Its limit is " + a.limit() + "."
 	}
 	return "Most likely " + who + " reached its limit of " + a.limit() + "."
@@ -224,7 +237,7 @@ func (a *adviser) oomKilled(fact string) string {
 		return join(fact, a.howMany, "The container has no memory limit, so most likely the node itself ran out of memory. Spark's settings cannot prevent that. Give the container a memory limit.")
 	}
 	remedy := a.lessInMemory(a.moreBesideHeap())
-	if a.farBelowLimit() {
+	if a.FarBelowLimit() {
 		remedy = "If its memory grew, " + lower(remedy)
 	}
 	return join(fact, a.howMany, a.inference(), remedy)
@@ -253,7 +266,7 @@ func (a *adviser) inference() string {
 		}
 	}
 	switch {
-	case a.farBelowLimit():
+	case a.FarBelowLimit():
 		return join(a.measured(), a.shortfall())
 	case a.Peaks == nil:
 		return cannot + ", so the rest was too small. Most often " + users + ". The status does not show " + which + needed
@@ -318,7 +331,7 @@ func (a *adviser) raiseLimit(next int64) (text, by string) {
 }
 
 func (a *adviser) fewerCores() string {
-	if a.Cores < 2 || a.Settings != nil && a.Cores/2 < a.Settings.TaskCPUs {
+	if a.Cores < 2 || a.remedied || a.Settings != nil && a.Cores/2 < a.Settings.TaskCPUs {
 		return ""
 	}
 	return fmt.Sprintf(", or lower %s from %d to %d, so that fewer tasks share the memory", a.name("cores"), a.Cores, a.Cores/2)

@@ -76,6 +76,7 @@ func (r *Record) Annotations(driver spark.Pod, space int) map[string]string {
 		put(annotations.Message, oneLine(r.Message(driver), length))
 	}
 	put(annotations.Advice, r.advice(driver))
+	put(annotations.Remedy, annotations.RemedyText(r.Remedy))
 	put(annotations.OOM, r.encode(min(MaxBytes, space-len(annotations.OOM))))
 	return all
 }

@@ -67,7 +67,7 @@ func (t *Termination) SetSettings(s *spark.Settings, language spark.Language) {
 	}
 	m := s.Driver
 	if t.Role == spark.Executor {
-		of, known := s.Of(t.resourceProfile())
+		of, known := s.Of(t.ResourceProfile())
 		if !known {
 			return
 		}
@@ -97,11 +97,12 @@ func (t *Termination) SetSettings(s *spark.Settings, language spark.Language) {
 
 // IsProfileOf reports whether the settings have the resource profile of an executor.
 func (t *Termination) IsProfileOf(s *spark.Settings) bool {
-	_, known := s.Of(t.resourceProfile())
+	_, known := s.Of(t.ResourceProfile())
 	return known || t.Role != spark.Executor
 }
 
-func (t *Termination) resourceProfile() string {
+// ResourceProfile returns the ID of the executor's resource profile; "0" is that of Spark's configuration.
+func (t *Termination) ResourceProfile() string {
 	if t.Profile == "" {
 		return "0"
 	}
@@ -213,7 +214,7 @@ func (a *adviser) shortfall() string {
 	if most := a.largest(); most.name != "" {
 		named = fmt.Sprintf("Outside of the heap, %s took most (%s%d MiB).", most.name, most.least, most.mib)
 	}
-	if a.farBelowLimit() {
+	if a.FarBelowLimit() {
 		named += fmt.Sprintf(" All processes together took %d of %d MiB. Either the memory grew after the last heartbeat, or the node ran out of memory and not this container.", p.processes(), a.LimitMiB)
 	}
 	return named
@@ -279,10 +280,10 @@ func (a *adviser) smallerHeap() (heap, freed int64, ok bool) {
 	return heap, a.HeapMiB - heap, heap < a.HeapMiB
 }
 
-// farBelowLimit reports whether all processes together were far below the limit when
+// FarBelowLimit reports whether all processes together were far below the limit when
 // they were measured last.
-func (a *adviser) farBelowLimit() bool {
-	return a.Peaks != nil && a.Peaks.processes() > 0 && !a.LocalDirsInMemory && a.Peaks.processes()*100 < a.LimitMiB*farBelow
+func (t *Termination) FarBelowLimit() bool {
+	return t.Peaks != nil && t.Peaks.processes() > 0 && !t.LocalDirsInMemory && t.Peaks.processes()*100 < t.LimitMiB*farBelow
 }
 
 const (

@@ -50,6 +50,9 @@ type Record struct {
 	// Advice is the changes that the message advises; see [Record.Changes]. On a
 	// driver they are the annotation [annotations.Advice], and [Read] reads it.
 	Advice []Change `json:"advice,omitempty"`
+	// Remedy is what later executors are to get. On a driver it is the annotation
+	// [annotations.Remedy], and [Read] reads it.
+	Remedy []annotations.RemedyPlan `json:"remedy,omitempty"`
 	// Provisional are the terminations in Counted that may still get another cause.
 	Provisional Sets `json:"provisional,omitempty"`
 }
@@ -91,6 +94,7 @@ func Read(from map[string]string) (Record, error) {
 	if text := from[annotations.Advice]; len(text) <= maxAdvice {
 		_ = json.Unmarshal([]byte(text), &r.Advice) // none is better than an error
 	}
+	r.Remedy = annotations.ReadRemedy(from[annotations.Remedy])
 	return r, nil
 }
 
@@ -397,7 +401,7 @@ func (r *Record) keep(t *Termination) {
 // encode writes the record in at most so many bytes, or returns "" if nothing fits.
 func (r Record) encode(limit int) string {
 	r.own()
-	r.Advice = nil // an annotation of its own
+	r.Advice, r.Remedy = nil, nil // annotations of their own
 	for {
 		text := r.json()
 		if len(text) <= limit {

@@ -1,6 +1,7 @@
 package spark
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,8 +15,22 @@ type Settings struct {
 	// Profiles are for executors of the resource profiles that the program built, by
 	// ID.
 	Profiles map[string]MemorySettings
-	// TaskCPUs is spark.task.cpus: how many cores a task takes.
+	// TaskCPUs is spark.task.cpus: how many cores a task takes. It is 0 if that is not a
+	// whole number, which Spark 4.3 allows.
 	TaskCPUs int
+	// MaxTaskCPUs is the same for the tasks of whichever resource profile take most. Since
+	// 3.5.1 tasks of a profile without executors of its own run on those of profile "0"
+	// (TaskResourceProfile). It is 0 if one is not a whole number.
+	MaxTaskCPUs int
+	// OtherResources is true if tasks or executors ask for more than cores and memory: for
+	// GPUs, for example.
+	OtherResources bool
+	// RecoveryMode is spark.kubernetes.allocation.recoveryMode.enabled, since 4.2: "" if it
+	// is not set.
+	RecoveryMode string
+	// Slots names something of the program that needs several tasks to run at a time, as
+	// far as the settings show it: "Spark Streaming's receivers", or "".
+	Slots string
 	// HeartbeatSeconds is spark.executor.heartbeatInterval: how often an executor sends
 	// its measurements to the driver.
 	HeartbeatSeconds int
@@ -47,7 +62,46 @@ var MemoryKeys = []string{
 	driverMemory, "spark.driver.memoryOverhead",
 	"spark.executor.memory", "spark.executor.memoryOverhead", "spark.executor.pyspark.memory",
 	"spark.memory.offHeap.enabled", "spark.memory.offHeap.size",
-	"spark.task.cpus", "spark.executor.heartbeatInterval",
+	taskCPUs, "spark.executor.heartbeatInterval", recoveryMode,
+}
+
+const (
+	taskCPUs     = "spark.task.cpus"
+	recoveryMode = "spark.kubernetes.allocation.recoveryMode.enabled"
+)
+
+// ReadSetting reads a setting that Spark's configuration has under some key: it notes
+// whether such a key or value exists, and keeps nothing of it.
+func (s *Settings) ReadSetting(key, value string) {
+	switch {
+	case strings.HasPrefix(key, "spark.executor.resource."), strings.HasPrefix(key, "spark.task.resource."):
+		s.OtherResources = true
+	case strings.HasPrefix(key, "spark.streaming."):
+		s.Slots = "Spark Streaming's receivers"
+	case slices.Contains(libraryKeys, key) && s.Slots == "":
+		s.Slots = slotsOf(value)
+	}
+}
+
+// libraryKeys are the keys that name the libraries of an application.
+var libraryKeys = []string{"spark.jars", "spark.jars.packages", "spark.submit.pyFiles", "spark.plugins"}
+
+// slotLibraries are libraries whose tasks wait for each other, by a part of the name of
+// their files. They run a barrier stage, or workers that build a ring.
+var slotLibraries = []struct{ part, name string }{
+	{"xgboost", "XGBoost"}, {"lightgbm", "LightGBM"}, {"synapseml", "LightGBM of SynapseML"},
+	{"horovod", "Horovod"}, {"raydp", "Ray"}, {"spark-tensorflow-distributor", "TensorFlow"},
+	{"spark-streaming-", "Spark Streaming's receivers"},
+}
+
+func slotsOf(files string) string {
+	files = strings.ToLower(files)
+	for _, l := range slotLibraries {
+		if strings.Contains(files, l.part) {
+			return l.name
+		}
+	}
+	return ""
 }
 
 // SettingsOf reads Spark's configuration. A key that is absent has Spark's default
@@ -57,9 +111,14 @@ func SettingsOf(conf map[string]string) Settings {
 	s := Settings{
 		Driver:           MemorySettings{Heap: size(driverMemory), Overhead: size("spark.driver.memoryOverhead")},
 		Executor:         MemorySettings{Heap: size("spark.executor.memory"), Overhead: size("spark.executor.memoryOverhead"), PySpark: size("spark.executor.pyspark.memory")},
-		TaskCPUs:         max(count(conf["spark.task.cpus"]), 1),
+		TaskCPUs:         1,
+		RecoveryMode:     conf[recoveryMode],
 		HeartbeatSeconds: seconds(conf["spark.executor.heartbeatInterval"]),
 	}
+	if cpus, set := conf[taskCPUs]; set {
+		s.TaskCPUs = count(cpus)
+	}
+	s.MaxTaskCPUs = s.TaskCPUs
 	for _, m := range []*MemorySettings{&s.Driver, &s.Executor} {
 		if m.Heap == 0 {
 			m.Heap = defaultDriverHeapBytes / mib // the default of executors, too

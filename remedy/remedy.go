@@ -1,0 +1,129 @@
+// Package remedy decides what the later executors of an application get, because
+// earlier ones died of memory: fewer cores, so that fewer tasks share the memory of an
+// executor. Spark counts the cores that an executor registers with, and not those of its
+// configuration.
+//
+// It is pure. [Plans] works the plans out from the record of deaths, so replicas, replays
+// and restarts of the recorder agree.
+package remedy
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// lasts is how long a plan holds after the last death. One bad hour does not halve a
+// streaming application for its whole life.
+const lasts = 6 * time.Hour
+
+// Application is what is known of an application when an executor has died.
+type Application struct {
+	Driver spark.Pod
+	Record *oom.Record // with that death
+	// Terms are those of the rules of the executors that died, by resource profile.
+	Terms map[string]annotations.RemedyTerms
+	// Settings are what the driver's UI said within the last minute; nil if it did not.
+	Settings *spark.Settings
+}
+
+// Plans returns the plans of an application that had other ones before. It changes only
+// the plans of resource profiles that have terms.
+func Plans(before []annotations.RemedyPlan, a Application) []annotations.RemedyPlan {
+	plans := slices.Clone(before)
+	if a.Driver.Annotations[annotations.RemedyMode] == string(annotations.Disabled) {
+		return plans // the user wants none
+	}
+	for profile, terms := range a.Terms {
+		i := slices.IndexFunc(plans, func(p annotations.RemedyPlan) bool { return p.Profile == profile })
+		var old annotations.RemedyPlan
+		if i >= 0 {
+			old = plans[i]
+		}
+		next, ok := a.plan(old, profile, terms)
+		switch {
+		case !ok:
+		case i >= 0:
+			plans[i] = next
+		default:
+			plans = append(plans, next)
+		}
+	}
+	slices.SortFunc(plans, func(a, b annotations.RemedyPlan) int { return strings.Compare(a.Profile, b.Profile) })
+	return annotations.ReadRemedy(annotations.RemedyText(plans)) // labels of pods may be forged
+}
+
+// plan returns the next plan of a resource profile. ok is false if there is none yet, or
+// it stays as it was.
+func (a *Application) plan(old annotations.RemedyPlan, profile string, terms annotations.RemedyTerms) (next annotations.RemedyPlan, ok bool) {
+	died := a.died(profile)
+	if len(died) == 0 {
+		return old, false
+	}
+	newest := died[0]
+	died = slices.DeleteFunc(died, func(t *oom.Termination) bool { return newest.At.Sub(t.At.Time) > lasts })
+	next = old
+	if old.Application != a.Driver.Application() || newest.At.After(old.Until) {
+		next = annotations.RemedyPlan{Application: a.Driver.Application(), Profile: profile, FromCores: newest.Cores, ToCores: newest.Cores}
+	}
+	next.Mode, next.Refused = terms.Mode, ""
+	if until := newest.At.Add(lasts); until.After(next.Until) {
+		next.Until = until.UTC().Truncate(time.Second)
+	}
+	for {
+		enough := 1
+		if !next.Changes() {
+			enough = terms.AfterDeaths
+		}
+		if n := count(died, next.ToCores); n < enough {
+			return next, next.Changes() || next.Refused != ""
+		}
+		c := candidate{Application: a, profile: profile, plan: next, newest: newest}
+		if next.Refused = c.refusal(); next.Refused != "" {
+			return next, true
+		}
+		next.ToCores = c.fewerCores()
+	}
+}
+
+// died returns the executors of a resource profile that the record has in detail and
+// that died of memory for certain, the newest first.
+func (a *Application) died(profile string) (all []*oom.Termination) {
+	for i := range a.Record.Details {
+		if t := &a.Record.Details[i]; t.Role == spark.Executor && t.IsSparks() && t.ResourceProfile() == profile && isOfMemory(t) && isPossible(t.Cores) {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+func isPossible(cores int) bool { return 1 <= cores && cores <= annotations.MaxRemedyCores }
+
+// isOfMemory reports whether fewer tasks need less of what was too small. They do not if
+// - memory is only suspected;
+// - the JVM ran out of something that is not its heap;
+// - local files fill the memory;
+// - all processes were far below the limit when they were measured last.
+func isOfMemory(t *oom.Termination) bool {
+	switch t.Cause {
+	case oom.HeapOOM:
+		return true
+	case oom.OOMKilled, oom.ChildOOMKilled:
+		return t.LimitMiB > 0 && !t.LocalDirsInMemory && !t.FarBelowLimit()
+	default:
+		return false
+	}
+}
+
+func count(died []*oom.Termination, cores int) (n int) {
+	for _, t := range died {
+		if t.Cores == cores {
+			n++
+		}
+	}
+	return n
+}
