@@ -16,6 +16,7 @@ var all = []struct {
 	name  string // of its goldens: testdata/<name>-*.txtar
 	patch Patch
 }{
+	{"remedy", remedy},
 	{"memory", memoryAnnotations},
 	{"blockmanager", blockManagerPort},
 	{"processtreemetrics", processTreeMetrics},

@@ -34,6 +34,10 @@ type Choice struct {
 	// Published is true if the driver's Service will publish addresses that are not
 	// ready, by the Service's own rule.
 	Published bool
+	// Plan is what the executor is to get because earlier ones died, or nil.
+	Plan *annotations.RemedyPlan
+	// NoRemedy is why no plan can be known, or "".
+	NoRemedy string
 	// Warnings are about settings that are ignored.
 	Warnings []Warning
 }

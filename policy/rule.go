@@ -29,6 +29,7 @@ type Rule struct {
 	FallbackToLogsOnError    bool       `json:"fallbackToLogsOnError,omitempty"`
 	ExitOnOutOfMemoryError   bool       `json:"exitOnOutOfMemoryError,omitempty"`
 	LogStall                 *LogStall  `json:"logStall,omitempty"`
+	Remedy                   *Remedy    `json:"remedy,omitempty"`
 
 	// AcceptUnreadyDriver lets a driver's readiness or startup probe be so slow that
 	// the driver loses its DNS name, and so its executors.

@@ -120,7 +120,7 @@ func Settings() (all []string) {
 	for _, t := range toggles {
 		all = append(all, t.name)
 	}
-	return append(all, "logStall.after")
+	return append(all, "logStall.after", "remedy.mode")
 }
 
 // setting is an annotation that changes the rule.
@@ -198,6 +198,8 @@ func (r *Rule) set(group []setting, on object) (kind WarningKind, problem string
 		return r.setNumbers(ProbeName(name), group)
 	case name == "logStall" && dotted:
 		return r.setLogStall(field, value, on)
+	case name == "remedy" && dotted:
+		return r.setRemedy(field, value, on)
 	case !isProbe(name) && i < 0:
 		return SettingIgnored, noSuchSetting
 	case value != "true" && value != "false":
@@ -217,7 +219,7 @@ func (r *Rule) set(group []setting, on object) (kind WarningKind, problem string
 }
 
 var noSuchSetting = "there is no such setting; the settings are " + names(ProbeNames, func(n ProbeName) string { return string(n) + "[.<field>]" }) +
-	", " + names(toggles, func(t toggle) string { return t.name }) + ", logStall.after"
+	", " + names(toggles, func(t toggle) string { return t.name }) + ", logStall.after, remedy.mode"
 
 func (r *Rule) setNumbers(name ProbeName, group []setting) (kind WarningKind, problem string) {
 	probe, changed := r.Probes.Named(name), new(corev1.Probe)

@@ -3,7 +3,8 @@ package spark
 import "strconv"
 
 const (
-	executorCoresEnv     = "SPARK_EXECUTOR_CORES"
+	// ExecutorCores is the variable from which an executor's entrypoint reads its cores.
+	ExecutorCores        = "SPARK_EXECUTOR_CORES"
 	resourceProfileLabel = "spark-exec-resourceprofile-id"
 )
 
@@ -19,7 +20,7 @@ func (p Pod) ExecutorID() (id int64, ok bool) {
 // Cores returns an executor's cores, or 0 if the pod does not show them. So many tasks
 // share its memory.
 func (p Pod) Cores() int {
-	value, _ := p.Env(executorCoresEnv)
+	value, _ := p.Env(ExecutorCores)
 	cores, err := strconv.Atoi(value)
 	if err != nil || cores < 0 {
 		return 0

@@ -55,6 +55,7 @@ rules:
     liveness: {tcpSocket: {port: blockmanager}}
   blockManagerPort: {from: 20000, to: 20007}
   processTreeMetrics: true
+  remedy: {mode: enabled}
   memoryAnnotations: true
   fallbackToLogsOnError: true
 `

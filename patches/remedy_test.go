@@ -1,0 +1,88 @@
+package patches_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/patches"
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// executorOf returns a captured executor with so many cores, and a plan for it.
+func executorOf(t *testing.T, cores string) (spark.Pod, *annotations.RemedyPlan) {
+	t.Helper()
+	for _, review := range captured.Reviews() {
+		pod := &corev1.Pod{}
+		if err := jsonv2.Unmarshal(review.Object(), pod); err != nil {
+			continue
+		}
+		executor, err := spark.PodOf(pod)
+		if err != nil || executor.Role != spark.Executor || executor.FromWorkload() {
+			continue
+		}
+		for i, e := range executor.Container().Env {
+			if e.Name == spark.ExecutorCores {
+				executor.Container().Env[i].Value = cores
+			}
+		}
+		return executor, &annotations.RemedyPlan{
+			Application: executor.Application(), Profile: executor.ResourceProfile(), Mode: annotations.Enabled, FromCores: 4, ToCores: 2,
+		}
+	}
+	t.Fatal("no executor was captured")
+	return spark.Pod{}, nil
+}
+
+// An executor gets the cores of its plan if the plan is for it, the rule and the plan
+// are enabled, and the driver's plans are known.
+func TestPlan(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*policy.Choice)
+		cores  string // the executor's
+		want   int
+		stamp  string
+	}{
+		"changed":              {func(*policy.Choice) {}, "4", 2, `{"fromCores":4,"toCores":2}`},
+		"other cores":          {func(*policy.Choice) {}, "3", 3, ""},
+		"fewer cores already":  {func(*policy.Choice) {}, "2", 2, ""},
+		"no plan":              {func(c *policy.Choice) { c.Plan = nil }, "4", 4, ""},
+		"plan in audit":        {func(c *policy.Choice) { c.Plan.Mode = policy.Audit }, "4", 4, `{"mode":"audit","fromCores":4,"toCores":2}`},
+		"rule in audit":        {func(c *policy.Choice) { c.Rule.Remedy.Mode = policy.Audit }, "4", 4, `{"mode":"audit","fromCores":4,"toCores":2}`},
+		"rule is off":          {func(c *policy.Choice) { c.Rule.Remedy.Mode = policy.Disabled }, "4", 4, ""},
+		"plans are not known":  {func(c *policy.Choice) { c.NoRemedy = "the webhook does not know all drivers yet" }, "4", 4, ""},
+		"another application":  {func(c *policy.Choice) { c.Plan.Application = "spark-2" }, "4", 4, ""},
+		"another profile":      {func(c *policy.Choice) { c.Plan.Profile = "1" }, "4", 4, ""},
+		"a plan that does not": {func(c *policy.Choice) { c.Plan.ToCores = 4 }, "4", 4, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			executor, plan := executorOf(t, c.cores)
+			choice := policy.Choice{Mode: policy.Enabled, Rule: &policy.Rule{Name: "r", Remedy: &policy.Remedy{Mode: policy.Enabled, AfterDeaths: 2}}, Plan: plan}
+			c.change(&choice)
+			result := patches.Apply(executor, choice)
+			if executor.Cores() != c.want || executor.Annotations[annotations.Remedied] != c.stamp {
+				t.Errorf("%d cores, stamp %s", executor.Cores(), executor.Annotations[annotations.Remedied])
+			}
+			// The second round of a reinvocation, with or without the plan.
+			for range 2 {
+				if again := patches.Apply(executor, choice); len(again.Operations) > 0 && c.stamp != "" && executor.Cores() != c.want {
+					t.Error(again.Operations)
+				}
+				if got := executor.Annotations[annotations.Remedied]; executor.Cores() != c.want || got != c.stamp && choice.Plan != nil {
+					t.Errorf("again: %d cores, stamp %s", executor.Cores(), got)
+				}
+				if c.want == 2 && c.stamp != "" {
+					choice.Plan, choice.NoRemedy = nil, "the webhook does not know all drivers yet"
+				}
+			}
+			if text, err := json.Marshal(result.Operations); err != nil {
+				t.Error(err, string(text))
+			}
+		})
+	}
+}

@@ -1,0 +1,57 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+)
+
+// Remedy lets the later executors of an application start with fewer cores if earlier
+// ones died of memory.
+type Remedy struct {
+	// Mode is Disabled, Audit or Enabled. With Disabled an application can still ask for
+	// it.
+	Mode Mode `json:"mode"`
+	// AfterDeaths is how many executors must have died before, 2 by default.
+	AfterDeaths int `json:"afterDeaths,omitempty"`
+}
+
+const defaultAfterDeaths = 2
+
+// complete checks a rule's remedy and sets its default.
+func (r *Remedy) complete(at *field.Path) (errs field.ErrorList) {
+	if !slices.Contains(modes, r.Mode) {
+		errs = append(errs, field.NotSupported(at.Child("mode"), r.Mode, modes))
+	}
+	if r.AfterDeaths == 0 {
+		r.AfterDeaths = defaultAfterDeaths
+	}
+	if r.AfterDeaths < 1 || r.AfterDeaths > annotations.MaxAfterDeaths {
+		errs = append(errs, field.Invalid(at.Child("afterDeaths"), r.AfterDeaths, fmt.Sprintf("must be from 1 to %d", annotations.MaxAfterDeaths)))
+	}
+	return errs
+}
+
+// setRemedy changes a field of the rule's Remedy. It does not add one. A driver's setting
+// holds for its later executors: the webhook reads it when it creates one.
+func (r *Rule) setRemedy(name, value string, on object) (kind WarningKind, problem string) {
+	switch {
+	case name != "mode":
+		return SettingIgnored, "remedy has no such field; its field is mode"
+	case !slices.Contains(modes, Mode(value)):
+		return SettingIgnored, "must be disabled, audit or enabled"
+	case on == driverService, on == driverPod && Mode(value) == Enabled:
+		return SettingUnused, "it applies only to " + string(executorPod) + "; on a driver's pod disabled or audit lowers the mode of its executors"
+	case on == driverPod:
+		return "", ""
+	case r.Remedy == nil:
+		return SettingUnused, fmt.Sprintf("the rule %s has no remedy; %s chooses another rule", r.Name, annotations.Rule)
+	}
+	own := *r.Remedy
+	own.Mode = Mode(value)
+	r.Remedy = &own
+	return "", ""
+}
