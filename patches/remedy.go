@@ -48,9 +48,10 @@ func remedy(p *Pod, c policy.Choice) {
 	default:
 		earlier = annotations.RemedyStamp{FromCores: plan.FromCores, ToCores: plan.ToCores}
 		if mode == policy.Audit || plan.Mode != policy.Enabled {
-			earlier.Mode = policy.Audit
+			earlier.Mode, p.remedied = policy.Audit, policy.Audit
 		} else {
 			p.setCores(plan.ToCores)
+			p.remedied = policy.Enabled
 		}
 		p.stamp(annotations.Remedied, earlier.String())
 	}

@@ -21,6 +21,9 @@ type Result struct {
 	// would have set it, or the user has. Both are in the order of the patches.
 	Set, Left []Reason
 	Warnings  []policy.Warning
+	// Remedied is Enabled if an executor was given fewer cores now, Audit if it would have
+	// been, and "" otherwise.
+	Remedied policy.Mode
 }
 
 // Reason is why a field was set or left alone.
@@ -31,6 +34,7 @@ type report struct {
 	set, left []Reason
 	warnings  []policy.Warning
 	wouldUse  int32 // see annotations.Stamp
+	remedied  policy.Mode
 }
 
 func (r *report) did(field, why string)   { r.set = append(r.set, Reason{field, why}) }
@@ -82,7 +86,7 @@ func warningText(warnings []policy.Warning) string {
 }
 
 func (a *annotated) result(choice policy.Choice, r report) Result {
-	result := Result{Operations: a.operations, Mode: choice.Mode, Set: r.set, Left: r.left, Warnings: r.warnings}
+	result := Result{Operations: a.operations, Mode: choice.Mode, Set: r.set, Left: r.left, Warnings: r.warnings, Remedied: r.remedied}
 	if choice.Rule != nil {
 		result.Rule = choice.Rule.Name
 	}

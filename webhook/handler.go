@@ -10,8 +10,10 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/patches"
 	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 // Handler answers admission requests by one policy.
@@ -23,6 +25,16 @@ type Handler struct {
 	// that are certain to harm it. An executor is never refused: its driver would count
 	// it as failed and ask for another forever.
 	Deny bool
+	// Remedies are the plans of applications; nil if the webhook does not watch drivers.
+	Remedies Remedies
+}
+
+// Remedies are what later executors are to get, because earlier ones died of memory.
+type Remedies interface {
+	// Unknown returns why no plan is known now, or "".
+	Unknown() string
+	// Of returns the plan for an executor that is created in a namespace, or nil.
+	Of(executor spark.Pod, namespace string) *annotations.RemedyPlan
 }
 
 // verdict is the result of one request.

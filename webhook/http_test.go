@@ -18,10 +18,13 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/internal/golden"
 	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 // A site is a webhook on loopback, without TLS, and its metrics and log.
@@ -39,12 +42,22 @@ func serve(t *testing.T, p *policy.Policy, deny bool) *site {
 	log := slog.New(slog.NewJSONHandler(s.log, nil))
 	w := &server{Config: Config{Log: log}}
 	w.ready.Store(true)
-	handler := w.reviews(&Handler{Policy: p, Metrics: s.metrics, Log: log, Deny: deny})
+	handler := w.reviews(&Handler{Policy: p, Metrics: s.metrics, Log: log, Deny: deny, Remedies: plans{}})
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(struct{ http.ResponseWriter }{w}, r) // without deadlines: the machine may pause
 	}))
 	t.Cleanup(s.Close)
 	return s
+}
+
+// plans are the plans of applications, by the driver's UID.
+type plans map[types.UID]*annotations.RemedyPlan
+
+func (plans) Unknown() string { return "" }
+
+func (p plans) Of(executor spark.Pod, _ string) *annotations.RemedyPlan {
+	owner, _ := executor.Driver()
+	return p[owner.UID]
 }
 
 // post sends a review of the object's creation and returns the answer.

@@ -20,6 +20,7 @@ type Metrics struct {
 	seconds  *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	lost     prometheus.Counter
+	remedied *prometheus.CounterVec
 }
 
 // NewMetrics registers the webhook's metrics.
@@ -48,7 +49,11 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Help: "Answers that could not be delivered (lower bound: the webhook does not see a client that leaves during the answer). They also count as answered.",
 		}),
 	}
-	registry.MustRegister(m.requests, m.warnings, m.seconds, m.inFlight, m.lost)
+	m.remedied = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "spark_vitals_remedied_executors_total",
+		Help: "Executors that were created with fewer cores because earlier ones died of memory, by mode. With the mode audit they were not changed.",
+	}, []string{"mode"})
+	registry.MustRegister(m.requests, m.warnings, m.seconds, m.inFlight, m.lost, m.remedied)
 	m.beginAtZero()
 	return m
 }
@@ -56,6 +61,9 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 // beginAtZero creates the series that alerts read. Prometheus sees no increase in a
 // counter that starts at 1, and a missing counter is not 0.
 func (m *Metrics) beginAtZero() {
+	for _, mode := range []policy.Mode{policy.Enabled, policy.Audit} {
+		m.remedied.WithLabelValues(string(mode))
+	}
 	for _, path := range []string{"mutate", "audit", "validate"} {
 		for _, resource := range []string{"pods", "services"} {
 			for _, outcome := range []Outcome{Failed, Panicked} {
@@ -74,6 +82,9 @@ func (m *Metrics) beginAtZero() {
 func (m *Metrics) count(path string, req *admission.Request, v verdict) {
 	resource := map[kind]string{pods: "pods", services: "services"}[kindOf(req)]
 	m.requests.WithLabelValues(path, resource, v.role, v.result.Rule, string(v.outcome)).Inc()
+	if mode := v.result.Remedied; mode != "" && (req.DryRun == nil || !*req.DryRun) {
+		m.remedied.WithLabelValues(string(mode)).Inc()
+	}
 	for _, w := range v.result.Warnings {
 		m.warnings.WithLabelValues(path, string(w.Kind)).Inc()
 	}

@@ -32,8 +32,22 @@ func (h *Handler) mutatePod(req *admission.Request, namespace policy.Mode) (verd
 		return verdict{outcome: NotSpark, result: patches.Clean(pod)}, nil
 	}
 	choice := h.Policy.For(sparkPod, namespace)
+	h.addRemedy(&choice, sparkPod, req.Namespace)
 	result := patches.Apply(sparkPod, choice)
 	return verdict{outcome: outcomeOf(result), role: string(sparkPod.Role), result: result}, nil
+}
+
+// addRemedy adds what is known of an executor's remedy to what the policy chose.
+func (h *Handler) addRemedy(to *policy.Choice, pod spark.Pod, namespace string) {
+	switch {
+	case to.Rule == nil || to.Rule.Remedy == nil || pod.Role != spark.Executor:
+	case h.Remedies == nil:
+		to.NoRemedy = "the webhook does not watch drivers (--watch-drivers)"
+	default:
+		if to.NoRemedy = h.Remedies.Unknown(); to.NoRemedy == "" {
+			to.Plan = h.Remedies.Of(pod, namespace)
+		}
+	}
 }
 
 // optedOut answers for a pod that opts out itself, from its metadata alone. Decoding the

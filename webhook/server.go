@@ -25,6 +25,9 @@ import (
 type Config struct {
 	Policy *policy.Policy
 	Deny   bool // see [Handler]
+	// WatchDrivers makes the plans of applications known; see [Handler.Remedies]. It is nil
+	// if the webhook does not call the API server.
+	WatchDrivers func(prometheus.Registerer) (Drivers, error)
 	// CertDir has tls.crt and tls.key. They are read again when they change.
 	CertDir string
 	// The addresses to listen on are "host:port".
@@ -48,6 +51,12 @@ const (
 	maxHeader     = 64 << 10
 )
 
+// Drivers are the plans of all drivers, and the watch that knows them.
+type Drivers interface {
+	Remedies
+	Run(context.Context)
+}
+
 type server struct {
 	Config
 	ready atomic.Bool // serving, and not about to stop
@@ -66,6 +75,16 @@ func Run(ctx context.Context, c Config) error {
 	handshakeErrors := newHandshakeErrors(registry)
 	handler := &Handler{Policy: c.Policy, Metrics: NewMetrics(registry), Log: c.Log, Deny: c.Deny}
 
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	if c.WatchDrivers != nil {
+		drivers, err := c.WatchDrivers(registry)
+		if err != nil {
+			return fmt.Errorf("watching drivers: %w", err)
+		}
+		handler.Remedies = drivers
+		go drivers.Run(watching) // the webhook serves without it
+	}
 	open := newConnections(registry)
 	endpoints := []endpoint{
 		{flag: "health-probe-bind-address", address: c.HealthProbeBindAddress, connections: open.of("health"), handler: s.health()},

@@ -5,10 +5,12 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/spark-vitals/spark-vitals/internal/job"
 	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/remedy/watch"
 	"github.com/spark-vitals/spark-vitals/webhook"
 )
 
@@ -18,12 +20,14 @@ func webhookCommand() *cobra.Command {
 		policyFile string
 		validation string
 		api        job.Flags
+
+		watchDrivers bool
 	)
 	command := &cobra.Command{
 		Use:   "webhook",
 		Short: "Serve the admission webhook",
 		Long: `Serve the admission webhook over TLS: /mutate and /audit for pods and Services,
-/validate for pods. It needs no access to the API server.`,
+/validate for pods. It needs access to the API server only with --watch-drivers.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
 			if c.Policy, err = readPolicy(policyFile); err != nil {
@@ -33,6 +37,16 @@ func webhookCommand() *cobra.Command {
 				return err
 			}
 			c.Log = api.Log(command.ErrOrStderr())
+			if watchDrivers {
+				config, err := api.API()
+				if err != nil {
+					return err
+				}
+				config.UserAgent = "spark-vitals-webhook/" + version
+				c.WatchDrivers = func(registry prometheus.Registerer) (webhook.Drivers, error) {
+					return watch.New(config, c.Log, registry)
+				}
+			}
 			return webhook.Run(command.Context(), c)
 		},
 	}
@@ -40,6 +54,8 @@ func webhookCommand() *cobra.Command {
 	flags.StringVar(&c.CertDir, "cert-dir", "/etc/spark-vitals/certs", "folder of tls.crt and tls.key; read again when they change")
 	flags.StringVar(&policyFile, "policy", "", "policy file; by default the rule set \"default\"")
 	flags.StringVar(&validation, "validation", "warn", "what /validate does about unreadable settings and harmful probes: warn, or deny (drivers only)")
+	flags.BoolVar(&watchDrivers, "watch-drivers", false, "watch the metadata of drivers, so that a rule's remedy can change their later executors")
+	api.AddKubeconfig(flags)
 	flags.StringVar(&c.BindAddress, "bind-address", ":9443", "address to serve reviews on")
 	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)
 	flags.DurationVar(&c.ShutdownDelay, "shutdown-delay", 10*time.Second, "how long to serve after SIGTERM")

@@ -1,0 +1,163 @@
+// Package watch knows the plans of all drivers: what their later executors are to get,
+// because earlier ones died of memory. The webhook asks it about each executor that is
+// created.
+//
+// It watches the metadata of drivers' pods, and keeps little of it. What it does not know
+// changes nothing: the executor is made as Spark asked.
+package watch
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/paged"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// Drivers are the plans of all drivers of a cluster.
+type Drivers struct {
+	informer cache.SharedIndexInformer
+	failed   atomic.Int64 // when the watch failed last, in Unix seconds
+	now      func() time.Time
+}
+
+// blind is how long the plans count as unknown after the watch failed. A watch that
+// broke once is back within a second or two. One that is refused fails at least twice in
+// that time.
+const blind = time.Minute
+
+// New returns the plans of a cluster. They are known once Run has listed the drivers.
+func New(api *rest.Config, log *slog.Logger, registry prometheus.Registerer) (*Drivers, error) {
+	client, err := metadata.NewForConfig(paged.Bound(api))
+	if err != nil {
+		return nil, err
+	}
+	return newDrivers(client, log, registry)
+}
+
+func newDrivers(client metadata.Interface, log *slog.Logger, registry prometheus.Registerer) (*Drivers, error) {
+	d := &Drivers{now: time.Now}
+	pods := client.Resource(corev1.SchemeGroupVersion.WithResource("pods"))
+	all := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			options.LabelSelector = drivers
+			return pods.List(ctx, options)
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			options.LabelSelector = drivers
+			return pods.Watch(ctx, options)
+		},
+	}
+	d.informer = cache.NewSharedIndexInformer(
+		cache.ToListWatcherWithWatchListSemantics(paged.ListWatch(all, strip), client), &metav1.PartialObjectMetadata{}, 0, cache.Indexers{byUID: uidOf})
+	errs := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "spark_vitals_remedy_watch_errors_total", Help: "Failures of the watch of drivers. For a minute after one, no executor is remedied.",
+	})
+	registry.MustRegister(errs, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "spark_vitals_remedy_drivers", Help: "Drivers that are watched for a remedy. It is -1 while they are not known.",
+	}, d.count))
+	err := d.informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, reflector *cache.Reflector, err error) {
+		errs.Inc()
+		d.failed.Store(d.now().Unix())
+		log.Warn("drivers cannot be watched, so no executor is remedied", "error", err)
+	})
+	return d, err
+}
+
+// drivers selects the pods that are watched.
+const drivers = spark.RoleLabel + "=" + string(spark.Driver)
+
+const byUID = "uid"
+
+func uidOf(object any) ([]string, error) {
+	return []string{string(object.(*metav1.PartialObjectMetadata).UID)}, nil
+}
+
+// strip keeps of a driver what is read: at most 2 KiB, however large its annotations are.
+func strip(object any) (any, error) {
+	driver, ok := object.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return object, nil
+	}
+	kept := &metav1.PartialObjectMetadata{
+		TypeMeta:   driver.TypeMeta,
+		ObjectMeta: metav1.ObjectMeta{Name: driver.Name, Namespace: driver.Namespace, UID: driver.UID, ResourceVersion: driver.ResourceVersion},
+	}
+	plans := annotations.RemedyText(annotations.ReadRemedy(driver.Annotations[annotations.Remedy]))
+	if plans == "" {
+		return kept, nil // most drivers
+	}
+	kept.Annotations = map[string]string{annotations.Remedy: plans}
+	if mode := annotations.Mode(driver.Annotations[annotations.RemedyMode]); mode == annotations.Disabled || mode == annotations.Audit {
+		kept.Annotations[annotations.RemedyMode] = string(mode)
+	}
+	return kept, nil
+}
+
+// Run watches until the context ends.
+func (d *Drivers) Run(ctx context.Context) { d.informer.RunWithContext(ctx) }
+
+// Unknown returns why no plan is known, or "".
+func (d *Drivers) Unknown() string {
+	switch {
+	case !d.informer.HasSynced():
+		return "the webhook does not know all drivers yet"
+	case d.now().Sub(time.Unix(d.failed.Load(), 0)) < blind:
+		return "the webhook cannot watch drivers now"
+	}
+	return ""
+}
+
+func (d *Drivers) count() float64 {
+	if d.Unknown() != "" {
+		return -1
+	}
+	return float64(len(d.informer.GetStore().ListKeys()))
+}
+
+// Of returns the plan for an executor that is created in a namespace, or nil. The
+// executor's driver is the pod that owns it.
+func (d *Drivers) Of(executor spark.Pod, namespace string) *annotations.RemedyPlan {
+	owner, ok := executor.Driver()
+	if !ok {
+		return nil
+	}
+	found, err := d.informer.GetIndexer().ByIndex(byUID, string(owner.UID))
+	if err != nil || len(found) != 1 {
+		return nil
+	}
+	driver := found[0].(*metav1.PartialObjectMetadata)
+	if driver.Namespace != namespace || driver.Name != owner.Name {
+		return nil
+	}
+	return planIn(driver.Annotations, executor, d.now())
+}
+
+// planIn returns the plan for an executor among the annotations of its driver, or nil.
+func planIn(of map[string]string, executor spark.Pod, now time.Time) *annotations.RemedyPlan {
+	mode := annotations.Mode(of[annotations.RemedyMode])
+	if mode == annotations.Disabled {
+		return nil
+	}
+	for _, plan := range annotations.ReadRemedy(of[annotations.Remedy]) {
+		if plan.Profile == executor.ResourceProfile() && plan.Application == executor.Application() && now.Before(plan.Until) {
+			if mode == annotations.Audit {
+				plan.Mode = annotations.Audit
+			}
+			return &plan
+		}
+	}
+	return nil
+}
