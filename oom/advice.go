@@ -24,11 +24,8 @@ func (r *Record) Message(driver spark.Pod) string {
 	}
 	for _, plan := range r.Remedy {
 		if r.Driver == nil { // a driver that has died gets no executors
-			s := settings{role: spark.Executor, submitter: driver.Submitter(), engine: driver.IsKyuubiEngine(), named: together}
-			if plan.Profile != "0" {
-				s.profile = plan.Profile
-			}
-			parts = append(parts, remedied(plan, &s))
+			s := settingsOf(plan, driver, together)
+			parts = append(parts, remedied(plan, s))
 			where = s.where()
 		}
 	}

@@ -17,6 +17,22 @@ func (r *Record) remedies(t *Termination) bool {
 	})
 }
 
+// ExplainRemedy returns a few sentences on what later executors of the driver's
+// application are to get.
+func ExplainRemedy(p annotations.RemedyPlan, driver spark.Pod) string {
+	s := settingsOf(p, driver, &named{})
+	return words([]string{remedied(p, s), s.where()})
+}
+
+// settingsOf names settings of the executors that a plan is for.
+func settingsOf(p annotations.RemedyPlan, driver spark.Pod, together *named) *settings {
+	s := &settings{role: spark.Executor, submitter: driver.Submitter(), engine: driver.IsKyuubiEngine(), named: together}
+	if p.Profile != "0" {
+		s.profile = p.Profile
+	}
+	return s
+}
+
 // remedied returns what later executors are to get, and why nothing more. Whether they
 // get it shows in their own stamp: the webhook may not know the plan in time.
 func remedied(p annotations.RemedyPlan, s *settings) string {
@@ -39,7 +55,11 @@ func remedied(p annotations.RemedyPlan, s *settings) string {
 		if p.Changes() {
 			more = "nothing more"
 		}
-		refused = fmt.Sprintf("The remedy does %s for executors%s: %s.", more, of, p.Refused)
+		does := "The remedy does"
+		if p.Mode == annotations.Audit {
+			does = "If the remedy were enabled, it would do"
+		}
+		refused = fmt.Sprintf("%s %s for executors%s: %s.", does, more, of, p.Refused)
 	}
 	return join(changes, refused)
 }

@@ -2,6 +2,8 @@ package recorder
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
 )
 
 // metrics are the recorder's metrics. The replica that creates the Event of a death
@@ -14,6 +16,7 @@ type metrics struct {
 	writes        *prometheus.CounterVec
 	errors        *prometheus.CounterVec
 	unseen        prometheus.Counter
+	plans         *prometheus.CounterVec
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -44,6 +47,10 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		Name: "spark_vitals_ends_unseen_total",
 		Help: "Spark's pods that were gone when a broken watch continued, and whose end the recorder did not see.",
 	})
+	m.plans = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "spark_vitals_remedies_total",
+		Help: "Remedies that were written on drivers: what later executors are to get because earlier ones died of memory. By mode and result: fewer_cores or refused.",
+	}, []string{"mode", "result"})
 	// They start at zero: for Prometheus a counter whose first value is 1 has not
 	// increased.
 	for _, outcome := range []string{"written", "conflict", "full", "gone", "refused", "error"} {
@@ -52,7 +59,12 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	for _, call := range []string{"record", "driver", "event", "killing", "configmap", "watch", "panic"} {
 		m.errors.WithLabelValues(call)
 	}
-	registry.MustRegister(m.deaths, m.withoutDriver, m.lag, m.writes, m.errors, m.unseen)
+	for _, mode := range []annotations.Mode{annotations.Enabled, annotations.Audit} {
+		for _, result := range []string{fewerCores, refusedRemedy} {
+			m.plans.WithLabelValues(string(mode), result)
+		}
+	}
+	registry.MustRegister(m.deaths, m.withoutDriver, m.lag, m.writes, m.errors, m.unseen, m.plans)
 	return m
 }
 

@@ -60,6 +60,7 @@ type known struct {
 	settings atomic.Pointer[spark.Settings]
 
 	mutex    sync.Mutex // of what follows
+	said     time.Time  // when the settings were asked for that it has
 	attempts int        // to learn the settings
 	due      time.Time  // of the next attempt
 }
@@ -143,7 +144,7 @@ func (k *knowledge) learnFrom(ctx context.Context, p *corev1.Pod, now time.Time)
 	}
 	settings, err := k.ui.Settings(ctx, driver)
 	if err == nil {
-		known.settings.Store(settings)
+		known.says(settings, now)
 		return 0
 	}
 	known.mutex.Lock()
@@ -168,8 +169,9 @@ func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fac
 	if settings == nil {
 		return
 	}
-	// The program builds resource profiles after the driver was asked.
-	if slices.ContainsFunc(facts, func(f *fact) bool { return !f.IsProfileOf(settings) }) {
+	// The program builds resource profiles after the driver was asked. A plan for the next
+	// executors depends on all of them.
+	if slices.ContainsFunc(facts, func(f *fact) bool { return !f.IsProfileOf(settings) || f.mayBeRemedied() }) {
 		settings = k.learnAgain(ctx, driver, now)
 	}
 	asked := map[int64]bool{}
@@ -192,6 +194,28 @@ func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fac
 	}
 }
 
+// says notes the settings that the driver said when it was asked at a time.
+func (k *known) says(s *spark.Settings, asked time.Time) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	k.said = asked
+	k.settings.Store(s)
+}
+
+// latest returns a driver's settings, or nil if it did not say them lately.
+func (k *knowledge) latest(driver types.UID, now time.Time) *spark.Settings {
+	if k.ui == nil {
+		return nil
+	}
+	known := of[known](k, k.drivers, driver)
+	known.mutex.Lock()
+	defer known.mutex.Unlock()
+	if now.Sub(known.said) > 2*uiPause {
+		return nil
+	}
+	return known.settings.Load()
+}
+
 // learnAgain asks a running driver for its settings once more, at most once in uiPause,
 // and returns the latest. It waits as long as for measurements.
 func (k *knowledge) learnAgain(ctx context.Context, driver spark.Pod, now time.Time) *spark.Settings {
@@ -206,7 +230,7 @@ func (k *knowledge) learnAgain(ctx context.Context, driver spark.Pod, now time.T
 	if due {
 		k.inBackground(func() {
 			if s, err := k.ui.Settings(context.WithoutCancel(ctx), driver); err == nil {
-				known.settings.Store(s)
+				known.says(s, now)
 			}
 		})
 	}

@@ -34,7 +34,7 @@ func (u *testUI) Settings(context.Context, spark.Pod) (*spark.Settings, error) {
 	}
 	return &spark.Settings{
 		Driver:   spark.MemorySettings{Heap: 1024, Overhead: 384},
-		Executor: spark.MemorySettings{Heap: 512, Overhead: 384}, TaskCPUs: 1, HeartbeatSeconds: 10,
+		Executor: spark.MemorySettings{Heap: 512, Overhead: 384}, TaskCPUs: 1, MaxTaskCPUs: 1, HeartbeatSeconds: 10,
 		Profiles: u.profiles,
 	}, nil
 }
@@ -88,7 +88,7 @@ func knowing(t *testing.T, ui *testUI) (*knowledge, spark.Pod) {
 // death returns a new fact about an executor.
 func death(number int64, at time.Time) *fact {
 	code := int32(137)
-	return &fact{Termination: oom.Termination{
+	return &fact{pod: &corev1.Pod{}, Termination: oom.Termination{
 		Set: "executors", Number: number, Role: spark.Executor, Pod: "e", Cause: oom.OOMKilled, ExitCode: &code,
 		At: metav1.NewTime(at), LimitMiB: 896, HeapMiB: 512,
 	}}

@@ -201,8 +201,9 @@ func (r *recorder) writeOn(ctx context.Context, driver spark.Pod, facts []fact) 
 		return result{outcome: gone}
 	}
 	w.driver = driver
-	space, condition := oom.Plenty, true
+	p := parts{space: oom.Plenty, condition: true, plans: true}
 	for range attempts {
+		planned := w.driver.Annotations[annotations.Remedy]
 		news, stands := r.update(&w, facts)
 		if stands {
 			r.replicas.found(w.driver.UID, &w.record, facts, r.now())
@@ -210,17 +211,23 @@ func (r *recorder) writeOn(ctx context.Context, driver spark.Pod, facts []fact) 
 			return w
 		}
 		sawExecutors(&w.record, r.podsOf(applicationOf(w.driver)))
-		patched, err := r.patch(ctx, w.driver, &w.record, space, condition)
+		patched, err := r.patch(ctx, w.driver, &w.record, p)
 		w.outcome = outcomeOf(err)
 		r.metrics.writes.WithLabelValues(string(w.outcome)).Inc()
 		switch w.outcome {
 		case written:
 			r.wrote(&w, patched, news)
+			r.reportPlans(planned, &w)
 			return w
 		case refused:
-			if condition && w.record.Condition(w.driver) != nil { // the annotations are worth more than both or none
+			if p.plans && annotations.RemedyText(w.record.Remedy) != planned { // a guard of an earlier version does not know them
+				r.Log.Warn("the remedy of an application is refused, and the record is written without it", "namespace", w.driver.Namespace, "driver", w.driver.Name, "error", err)
+				p.plans = false
+				continue
+			}
+			if p.condition && w.record.Condition(w.driver) != nil { // the annotations are worth more than both or none
 				r.Log.Warn("the condition of a driver's death is refused, and the record is written without it", "namespace", w.driver.Namespace, "driver", w.driver.Name, "error", err)
-				condition = false
+				p.condition = false
 				continue
 			}
 			fallthrough
@@ -238,7 +245,7 @@ func (r *recorder) writeOn(ctx context.Context, driver spark.Pod, facts []fact) 
 			w.outcome = gone
 			return w
 		}
-		w.driver, space = live, left
+		w.driver, p.space = live, left
 	}
 	return w.fail("writing the record of", fmt.Errorf("others changed the pod %d times in the meantime", attempts))
 }
@@ -252,6 +259,9 @@ func (r *recorder) update(w *result, facts []fact) (news []oom.Termination, stan
 		w.record.Driver = nil // from a restored or forged copy: a living driver has not died
 	}
 	news = w.record.Add(terminations(facts)...)
+	if len(news) > 0 {
+		r.plan(w, facts)
+	}
 	state := w.driver.Annotations[annotations.State]
 	if state != "" { // true or forged: the pod decides
 		w.record.Add(own...)
@@ -317,14 +327,23 @@ func deathCondition(p *corev1.Pod) *corev1.PodCondition {
 	return nil
 }
 
+// parts are the parts of a record that are written, in so many bytes.
+type parts struct {
+	space            int
+	condition, plans bool
+}
+
 // patch patches the driver's annotations and its condition through its status, because
 // that right does not reach its spec. UID and resourceVersion make sure that it is the
 // pod that was read. An annotation that is no longer true, or does not fit, is removed.
 // It is a strategic merge patch, as the kubelet's are, because a JSON merge patch would
 // replace all conditions.
-func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Record, space int, condition bool) (spark.Pod, error) {
-	all, change := record.Annotations(driver, space), map[string]any{}
+func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Record, p parts) (spark.Pod, error) {
+	all, change := record.Annotations(driver, p.space), map[string]any{}
 	for _, key := range annotations.Death {
+		if key == annotations.Remedy && !p.plans {
+			continue
+		}
 		if value, ok := all[key]; ok {
 			change[key] = value
 		} else if _, stands := driver.Annotations[key]; stands {
@@ -337,7 +356,7 @@ func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Reco
 	patch := map[string]any{"metadata": map[string]any{
 		"uid": driver.UID, "resourceVersion": driver.ResourceVersion, "annotations": change,
 	}}
-	if c := record.Condition(driver); c != nil && condition {
+	if c := record.Condition(driver); c != nil && p.condition {
 		patch["status"] = map[string]any{"conditions": []*corev1.PodCondition{c}}
 	}
 	body, err := json.Marshal(patch)
@@ -346,11 +365,11 @@ func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Reco
 	}
 	// Without validation of fields the API server needs less CPU. The types above validate.
 	options := metav1.PatchOptions{FieldManager: fieldManager, FieldValidation: metav1.FieldValidationIgnore}
-	p, err := r.Client.CoreV1().Pods(driver.Namespace).Patch(ctx, driver.Name, types.StrategicMergePatchType, body, options, "status")
+	patched, err := r.Client.CoreV1().Pods(driver.Namespace).Patch(ctx, driver.Name, types.StrategicMergePatchType, body, options, "status")
 	if err != nil {
 		return driver, err
 	}
-	return spark.PodOf(strip(p))
+	return spark.PodOf(strip(patched))
 }
 
 func outcomeOf(err error) outcome {

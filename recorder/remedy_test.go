@@ -1,0 +1,157 @@
+package recorder
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	kubetesting "k8s.io/client-go/testing"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// remedying returns a recorder that knows a running driver, whose settings it learned.
+func remedying(t *testing.T) *site {
+	t.Helper()
+	driver := runningDriver(t).Pod
+	s := recording(t, driver)
+	s.knowledge = newKnowledge(&testUI{})
+	t.Cleanup(s.knowledge.queue.ShutDown)
+	s.knowledge.learnFrom(t.Context(), driver, now)
+	return s
+}
+
+// dies lets an executor with so many cores end with Spark's code for a full heap.
+func (s *site) dies(t *testing.T, number, cores int, rule string) {
+	t.Helper()
+	p := &corev1.Pod{}
+	if err := json.Unmarshal(captured.Named("spark-4.1.4/executor").Object(), p); err != nil {
+		t.Fatal(err)
+	}
+	driver, controller := s.driver(t), true
+	p.Namespace, p.Name, p.UID = "spark", fmt.Sprintf("etl-exec-%d", number), types.UID(fmt.Sprintf("%08d-x", number))
+	p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: driver.Name, UID: driver.UID, Controller: &controller}}
+	p.Labels[spark.ApplicationLabel], p.Labels[spark.ExecutorIDLabel] = driver.Labels[spark.ApplicationLabel], strconv.Itoa(number)
+	p.Annotations = map[string]string{annotations.RemedyRule: rule}
+	executor, err := spark.PodOf(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range executor.Container().Env {
+		if e.Name == spark.ExecutorCores {
+			executor.Container().Env[i].Value = strconv.Itoa(cores)
+		}
+	}
+	at := metav1.NewTime(now.Add(time.Duration(number-10) * time.Second))
+	p.Status = corev1.PodStatus{Phase: corev1.PodFailed, ContainerStatuses: []corev1.ContainerStatus{{
+		Name: executor.Container().Name, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 52, Reason: "Error", FinishedAt: at}},
+	}}}
+	s.see(t, p)
+}
+
+// works writes what is known, and shows the driver as it is then.
+func (s *site) works(t *testing.T) *corev1.Pod {
+	t.Helper()
+	if err := s.work(t); err != nil {
+		t.Fatal(err)
+	}
+	driver := s.driver(t)
+	if err := s.pods.at("spark").GetIndexer().Update(strip(driver)); err != nil {
+		t.Fatal(err)
+	}
+	return driver
+}
+
+const enabled, audit = `{"mode":"enabled","afterDeaths":2}`, `{"mode":"audit","afterDeaths":2}`
+
+// After two deaths the record says what later executors are to get, there is an Event
+// and it counts. A third death with those cores leads to the next step.
+func TestRemedy(t *testing.T) {
+	s := remedying(t)
+	s.dies(t, 1, 4, enabled)
+	if driver := s.works(t); driver.Annotations[annotations.Remedy] != "" {
+		t.Fatal("after one death:", driver.Annotations[annotations.Remedy])
+	}
+	s.dies(t, 2, 4, enabled)
+	driver := s.works(t)
+	plans := annotations.ReadRemedy(driver.Annotations[annotations.Remedy])
+	if len(plans) != 1 || plans[0].FromCores != 4 || plans[0].ToCores != 2 || plans[0].Application != driver.Labels[spark.ApplicationLabel] {
+		t.Fatal(driver.Annotations[annotations.Remedy])
+	}
+	const sentence = "Remedy: new executors are to start with 2 cores instead of 4, so that fewer tasks share the memory. To keep that in later runs, set spark.executor.cores=2."
+	if text := driver.Annotations[annotations.Message]; !strings.Contains(text, sentence) || strings.Contains(text, "lower spark.executor.cores") {
+		t.Error(text)
+	}
+	s.dies(t, 3, 2, enabled)
+	driver = s.works(t)
+	if plans := annotations.ReadRemedy(driver.Annotations[annotations.Remedy]); len(plans) != 1 || plans[0].ToCores != 1 {
+		t.Error(driver.Annotations[annotations.Remedy])
+	}
+	s.createAll(t)
+	told := 0
+	for _, e := range s.events(t) {
+		if e.Reason == "ExecutorRemedy" && e.Type == corev1.EventTypeNormal {
+			told++
+		}
+	}
+	if n := testutil.ToFloat64(s.metrics.plans.WithLabelValues("enabled", fewerCores)); n != 2 || told != 2 {
+		t.Errorf("%v plans are counted, %d have an Event", n, told)
+	}
+}
+
+// Without the stamp of a rule nothing is planned, and in audit the message says what
+// would be.
+func TestRemedyByRule(t *testing.T) {
+	s := remedying(t)
+	for n := range 3 {
+		s.dies(t, n+1, 4, "")
+	}
+	if driver := s.works(t); driver.Annotations[annotations.Remedy] != "" {
+		t.Error("without a rule:", driver.Annotations[annotations.Remedy])
+	}
+	s.dies(t, 4, 4, audit)
+	driver := s.works(t)
+	if text := driver.Annotations[annotations.Message]; !strings.Contains(text, "If the remedy were enabled, new executors would start with 2 cores instead of 4") || !strings.Contains(text, "lower spark.executor.cores") {
+		t.Error(text)
+	}
+}
+
+// A driver whose UI said nothing lately has no plan, and its record says why.
+func TestRemedyWithoutSettings(t *testing.T) {
+	s := remedying(t)
+	s.knowledge = newKnowledge(&testUI{fails: true})
+	t.Cleanup(s.knowledge.queue.ShutDown)
+	s.dies(t, 1, 4, enabled)
+	s.dies(t, 2, 4, enabled)
+	if text := s.works(t).Annotations[annotations.Message]; !strings.Contains(text, "The remedy does nothing for executors: the driver's UI did not say how many cores a task needs.") {
+		t.Error(text)
+	}
+}
+
+// A guard of an earlier version refuses the remedy: the death is written without it.
+func TestRemedyIsRefused(t *testing.T) {
+	s := remedying(t)
+	s.PrependReactor("patch", "pods", func(action kubetesting.Action) (bool, runtime.Object, error) {
+		if strings.Contains(string(action.(kubetesting.PatchAction).GetPatch()), annotations.Remedy) {
+			return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "etl", nil)
+		}
+		return false, nil, nil
+	})
+	s.dies(t, 1, 4, enabled)
+	s.dies(t, 2, 4, enabled)
+	if driver := s.works(t); driver.Annotations[annotations.OOM] == "" || driver.Annotations[annotations.Remedy] != "" {
+		t.Error(driver.Annotations)
+	}
+}
