@@ -246,6 +246,18 @@ metadata:
 {{ include "spark-vitals.fullname" . }}-policy-{{ .Values.policy | sha256sum | trunc 10 }}
 {{- end }}
 
+{{/* Whether a rule has a remedy, "" if none does: then the webhook watches drivers. */}}
+{{- define "spark-vitals.hasRemedy" -}}
+{{- $policy := .Values.policy | fromYaml -}}
+{{- $found := false -}}
+{{- range $policy.rules }}{{ if kindIs "map" . }}{{ if hasKey . "remedy" }}{{ $found = true }}{{ end }}{{ end }}{{ end -}}
+{{- if $found -}}
+{{- if not .Values.guards.enabled }}{{ fail "policy: a rule has a remedy, and guards.enabled is false; set guards.enabled=true, or any user who may change pods decides what executors get" }}{{ end -}}
+{{- if not .Values.recorder.enabled }}{{ fail "policy: a rule has a remedy, and recorder.enabled is false; the recorder decides what executors get, so set recorder.enabled=true" }}{{ end -}}
+true
+{{- end -}}
+{{- end }}
+
 {{- define "spark-vitals.certSecret" -}}
 {{- if eq .Values.certificates.mode "existing" -}}
 {{ required "certificates.existing.secretName: name the Secret with tls.crt and tls.key" .Values.certificates.existing.secretName }}
