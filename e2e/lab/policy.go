@@ -2,6 +2,7 @@ package lab
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,9 +28,35 @@ const (
 	FastStart     = 15 // seconds that an executor has before its first check
 )
 
+// RemedyLabel is the label of executors whose rule has a remedy. Its value is the mode.
+const RemedyLabel = "e2e-remedy"
+
+// remedyRules returns the executor rules of a policy with a remedy of each mode.
+func remedyRules(of *policy.Policy) (rules []policy.Rule) {
+	for _, mode := range []policy.Mode{policy.Audit, policy.Enabled} {
+		for _, rule := range of.Rules() {
+			if rule.Match.Role != spark.Executor {
+				continue
+			}
+			own := *rule
+			own.Name = fmt.Sprintf("remedy-%s-%s", mode, strings.ReplaceAll(rule.Name, "/", "-"))
+			own.Remedy = &policy.Remedy{Mode: mode}
+			own.Probes.Startup = nil
+			labels := rule.Match.Labels.DeepCopy()
+			if labels == nil {
+				labels = &metav1.LabelSelector{}
+			}
+			labels.MatchLabels = map[string]string{RemedyLabel: string(mode)}
+			own.Match.Labels = labels
+			rules = append(rules, own)
+		}
+	}
+	return rules
+}
+
 // fastPolicy returns the default policy with fast rules in front: each driver rule of
 // "default" with a faster liveness probe, and the executor rule of "strict" with 30 s
-// to register.
+// to register. Rules with a remedy follow.
 func fastPolicy() ([]byte, error) {
 	strict, err := policy.Parse([]byte("ruleSet: strict"))
 	if err != nil {
@@ -57,6 +84,7 @@ func fastPolicy() ([]byte, error) {
 		fast.Match.Labels = &metav1.LabelSelector{MatchLabels: map[string]string{FastLabel: "true"}}
 		rules = append(rules, fast)
 	}
+	rules = append(rules, remedyRules(strict)...)
 	if len(rules) == 0 {
 		return nil, errors.New("the rule set strict has no rule to run fast")
 	}
