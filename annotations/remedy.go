@@ -19,6 +19,11 @@ type RemedyPlan struct {
 	// to get. They are the same if nothing is to change.
 	FromCores int `json:"fromCores"`
 	ToCores   int `json:"toCores"`
+	// Memory is how much more memory such an executor is to get; nil if no more.
+	Memory *RemedyMemory `json:"memory,omitempty"`
+	// Withdrawn is why such executors no longer get more memory, for the rest of the
+	// application; a sentence without a full stop.
+	Withdrawn string `json:"withdrawn,omitempty"`
 	// Until is when it ends, unless another executor dies of memory before; in whole
 	// seconds.
 	Until time.Time `json:"until"`
@@ -26,14 +31,32 @@ type RemedyPlan struct {
 	Refused string `json:"refused,omitempty"`
 }
 
+// RemedyMemory is how the memory of an executor changes. Amounts are in MiB.
+type RemedyMemory struct {
+	FromLimitMiB int64 `json:"fromLimitMiB"` // of Spark's container
+	ToLimitMiB   int64 `json:"toLimitMiB"`
+	FromHeapMiB  int64 `json:"fromHeapMiB"`
+	ToHeapMiB    int64 `json:"toHeapMiB"` // may be the same
+	// Since is when the executor died because of which it is so; in whole seconds. A stamp
+	// has none.
+	Since time.Time `json:"since,omitzero"`
+}
+
+func (m *RemedyMemory) valid() bool {
+	heap := 1 <= m.FromHeapMiB && m.FromHeapMiB <= m.ToHeapMiB && m.ToHeapMiB < m.ToLimitMiB
+	return heap && m.FromHeapMiB < m.FromLimitMiB && m.FromLimitMiB < m.ToLimitMiB && m.ToLimitMiB <= MaxRemedyMiB
+}
+
 // Bounds of [Remedy]. Whoever may write it decides what it costs its readers.
 const (
-	MaxRemedy      = 1 << 10 // bytes
+	MaxRemedy      = 2 << 10 // bytes
 	maxPlans       = 3
-	maxRefused     = 200 // bytes
+	maxRefused     = 300 // bytes
 	maxApplication = 63  // of a label's value
 	// MaxRemedyCores is how many cores an executor has at most that is changed.
 	MaxRemedyCores = 1024
+	// MaxRemedyMiB is the largest limit that such an executor gets, 4 TiB.
+	MaxRemedyMiB = 4 << 20
 )
 
 var profileID = regexp.MustCompile(`^[0-9]{1,9}$`)
@@ -41,7 +64,9 @@ var profileID = regexp.MustCompile(`^[0-9]{1,9}$`)
 // Valid reports whether a plan is one that may be written and acted on.
 func (p *RemedyPlan) Valid() bool {
 	switch {
-	case p.Application == "", len(p.Application) > maxApplication, !profileID.MatchString(p.Profile), len(p.Refused) > maxRefused:
+	case p.Application == "", len(p.Application) > maxApplication, !profileID.MatchString(p.Profile), len(p.Refused) > maxRefused, len(p.Withdrawn) > maxRefused:
+		return false
+	case p.Memory != nil && !p.Memory.valid():
 		return false
 	case p.Mode != Audit && p.Mode != Enabled:
 		return false
@@ -50,7 +75,13 @@ func (p *RemedyPlan) Valid() bool {
 }
 
 // Changes reports whether an executor is to be changed.
-func (p *RemedyPlan) Changes() bool { return p.ToCores < p.FromCores }
+func (p *RemedyPlan) Changes() bool { return p.FewerCores() || p.MoreMemory() }
+
+// FewerCores reports whether an executor is to get fewer cores.
+func (p *RemedyPlan) FewerCores() bool { return p.ToCores < p.FromCores }
+
+// MoreMemory reports whether an executor is to get more memory.
+func (p *RemedyPlan) MoreMemory() bool { return p.Memory != nil && p.Withdrawn == "" }
 
 // ReadRemedy reads the value of [Remedy]. It leaves out what is not valid.
 func ReadRemedy(value string) (valid []RemedyPlan) {
@@ -71,14 +102,22 @@ func ReadRemedy(value string) (valid []RemedyPlan) {
 func RemedyText(plans []RemedyPlan) string {
 	var valid []RemedyPlan
 	for _, p := range plans {
-		if p.Until = p.Until.UTC().Truncate(time.Second); p.Valid() && len(valid) < maxPlans {
+		p.Until = p.Until.UTC().Truncate(time.Second)
+		if p.Memory != nil {
+			m := *p.Memory
+			m.Since = m.Since.UTC().Truncate(time.Second)
+			p.Memory = &m
+		}
+		if p.Valid() && len(valid) < maxPlans {
 			valid = append(valid, p)
 		}
 	}
-	if len(valid) == 0 {
-		return ""
+	for ; len(valid) > 0; valid = valid[:len(valid)-1] {
+		if text := asJSON(valid); len(text) <= MaxRemedy {
+			return text
+		}
 	}
-	return asJSON(valid)
+	return ""
 }
 
 // RemedyTerms is the value of [RemedyRule], as JSON: what the rule of an executor lets
@@ -88,6 +127,9 @@ type RemedyTerms struct {
 	// AfterDeaths is how many executors must have died with the cores that Spark gave
 	// them.
 	AfterDeaths int `json:"afterDeaths"`
+	// MaxMemoryMiB is the largest limit that an executor's container may get; 0 if its
+	// memory is not raised.
+	MaxMemoryMiB int64 `json:"maxMemoryMiB,omitempty"`
 }
 
 // MaxAfterDeaths bounds AfterDeaths: so many deaths a record has in detail.
@@ -97,7 +139,7 @@ const MaxAfterDeaths = 10
 // read.
 func ReadRemedyTerms(value string) (r RemedyTerms, ok bool) {
 	err := json.Unmarshal([]byte(value), &r)
-	return r, err == nil && (r.Mode == Audit || r.Mode == Enabled) && 1 <= r.AfterDeaths && r.AfterDeaths <= MaxAfterDeaths
+	return r, err == nil && (r.Mode == Audit || r.Mode == Enabled) && 1 <= r.AfterDeaths && r.AfterDeaths <= MaxAfterDeaths && 0 <= r.MaxMemoryMiB && r.MaxMemoryMiB <= MaxRemedyMiB
 }
 
 // String returns the terms as the annotation has it.
@@ -106,15 +148,16 @@ func (r RemedyTerms) String() string { return asJSON(r) }
 // RemedyStamp is the value of [Remedied], as JSON: how an executor was changed when it was
 // created, because earlier ones died of memory.
 type RemedyStamp struct {
-	Mode      Mode `json:"mode,omitempty"` // absent for enabled; Audit: it would have been changed
-	FromCores int  `json:"fromCores"`
-	ToCores   int  `json:"toCores"`
+	Mode      Mode          `json:"mode,omitempty"` // absent for enabled; Audit: it would have been changed
+	FromCores int           `json:"fromCores,omitempty"`
+	ToCores   int           `json:"toCores,omitempty"` // 0 if the cores are not changed
+	Memory    *RemedyMemory `json:"memory,omitempty"`
 }
 
 // ReadRemedyStamp reads the value of [Remedied]. It returns an empty stamp for a value
 // that it cannot read.
 func ReadRemedyStamp(value string) (s RemedyStamp) {
-	if json.Unmarshal([]byte(value), &s) != nil {
+	if len(value) > MaxRemedy || json.Unmarshal([]byte(value), &s) != nil || s.Memory != nil && !s.Memory.valid() {
 		return RemedyStamp{}
 	}
 	return s

@@ -205,6 +205,8 @@ func (a *adviser) limit() string {
 		return fmt.Sprintf("%d MiB (the pod does not show how much of it is heap)", a.LimitMiB)
 	case a.heapFillsLimit():
 		return fmt.Sprintf("%d MiB (the heap alone may take %d, which leaves nothing for %s)", a.LimitMiB, a.HeapMiB, what)
+	case a.raised() != nil:
+		return fmt.Sprintf("%d MiB (heap %d, the rest %d for %s; Spark asked for %d)", a.LimitMiB, a.HeapMiB, a.rest(), what, a.raised().FromLimitMiB)
 	case a.Settings != nil:
 		return a.limitParts()
 	case a.Estimated:
@@ -287,6 +289,8 @@ func (a *adviser) lessInMemory(remedy string) string {
 func (a *adviser) moreBesideHeap() string {
 	name := a.name("memoryOverhead")
 	switch {
+	case a.raised() != nil:
+		return a.raise(name, a.raised().ToLimitMiB-a.raised().FromLimitMiB+roundUp(max(a.smaller()/4, minOverhead), 128)) + "."
 	case a.limitIsOthers():
 		text, by := a.raiseLimit(roundUp(a.LimitMiB+max(a.LimitMiB/4, minOverhead), 128))
 		return text + a.fewerCores() + "." + by
@@ -328,7 +332,7 @@ func (a *adviser) raiseLimit(next int64) (text, by string) {
 }
 
 func (a *adviser) fewerCores() string {
-	if a.Cores < 2 || a.remedied || a.Settings != nil && a.Cores/2 < a.Settings.TaskCPUs {
+	if a.Cores < 2 || a.remedied || a.Remedied != nil || a.Settings != nil && a.Cores/2 < a.Settings.TaskCPUs {
 		return ""
 	}
 	return fmt.Sprintf(", or lower %s from %d to %d, so that fewer tasks share the memory", a.name("cores"), a.Cores, a.Cores/2)
@@ -344,6 +348,9 @@ func (a *adviser) heapOOM() string {
 	}
 	if a.LimitMiB > 0 {
 		size += fmt.Sprintf("; limit %d MiB", a.LimitMiB)
+	}
+	if raised := a.raised(); raised != nil {
+		size += fmt.Sprintf("; Spark asked for a heap of %d and a limit of %d", raised.FromHeapMiB, raised.FromLimitMiB)
 	}
 	fact := fmt.Sprintf("%s ran out of Java heap (%s).", a.who(), size)
 	exited := fmt.Sprintf("%s exited with code %d, Spark's code for a JVM OutOfMemoryError.", a.who(), exitHeap)
@@ -383,6 +390,9 @@ func (a *adviser) largerHeap() (text, limit string) {
 	change := Change{Setting: a.name("memory"), Next: memory(heap)}
 	if a.HeapMiB > 0 && !a.Estimated {
 		change.Now = memory(a.HeapMiB)
+	}
+	if raised := a.raised(); raised != nil {
+		change.Now = memory(raised.FromHeapMiB)
 	}
 	text = a.set(change)
 	if need := heap + a.restFor(heap); (a.limitIsOthers() || a.heapFillsLimit()) && need > a.LimitMiB {

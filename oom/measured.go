@@ -62,7 +62,7 @@ func (p *Peaks) processes() int64 {
 // SetSettings replaces estimates by the settings in force. It ignores settings that
 // contradict the pod, because the pod is right.
 func (t *Termination) SetSettings(s *spark.Settings, language spark.Language) {
-	if s == nil || !t.IsSparks() || t.LimitMiB == 0 {
+	if s == nil || !t.IsSparks() || t.LimitMiB == 0 || t.raised() != nil {
 		return
 	}
 	m := s.Driver

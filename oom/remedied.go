@@ -9,11 +9,19 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
+// raised returns how the memory of the executor was raised when it was created, or nil.
+func (t *Termination) raised() *annotations.RemedyMemory {
+	if t.Remedied == nil {
+		return nil
+	}
+	return t.Remedied.Memory
+}
+
 // remedies reports whether later executors are to get fewer cores than the one that
 // died was created with.
 func (r *Record) remedies(t *Termination) bool {
 	return t.Role == spark.Executor && slices.ContainsFunc(r.Remedy, func(p annotations.RemedyPlan) bool {
-		return p.Mode == annotations.Enabled && p.Changes() && p.Profile == t.ResourceProfile()
+		return p.Mode == annotations.Enabled && p.FewerCores() && p.Profile == t.ResourceProfile()
 	})
 }
 
@@ -36,32 +44,78 @@ func settingsOf(p annotations.RemedyPlan, driver spark.Pod, together *named) *se
 // remedied returns what later executors are to get, and why nothing more. Whether they
 // get it shows in their own stamp: the webhook may not know the plan in time.
 func remedied(p annotations.RemedyPlan, s *settings) string {
-	of := ""
+	of, audit := "", p.Mode == annotations.Audit
 	if s.profile != "" {
 		of = " of resource profile " + s.profile
 	}
-	changes, refused := "", ""
+	changes, withdrawn, refused := "", "", ""
 	switch {
-	case p.Changes() && p.Mode == annotations.Enabled:
-		changes = fmt.Sprintf("Remedy: new executors%s are to start with %s instead of %d, so that fewer tasks share the memory.", of, cores(p.ToCores), p.FromCores)
-		key, value := s.name("cores"), strconv.Itoa(p.ToCores)
-		s.example(key, value)
-		changes += fmt.Sprintf(" To keep that in later runs, set %s=%s.", key, value)
-	case p.Changes():
-		changes = fmt.Sprintf("If the remedy were enabled, new executors%s would start with %s instead of %d, so that fewer tasks share the memory.", of, cores(p.ToCores), p.FromCores)
+	case !p.Changes():
+	case audit:
+		changes = fmt.Sprintf("If the remedy were enabled, new executors%s would start with %s.", of, given(p))
+	default:
+		changes = fmt.Sprintf("Remedy: new executors%s are to start with %s.%s", of, given(p), keep(p, s))
+	}
+	if p.Withdrawn != "" {
+		withdrawn = fmt.Sprintf("Executors%s no longer get more memory: %s.", of, p.Withdrawn)
 	}
 	if p.Refused != "" {
-		more := "nothing"
+		more, does := "nothing", "The remedy does"
 		if p.Changes() {
 			more = "nothing more"
 		}
-		does := "The remedy does"
-		if p.Mode == annotations.Audit {
+		if audit {
 			does = "If the remedy were enabled, it would do"
 		}
 		refused = fmt.Sprintf("%s %s for executors%s: %s.", does, more, of, p.Refused)
 	}
-	return join(changes, refused)
+	return join(changes, withdrawn, refused)
+}
+
+// given lists what an executor is to get: "1 core instead of 4".
+func given(p annotations.RemedyPlan) string {
+	var parts []string
+	if p.FewerCores() {
+		parts = append(parts, fmt.Sprintf("%s instead of %d, so that fewer tasks share the memory", cores(p.ToCores), p.FromCores))
+	}
+	if p.MoreMemory() {
+		memory := fmt.Sprintf("a memory limit of %d MiB instead of %d", p.Memory.ToLimitMiB, p.Memory.FromLimitMiB)
+		if p.Memory.ToHeapMiB > p.Memory.FromHeapMiB {
+			memory += fmt.Sprintf(" (heap %d instead of %d)", p.Memory.ToHeapMiB, p.Memory.FromHeapMiB)
+		}
+		parts = append(parts, memory)
+	}
+	return list(parts)
+}
+
+// keep returns which settings give the same to the executors of later runs.
+func keep(p annotations.RemedyPlan, s *settings) string {
+	var set []string
+	setting := func(name, value string) {
+		key := s.name(name)
+		s.example(key, value)
+		set = append(set, key+"="+value)
+	}
+	if p.FewerCores() {
+		setting("cores", strconv.Itoa(p.ToCores))
+	}
+	raise := ""
+	if p.MoreMemory() {
+		m := p.Memory
+		if m.ToHeapMiB > m.FromHeapMiB {
+			setting("memory", memory(m.ToHeapMiB))
+		} else {
+			raise = fmt.Sprintf("raise %s by %s", s.name("memoryOverhead"), memory(m.ToLimitMiB-m.FromLimitMiB))
+		}
+	}
+	parts := []string{}
+	if len(set) > 0 {
+		parts = append(parts, "set "+list(set))
+	}
+	if raise != "" {
+		parts = append(parts, raise)
+	}
+	return " To keep that in later runs, " + list(parts) + "."
 }
 
 func cores(n int) string {

@@ -67,6 +67,9 @@ type Termination struct {
 	// executor measured; nil if its driver was not asked.
 	Settings *Settings `json:"settings,omitempty"`
 	Peaks    *Peaks    `json:"peaks,omitempty"`
+	// Remedied is how an executor was changed when it was created, because earlier ones
+	// died of memory. Then LimitMiB, HeapMiB and Cores are not what Spark's settings say.
+	Remedied *annotations.RemedyStamp `json:"remedied,omitempty"`
 
 	started bool          // its start is known
 	lived   time.Duration // from its start to its end
@@ -213,6 +216,9 @@ func (e *ending) describeMemory(t *Termination) {
 		t.Cores = e.Cores()
 		if profile := e.ResourceProfile(); profile != "0" {
 			t.Profile = oneLine(profile, 10)
+		}
+		if stamp := annotations.ReadRemedyStamp(e.Annotations[annotations.Remedied]); stamp.Mode == "" && stamp != (annotations.RemedyStamp{}) {
+			t.Remedied = &stamp
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/policy"
@@ -67,6 +68,12 @@ func (p *Pod) addEnv(name, value string) {
 func (p *Pod) setEnv(i int, value string) {
 	p.Container().Env[i].Value = value
 	p.add(p.containerPath(fmt.Sprintf("env/%d/value", i)), value)
+}
+
+// setMemory sets the memory among the limits or requests of Spark's container.
+func (p *Pod) setMemory(list string, of corev1.ResourceList, to resource.Quantity) {
+	of[corev1.ResourceMemory] = to
+	p.add(p.containerPath("resources/"+list+"/memory"), to)
 }
 
 // setPort sets the number of the i-th port of Spark's container.

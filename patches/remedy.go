@@ -3,16 +3,24 @@ package patches
 import (
 	"fmt"
 	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// remedy gives an executor the cores of its application's plan: earlier executors died
-// of memory, and with fewer cores it runs fewer tasks at a time. Every entrypoint of
-// Spark's passes SPARK_EXECUTOR_CORES on. The executor registers with it, and the
-// scheduler counts that. The container's CPU request and limit stay.
+// remedy gives an executor what its application's plan says, because earlier executors
+// died of memory:
+//   - Fewer cores, so that it runs fewer tasks at a time. Every entrypoint of Spark's
+//     passes SPARK_EXECUTOR_CORES on. The executor registers with it, and the scheduler
+//     counts that. The container's CPU request and limit stay.
+//   - More memory: the container's limit and request, and the heap, which the entrypoint
+//     reads from SPARK_EXECUTOR_MEMORY.
 //
 // It stamps what the rule allows on each executor that it could change. The recorder
 // makes plans only for applications with that stamp.
@@ -21,48 +29,99 @@ import (
 //   - its plan cannot be known, because the webhook does not know all drivers yet;
 //   - the container has a command of its own, or its cores are not in the pod;
 //   - a StatefulSet or Deployment makes all executors alike;
-//   - the plan is for another application, resource profile, or number of cores.
+//   - the plan is for another application or resource profile, or for an executor with
+//     other cores or another memory.
 func remedy(p *Pod, c policy.Choice) {
 	const field = "remedy"
 	rule := c.Rule.Remedy
 	if rule == nil || rule.Mode == policy.Disabled || p.Role != spark.Executor {
 		return
 	}
-	earlier := annotations.ReadRemedyStamp(p.Annotations[annotations.Remedied])
-	changed := p.wasSet(field) && earlier.Mode == "" && earlier.ToCores > 0 && earlier.ToCores == p.Cores() // in an earlier round
-	if why := p.unfitForRemedy(c); why != "" && !changed {
+	stamp := annotations.ReadRemedyStamp(p.Annotations[annotations.Remedied])
+	earlier := p.wasSet(field) && stamp.Mode == "" && p.hasAll(stamp) // in an earlier round
+	if why := p.unfitForRemedy(c); why != "" && !earlier {
 		p.leave(field, why)
 		return
 	}
-	mode := rule.Mode
+	terms := annotations.RemedyTerms{Mode: rule.Mode, AfterDeaths: rule.AfterDeaths, MaxMemoryMiB: rule.MaxMemoryMiB()}
 	if p.audit {
-		mode = policy.Audit
+		terms.Mode = policy.Audit
 	}
-	p.stamp(annotations.RemedyRule, annotations.RemedyTerms{Mode: mode, AfterDeaths: rule.AfterDeaths}.String())
-	plan := c.Plan
-	switch {
-	case changed:
-		p.stamp(annotations.Remedied, earlier.String())
-	case plan == nil || !plan.Changes() || plan.FromCores != p.Cores() || plan.Application != p.Application() || plan.Profile != p.ResourceProfile():
-		return // that nothing died of memory is of no interest
-	default:
-		earlier = annotations.RemedyStamp{FromCores: plan.FromCores, ToCores: plan.ToCores}
-		if mode == policy.Audit || plan.Mode != policy.Enabled {
-			earlier.Mode, p.remedied = policy.Audit, policy.Audit
-		} else {
-			p.setCores(plan.ToCores)
-			p.remedied = policy.Enabled
+	p.stamp(annotations.RemedyRule, terms.String())
+	if !earlier {
+		stamp = p.planned(c.Plan, terms)
+		if stamp == (annotations.RemedyStamp{}) {
+			return // that nothing died of memory is of no interest
 		}
-		p.stamp(annotations.Remedied, earlier.String())
+		p.remedied = policy.Audit
+		if stamp.Mode == "" {
+			p.remedied = policy.Enabled
+			p.give(stamp)
+		}
 	}
-	if earlier.Mode == policy.Audit && !p.audit {
-		p.leave(field, fmt.Sprintf("in audit: it would have %d cores instead of %d, because earlier executors died of memory", earlier.ToCores, earlier.FromCores))
+	p.stamp(annotations.Remedied, stamp.String())
+	if stamp.Mode == policy.Audit && !p.audit {
+		p.leave(field, "in audit: it would have "+changesOf(stamp))
 		return
 	}
-	p.did(field, fmt.Sprintf("it has %d cores instead of %d, because earlier executors died of memory", earlier.ToCores, earlier.FromCores))
+	p.did(field, "it has "+changesOf(stamp))
 }
 
-// unfitForRemedy says why the executor's cores cannot be changed, or "".
+// planned returns what the executor is to get of a plan, as its stamp. It is empty if
+// that is nothing.
+func (p *Pod) planned(plan *annotations.RemedyPlan, terms annotations.RemedyTerms) (stamp annotations.RemedyStamp) {
+	if plan == nil || plan.Application != p.Application() || plan.Profile != p.ResourceProfile() {
+		return stamp
+	}
+	if plan.FewerCores() && plan.FromCores == p.Cores() {
+		stamp.FromCores, stamp.ToCores = plan.FromCores, plan.ToCores
+	}
+	if plan.MoreMemory() && plan.Memory.ToLimitMiB <= terms.MaxMemoryMiB && p.hasMemory(plan.Memory.FromLimitMiB, plan.Memory.FromHeapMiB) {
+		memory := *plan.Memory
+		memory.Since = time.Time{} // the plan has it
+		stamp.Memory = &memory
+	}
+	if stamp != (annotations.RemedyStamp{}) && (terms.Mode == policy.Audit || plan.Mode != policy.Enabled) {
+		stamp.Mode = policy.Audit
+	}
+	return stamp
+}
+
+// hasAll reports whether the executor has all that a stamp says.
+func (p *Pod) hasAll(stamp annotations.RemedyStamp) bool {
+	cores := stamp.ToCores == 0 || stamp.ToCores == p.Cores()
+	memory := stamp.Memory == nil || p.hasMemory(stamp.Memory.ToLimitMiB, stamp.Memory.ToHeapMiB)
+	return stamp != (annotations.RemedyStamp{}) && cores && memory
+}
+
+// hasMemory reports whether the container's own limit and the heap are these, in MiB.
+func (p *Pod) hasMemory(limit, heap int64) bool {
+	own := p.Container().Resources.Limits[corev1.ResourceMemory]
+	return own.Value()>>20 == limit && p.Memory().Heap>>20 == heap
+}
+
+// give changes the executor as a stamp says.
+func (p *Pod) give(stamp annotations.RemedyStamp) {
+	if stamp.ToCores > 0 {
+		p.setLast(spark.ExecutorCores, fmt.Sprint(stamp.ToCores))
+	}
+	m := stamp.Memory
+	if m == nil {
+		return
+	}
+	if m.ToHeapMiB != m.FromHeapMiB {
+		p.setLast(spark.ExecutorMemory, fmt.Sprintf("%dm", m.ToHeapMiB))
+	}
+	resources := &p.Container().Resources
+	limit := *resource.NewQuantity(m.ToLimitMiB<<20, resource.BinarySI)
+	if request, ok := resources.Requests[corev1.ResourceMemory]; ok {
+		more := *resource.NewQuantity(min(request.Value()+(m.ToLimitMiB-m.FromLimitMiB)<<20, m.ToLimitMiB<<20), resource.BinarySI)
+		p.setMemory("requests", resources.Requests, more)
+	}
+	p.setMemory("limits", resources.Limits, limit)
+}
+
+// unfitForRemedy says why the executor cannot be changed, or "".
 func (p *Pod) unfitForRemedy(c policy.Choice) string {
 	switch {
 	case c.NoRemedy != "":
@@ -77,13 +136,30 @@ func (p *Pod) unfitForRemedy(c policy.Choice) string {
 	return ""
 }
 
-// setCores sets the variable in which Spark tells an executor its cores. If it is there
-// several times, the kubelet takes the last.
-func (p *Pod) setCores(cores int) {
+// changesOf says in words what a stamp changes: "1 core instead of 4, because ...".
+func changesOf(stamp annotations.RemedyStamp) string {
+	var parts []string
+	if stamp.ToCores == 1 {
+		parts = append(parts, fmt.Sprintf("1 core instead of %d", stamp.FromCores))
+	} else if stamp.ToCores > 0 {
+		parts = append(parts, fmt.Sprintf("%d cores instead of %d", stamp.ToCores, stamp.FromCores))
+	}
+	if m := stamp.Memory; m != nil {
+		parts = append(parts, fmt.Sprintf("a limit of %d MiB instead of %d", m.ToLimitMiB, m.FromLimitMiB))
+		if m.ToHeapMiB != m.FromHeapMiB {
+			parts = append(parts, fmt.Sprintf("a heap of %d MiB instead of %d", m.ToHeapMiB, m.FromHeapMiB))
+		}
+	}
+	return strings.Join(parts, " and ") + ", because earlier executors died of memory"
+}
+
+// setLast sets a variable of Spark's container. If it is there several times, the kubelet
+// takes the last.
+func (p *Pod) setLast(name, value string) {
 	all := p.Container().Env
 	for i := range slices.Backward(all) {
-		if all[i].Name == spark.ExecutorCores {
-			p.setEnv(i, fmt.Sprint(cores))
+		if all[i].Name == name {
+			p.setEnv(i, value)
 			return
 		}
 	}

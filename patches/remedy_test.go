@@ -1,11 +1,11 @@
 package patches_test
 
 import (
-	"encoding/json"
 	"testing"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
@@ -64,7 +64,7 @@ func TestPlan(t *testing.T) {
 			executor, plan := executorOf(t, c.cores)
 			choice := policy.Choice{Mode: policy.Enabled, Rule: &policy.Rule{Name: "r", Remedy: &policy.Remedy{Mode: policy.Enabled, AfterDeaths: 2}}, Plan: plan}
 			c.change(&choice)
-			result := patches.Apply(executor, choice)
+			patches.Apply(executor, choice)
 			if executor.Cores() != c.want || executor.Annotations[annotations.Remedied] != c.stamp {
 				t.Errorf("%d cores, stamp %s", executor.Cores(), executor.Annotations[annotations.Remedied])
 			}
@@ -80,8 +80,40 @@ func TestPlan(t *testing.T) {
 					choice.Plan, choice.NoRemedy = nil, "the webhook does not know all drivers yet"
 				}
 			}
-			if text, err := json.Marshal(result.Operations); err != nil {
-				t.Error(err, string(text))
+		})
+	}
+}
+
+// With more memory the container's limit and request rise, and the heap if it was full.
+func TestPlanOfMemory(t *testing.T) {
+	for name, c := range map[string]struct {
+		from, to annotations.RemedyMemory // only limit and heap count
+		ceiling  string
+		limit    string
+		heap     string
+	}{
+		"heap":          {annotations.RemedyMemory{FromLimitMiB: 896, FromHeapMiB: 512}, annotations.RemedyMemory{ToLimitMiB: 1459, ToHeapMiB: 1024}, "4Gi", "1459Mi", "1024m"},
+		"beside it":     {annotations.RemedyMemory{FromLimitMiB: 896, FromHeapMiB: 512}, annotations.RemedyMemory{ToLimitMiB: 1408, ToHeapMiB: 512}, "4Gi", "1408Mi", "512m"},
+		"other limit":   {annotations.RemedyMemory{FromLimitMiB: 900, FromHeapMiB: 512}, annotations.RemedyMemory{ToLimitMiB: 1408, ToHeapMiB: 512}, "4Gi", "896Mi", "512m"},
+		"other heap":    {annotations.RemedyMemory{FromLimitMiB: 896, FromHeapMiB: 600}, annotations.RemedyMemory{ToLimitMiB: 1408, ToHeapMiB: 600}, "4Gi", "896Mi", "512m"},
+		"lower ceiling": {annotations.RemedyMemory{FromLimitMiB: 896, FromHeapMiB: 512}, annotations.RemedyMemory{ToLimitMiB: 1408, ToHeapMiB: 512}, "1Gi", "896Mi", "512m"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			executor, plan := executorOf(t, "1")
+			plan.FromCores, plan.ToCores = 1, 1
+			plan.Memory = &annotations.RemedyMemory{FromLimitMiB: c.from.FromLimitMiB, FromHeapMiB: c.from.FromHeapMiB, ToLimitMiB: c.to.ToLimitMiB, ToHeapMiB: c.to.ToHeapMiB}
+			ceiling := resource.MustParse(c.ceiling)
+			choice := policy.Choice{Mode: policy.Enabled, Rule: &policy.Rule{Name: "r", Remedy: &policy.Remedy{Mode: policy.Enabled, AfterDeaths: 2, MaxMemory: &ceiling}}, Plan: plan}
+			for range 2 { // the second round of a reinvocation
+				patches.Apply(executor, choice)
+				resources := executor.Container().Resources
+				heap, _ := executor.Env(spark.ExecutorMemory)
+				if got := resources.Limits.Memory().String(); got != c.limit || resources.Requests.Memory().String() != c.limit || heap != c.heap {
+					t.Errorf("limit %s, request %s, heap %s", got, resources.Requests.Memory(), heap)
+				}
+				if stamped := executor.Annotations[annotations.Remedied] != ""; stamped != (c.limit != "896Mi") {
+					t.Errorf("stamp %q", executor.Annotations[annotations.Remedied])
+				}
 			}
 		})
 	}

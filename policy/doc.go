@@ -24,7 +24,7 @@
 //	  fallbackToLogsOnError: true       # terminationMessagePolicy
 //	  exitOnOutOfMemoryError: true      # drivers: -XX:+ExitOnOutOfMemoryError
 //	  logStall: {after: 30m}            # drivers: report a log that is silent for longer
-//	  remedy: {mode: audit}             # executors: fewer cores after deaths of memory
+//	  remedy: {mode: audit, maxMemory: 16Gi} # executors: fewer cores and more memory after deaths
 //	  acceptUnreadyDriver: true         # drivers: allow probes that cost it its DNS name
 //	  acceptEarlyEnd: true              # allow probes that end what may be healthy
 //

@@ -49,7 +49,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	})
 	m.plans = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "spark_vitals_remedies_total",
-		Help: "Remedies that were written on drivers: what later executors are to get because earlier ones died of memory. By mode and result: fewer_cores or refused.",
+		Help: "Remedies that were written on drivers: what later executors are to get because earlier ones died of memory. By mode and result: changed; refused: nothing is done, or nothing more; withdrawn: no more memory, because executors with it did not start.",
 	}, []string{"mode", "result"})
 	// They start at zero: for Prometheus a counter whose first value is 1 has not
 	// increased.
@@ -60,7 +60,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		m.errors.WithLabelValues(call)
 	}
 	for _, mode := range []annotations.Mode{annotations.Enabled, annotations.Audit} {
-		for _, result := range []string{fewerCores, refusedRemedy} {
+		for _, result := range []string{changedRemedy, refusedRemedy, withdrawnRemedy} {
 			m.plans.WithLabelValues(string(mode), result)
 		}
 	}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/job"
+	"github.com/spark-vitals/spark-vitals/remedy"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -172,6 +173,9 @@ func (r *recorder) saw(p *corev1.Pod) {
 		if r.sawDriver(pod) {
 			r.queue.AddAfter(app, delay+later)
 		}
+		if remedy.IsToBeLookedAt(plansOf(pod), r.now()) {
+			r.queue.AddAfter(app, remedy.Look+later)
+		}
 	}
 	if len(facts) == 0 {
 		return
@@ -236,6 +240,9 @@ func (r *recorder) attempt(ctx context.Context, app application) (outcome outcom
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	if len(facts) == 0 {
+		if outcome := r.withdraw(ctx, app); !outcome.done() {
+			return outcome
+		}
 		return r.carry(ctx, app)
 	}
 	log := r.Log.With("namespace", app.namespace, "application", app.id, "deaths", len(facts))

@@ -1,10 +1,12 @@
 package recorder
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -19,8 +21,9 @@ import (
 
 // The results of a remedy, as the metric of remedies names them.
 const (
-	fewerCores    = "fewer_cores"
-	refusedRemedy = "refused"
+	changedRemedy   = "changed"
+	refusedRemedy   = "refused"
+	withdrawnRemedy = "withdrawn"
 )
 
 // terms returns what the rule of the executor that died allows. ok is false if it allows
@@ -59,21 +62,69 @@ func (r *recorder) plan(w *result, facts []fact) {
 	}
 }
 
+func plansOf(driver spark.Pod) []annotations.RemedyPlan {
+	return annotations.ReadRemedy(driver.Annotations[annotations.Remedy])
+}
+
+// withdraw takes back the memory of plans that keep executors of an application from
+// starting, and looks again while there are such plans.
+func (r *recorder) withdraw(ctx context.Context, app application) outcome {
+	pods := r.podsOf(app)
+	driver := app.among(pods)
+	if driver.Pod == nil || !r.recordsIn(app.namespace) || !r.records(driver) || !remedy.IsToBeLookedAt(plansOf(driver), r.now()) {
+		return dropped
+	}
+	if _, ended := driver.End(); ended {
+		return dropped
+	}
+	var executors []spark.Pod
+	for _, p := range pods {
+		if pod, err := spark.PodOf(p); err == nil && pod.Role == spark.Executor {
+			executors = append(executors, pod)
+		}
+	}
+	w := result{driver: driver, record: r.read(driver)}
+	plans, changed := remedy.Withdraw(w.record.Remedy, &w.record, executors, r.now())
+	if !changed {
+		r.queue.AddAfter(app, remedy.Look)
+		return dropped
+	}
+	w.record.Remedy = plans
+	patched, err := r.patch(ctx, driver, &w.record, parts{space: oom.Plenty, plans: true})
+	outcome := outcomeOf(err)
+	r.metrics.writes.WithLabelValues(string(outcome)).Inc()
+	if err != nil {
+		r.Log.Warn("the memory of a remedy is not withdrawn yet", "namespace", driver.Namespace, "driver", driver.Name, "error", err)
+		if outcome == conflict { // the watch will show what has changed
+			r.queue.AddAfter(app, time.Second)
+			return dropped
+		}
+		return outcome
+	}
+	before := driver.Annotations[annotations.Remedy]
+	w.driver = patched
+	r.reportPlans(before, &w)
+	return written
+}
+
 // reportPlans counts the plans that this replica wrote, and creates an Event for each.
 // before is the annotation that the driver had.
 func (r *recorder) reportPlans(before string, w *result) {
 	earlier := annotations.ReadRemedy(before)
-	for _, p := range annotations.ReadRemedy(w.driver.Annotations[annotations.Remedy]) {
+	for _, p := range plansOf(w.driver) {
 		same := func(old annotations.RemedyPlan) bool {
 			old.Until = p.Until
-			return old == p
+			return annotations.RemedyText([]annotations.RemedyPlan{old}) == annotations.RemedyText([]annotations.RemedyPlan{p})
 		}
 		if slices.ContainsFunc(earlier, same) {
 			continue
 		}
-		result := fewerCores
-		if p.Refused != "" {
+		result := changedRemedy
+		switch {
+		case p.Refused != "":
 			result = refusedRemedy
+		case p.Withdrawn != "":
+			result = withdrawnRemedy
 		}
 		r.metrics.plans.WithLabelValues(string(p.Mode), result).Inc()
 		r.tellPlan(p, w)
@@ -87,7 +138,7 @@ func (r *recorder) tellPlan(p annotations.RemedyPlan, w *result) {
 		return // no death has led to it
 	}
 	newest := w.record.Details[i]
-	sum := sha256.Sum256(fmt.Append(nil, w.driver.UID, p.Profile, p.Mode, p.ToCores, p.Refused, p.Until))
+	sum := sha256.Sum256(fmt.Append(nil, w.driver.UID, p.Profile, p.Mode, p.ToCores, p.Refused, p.Withdrawn, p.Until))
 	r.pending.Add(1)
 	r.events.Add(&deathEvent{
 		termination: &newest, pod: w.driver.Pod, driver: w.driver.Name,
@@ -104,5 +155,5 @@ func (r *recorder) tellPlan(p annotations.RemedyPlan, w *result) {
 		},
 	})
 	r.Log.Info("remedy", "namespace", w.driver.Namespace, "driver", w.driver.Name, "application", strings.ToValidUTF8(p.Application, "?"), "profile", p.Profile,
-		"mode", p.Mode, "fromCores", p.FromCores, "toCores", p.ToCores, "refused", p.Refused)
+		"mode", p.Mode, "fromCores", p.FromCores, "toCores", p.ToCores, "memory", p.Memory, "withdrawn", p.Withdrawn, "refused", p.Refused)
 }

@@ -106,7 +106,7 @@ func TestRemedy(t *testing.T) {
 			told++
 		}
 	}
-	if n := testutil.ToFloat64(s.metrics.plans.WithLabelValues("enabled", fewerCores)); n != 2 || told != 2 {
+	if n := testutil.ToFloat64(s.metrics.plans.WithLabelValues("enabled", changedRemedy)); n != 2 || told != 2 {
 		t.Errorf("%v plans are counted, %d have an Event", n, told)
 	}
 }
@@ -135,7 +135,7 @@ func TestRemedyWithoutSettings(t *testing.T) {
 	t.Cleanup(s.knowledge.queue.ShutDown)
 	s.dies(t, 1, 4, enabled)
 	s.dies(t, 2, 4, enabled)
-	if text := s.works(t).Annotations[annotations.Message]; !strings.Contains(text, "The remedy does nothing for executors: the driver's UI did not say how many cores a task needs.") {
+	if text := s.works(t).Annotations[annotations.Message]; !strings.Contains(text, "The remedy does nothing for executors: the driver's UI did not say how many cores a task needs, and the rule has no maxMemory") {
 		t.Error(text)
 	}
 }
@@ -153,5 +153,38 @@ func TestRemedyIsRefused(t *testing.T) {
 	s.dies(t, 2, 4, enabled)
 	if driver := s.works(t); driver.Annotations[annotations.OOM] == "" || driver.Annotations[annotations.Remedy] != "" {
 		t.Error(driver.Annotations)
+	}
+}
+
+// More memory is withdrawn if no executor is created with it, and that is told.
+func TestRemedyIsWithdrawn(t *testing.T) {
+	const memory = `{"mode":"enabled","afterDeaths":2,"maxMemoryMiB":8192}`
+	s := remedying(t)
+	s.dies(t, 1, 1, memory)
+	s.dies(t, 2, 1, memory)
+	driver := s.works(t)
+	plans := annotations.ReadRemedy(driver.Annotations[annotations.Remedy])
+	if len(plans) != 1 || !plans[0].MoreMemory() || plans[0].Memory.ToHeapMiB != 1024 {
+		t.Fatal(driver.Annotations[annotations.Remedy])
+	}
+	if text := driver.Annotations[annotations.Message]; !strings.Contains(text, "Remedy: new executors are to start with a memory limit of 1459 MiB instead of 896 (heap 1024 instead of 512). To keep that in later runs, set spark.executor.memory=1g.") {
+		t.Error(text)
+	}
+	app := applicationOf(podOf(t, driver))
+	if s.withdraw(t.Context(), app); len(s.patches()) != 1 {
+		t.Fatal("it is withdrawn at once")
+	}
+	later := plans[0].Memory.Since.Add(30 * time.Second)
+	s.now = func() time.Time { return later }
+	s.withdraw(t.Context(), app)
+	driver = s.driver(t)
+	if plans := annotations.ReadRemedy(driver.Annotations[annotations.Remedy]); len(plans) != 1 || plans[0].MoreMemory() {
+		t.Fatal(driver.Annotations[annotations.Remedy])
+	}
+	if text := driver.Annotations[annotations.Message]; !strings.Contains(text, "Executors no longer get more memory: no executor was created within 30 seconds") {
+		t.Error(text)
+	}
+	if n := testutil.ToFloat64(s.metrics.plans.WithLabelValues("enabled", withdrawnRemedy)); n != 1 {
+		t.Errorf("%v are counted as withdrawn", n)
 	}
 }

@@ -23,9 +23,11 @@ func readAnnotation(role spark.Role, key, value string) (kept string, ok bool) {
 	switch {
 	case key == annotations.OOM && role == spark.Driver && len(value) <= oom.MaxBytes:
 		return value, true
+	case key == annotations.Remedy && role == spark.Driver && len(value) <= annotations.MaxRemedy:
+		return value, true
 	case slices.Contains(annotations.Death, key), key == annotations.Previous, key == annotations.Inject:
 		return bounded.Text(value), true // its presence is read too
-	case key == annotations.RemedyRule && role == spark.Executor, key == annotations.RemedyMode && role == spark.Driver:
+	case (key == annotations.RemedyRule || key == annotations.Remedied) && role == spark.Executor, key == annotations.RemedyMode && role == spark.Driver:
 		return bounded.Text(value), true
 	case key == annotations.Injected:
 		return oom.InjectedProbes(value), true // its presence is read too

@@ -1,7 +1,7 @@
 // Package remedy decides what the later executors of an application get, because
 // earlier ones died of memory: fewer cores, so that fewer tasks share the memory of an
-// executor. Spark counts the cores that an executor registers with, and not those of its
-// configuration.
+// executor, and more memory, up to a ceiling. Spark counts the cores that an executor
+// registers with, and not those of its configuration.
 //
 // It is pure. [Plans] works the plans out from the record of deaths, so replicas, replays
 // and restarts of the recorder agree.
@@ -69,6 +69,9 @@ func (a *Application) plan(old annotations.RemedyPlan, profile string, terms ann
 	next = old
 	if old.Application != a.Driver.Application() || newest.At.After(old.Until) {
 		next = annotations.RemedyPlan{Application: a.Driver.Application(), Profile: profile, FromCores: newest.Cores, ToCores: newest.Cores}
+		if old.Application == next.Application {
+			next.Withdrawn = old.Withdrawn
+		}
 	}
 	next.Mode, next.Refused = terms.Mode, ""
 	if until := newest.At.Add(lasts); until.After(next.Until) {
@@ -79,14 +82,13 @@ func (a *Application) plan(old annotations.RemedyPlan, profile string, terms ann
 		if !next.Changes() {
 			enough = terms.AfterDeaths
 		}
-		if n := count(died, next.ToCores); n < enough {
+		if n := count(died, &next); n < enough {
 			return next, next.Changes() || next.Refused != ""
 		}
-		c := candidate{Application: a, profile: profile, plan: next, newest: newest}
-		if next.Refused = c.refusal(); next.Refused != "" {
+		c := candidate{Application: a, profile: profile, terms: terms, plan: next, newest: newest}
+		if next = c.next(); next.Refused != "" {
 			return next, true
 		}
-		next.ToCores = c.fewerCores()
 	}
 }
 
@@ -119,9 +121,10 @@ func isOfMemory(t *oom.Termination) bool {
 	}
 }
 
-func count(died []*oom.Termination, cores int) (n int) {
+// count returns how many executors died with all that a plan gives them.
+func count(died []*oom.Termination, plan *annotations.RemedyPlan) (n int) {
 	for _, t := range died {
-		if t.Cores == cores {
+		if t.Cores == plan.ToCores && (!plan.MoreMemory() || t.LimitMiB == plan.Memory.ToLimitMiB) {
 			n++
 		}
 	}

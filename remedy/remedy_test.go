@@ -57,6 +57,9 @@ func say(plans []annotations.RemedyPlan) string {
 	var all []string
 	for _, p := range plans {
 		text := fmt.Sprintf("%s: %d to %d", p.Profile, p.FromCores, p.ToCores)
+		if m := p.Memory; m != nil {
+			text += fmt.Sprintf(", limit %d to %d, heap %d to %d", m.FromLimitMiB, m.ToLimitMiB, m.FromHeapMiB, m.ToHeapMiB)
+		}
 		if p.Mode == annotations.Audit {
 			text += ", audit"
 		}
@@ -70,7 +73,7 @@ func say(plans []annotations.RemedyPlan) string {
 
 // The steps: half of the tasks, then one.
 func TestSteps(t *testing.T) {
-	oneTask := ", refused: an executor already runs one task at a time, and only more memory or smaller tasks help"
+	oneTask := ", refused: an executor already runs one task at a time, and the rule has no maxMemory, so memory is not raised"
 	for _, c := range []struct {
 		name     string
 		dead     []oom.Termination
@@ -97,6 +100,47 @@ func TestSteps(t *testing.T) {
 		a.Settings.TaskCPUs, a.Settings.MaxTaskCPUs = c.taskCPUs, c.taskCPUs
 		var plans []annotations.RemedyPlan
 		for _, d := range c.dead {
+			a.Record.Add(d)
+			plans = remedy.Plans(plans, a)
+		}
+		if got := say(plans); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// With a ceiling an executor that runs one task gets more memory: as heap if that was
+// full, and beside it otherwise.
+func TestMemory(t *testing.T) {
+	// shape is what an executor died with.
+	type shape struct {
+		cores       int
+		limit, heap int64
+	}
+	for _, c := range []struct {
+		name    string
+		cause   oom.Cause
+		ceiling int64
+		dead    []shape
+		want    string
+	}{
+		{"two steps of cores first", oom.HeapOOM, 8192, []shape{{4, 1408, 1024}, {4, 1408, 1024}}, "0: 4 to 2"},
+		{"with one task", oom.HeapOOM, 8192, []shape{{4, 1408, 1024}, {4, 1408, 1024}, {2, 1408, 1024}}, "0: 4 to 1, limit 1408 to 1971, heap 1024 to 1536"},
+		{"and again", oom.HeapOOM, 8192, []shape{{4, 1408, 1024}, {4, 1408, 1024}, {2, 1408, 1024}, {1, 1971, 1536}}, "0: 4 to 1, limit 1408 to 2815, heap 1024 to 2304"},
+		{"one core", oom.HeapOOM, 8192, []shape{{1, 1408, 1024}, {1, 1408, 1024}}, "0: 1 to 1, limit 1408 to 1971, heap 1024 to 1536"},
+		{"beside the heap", oom.OOMKilled, 8192, []shape{{1, 1408, 1024}, {1, 1408, 1024}}, "0: 1 to 1, limit 1408 to 2112, heap 1024 to 1024"},
+		{"up to the ceiling", oom.OOMKilled, 1600, []shape{{1, 1408, 1024}, {1, 1408, 1024}}, "0: 1 to 1, limit 1408 to 1600, heap 1024 to 1024"},
+		{"heap up to the ceiling", oom.HeapOOM, 1600, []shape{{1, 1408, 1024}, {1, 1408, 1024}}, "0: 1 to 1, limit 1408 to 1599, heap 1024 to 1198"},
+		{"at the ceiling", oom.OOMKilled, 1500, []shape{{1, 1408, 1024}, {1, 1408, 1024}}, "0: 1 to 1, refused: an executor already runs one task at a time, and the rule's maxMemory is 1500 MiB"},
+		{"over the ceiling", oom.OOMKilled, 1024, []shape{{1, 1408, 1024}, {1, 1408, 1024}}, "0: 1 to 1, refused: an executor already runs one task at a time, and the rule's maxMemory is 1024 MiB"},
+		{"the heap is not known", oom.OOMKilled, 8192, []shape{{1, 1408, 0}, {1, 1408, 0}}, "0: 1 to 1, refused: an executor already runs one task at a time, and the pod does not show its memory"},
+		{"an executor that Spark made", oom.HeapOOM, 8192, []shape{{1, 1408, 1024}, {1, 1408, 1024}, {1, 1408, 1024}}, "0: 1 to 1, limit 1408 to 1971, heap 1024 to 1536"},
+	} {
+		a := application(nil)
+		a.Terms["0"] = annotations.RemedyTerms{Mode: annotations.Enabled, AfterDeaths: 2, MaxMemoryMiB: c.ceiling}
+		var plans []annotations.RemedyPlan
+		for i, d := range deaths(c.cause, make([]int, len(c.dead))...) {
+			d.Cores, d.LimitMiB, d.HeapMiB = c.dead[i].cores, c.dead[i].limit, c.dead[i].heap
 			a.Record.Add(d)
 			plans = remedy.Plans(plans, a)
 		}

@@ -11,59 +11,127 @@ import (
 type candidate struct {
 	*Application
 	profile string
+	terms   annotations.RemedyTerms
 	plan    annotations.RemedyPlan
 	newest  *oom.Termination // the death because of which it may
+}
+
+// next returns the plan after one more step:
+//  1. half of the tasks that Spark gives an executor;
+//  2. one task, and more memory;
+//  3. still more memory, and so on up to the rule's ceiling.
+//
+// If fewer tasks are refused, there is more memory at once. If both are refused, the plan
+// stays, and says why.
+func (c *candidate) next() annotations.RemedyPlan {
+	next, cores, memory := c.plan, c.refusal(ofCores), c.refusal(ofMemory)
+	if cores == "" {
+		next.ToCores = c.fewerCores()
+	}
+	if memory == "" && (cores != "" || c.plan.FewerCores()) {
+		next.Memory = c.moreMemory()
+	}
+	if cores != "" && memory != "" {
+		next.Refused = cores + ", and " + memory
+	}
+	return next
 }
 
 // tasks returns how many tasks an executor runs at a time with so many cores.
 func (c *candidate) tasks(cores int) int { return cores / c.Settings.TaskCPUs }
 
-// fewerCores returns the cores for the next step: for half of the tasks that Spark
-// gives an executor, and then for one.
+// fewerCores returns the cores for the next step.
 func (c *candidate) fewerCores() int {
 	tasks := 1
-	if !c.plan.Changes() {
+	if !c.plan.FewerCores() {
 		tasks = max(c.tasks(c.plan.FromCores)/2, 1)
 	}
 	return tasks * c.Settings.TaskCPUs
 }
 
-// refusals is the table of reasons to do nothing, or nothing more. The first that holds
-// is told. An executor with fewer cores must never make an application wait for a task
-// that fits nowhere.
-var refusals = []struct {
+// memory returns the memory that the plan gives an executor, or Spark.
+func (c *candidate) memory() annotations.RemedyMemory {
+	if c.plan.Memory != nil {
+		return *c.plan.Memory
+	}
+	limit, heap := c.newest.LimitMiB, c.newest.HeapMiB
+	return annotations.RemedyMemory{FromLimitMiB: limit, ToLimitMiB: limit, FromHeapMiB: heap, ToHeapMiB: heap}
+}
+
+// moreMemory returns the memory for the next step: half as much again, at least 512 MiB
+// more, and at most the ceiling. A full heap gets it as heap, with a tenth more beside it.
+func (c *candidate) moreMemory() *annotations.RemedyMemory {
+	m := c.memory()
+	if m.Since = c.newest.At.Time; c.newest.Cause != oom.HeapOOM {
+		m.ToLimitMiB = min(grown(m.ToLimitMiB), c.terms.MaxMemoryMiB)
+		return &m
+	}
+	more := grown(m.ToHeapMiB) - m.ToHeapMiB
+	if room := c.terms.MaxMemoryMiB - m.ToLimitMiB; more+more/10 > room {
+		more = room * 10 / 11
+	}
+	m.ToHeapMiB, m.ToLimitMiB = m.ToHeapMiB+more, m.ToLimitMiB+more+more/10
+	return &m
+}
+
+func grown(mib int64) int64 { return mib + max(mib/2, 512) }
+
+// leastMore is the least amount in MiB by which it is worth raising memory.
+const leastMore = 128
+
+// row is a reason to do nothing, or nothing more.
+type row struct {
 	why   func(*candidate) string
 	holds func(*candidate) bool
-}{
-	{says("the driver's UI did not say how many cores a task needs"), func(c *candidate) bool { return c.Settings == nil }},
+}
+
+func says(why string, holds func(*candidate) bool) row {
+	return row{func(*candidate) string { return why }, holds}
+}
+
+// ofCores is the table of reasons not to take cores. The first that holds is told. An
+// executor with fewer cores must never make an application wait for a task that fits
+// nowhere.
+var ofCores = []row{
+	says("the driver's UI did not say how many cores a task needs", func(c *candidate) bool { return c.Settings == nil }),
 	// Unset means that Spark decides when the first executor runs out of memory (4.3.0).
 	// Before 4.2 there is no such key.
-	{says("Spark's own recovery mode may act on the same deaths; set spark.kubernetes.allocation.recoveryMode.enabled=false"),
-		func(c *candidate) bool { return c.Driver.IsAtLeast("4.2") && c.Settings.RecoveryMode != "false" }},
-	{says("the number of cores of a task is not whole"), func(c *candidate) bool { return c.Settings.TaskCPUs < 1 || c.Settings.MaxTaskCPUs < 1 }},
+	says("Spark's own recovery mode may act on the same deaths; set spark.kubernetes.allocation.recoveryMode.enabled=false",
+		func(c *candidate) bool { return c.Driver.IsAtLeast("4.2") && c.Settings.RecoveryMode != "false" }),
+	says("the number of cores of a task is not whole", func(c *candidate) bool { return c.Settings.TaskCPUs < 1 || c.Settings.MaxTaskCPUs < 1 }),
 	// Devices limit how many tasks run, or a task needs its own.
-	{says("the application uses resources such as GPUs, which decide how many tasks run"), func(c *candidate) bool { return c.Settings.OtherResources }},
+	says("the application uses resources such as GPUs, which decide how many tasks run", func(c *candidate) bool { return c.Settings.OtherResources }),
 	{func(c *candidate) string {
 		return "the application uses " + c.Settings.Slots + ", which may need several tasks at a time"
 	},
 		func(c *candidate) bool { return c.Settings.Slots != "" }},
 	// Spark divides the limit by the executor's cores of its configuration, so a worker
 	// gets no more with fewer tasks (PythonRunner.scala).
-	{says("spark.executor.pyspark.memory limits each Python worker, however few there are"), func(c *candidate) bool {
+	says("spark.executor.pyspark.memory limits each Python worker, however few there are", func(c *candidate) bool {
 		return c.newest.Settings != nil && c.newest.Settings.PySparkMiB > 0 && c.newest.Cause == oom.ChildOOMKilled
-	}},
-	{says("an executor already runs one task at a time, and only more memory or smaller tasks help"), func(c *candidate) bool { return c.tasks(c.plan.ToCores) < 2 }},
+	}),
+	says("an executor already runs one task at a time", func(c *candidate) bool { return c.tasks(c.plan.ToCores) < 2 }),
 	// Tasks of another resource profile may run on the same executors.
 	{func(c *candidate) string {
 		return fmt.Sprintf("some tasks of the application need %d cores each", c.Settings.MaxTaskCPUs)
 	}, func(c *candidate) bool { return c.fewerCores() < c.Settings.MaxTaskCPUs }},
 }
 
-func says(why string) func(*candidate) string { return func(*candidate) string { return why } }
+// ofMemory is the table of reasons not to give more memory.
+var ofMemory = []row{
+	says("the rule has no maxMemory, so memory is not raised", func(c *candidate) bool { return c.terms.MaxMemoryMiB == 0 }),
+	{func(c *candidate) string { return "more memory was withdrawn: " + c.plan.Withdrawn }, func(c *candidate) bool { return c.plan.Withdrawn != "" }},
+	says("the pod does not show its memory", func(c *candidate) bool {
+		m := c.memory()
+		return m.FromHeapMiB < 1 || m.FromLimitMiB <= m.FromHeapMiB
+	}),
+	{func(c *candidate) string { return fmt.Sprintf("the rule's maxMemory is %d MiB", c.terms.MaxMemoryMiB) },
+		func(c *candidate) bool { return c.terms.MaxMemoryMiB-c.memory().ToLimitMiB < leastMore }},
+}
 
-// refusal returns why a plan goes no step further, or "".
-func (c *candidate) refusal() string {
-	for _, row := range refusals {
+// refusal returns the first reason of a table that holds, or "".
+func (c *candidate) refusal(table []row) string {
+	for _, row := range table {
 		if row.holds(c) {
 			return row.why(c)
 		}

@@ -4,7 +4,10 @@ import "strconv"
 
 const (
 	// ExecutorCores is the variable from which an executor's entrypoint reads its cores.
-	ExecutorCores        = "SPARK_EXECUTOR_CORES"
+	ExecutorCores = "SPARK_EXECUTOR_CORES"
+	// ExecutorMemory is the variable from which it reads its heap: "512m".
+	ExecutorMemory = "SPARK_EXECUTOR_MEMORY"
+
 	resourceProfileLabel = "spark-exec-resourceprofile-id"
 )
 

@@ -46,7 +46,7 @@ func (m Memory) HeapFillsLimit() bool {
 func (p Pod) Memory() Memory {
 	m := Memory{Limit: p.memory(limits), Request: p.memory(requests)}
 	if p.Role == Executor {
-		value, _ := p.Env(executorMemoryEnv)
+		value, _ := p.Env(ExecutorMemory)
 		m.Heap = bytesOf(value)
 		return m
 	}

@@ -25,7 +25,6 @@ const (
 const (
 	driverEnv           = "SPARK_DRIVER_BIND_ADDRESS"
 	executorEnv         = "SPARK_EXECUTOR_ID"
-	executorMemoryEnv   = "SPARK_EXECUTOR_MEMORY"
 	driverMemoryEnv     = "SPARK_DRIVER_MEMORY"
 	JavaOptionEnvPrefix = "SPARK_JAVA_OPT_"
 )
