@@ -3,8 +3,11 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -28,25 +31,34 @@ const (
 	FastStart     = 15 // seconds that an executor has before its first check
 )
 
-// RemedyLabel is the label of executors whose rule has a remedy. Its value is the mode.
+// RemedyLabel is the label of executors whose rule has a remedy. Its value is one of
+// remedies.
 const RemedyLabel = "e2e-remedy"
 
-// remedyRules returns the executor rules of a policy with a remedy of each mode.
+var ceiling = resource.MustParse("3Gi")
+
+var remedies = map[string]policy.Remedy{
+	"enabled": {Mode: policy.Enabled},
+	"memory":  {Mode: policy.Enabled, MaxMemory: &ceiling},
+}
+
+// remedyRules returns the executor rules of a policy with each remedy.
 func remedyRules(of *policy.Policy) (rules []policy.Rule) {
-	for _, mode := range []policy.Mode{policy.Audit, policy.Enabled} {
+	for _, name := range slices.Sorted(maps.Keys(remedies)) {
 		for _, rule := range of.Rules() {
 			if rule.Match.Role != spark.Executor {
 				continue
 			}
 			own := *rule
-			own.Name = fmt.Sprintf("remedy-%s-%s", mode, strings.ReplaceAll(rule.Name, "/", "-"))
-			own.Remedy = &policy.Remedy{Mode: mode}
+			own.Name = fmt.Sprintf("remedy-%s-%s", name, strings.ReplaceAll(rule.Name, "/", "-"))
+			given := remedies[name]
+			own.Remedy = &given
 			own.Probes.Startup = nil
 			labels := rule.Match.Labels.DeepCopy()
 			if labels == nil {
 				labels = &metav1.LabelSelector{}
 			}
-			labels.MatchLabels = map[string]string{RemedyLabel: string(mode)}
+			labels.MatchLabels = map[string]string{RemedyLabel: name}
 			own.Match.Labels = labels
 			rules = append(rules, own)
 		}

@@ -20,8 +20,10 @@ type remedied struct {
 	story
 	// cores are what the executors had at last, "" if none is changed.
 	cores string
-	// refused is what the driver's message says if nothing is changed.
-	refused string
+	// says is in the driver's record of it.
+	says string
+	// namespace is an object of the namespace, as YAML.
+	namespace string
 	// fails: the application fails with the remedy too.
 	fails bool
 	// group: the whole container is killed.
@@ -42,29 +44,46 @@ func remedying(name, why, cores string, a app, more ...string) remedied {
 
 const recoveryMode = "spark.kubernetes.allocation.recoveryMode.enabled"
 
-func (r remedied) inCI() remedied               { r.ci = newest; return r }
-func (r remedied) on(v ...string) remedied      { r.versions = v; return r }
-func (r remedied) killed() remedied             { r.group, r.host = true, true; return r }
-func (r remedied) refusing(why string) remedied { r.refused, r.fails = why, true; return r }
+func (r remedied) inCI() remedied              { r.ci = newest; return r }
+func (r remedied) on(v ...string) remedied     { r.versions = v; return r }
+func (r remedied) killed() remedied            { r.group, r.host = true, true; return r }
+func (r remedied) saying(text string) remedied { r.says = text; return r }
+func (r remedied) failing() remedied           { r.fails = true; return r }
+func (r remedied) in(object string) remedied   { r.namespace = object; return r }
+func (r remedied) raising() remedied {
+	r.app.conf["spark.kubernetes.executor.label."+lab.RemedyLabel] = "memory"
+	return r
+}
 
 var (
 	// manyRows fills the heap if three tasks run at a time, and not if one does.
 	manyRows = app{file: "memory.py", args: []string{"rows", "6", "16000000"}}
 	// manyWorkers are over the limit if two run at a time, and not if one does.
 	manyWorkers = app{file: "memory.py", args: []string{"workers", "380"}}
+	// largeTask does not fit into the heap.
+	largeTask = app{file: "memory.py", args: []string{"rows", "2", "40000000"}}
 )
 
 var remedyStories = []remedied{
 	remedying("remedy-heap", "three tasks at a time fill the heap", "1", manyRows, "spark.executor.cores", "3").inCI(),
 	remedying("remedy-python", "two Python workers at a time are over the limit; the whole container is killed", "1", manyWorkers, "spark.executor.cores", "2").killed(),
+	remedying("remedy-large-task", "one task needs more than the heap holds, and memory may be raised", "1", largeTask, "spark.executor.cores", "1").raising(),
+	remedying("remedy-jvm", "the JVM is over the limit, and memory may be raised", "1",
+		app{file: "memory.py", args: []string{"rows", "1", "40000000"}}, "spark.executor.cores", "1", "spark.executor.memory", "1g", "spark.executor.memoryOverhead", "16m").raising(),
 	remedying("remedy-task-cpus", "a task takes all five cores, so one runs at a time already", "", manyRows,
-		"spark.executor.cores", "5", "spark.task.cpus", "5").refusing("an executor already runs one task at a time"),
+		"spark.executor.cores", "5", "spark.task.cpus", "5").saying("an executor already runs one task at a time").failing(),
 	remedying("remedy-recovery", "Spark's own recovery mode is on", "", manyRows,
-		"spark.executor.cores", "3", recoveryMode, "true").refusing("Spark's own recovery mode").on(newest),
-	remedying("remedy-audit", "the rule is in audit: the stamps say what would be done, and nothing changes", "", manyRows,
-		"spark.executor.cores", "3", "spark.kubernetes.executor.annotation."+annotations.RemedyMode, "audit").refusing("If the remedy were enabled, new executors would start with 1 core instead of 3").on(oldest),
+		"spark.executor.cores", "3", recoveryMode, "true").saying("Spark's own recovery mode").on(newest),
+	remedying("remedy-audit", "in audit the stamps say what would be done, and nothing changes", "", manyRows,
+		"spark.executor.cores", "3", "spark.kubernetes.executor.annotation."+annotations.RemedyMode, "audit").saying(`"mode":"audit"`).failing().on(oldest),
 	remedying("remedy-off", "the driver's annotation turns it off", "", manyRows,
-		"spark.executor.cores", "3", "spark.kubernetes.driver.annotation."+annotations.RemedyMode, "disabled").refusing("").on(oldest),
+		"spark.executor.cores", "3", "spark.kubernetes.driver.annotation."+annotations.RemedyMode, "disabled").failing().on(oldest),
+	remedying("remedy-quota", "a quota refuses executors with more memory: it is withdrawn", "", largeTask, "spark.executor.cores", "1").
+		in("{apiVersion: v1, kind: ResourceQuota, metadata: {name: q}, spec: {hard: {limits.memory: 2400Mi}}}").raising().saying("no executor was created within 30 seconds").failing(),
+	remedying("remedy-limitrange", "a LimitRange refuses executors with more memory", "", largeTask, "spark.executor.cores", "1").
+		in("{apiVersion: v1, kind: LimitRange, metadata: {name: l}, spec: {limits: [{type: Container, max: {memory: 1420Mi}}]}}").raising().saying("no executor was created within 30 seconds").failing().on(oldest),
+	remedying("remedy-statefulset", "a StatefulSet makes all executors alike", "", manyRows,
+		"spark.executor.cores", "3", "spark.kubernetes.allocation.pods.allocator", "statefulset").failing().on(oldest),
 }
 
 func TestRemedies(t *testing.T) {
@@ -73,15 +92,27 @@ func TestRemedies(t *testing.T) {
 			if s.group {
 				killWhole(t)
 			}
-			with, without := both(t, s.name, version, s.app)
-			for _, r := range []*run{with, without} {
+			var runs []*run
+			for _, with := range []bool{true, false} {
+				r := prepare(t, s.name, version, s.app, with)
+				if s.namespace != "" {
+					if err := theLab.Kubectl(t.Context(), []byte(s.namespace), "-n", r.Namespace, "apply", "-f", "-"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := theLab.Submit(t.Context(), r.App); err != nil {
+					t.Fatal(err)
+				}
+				runs = append(runs, r)
+			}
+			for _, r := range runs {
 				r.untilDriverEnds(t)
 			}
-			s.check(t, with)
-			if got := without.outcome().result; got == succeeded && !s.mayHelpItself() {
+			s.check(t, runs[0])
+			if got := runs[1].outcome().result; got == succeeded && !s.mayHelpItself() {
 				t.Errorf("without a remedy it is %s, so the story shows nothing", got)
 			}
-			for _, r := range []*run{with, without} {
+			for _, r := range runs {
 				theTable.add(t, s.name, r, r.executorsSeen())
 			}
 		})
@@ -100,10 +131,10 @@ func (s remedied) check(t *testing.T, r *run) {
 		t.Errorf("it is %s", got)
 	}
 	driver := r.driverPod(t)
-	message := driver.Annotations[annotations.Message]
-	t.Log(message, driver.Annotations[annotations.Remedy])
-	if !strings.Contains(message, s.refused) {
-		t.Errorf("the message does not say %q", s.refused)
+	plans := driver.Annotations[annotations.Remedy]
+	t.Log(driver.Annotations[annotations.Message], plans)
+	if !strings.Contains(plans, s.says) {
+		t.Errorf("the record does not say %q", s.says)
 	}
 	last := ""
 	r.Look(func(h *lab.History) {
@@ -116,12 +147,13 @@ func (s remedied) check(t *testing.T, r *run) {
 			if ended := pod.Terminated(); ended != nil {
 				t.Logf("%s: created %s, %d cores, ended %s with %d", pod.Last.Name, pod.Last.CreationTimestamp.UTC().Format(time.TimeOnly), executor.Cores(), ended.FinishedAt.UTC().Format(time.TimeOnly), ended.ExitCode)
 			}
-			changed := stamp.ToCores > 0 && stamp.Mode == ""
+			changed, memory := stamp != (annotations.RemedyStamp{}) && stamp.Mode == "", executor.Memory().Limit>>20
 			if changed {
 				last = fmt.Sprint(executor.Cores())
 			}
-			if !changed && fmt.Sprint(executor.Cores()) != s.app.conf["spark.executor.cores"] || changed && executor.Cores() != stamp.ToCores {
-				t.Errorf("%s has %d cores, its stamp is %+v", pod.Last.Name, executor.Cores(), stamp)
+			if cores := fmt.Sprint(executor.Cores()); (!changed || stamp.ToCores == 0) && cores != s.app.conf["spark.executor.cores"] || changed && stamp.ToCores > 0 && executor.Cores() != stamp.ToCores ||
+				changed && stamp.Memory != nil && memory != stamp.Memory.ToLimitMiB {
+				t.Errorf("%s has %d cores and %d MiB, its stamp is %+v", pod.Last.Name, executor.Cores(), memory, stamp)
 			}
 		}
 	})
@@ -132,14 +164,18 @@ func (s remedied) check(t *testing.T, r *run) {
 
 // executorsSeen says how many executors were lost, and how many were changed.
 func (r *run) executorsSeen() string {
-	lost, changed, all := 0, 0, 0
+	lost, changed, raised, all := 0, 0, 0, 0
 	r.Look(func(h *lab.History) {
 		for _, pod := range h.Pods(spark.Executor) {
 			all++
 			if ended := pod.Terminated(); ended != nil && (ended.ExitCode == 52 || ended.Reason == "OOMKilled") || pod.Last.Status.Phase == corev1.PodFailed && ended == nil {
 				lost++
 			}
-			if annotations.ReadRemedyStamp(pod.Last.Annotations[annotations.Remedied]).ToCores > 0 {
+			switch stamp := annotations.ReadRemedyStamp(pod.Last.Annotations[annotations.Remedied]); {
+			case stamp.Mode != "":
+			case stamp.Memory != nil:
+				raised++
+			case stamp.ToCores > 0:
 				changed++
 			}
 		}
@@ -147,6 +183,9 @@ func (r *run) executorsSeen() string {
 	text := fmt.Sprintf("%d of %d executors died of memory", lost, all)
 	if changed > 0 {
 		text += fmt.Sprintf(", %d got fewer cores", changed)
+	}
+	if raised > 0 {
+		text += fmt.Sprintf(", %d got more memory", raised)
 	}
 	return text
 }
