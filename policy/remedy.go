@@ -16,7 +16,8 @@ type Remedy struct {
 	// Mode is Disabled, Audit or Enabled. With Disabled an application can still ask for
 	// it.
 	Mode Mode `json:"mode"`
-	// AfterDeaths is how many executors must have died before, 2 by default.
+	// AfterDeaths is how many executors must have died before, 1 by default: an
+	// application of four attempts for each task has the time for two more steps.
 	AfterDeaths int `json:"afterDeaths,omitempty"`
 	// MaxMemory is the largest memory limit that an executor's container may get. Without
 	// it memory is never raised.
@@ -31,7 +32,7 @@ func (r *Remedy) MaxMemoryMiB() int64 {
 	return r.MaxMemory.Value() >> 20
 }
 
-const defaultAfterDeaths = 2
+const defaultAfterDeaths = 1
 
 // complete checks a rule's remedy and sets its default.
 func (r *Remedy) complete(at *field.Path) (errs field.ErrorList) {

@@ -30,6 +30,7 @@ var benchmarks = []struct {
 	{"webhook", benchWebhook},
 	{"recorder", benchRecorder},
 	{"guards", benchGuards},
+	{"remedy", benchRemedy},
 }
 
 func main() {
