@@ -74,48 +74,34 @@ func remedied(p annotations.RemedyPlan, s *settings) string {
 
 // given lists what an executor is to get: "1 core instead of 4".
 func given(p annotations.RemedyPlan) string {
-	var parts []string
+	fewer, memory := "", ""
 	if p.FewerCores() {
-		parts = append(parts, fmt.Sprintf("%s instead of %d, so that fewer tasks share the memory", cores(p.ToCores), p.FromCores))
+		fewer = fmt.Sprintf("%s instead of %d", cores(p.ToCores), p.FromCores)
 	}
 	if p.MoreMemory() {
-		memory := fmt.Sprintf("a memory limit of %d MiB instead of %d", p.Memory.ToLimitMiB, p.Memory.FromLimitMiB)
+		memory = fmt.Sprintf("a memory limit of %d MiB instead of %d", p.Memory.ToLimitMiB, p.Memory.FromLimitMiB)
 		if p.Memory.ToHeapMiB > p.Memory.FromHeapMiB {
 			memory += fmt.Sprintf(" (heap %d instead of %d)", p.Memory.ToHeapMiB, p.Memory.FromHeapMiB)
 		}
-		parts = append(parts, memory)
 	}
-	return list(parts)
+	switch {
+	case memory == "":
+		return fewer + ", so that fewer tasks share the memory"
+	case fewer == "":
+		return memory
+	}
+	return fewer + " and with " + memory
 }
 
-// keep returns which settings give the same to the executors of later runs.
+// keep returns which setting gives the executors of later runs as few cores. What
+// memory to set says the advice.
 func keep(p annotations.RemedyPlan, s *settings) string {
-	var set []string
-	setting := func(name, value string) {
-		key := s.name(name)
-		s.example(key, value)
-		set = append(set, key+"="+value)
+	if !p.FewerCores() {
+		return ""
 	}
-	if p.FewerCores() {
-		setting("cores", strconv.Itoa(p.ToCores))
-	}
-	raise := ""
-	if p.MoreMemory() {
-		m := p.Memory
-		if m.ToHeapMiB > m.FromHeapMiB {
-			setting("memory", memory(m.ToHeapMiB))
-		} else {
-			raise = fmt.Sprintf("raise %s by %s", s.name("memoryOverhead"), memory(m.ToLimitMiB-m.FromLimitMiB))
-		}
-	}
-	parts := []string{}
-	if len(set) > 0 {
-		parts = append(parts, "set "+list(set))
-	}
-	if raise != "" {
-		parts = append(parts, raise)
-	}
-	return " To keep that in later runs, " + list(parts) + "."
+	key, value := s.name("cores"), strconv.Itoa(p.ToCores)
+	s.example(key, value)
+	return fmt.Sprintf(" To keep the cores in later runs, set %s=%s.", key, value)
 }
 
 func cores(n int) string {

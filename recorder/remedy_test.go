@@ -90,7 +90,7 @@ func TestRemedy(t *testing.T) {
 	if len(plans) != 1 || plans[0].FromCores != 4 || plans[0].ToCores != 2 || plans[0].Application != driver.Labels[spark.ApplicationLabel] {
 		t.Fatal(driver.Annotations[annotations.Remedy])
 	}
-	const sentence = "Remedy: new executors are to start with 2 cores instead of 4, so that fewer tasks share the memory. To keep that in later runs, set spark.executor.cores=2."
+	const sentence = "Remedy: new executors are to start with 2 cores instead of 4, so that fewer tasks share the memory. To keep the cores in later runs, set spark.executor.cores=2."
 	if text := driver.Annotations[annotations.Message]; !strings.Contains(text, sentence) || strings.Contains(text, "lower spark.executor.cores") {
 		t.Error(text)
 	}
@@ -167,7 +167,7 @@ func TestRemedyIsWithdrawn(t *testing.T) {
 	if len(plans) != 1 || !plans[0].MoreMemory() || plans[0].Memory.ToHeapMiB != 1024 {
 		t.Fatal(driver.Annotations[annotations.Remedy])
 	}
-	if text := driver.Annotations[annotations.Message]; !strings.Contains(text, "Remedy: new executors are to start with a memory limit of 1459 MiB instead of 896 (heap 1024 instead of 512). To keep that in later runs, set spark.executor.memory=1g.") {
+	if text := driver.Annotations[annotations.Message]; !strings.Contains(text, "Remedy: new executors are to start with a memory limit of 1459 MiB instead of 896 (heap 1024 instead of 512).") {
 		t.Error(text)
 	}
 	app := applicationOf(podOf(t, driver))
