@@ -37,14 +37,14 @@ type RemedyMemory struct {
 	ToLimitMiB   int64 `json:"toLimitMiB"`
 	FromHeapMiB  int64 `json:"fromHeapMiB"`
 	ToHeapMiB    int64 `json:"toHeapMiB"` // may be the same
-	// Since is when the executor died because of which it is so; in whole seconds. A stamp
-	// has none.
-	Since time.Time `json:"since,omitzero"`
+	// Executors is how many executors of the resource profile ran before the death. If
+	// fewer run for long, more memory keeps executors from starting. A stamp has none.
+	Executors int `json:"executors,omitempty"`
 }
 
 func (m *RemedyMemory) valid() bool {
 	heap := 1 <= m.FromHeapMiB && m.FromHeapMiB <= m.ToHeapMiB && m.ToHeapMiB < m.ToLimitMiB
-	return heap && m.FromHeapMiB < m.FromLimitMiB && m.FromLimitMiB < m.ToLimitMiB && m.ToLimitMiB <= MaxRemedyMiB
+	return heap && m.FromHeapMiB < m.FromLimitMiB && m.FromLimitMiB < m.ToLimitMiB && m.ToLimitMiB <= MaxRemedyMiB && 0 <= m.Executors
 }
 
 // Bounds of [Remedy]. Whoever may write it decides what it costs its readers.
@@ -66,7 +66,7 @@ func (p *RemedyPlan) Valid() bool {
 	switch {
 	case p.Application == "", len(p.Application) > maxApplication, !profileID.MatchString(p.Profile), len(p.Refused) > maxRefused, len(p.Withdrawn) > maxRefused:
 		return false
-	case p.Memory != nil && !p.Memory.valid():
+	case p.Memory != nil && !p.Memory.valid(), p.Until.Year() > 9998:
 		return false
 	case p.Mode != Audit && p.Mode != Enabled:
 		return false
@@ -103,11 +103,6 @@ func RemedyText(plans []RemedyPlan) string {
 	var valid []RemedyPlan
 	for _, p := range plans {
 		p.Until = p.Until.UTC().Truncate(time.Second)
-		if p.Memory != nil {
-			m := *p.Memory
-			m.Since = m.Since.UTC().Truncate(time.Second)
-			p.Memory = &m
-		}
 		if p.Valid() && len(valid) < maxPlans {
 			valid = append(valid, p)
 		}
@@ -157,10 +152,15 @@ type RemedyStamp struct {
 // ReadRemedyStamp reads the value of [Remedied]. It returns an empty stamp for a value
 // that it cannot read.
 func ReadRemedyStamp(value string) (s RemedyStamp) {
-	if len(value) > MaxRemedy || json.Unmarshal([]byte(value), &s) != nil || s.Memory != nil && !s.Memory.valid() {
+	if len(value) > MaxRemedy || json.Unmarshal([]byte(value), &s) != nil || !s.valid() {
 		return RemedyStamp{}
 	}
 	return s
+}
+
+func (s *RemedyStamp) valid() bool {
+	cores := s.FromCores == 0 && s.ToCores == 0 || 1 <= s.ToCores && s.ToCores < s.FromCores && s.FromCores <= MaxRemedyCores
+	return cores && (s.Memory == nil || s.Memory.valid()) && (s.Mode == "" || s.Mode == Audit)
 }
 
 // String returns the stamp as the annotation has it.

@@ -118,7 +118,7 @@ func TestTasks(t *testing.T) {
 		{`["spark.task.cpus", "0.5"]`, `{"cpus": {"amount": 0.5}}`, spark.Settings{}},
 		{``, `{"cpus": {"amount": 1.5}}`, spark.Settings{}},
 		{`["spark.executor.resource.gpu.amount", "1"]`, `{}`, spark.Settings{TaskCPUs: 1, MaxTaskCPUs: 1, OtherResources: true}},
-		{`["spark.streaming.backpressure.enabled", "true"]`, `{}`, spark.Settings{TaskCPUs: 1, MaxTaskCPUs: 1, Slots: "Spark Streaming's receivers"}},
+		{`["spark.streaming.backpressure.enabled", "true"]`, `{}`, spark.Settings{TaskCPUs: 1, MaxTaskCPUs: 1, Slots: "Spark Streaming"}},
 		{`["spark.kubernetes.allocation.recoveryMode.enabled", "false"]`, `{}`, spark.Settings{TaskCPUs: 1, MaxTaskCPUs: 1, RecoveryMode: "false"}},
 	} {
 		s, err := readSettings(decode(strings.NewReader(fmt.Sprintf(`{"sparkProperties": [%s], "resourceProfiles": [{"id": 0, "taskResources": %s}]}`, c.properties, c.tasks)), maxToken))

@@ -12,7 +12,7 @@ import (
 // describes how its executors died.
 func (r *Record) Message(driver spark.Pod) string {
 	var parts []string
-	together, where := &named{}, ""
+	together, where, head := &named{}, "", ""
 	for i, t := range r.advised() {
 		a := r.adviser(t, driver)
 		a.named = together
@@ -20,14 +20,19 @@ func (r *Record) Message(driver spark.Pod) string {
 		if i == 0 {
 			parts = append(parts, a.executorsEnds(r))
 		}
-		where = a.where()
+		where, head = a.where(), a.settings.profile
+	}
+	if r.Driver != nil { // a driver that has died gets no executors
+		return words(append(parts, where))
 	}
 	for _, plan := range r.Remedy {
-		if r.Driver == nil { // a driver that has died gets no executors
-			s := settingsOf(plan, driver, together)
+		if s := settingsOf(plan, driver, together); s.profile == head {
 			parts = append(parts, remedied(plan, s))
 			where = s.where()
+			continue
 		}
+		s := settingsOf(plan, driver, &named{})
+		parts = append(parts, remedied(plan, s), s.where())
 	}
 	return words(append(parts, where))
 }
@@ -290,7 +295,7 @@ func (a *adviser) moreBesideHeap() string {
 	name := a.name("memoryOverhead")
 	switch {
 	case a.raised() != nil:
-		return a.raise(name, a.raised().ToLimitMiB-a.raised().FromLimitMiB+roundUp(max(a.smaller()/4, minOverhead), 128)) + "."
+		return a.beyond(name, *a.raised())
 	case a.limitIsOthers():
 		text, by := a.raiseLimit(roundUp(a.LimitMiB+max(a.LimitMiB/4, minOverhead), 128))
 		return text + a.fewerCores() + "." + by
@@ -332,7 +337,10 @@ func (a *adviser) raiseLimit(next int64) (text, by string) {
 }
 
 func (a *adviser) fewerCores() string {
-	if a.Cores < 2 || a.remedied || a.Remedied != nil || a.Settings != nil && a.Cores/2 < a.Settings.TaskCPUs {
+	if a.Remedied != nil && a.Remedied.ToCores > 0 && !a.remedied {
+		return fmt.Sprintf(", or lower %s from %d to %d, so that fewer tasks share the memory", a.name("cores"), a.Remedied.FromCores, max(a.Cores/2, 1))
+	}
+	if a.Cores < 2 || a.remedied || a.Settings != nil && a.Cores/2 < a.Settings.TaskCPUs {
 		return ""
 	}
 	return fmt.Sprintf(", or lower %s from %d to %d, so that fewer tasks share the memory", a.name("cores"), a.Cores, a.Cores/2)
@@ -395,7 +403,7 @@ func (a *adviser) largerHeap() (text, limit string) {
 		change.Now = memory(raised.FromHeapMiB)
 	}
 	text = a.set(change)
-	if need := heap + a.restFor(heap); (a.limitIsOthers() || a.heapFillsLimit()) && need > a.LimitMiB {
+	if need := heap + a.restFor(heap); a.raised() == nil && (a.limitIsOthers() || a.heapFillsLimit()) && need > a.LimitMiB {
 		limit = fmt.Sprintf(" With the larger heap, also raise the container's memory limit to %d MiB or more.", need)
 		if a.submitter == spark.Kubeflow && a.limitIsOthers() {
 			a.set(Change{Setting: a.name("memoryLimit"), Now: memory(a.LimitMiB), Next: memory(need)})

@@ -55,6 +55,8 @@ func (r *Record) Reason() string {
 const (
 	maxMessage = 1 << 10
 	minMessage = 64 // a shorter one says nothing useful
+	// leastWithRemedy is enough for the other annotations, cut short.
+	leastWithRemedy = 4 << 10
 	// Plenty is enough for all annotations of a record, in bytes.
 	Plenty = 2 * MaxBytes
 )
@@ -70,13 +72,19 @@ func (r *Record) Annotations(driver spark.Pod, space int) map[string]string {
 			all[key], space = value, space-n
 		}
 	}
+	remedy := annotations.RemedyText(r.Remedy)
+	if len(annotations.Remedy)+len(remedy) > space-leastWithRemedy { // the message must not tell of what does not fit
+		without := *r
+		without.Remedy, remedy = nil, ""
+		r = &without
+	}
 	put(annotations.State, string(r.State(driver)))
 	put(annotations.Reason, r.Reason())
 	if length := min(maxMessage, space-len(annotations.Message)); length > minMessage {
 		put(annotations.Message, oneLine(r.Message(driver), length))
 	}
 	put(annotations.Advice, r.advice(driver))
-	put(annotations.Remedy, annotations.RemedyText(r.Remedy))
+	put(annotations.Remedy, remedy)
 	put(annotations.OOM, r.encode(min(MaxBytes, space-len(annotations.OOM))))
 	return all
 }

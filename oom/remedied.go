@@ -17,11 +17,23 @@ func (t *Termination) raised() *annotations.RemedyMemory {
 	return t.Remedied.Memory
 }
 
-// remedies reports whether later executors are to get fewer cores than the one that
-// died was created with.
+// beyond advises more memory beside the heap than a remedy gave.
+func (a *adviser) beyond(name string, given annotations.RemedyMemory) string {
+	heap := given.ToHeapMiB - given.FromHeapMiB
+	by := given.ToLimitMiB - given.FromLimitMiB - heap + roundUp(max(a.smaller()/4, minOverhead), 128)
+	text := a.raise(name, by)
+	if heap > 0 {
+		larger := a.set(Change{Setting: a.name("memory"), Now: memory(given.FromHeapMiB), Next: memory(given.ToHeapMiB)})
+		text += " and " + lower(larger)
+	}
+	return text + a.fewerCores() + "."
+}
+
+// remedies reports whether later executors are to get fewer cores, so that the advice
+// needs not say it.
 func (r *Record) remedies(t *Termination) bool {
-	return t.Role == spark.Executor && slices.ContainsFunc(r.Remedy, func(p annotations.RemedyPlan) bool {
-		return p.Mode == annotations.Enabled && p.FewerCores() && p.Profile == t.ResourceProfile()
+	return t.Role == spark.Executor && r.Driver == nil && slices.ContainsFunc(r.Remedy, func(p annotations.RemedyPlan) bool {
+		return p.Mode == annotations.Enabled && p.FewerCores() && p.Profile == t.ResourceProfile() && !t.At.After(p.Until)
 	})
 }
 
@@ -54,7 +66,7 @@ func remedied(p annotations.RemedyPlan, s *settings) string {
 	case audit:
 		changes = fmt.Sprintf("If the remedy were enabled, new executors%s would start with %s.", of, given(p))
 	default:
-		changes = fmt.Sprintf("Remedy: new executors%s are to start with %s.%s", of, given(p), keep(p, s))
+		changes = fmt.Sprintf("Remedy: until %s new executors%s are to start with %s.%s", p.Until.UTC().Format("2006-01-02 15:04 UTC"), of, given(p), keep(p, s))
 	}
 	if p.Withdrawn != "" {
 		withdrawn = fmt.Sprintf("Executors%s no longer get more memory: %s.", of, p.Withdrawn)

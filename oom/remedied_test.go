@@ -24,7 +24,10 @@ func TestRemedied(t *testing.T) {
 	refused.ToCores, refused.Refused = 4, "the driver's UI did not say how many cores a task needs, and the rule has no maxMemory, so memory is not raised"
 	done := heap
 	done.Refused = "an executor already runs one task at a time, and the rule's maxMemory is 8000 MiB"
-	as := func(p annotations.RemedyPlan, change func(*annotations.RemedyPlan)) annotations.RemedyPlan { change(&p); return p }
+	as := func(p annotations.RemedyPlan, change func(*annotations.RemedyPlan)) annotations.RemedyPlan {
+		change(&p)
+		return p
+	}
 	audit := func(p *annotations.RemedyPlan) { p.Mode = annotations.Audit }
 	ofProfile := func(p *annotations.RemedyPlan) { p.Profile = "2" }
 	stamp := func(p annotations.RemedyPlan) *annotations.RemedyStamp {

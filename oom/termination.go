@@ -219,6 +219,9 @@ func (e *ending) describeMemory(t *Termination) {
 		}
 		if stamp := annotations.ReadRemedyStamp(e.Annotations[annotations.Remedied]); stamp.Mode == "" && stamp != (annotations.RemedyStamp{}) {
 			t.Remedied = &stamp
+			if stamp.Memory != nil {
+				t.RequestMiB = 0 // the request stayed as Spark asked
+			}
 		}
 	}
 }

@@ -70,10 +70,10 @@ func (p *Pod) setEnv(i int, value string) {
 	p.add(p.containerPath(fmt.Sprintf("env/%d/value", i)), value)
 }
 
-// setMemory sets the memory among the limits or requests of Spark's container.
-func (p *Pod) setMemory(list string, of corev1.ResourceList, to resource.Quantity) {
-	of[corev1.ResourceMemory] = to
-	p.add(p.containerPath("resources/"+list+"/memory"), to)
+// setMemoryLimit sets the memory limit of Spark's container, which has one.
+func (p *Pod) setMemoryLimit(to resource.Quantity) {
+	p.Container().Resources.Limits[corev1.ResourceMemory] = to
+	p.add(p.containerPath("resources/limits/memory"), to)
 }
 
 // setPort sets the number of the i-th port of Spark's container.

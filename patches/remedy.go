@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -19,8 +18,9 @@ import (
 //   - Fewer cores, so that it runs fewer tasks at a time. Every entrypoint of Spark's
 //     passes SPARK_EXECUTOR_CORES on. The executor registers with it, and the scheduler
 //     counts that. The container's CPU request and limit stay.
-//   - More memory: the container's limit and request, and the heap, which the entrypoint
-//     reads from SPARK_EXECUTOR_MEMORY.
+//   - More memory: the container's limit, and the heap, which the entrypoint reads from
+//     SPARK_EXECUTOR_MEMORY. The request stays: an executor for which no node has room
+//     would wait for ever, because Spark does not replace it.
 //
 // It stamps what the rule allows on each executor that it could change. The recorder
 // makes plans only for applications with that stamp.
@@ -37,13 +37,12 @@ func remedy(p *Pod, c policy.Choice) {
 	if rule == nil || rule.Mode == policy.Disabled || p.Role != spark.Executor {
 		return
 	}
-	stamp := annotations.ReadRemedyStamp(p.Annotations[annotations.Remedied])
-	earlier := p.wasSet(field) && stamp.Mode == "" && p.hasAll(stamp) // in an earlier round
+	terms := annotations.RemedyTerms{Mode: rule.Mode, AfterDeaths: rule.AfterDeaths, MaxMemoryMiB: rule.MaxMemoryMiB()}
+	stamp, earlier := p.earlierRemedy(terms)
 	if why := p.unfitForRemedy(c); why != "" && !earlier {
 		p.leave(field, why)
 		return
 	}
-	terms := annotations.RemedyTerms{Mode: rule.Mode, AfterDeaths: rule.AfterDeaths, MaxMemoryMiB: rule.MaxMemoryMiB()}
 	if p.audit {
 		terms.Mode = policy.Audit
 	}
@@ -78,7 +77,7 @@ func (p *Pod) planned(plan *annotations.RemedyPlan, terms annotations.RemedyTerm
 	}
 	if plan.MoreMemory() && plan.Memory.ToLimitMiB <= terms.MaxMemoryMiB && p.hasMemory(plan.Memory.FromLimitMiB, plan.Memory.FromHeapMiB) {
 		memory := *plan.Memory
-		memory.Since = time.Time{} // the plan has it
+		memory.Executors = 0
 		stamp.Memory = &memory
 	}
 	if stamp != (annotations.RemedyStamp{}) && (terms.Mode == policy.Audit || plan.Mode != policy.Enabled) {
@@ -87,15 +86,28 @@ func (p *Pod) planned(plan *annotations.RemedyPlan, terms annotations.RemedyTerm
 	return stamp
 }
 
-// hasAll reports whether the executor has all that a stamp says.
-func (p *Pod) hasAll(stamp annotations.RemedyStamp) bool {
-	cores := stamp.ToCores == 0 || stamp.ToCores == p.Cores()
-	memory := stamp.Memory == nil || p.hasMemory(stamp.Memory.ToLimitMiB, stamp.Memory.ToHeapMiB)
-	return stamp != (annotations.RemedyStamp{}) && cores && memory
+// earlierRemedy returns what an earlier round gave the executor and it still has. Anyone
+// can write the stamp, so it only decides the wording.
+func (p *Pod) earlierRemedy(terms annotations.RemedyTerms) (stamp annotations.RemedyStamp, ok bool) {
+	stamp = annotations.ReadRemedyStamp(p.Annotations[annotations.Remedied])
+	if !p.wasSet("remedy") || stamp.Mode != "" {
+		return annotations.RemedyStamp{}, false
+	}
+	if stamp.ToCores != p.Cores() {
+		stamp.FromCores, stamp.ToCores = 0, 0
+	}
+	if m := stamp.Memory; m != nil && (m.ToLimitMiB > terms.MaxMemoryMiB || !p.hasMemory(m.ToLimitMiB, m.ToHeapMiB)) {
+		stamp.Memory = nil
+	}
+	return stamp, stamp != annotations.RemedyStamp{}
 }
 
-// hasMemory reports whether the container's own limit and the heap are these, in MiB.
+// hasMemory reports whether the container's own limit and the heap are these, in MiB. If
+// the whole pod has a limit, a larger one of the container is not valid.
 func (p *Pod) hasMemory(limit, heap int64) bool {
+	if p.Spec.Resources != nil {
+		return false
+	}
 	own := p.Container().Resources.Limits[corev1.ResourceMemory]
 	return own.Value()>>20 == limit && p.Memory().Heap>>20 == heap
 }
@@ -112,13 +124,7 @@ func (p *Pod) give(stamp annotations.RemedyStamp) {
 	if m.ToHeapMiB != m.FromHeapMiB {
 		p.setLast(spark.ExecutorMemory, fmt.Sprintf("%dm", m.ToHeapMiB))
 	}
-	resources := &p.Container().Resources
-	limit := *resource.NewQuantity(m.ToLimitMiB<<20, resource.BinarySI)
-	if request, ok := resources.Requests[corev1.ResourceMemory]; ok {
-		more := *resource.NewQuantity(min(request.Value()+(m.ToLimitMiB-m.FromLimitMiB)<<20, m.ToLimitMiB<<20), resource.BinarySI)
-		p.setMemory("requests", resources.Requests, more)
-	}
-	p.setMemory("limits", resources.Limits, limit)
+	p.setMemoryLimit(*resource.NewQuantity(m.ToLimitMiB<<20, resource.BinarySI))
 }
 
 // unfitForRemedy says why the executor cannot be changed, or "".
@@ -132,8 +138,21 @@ func (p *Pod) unfitForRemedy(c policy.Choice) string {
 		return "the container has a command of its own"
 	case p.Cores() == 0:
 		return "the pod does not show its cores"
+	case p.hasDevices():
+		return "the container has a device such as a GPU"
 	}
 	return ""
+}
+
+// hasDevices reports whether the container has a resource of a device plugin, such as
+// nvidia.com/gpu. Those of Kubernetes have no domain.
+func (p *Pod) hasDevices() bool {
+	for name := range p.Container().Resources.Limits {
+		if strings.Contains(string(name), "/") {
+			return true
+		}
+	}
+	return false
 }
 
 // changesOf says in words what a stamp changes: "1 core instead of 4, because ...".

@@ -98,6 +98,7 @@ type recorder struct {
 	pending    atomic.Int64 // Events that are not created yet
 	backlog    *rate.Limiter
 	replicas   replicas
+	short      *lru.Cache // since when plans have fewer executors than before
 	conditions *lru.Cache // of drivers' deaths that this replica wrote, and when
 	ending     atomic.Bool
 	ready      atomic.Bool
@@ -108,7 +109,7 @@ type recorder struct {
 }
 
 func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
-	r := &recorder{Config: c, metrics: newMetrics(registry), queued: lru.New(maxRemembered), previous: newPrevious(), knowledge: newKnowledge(c.DriverUI), replicas: newReplicas(), conditions: lru.New(maxRemembered), optOutWait: time.Minute, followWait: followWait, now: time.Now}
+	r := &recorder{Config: c, metrics: newMetrics(registry), queued: lru.New(maxRemembered), previous: newPrevious(), knowledge: newKnowledge(c.DriverUI), replicas: newReplicas(), conditions: lru.New(maxRemembered), short: lru.New(maxRemembered), optOutWait: time.Minute, followWait: followWait, now: time.Now}
 	r.queue = workqueue.NewTypedRateLimitingQueue(retries[application]())
 	r.events = workqueue.NewTypedRateLimitingQueue(retries[*deathEvent]())
 	r.backlog = rate.NewLimiter(backlogRate, backlogRate)
@@ -173,7 +174,7 @@ func (r *recorder) saw(p *corev1.Pod) {
 		if r.sawDriver(pod) {
 			r.queue.AddAfter(app, delay+later)
 		}
-		if remedy.IsToBeLookedAt(plansOf(pod), r.now()) {
+		if slices.ContainsFunc(plansOf(pod), func(p annotations.RemedyPlan) bool { return remedy.IsToBeLookedAt(&p, r.now()) }) {
 			r.queue.AddAfter(app, remedy.Look+later)
 		}
 	}
@@ -239,12 +240,6 @@ func (r *recorder) attempt(ctx context.Context, app application) (outcome outcom
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	if len(facts) == 0 {
-		if outcome := r.withdraw(ctx, app); !outcome.done() {
-			return outcome
-		}
-		return r.carry(ctx, app)
-	}
 	log := r.Log.With("namespace", app.namespace, "application", app.id, "deaths", len(facts))
 	defer func() {
 		if mistake := recover(); mistake != nil { // it must not affect other applications
@@ -253,6 +248,10 @@ func (r *recorder) attempt(ctx context.Context, app application) (outcome outcom
 			outcome = dropped
 		}
 	}()
+	defer r.look(ctx, app) // the queue forgets an earlier look when facts come
+	if len(facts) == 0 {
+		return r.carry(ctx, app)
+	}
 	outcome, err := r.write(ctx, app, facts)
 	if err != nil {
 		r.metrics.errors.WithLabelValues("record").Inc()

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/bounded"
@@ -57,7 +58,7 @@ func (r *recorder) plan(w *result, facts []fact) {
 	}
 	if len(terms) > 0 {
 		w.record.Remedy = remedy.Plans(w.record.Remedy, remedy.Application{
-			Driver: w.driver, Record: &w.record, Terms: terms, Settings: r.knowledge.latest(w.driver.UID, r.now()),
+			Driver: w.driver, Record: &w.record, Terms: terms, Executors: ranBefore(executorsAmong(r.podsOf(applicationOf(w.driver))), facts), Settings: r.knowledge.latest(w.driver.UID, r.now()),
 		})
 	}
 }
@@ -66,45 +67,85 @@ func plansOf(driver spark.Pod) []annotations.RemedyPlan {
 	return annotations.ReadRemedy(driver.Annotations[annotations.Remedy])
 }
 
-// withdraw takes back the memory of plans that keep executors of an application from
-// starting, and looks again while there are such plans.
-func (r *recorder) withdraw(ctx context.Context, app application) outcome {
+// look looks at the plans of an application that give executors more memory, and takes
+// the memory back if executors do not start because of it. It looks again later.
+func (r *recorder) look(ctx context.Context, app application) {
 	pods := r.podsOf(app)
 	driver := app.among(pods)
-	if driver.Pod == nil || !r.recordsIn(app.namespace) || !r.records(driver) || !remedy.IsToBeLookedAt(plansOf(driver), r.now()) {
-		return dropped
+	if driver.Pod == nil || !r.recordsIn(app.namespace) || !r.records(driver) {
+		return
 	}
 	if _, ended := driver.End(); ended {
-		return dropped
+		return
 	}
-	var executors []spark.Pod
+	executors := executorsAmong(pods)
+	for _, p := range plansOf(driver) {
+		key := string(driver.UID) + " " + p.Profile
+		if !remedy.IsToBeLookedAt(&p, r.now()) {
+			continue
+		}
+		r.queue.AddAfter(app, remedy.Look)
+		since, short := r.short.Get(key)
+		switch {
+		case !remedy.IsShort(&p, executors):
+			r.short.Remove(key)
+		case !short:
+			r.short.Add(key, r.now())
+		case r.now().Sub(since.(time.Time)) >= remedy.ShortFor:
+			r.withdraw(ctx, driver, p.Profile)
+			return
+		}
+	}
+}
+
+// withdraw takes the memory of a plan back. If it fails, the next look tries again.
+func (r *recorder) withdraw(ctx context.Context, driver spark.Pod, profile string) {
+	driver, space, err := r.live(ctx, driver)
+	if err != nil || driver.Pod == nil {
+		return
+	}
+	w := result{driver: driver, record: r.read(driver)}
+	w.record.Remedy = remedy.Withdraw(w.record.Remedy, profile)
+	patched, err := r.patch(ctx, driver, &w.record, parts{space: space, plans: true})
+	r.metrics.writes.WithLabelValues(string(outcomeOf(err))).Inc()
+	if err != nil {
+		r.Log.Warn("the memory of a remedy is not withdrawn yet", "namespace", driver.Namespace, "driver", driver.Name, "error", err)
+		return
+	}
+	w.driver = patched
+	r.reportPlans(driver.Annotations[annotations.Remedy], &w)
+}
+
+func executorsAmong(pods []*corev1.Pod) (executors []spark.Pod) {
 	for _, p := range pods {
 		if pod, err := spark.PodOf(p); err == nil && pod.Role == spark.Executor {
 			executors = append(executors, pod)
 		}
 	}
-	w := result{driver: driver, record: r.read(driver)}
-	plans, changed := remedy.Withdraw(w.record.Remedy, &w.record, executors, r.now())
-	if !changed {
-		r.queue.AddAfter(app, remedy.Look)
-		return dropped
-	}
-	w.record.Remedy = plans
-	patched, err := r.patch(ctx, driver, &w.record, parts{space: oom.Plenty, plans: true})
-	outcome := outcomeOf(err)
-	r.metrics.writes.WithLabelValues(string(outcome)).Inc()
-	if err != nil {
-		r.Log.Warn("the memory of a remedy is not withdrawn yet", "namespace", driver.Namespace, "driver", driver.Name, "error", err)
-		if outcome == conflict { // the watch will show what has changed
-			r.queue.AddAfter(app, time.Second)
-			return dropped
+	return executors
+}
+
+// ranBefore returns how many executors of each resource profile ran before deaths. Spark
+// may have created the next ones already, and clocks differ.
+func ranBefore(executors []spark.Pod, deaths []fact) map[string]int {
+	const clocks = 5 * time.Second
+	n, dead := map[string]int{}, map[types.UID]bool{}
+	var first time.Time
+	for _, f := range deaths {
+		if _, ok := f.terms(); ok && !dead[f.pod.UID] {
+			dead[f.pod.UID] = true
+			n[f.ResourceProfile()]++
+			if first.IsZero() || f.At.Time.Before(first) {
+				first = f.At.Time
+			}
 		}
-		return outcome
 	}
-	before := driver.Annotations[annotations.Remedy]
-	w.driver = patched
-	r.reportPlans(before, &w)
-	return written
+	for _, e := range executors {
+		if _, ended := e.End(); !ended && e.DeletionTimestamp == nil && !dead[e.UID] && e.CreationTimestamp.Time.Before(first.Add(-clocks)) {
+			n[e.ResourceProfile()]++
+		}
+	}
+	return n
 }
 
 // reportPlans counts the plans that this replica wrote, and creates an Event for each.

@@ -220,7 +220,7 @@ func (r *recorder) writeOn(ctx context.Context, driver spark.Pod, facts []fact) 
 			r.reportPlans(planned, &w)
 			return w
 		case refused:
-			if p.plans && annotations.RemedyText(w.record.Remedy) != planned { // a guard of an earlier version does not know them
+			if p.plans && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) && annotations.RemedyText(w.record.Remedy) != planned { // a guard of an earlier version does not know them
 				r.Log.Warn("the remedy of an application is refused, and the record is written without it", "namespace", w.driver.Namespace, "driver", w.driver.Name, "error", err)
 				p.plans = false
 				continue
@@ -339,6 +339,11 @@ type parts struct {
 // It is a strategic merge patch, as the kubelet's are, because a JSON merge patch would
 // replace all conditions.
 func (r *recorder) patch(ctx context.Context, driver spark.Pod, record *oom.Record, p parts) (spark.Pod, error) {
+	if !p.plans { // the message must not tell of them
+		without := *record
+		without.Remedy = plansOf(driver)
+		record = &without
+	}
 	all, change := record.Annotations(driver, p.space), map[string]any{}
 	for _, key := range annotations.Death {
 		if key == annotations.Remedy && !p.plans {

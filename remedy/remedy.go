@@ -27,6 +27,8 @@ type Application struct {
 	Record *oom.Record // with that death
 	// Terms are those of the rules of the executors that died, by resource profile.
 	Terms map[string]annotations.RemedyTerms
+	// Executors are how many executors of each resource profile ran before the death.
+	Executors map[string]int
 	// Settings are what the driver's UI said within the last minute; nil if it did not.
 	Settings *spark.Settings
 }
@@ -34,11 +36,14 @@ type Application struct {
 // Plans returns the plans of an application that had other ones before. It changes only
 // the plans of resource profiles that have terms.
 func Plans(before []annotations.RemedyPlan, a Application) []annotations.RemedyPlan {
-	plans := slices.Clone(before)
-	if a.Driver.Annotations[annotations.RemedyMode] == string(annotations.Disabled) {
-		return plans // the user wants none
+	plans, mode := slices.Clone(before), a.Driver.Annotations[annotations.RemedyMode]
+	if mode == string(annotations.Disabled) {
+		return nil // the user wants none
 	}
 	for profile, terms := range a.Terms {
+		if mode == string(annotations.Audit) {
+			terms.Mode = annotations.Audit
+		}
 		i := slices.IndexFunc(plans, func(p annotations.RemedyPlan) bool { return p.Profile == profile })
 		var old annotations.RemedyPlan
 		if i >= 0 {
@@ -68,7 +73,8 @@ func (a *Application) plan(old annotations.RemedyPlan, profile string, terms ann
 	died = slices.DeleteFunc(died, func(t *oom.Termination) bool { return newest.At.Sub(t.At.Time) > lasts })
 	next = old
 	if old.Application != a.Driver.Application() || newest.At.After(old.Until) {
-		next = annotations.RemedyPlan{Application: a.Driver.Application(), Profile: profile, FromCores: newest.Cores, ToCores: newest.Cores}
+		next = asCreated(newest)
+		next.Application, next.Profile = a.Driver.Application(), profile
 		if old.Application == next.Application {
 			next.Withdrawn = old.Withdrawn
 		}
@@ -78,9 +84,9 @@ func (a *Application) plan(old annotations.RemedyPlan, profile string, terms ann
 		next.Until = until.UTC().Truncate(time.Second)
 	}
 	for {
-		enough := 1
+		enough := a.few()
 		if !next.Changes() {
-			enough = terms.AfterDeaths
+			enough = max(enough, terms.AfterDeaths)
 		}
 		if n := count(died, &next); n < enough {
 			return next, next.Changes() || next.Refused != ""
@@ -90,6 +96,30 @@ func (a *Application) plan(old annotations.RemedyPlan, profile string, terms ann
 			return next, true
 		}
 	}
+}
+
+// asCreated returns a plan of what an executor was created with, and of what Spark asked
+// for.
+func asCreated(t *oom.Termination) annotations.RemedyPlan {
+	plan := annotations.RemedyPlan{FromCores: t.Cores, ToCores: t.Cores}
+	if t.Remedied == nil {
+		return plan
+	}
+	if t.Remedied.ToCores == t.Cores {
+		plan.FromCores = t.Remedied.FromCores
+	}
+	if m := t.Remedied.Memory; m != nil {
+		raised := *m
+		plan.Memory = &raised
+	}
+	return plan
+}
+
+// few returns how many deaths at least lead to a step. A large application loses some
+// executors to skewed tasks, and its retries carry it. The record has a few deaths in
+// detail.
+func (a *Application) few() int {
+	return min(max(1, int(a.Record.Executors/100)), annotations.MaxAfterDeaths)
 }
 
 // died returns the executors of a resource profile that the record has in detail and

@@ -133,7 +133,7 @@ func TestMemory(t *testing.T) {
 		{"heap up to the ceiling", oom.HeapOOM, 1600, []shape{{1, 1408, 1024}, {1, 1408, 1024}}, "0: 1 to 1, limit 1408 to 1599, heap 1024 to 1198"},
 		{"at the ceiling", oom.OOMKilled, 1500, []shape{{1, 1408, 1024}, {1, 1408, 1024}}, "0: 1 to 1, refused: an executor already runs one task at a time, and the rule's maxMemory is 1500 MiB"},
 		{"over the ceiling", oom.OOMKilled, 1024, []shape{{1, 1408, 1024}, {1, 1408, 1024}}, "0: 1 to 1, refused: an executor already runs one task at a time, and the rule's maxMemory is 1024 MiB"},
-		{"the heap is not known", oom.OOMKilled, 8192, []shape{{1, 1408, 0}, {1, 1408, 0}}, "0: 1 to 1, refused: an executor already runs one task at a time, and the pod does not show its memory"},
+		{"the heap is not known", oom.OOMKilled, 8192, []shape{{1, 1408, 0}, {1, 1408, 0}}, "0: 1 to 1, refused: an executor already runs one task at a time, and the pod does not show its heap"},
 		{"an executor that Spark made", oom.HeapOOM, 8192, []shape{{1, 1408, 1024}, {1, 1408, 1024}, {1, 1408, 1024}}, "0: 1 to 1, limit 1408 to 1971, heap 1024 to 1536"},
 	} {
 		a := application(nil)
@@ -168,13 +168,15 @@ func TestRefusals(t *testing.T) {
 		{"half a core", func(a *remedy.Application) { a.Settings.TaskCPUs = 0 }, "not whole"},
 		{"half a core elsewhere", func(a *remedy.Application) { a.Settings.MaxTaskCPUs = 0 }, "not whole"},
 		{"GPUs", func(a *remedy.Application) { a.Settings.OtherResources = true }, "GPUs"},
-		{"slots", func(a *remedy.Application) { a.Settings.Slots = "Horovod" }, "uses Horovod"},
+		{"slots", func(a *remedy.Application) { a.Settings.Slots = "Horovod" }, "name Horovod"},
 		{"larger tasks elsewhere", func(a *remedy.Application) { a.Settings.MaxTaskCPUs = 3 }, "need 3 cores"},
 		{"tasks of half an executor elsewhere", func(a *remedy.Application) { a.Settings.MaxTaskCPUs = 2 }, ""},
 		{"a limit for Python", func(a *remedy.Application) {
 			for i := range a.Record.Details {
-				a.Record.Details[i].Cause, a.Record.Details[i].Settings = oom.ChildOOMKilled, &oom.Settings{PySparkMiB: 400}
+				a.Record.Details[i].Cause = oom.ChildOOMKilled
 			}
+			a.Settings.Executor.PySpark = 400
+			a.Driver.Spec.Containers[0].Args = []string{"driver", "--class", "org.apache.spark.deploy.PythonRunner"}
 		}, "each Python worker"},
 	} {
 		a := application(deaths(oom.HeapOOM, 4, 4))
@@ -260,40 +262,44 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// However deaths arrive, the plans end as the same. A replay changes nothing, and no plan
-// gives an executor less than a task needs, or more than it had.
+// In whatever order deaths arrive, a replay changes nothing. No plan gives an executor
+// less than a task needs, more cores than it had, or more memory than the ceiling.
 func TestPlansAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cores := rapid.SampledFrom([]int{1, 2, 3, 4, 6, 8, 16}).Draw(t, "cores")
 		cpus := rapid.IntRange(1, 4).Draw(t, "cpus")
 		after := rapid.IntRange(1, 4).Draw(t, "after")
+		ceiling := rapid.SampledFrom([]int64{0, 1024, 1500, 4096}).Draw(t, "ceiling")
 		dead := deaths(oom.OOMKilled, rapid.SliceOfN(rapid.SampledFrom([]int{cores, max(cores/2, 1), 1}), 1, 16).Draw(t, "dead")...)
 		dead[len(dead)-1].Cores = cores // the newest decides what Spark gives
-		plansOf := func(order []int) (plans []annotations.RemedyPlan) {
+		check := func(order []int) {
+			var plans []annotations.RemedyPlan
 			record := &oom.Record{}
 			for _, i := range order {
 				a := application(nil)
 				record.Add(dead[i])
 				a.Record, a.Settings = record, &spark.Settings{TaskCPUs: cpus, MaxTaskCPUs: cpus}
-				a.Terms["0"] = annotations.RemedyTerms{Mode: annotations.Enabled, AfterDeaths: after}
+				a.Terms["0"] = annotations.RemedyTerms{Mode: annotations.Enabled, AfterDeaths: after, MaxMemoryMiB: ceiling}
 				plans = remedy.Plans(plans, a)
 				if again := remedy.Plans(plans, a); !reflect.DeepEqual(again, plans) {
 					t.Fatalf("a replay changes %s to %s", say(plans), say(again))
 				}
 				for _, p := range plans {
-					if p.Changes() && p.ToCores < cpus || p.ToCores > p.FromCores || p.Changes() && p.ToCores%cpus != 0 {
+					if p.FewerCores() && p.ToCores < cpus || p.ToCores > p.FromCores || p.FewerCores() && p.ToCores%cpus != 0 {
 						t.Fatalf("%s with tasks of %d cores", say(plans), cpus)
+					}
+					if p.Memory != nil && p.Memory.ToLimitMiB > ceiling {
+						t.Fatalf("%s with a ceiling of %d", say(plans), ceiling)
 					}
 				}
 			}
-			return plans
 		}
 		order := make([]int, len(dead))
 		for i := range order {
 			order[i] = i
 		}
-		plansOf(order)
+		check(order)
 		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		plansOf(order)
+		check(order)
 	})
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 // candidate is a plan that may go one step further.
@@ -62,11 +63,14 @@ func (c *candidate) memory() annotations.RemedyMemory {
 // more, and at most the ceiling. A full heap gets it as heap, with a tenth more beside it.
 func (c *candidate) moreMemory() *annotations.RemedyMemory {
 	m := c.memory()
-	if m.Since = c.newest.At.Time; c.newest.Cause != oom.HeapOOM {
+	if m.Executors = max(m.Executors, c.Executors[c.profile]); c.newest.Cause != oom.HeapOOM {
 		m.ToLimitMiB = min(grown(m.ToLimitMiB), c.terms.MaxMemoryMiB)
 		return &m
 	}
 	more := grown(m.ToHeapMiB) - m.ToHeapMiB
+	if m.ToHeapMiB < mostCompressed {
+		more = min(more, mostCompressed-m.ToHeapMiB)
+	}
 	if room := c.terms.MaxMemoryMiB - m.ToLimitMiB; more+more/10 > room {
 		more = room * 10 / 11
 	}
@@ -75,6 +79,10 @@ func (c *candidate) moreMemory() *annotations.RemedyMemory {
 }
 
 func grown(mib int64) int64 { return mib + max(mib/2, 512) }
+
+// mostCompressed is the largest heap in MiB with compressed references. A JVM with a
+// little more holds fewer objects (HotSpot's limit is 32 GiB).
+const mostCompressed = 31 << 10
 
 // leastMore is the least amount in MiB by which it is worth raising memory.
 const leastMore = 128
@@ -102,13 +110,14 @@ var ofCores = []row{
 	// Devices limit how many tasks run, or a task needs its own.
 	says("the application uses resources such as GPUs, which decide how many tasks run", func(c *candidate) bool { return c.Settings.OtherResources }),
 	{func(c *candidate) string {
-		return "the application uses " + c.Settings.Slots + ", which may need several tasks at a time"
+		return "the settings name " + c.Settings.Slots + ", which may need several tasks at a time"
 	},
 		func(c *candidate) bool { return c.Settings.Slots != "" }},
 	// Spark divides the limit by the executor's cores of its configuration, so a worker
 	// gets no more with fewer tasks (PythonRunner.scala).
 	says("spark.executor.pyspark.memory limits each Python worker, however few there are", func(c *candidate) bool {
-		return c.newest.Settings != nil && c.newest.Settings.PySparkMiB > 0 && c.newest.Cause == oom.ChildOOMKilled
+		m, _ := c.Settings.Of(c.profile)
+		return m.PySpark > 0 && c.Driver.Language() == spark.Python && c.newest.Cause == oom.ChildOOMKilled
 	}),
 	says("an executor already runs one task at a time", func(c *candidate) bool { return c.tasks(c.plan.ToCores) < 2 }),
 	// Tasks of another resource profile may run on the same executors.
@@ -119,12 +128,12 @@ var ofCores = []row{
 
 // ofMemory is the table of reasons not to give more memory.
 var ofMemory = []row{
+	// Its UI may answer at the next death.
+	says("fewer tasks come first", func(c *candidate) bool { return c.Settings == nil && c.plan.ToCores > 1 && c.terms.MaxMemoryMiB > 0 }),
 	says("the rule has no maxMemory, so memory is not raised", func(c *candidate) bool { return c.terms.MaxMemoryMiB == 0 }),
-	{func(c *candidate) string { return "more memory was withdrawn: " + c.plan.Withdrawn }, func(c *candidate) bool { return c.plan.Withdrawn != "" }},
-	says("the pod does not show its memory", func(c *candidate) bool {
-		m := c.memory()
-		return m.FromHeapMiB < 1 || m.FromLimitMiB <= m.FromHeapMiB
-	}),
+	says("more memory was withdrawn", func(c *candidate) bool { return c.plan.Withdrawn != "" }),
+	says("the pod does not show its heap", func(c *candidate) bool { return c.memory().FromHeapMiB < 1 }),
+	says("the heap alone fills the limit", func(c *candidate) bool { return c.memory().FromLimitMiB <= c.memory().FromHeapMiB }),
 	{func(c *candidate) string { return fmt.Sprintf("the rule's maxMemory is %d MiB", c.terms.MaxMemoryMiB) },
 		func(c *candidate) bool { return c.terms.MaxMemoryMiB-c.memory().ToLimitMiB < leastMore }},
 }

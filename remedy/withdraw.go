@@ -2,79 +2,48 @@ package remedy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/spark-vitals/spark-vitals/annotations"
-	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 const (
-	// createdWithin is how long after a death the next executor is created at the latest.
-	// Spark takes 1 to 2 s (3.5.9). If the API server refuses it, Spark tries again each
-	// second, for ever.
-	createdWithin = 30 * time.Second
-	// roomWithin is how long an executor with more memory may wait for a node.
-	roomWithin = 2 * time.Minute
+	// ShortFor is how long fewer executors may run than before. Spark creates the next one
+	// after 1 to 2 s (3.5.9). If the API server refuses it, Spark tries again each second,
+	// for ever.
+	ShortFor = 30 * time.Second
 	// Look is how often a plan with more memory is looked at.
-	Look = 15 * time.Second
+	Look = 10 * time.Second
 )
 
-// Withdraw takes back the memory of plans that keep executors from starting: a refused
-// creation would hang an application that failed without it. It returns the plans, and
-// whether one has changed. executors are all known pods of the application's executors.
-func Withdraw(plans []annotations.RemedyPlan, record *oom.Record, executors []spark.Pod, now time.Time) (after []annotations.RemedyPlan, changed bool) {
-	for _, p := range plans {
-		if p.MoreMemory() && p.Mode == annotations.Enabled {
-			if p.Withdrawn = withdrawal(&p, record, executors, now); p.Withdrawn != "" {
-				changed = true
-			}
-		}
-		after = append(after, p)
-	}
-	return after, changed
+// IsToBeLookedAt reports whether more memory of a plan may have to be withdrawn.
+func IsToBeLookedAt(p *annotations.RemedyPlan, now time.Time) bool {
+	return p.MoreMemory() && p.Mode == annotations.Enabled && now.Before(p.Until)
 }
 
-// IsToBeLookedAt reports whether a plan may have to be withdrawn.
-func IsToBeLookedAt(plans []annotations.RemedyPlan, now time.Time) bool {
-	for _, p := range plans {
-		if p.MoreMemory() && p.Mode == annotations.Enabled && now.Before(p.Until) {
-			return true
-		}
-	}
-	return false
-}
-
-// withdrawal returns why the memory of a plan is withdrawn, or "".
-func withdrawal(p *annotations.RemedyPlan, record *oom.Record, executors []spark.Pod, now time.Time) string {
-	created := false
+// IsShort reports whether fewer executors run or start than before the death because of
+// which a plan has more memory. executors are all known pods of the application's
+// executors.
+func IsShort(p *annotations.RemedyPlan, executors []spark.Pod) bool {
+	alive := 0
 	for _, e := range executors {
-		if e.ResourceProfile() != p.Profile || e.CreationTimestamp.Time.Before(p.Memory.Since) {
-			continue
-		}
-		created = true
-		if since, waits := unschedulable(e); waits && e.Memory().Limit>>20 == p.Memory.ToLimitMiB && now.Sub(since) >= roomWithin {
-			return fmt.Sprintf("executor %s found no node with so much memory for %d minutes", e.Labels[spark.ExecutorIDLabel], int(roomWithin.Minutes()))
+		if _, ended := e.End(); !ended && e.DeletionTimestamp == nil && e.ResourceProfile() == p.Profile {
+			alive++
 		}
 	}
-	for i := range record.Details { // it may have died and be gone
-		d := &record.Details[i]
-		created = created || d.Role == spark.Executor && d.ResourceProfile() == p.Profile && d.LimitMiB == p.Memory.ToLimitMiB
-	}
-	if !created && now.Sub(p.Memory.Since) >= createdWithin {
-		return fmt.Sprintf("no executor was created within %d seconds, so a quota, a LimitRange or another policy may refuse it", int(createdWithin.Seconds()))
-	}
-	return ""
+	return alive < p.Memory.Executors
 }
 
-// unschedulable returns since when no node has room for a pod.
-func unschedulable(e spark.Pod) (since time.Time, waits bool) {
-	for _, c := range e.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
-			return c.LastTransitionTime.Time, e.Status.Phase == corev1.PodPending
+// Withdraw returns plans with the memory of one taken back: its executors were short for
+// [ShortFor]. A refused creation would hang an application that failed without it.
+func Withdraw(plans []annotations.RemedyPlan, profile string) []annotations.RemedyPlan {
+	plans = slices.Clone(plans)
+	for i := range plans {
+		if plans[i].Profile == profile {
+			plans[i].Withdrawn = fmt.Sprintf("fewer executors than before ran for %d seconds, and if Spark asked for more, a quota, a LimitRange or another policy may have refused them", int(ShortFor.Seconds()))
 		}
 	}
-	return since, false
+	return plans
 }

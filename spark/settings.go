@@ -29,7 +29,7 @@ type Settings struct {
 	// is not set.
 	RecoveryMode string
 	// Slots names something of the program that needs several tasks to run at a time, as
-	// far as the settings show it: "Spark Streaming's receivers", or "".
+	// far as the settings show it: "XGBoost", or "".
 	Slots string
 	// HeartbeatSeconds is spark.executor.heartbeatInterval: how often an executor sends
 	// its measurements to the driver.
@@ -77,7 +77,7 @@ func (s *Settings) ReadSetting(key, value string) {
 	case strings.HasPrefix(key, "spark.executor.resource."), strings.HasPrefix(key, "spark.task.resource."):
 		s.OtherResources = true
 	case strings.HasPrefix(key, "spark.streaming."):
-		s.Slots = "Spark Streaming's receivers"
+		s.Slots = "Spark Streaming"
 	case slices.Contains(libraryKeys, key) && s.Slots == "":
 		s.Slots = slotsOf(value)
 	}
@@ -91,7 +91,7 @@ var libraryKeys = []string{"spark.jars", "spark.jars.packages", "spark.submit.py
 var slotLibraries = []struct{ part, name string }{
 	{"xgboost", "XGBoost"}, {"lightgbm", "LightGBM"}, {"synapseml", "LightGBM of SynapseML"},
 	{"horovod", "Horovod"}, {"raydp", "Ray"}, {"spark-tensorflow-distributor", "TensorFlow"},
-	{"spark-streaming-", "Spark Streaming's receivers"},
+	{"spark-streaming-", "Spark Streaming"}, // each receiver takes a task for ever
 }
 
 func slotsOf(files string) string {

@@ -51,7 +51,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 	}
 	m.remedied = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "spark_vitals_remedied_executors_total",
-		Help: "Executors that were created with fewer cores because earlier ones died of memory, by mode. With the mode audit they were not changed.",
+		Help: "Creations of executors that got fewer cores or more memory because earlier ones died of memory, by mode. A creation that is refused later, for example by a quota, counts each time. With the mode audit nothing was changed.",
 	}, []string{"mode"})
 	registry.MustRegister(m.requests, m.warnings, m.seconds, m.inFlight, m.lost, m.remedied)
 	m.beginAtZero()

@@ -29,14 +29,12 @@ import (
 // Drivers are the plans of all drivers of a cluster.
 type Drivers struct {
 	informer cache.SharedIndexInformer
-	failed   atomic.Int64 // when the watch failed last, in Unix seconds
+	failing  atomic.Bool // the last call to the API server failed
 	now      func() time.Time
 }
 
-// blind is how long the plans count as unknown after the watch failed. A watch that
-// broke once is back within a second or two. One that is refused fails at least twice in
-// that time.
-const blind = time.Minute
+// longest is how far ahead a plan may end. The recorder writes less.
+const longest = 7 * time.Hour
 
 // New returns the plans of a cluster. They are known once Run has listed the drivers.
 func New(api *rest.Config, log *slog.Logger, registry prometheus.Registerer) (*Drivers, error) {
@@ -49,35 +47,44 @@ func New(api *rest.Config, log *slog.Logger, registry prometheus.Registerer) (*D
 
 func newDrivers(client metadata.Interface, log *slog.Logger, registry prometheus.Registerer) (*Drivers, error) {
 	d := &Drivers{now: time.Now}
+	errs := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "spark_vitals_remedy_watch_errors_total", Help: "Failed calls to list or watch drivers. Until one succeeds, no executor is remedied.",
+	})
+	// A reflector reports not all failures, and no success.
+	called := func(err error) {
+		if d.failing.Store(err != nil); err != nil {
+			errs.Inc()
+			log.Warn("drivers cannot be watched, so no executor is remedied", "error", err)
+		}
+	}
 	pods := client.Resource(corev1.SchemeGroupVersion.WithResource("pods"))
 	all := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			options.LabelSelector = drivers
-			return pods.List(ctx, options)
+			options.LabelSelector, options.FieldSelector = drivers, alive
+			list, err := pods.List(ctx, options)
+			called(err)
+			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			options.LabelSelector = drivers
-			return pods.Watch(ctx, options)
+			options.LabelSelector, options.FieldSelector = drivers, alive
+			w, err := pods.Watch(ctx, options)
+			called(err)
+			return w, err
 		},
 	}
 	d.informer = cache.NewSharedIndexInformer(
 		cache.ToListWatcherWithWatchListSemantics(paged.ListWatch(all, strip), client), &metav1.PartialObjectMetadata{}, 0, cache.Indexers{byUID: uidOf})
-	errs := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "spark_vitals_remedy_watch_errors_total", Help: "Failures of the watch of drivers. For a minute after one, no executor is remedied.",
-	})
 	registry.MustRegister(errs, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "spark_vitals_remedy_drivers", Help: "Drivers that are watched for a remedy. It is -1 while they are not known.",
 	}, d.count))
-	err := d.informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, reflector *cache.Reflector, err error) {
-		errs.Inc()
-		d.failed.Store(d.now().Unix())
-		log.Warn("drivers cannot be watched, so no executor is remedied", "error", err)
-	})
-	return d, err
+	return d, nil
 }
 
-// drivers selects the pods that are watched.
-const drivers = spark.RoleLabel + "=" + string(spark.Driver)
+// drivers and alive select the pods that are watched: drivers that have not ended.
+const (
+	drivers = spark.RoleLabel + "=" + string(spark.Driver)
+	alive   = "status.phase!=Succeeded,status.phase!=Failed"
+)
 
 const byUID = "uid"
 
@@ -85,7 +92,8 @@ func uidOf(object any) ([]string, error) {
 	return []string{string(object.(*metav1.PartialObjectMetadata).UID)}, nil
 }
 
-// strip keeps of a driver what is read: at most 2 KiB, however large its annotations are.
+// strip keeps of a driver what is read: less than 1 KiB of plans, however large its
+// annotations are.
 func strip(object any) (any, error) {
 	driver, ok := object.(*metav1.PartialObjectMetadata)
 	if !ok {
@@ -95,7 +103,16 @@ func strip(object any) (any, error) {
 		TypeMeta:   driver.TypeMeta,
 		ObjectMeta: metav1.ObjectMeta{Name: driver.Name, Namespace: driver.Namespace, UID: driver.UID, ResourceVersion: driver.ResourceVersion},
 	}
-	plans := annotations.RemedyText(annotations.ReadRemedy(driver.Annotations[annotations.Remedy]))
+	var all []annotations.RemedyPlan
+	for _, p := range annotations.ReadRemedy(driver.Annotations[annotations.Remedy]) {
+		if p.Refused = ""; p.Changes() {
+			if p.Withdrawn != "" {
+				p.Memory, p.Withdrawn = nil, ""
+			}
+			all = append(all, p)
+		}
+	}
+	plans := annotations.RemedyText(all)
 	if plans == "" {
 		return kept, nil // most drivers
 	}
@@ -114,7 +131,7 @@ func (d *Drivers) Unknown() string {
 	switch {
 	case !d.informer.HasSynced():
 		return "the webhook does not know all drivers yet"
-	case d.now().Sub(time.Unix(d.failed.Load(), 0)) < blind:
+	case d.failing.Load():
 		return "the webhook cannot watch drivers now"
 	}
 	return ""
@@ -152,7 +169,7 @@ func planIn(of map[string]string, executor spark.Pod, now time.Time) *annotation
 		return nil
 	}
 	for _, plan := range annotations.ReadRemedy(of[annotations.Remedy]) {
-		if plan.Profile == executor.ResourceProfile() && plan.Application == executor.Application() && now.Before(plan.Until) {
+		if plan.Profile == executor.ResourceProfile() && plan.Application == executor.Application() && now.Before(plan.Until) && plan.Until.Sub(now) < longest {
 			if mode == annotations.Audit {
 				plan.Mode = annotations.Audit
 			}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,7 +14,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	metadatafake "k8s.io/client-go/metadata/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/eventually"
@@ -60,14 +64,18 @@ func executor(t *testing.T, of *metav1.PartialObjectMetadata, change ...func(*co
 	return pod
 }
 
-// watching returns the plans of drivers, which are known.
-func watching(t *testing.T, drivers ...runtime.Object) (*Drivers, *metadatafake.FakeMetadataClient) {
+// watching returns the plans of drivers, which are known. prepare changes the client
+// first.
+func watching(t *testing.T, prepare func(*metadatafake.FakeMetadataClient), drivers ...runtime.Object) *Drivers {
 	t.Helper()
 	scheme := metadatafake.NewTestScheme()
 	if err := metav1.AddMetaToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
 	client := metadatafake.NewSimpleMetadataClient(scheme, drivers...)
+	if prepare != nil {
+		prepare(client)
+	}
 	d, err := newDrivers(client, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
 	if err != nil {
 		t.Fatal(err)
@@ -78,14 +86,14 @@ func watching(t *testing.T, drivers ...runtime.Object) (*Drivers, *metadatafake.
 	}
 	go d.Run(t.Context())
 	eventually.True(t, "the drivers are listed", func() bool { return d.Unknown() == "" })
-	return d, client
+	return d
 }
 
 // An executor has the plan of the driver that owns it, of its application and its
 // resource profile, in its namespace, until the plan ends.
 func TestOf(t *testing.T) {
 	a, b := driver("a", "uid-a"), driver("b", "uid-b", func(m map[string]string) { delete(m, annotations.Remedy) })
-	d, _ := watching(t, a, b)
+	d := watching(t, nil, a, b)
 	if d.count() != 2 {
 		t.Error(d.count(), "drivers")
 	}
@@ -127,7 +135,7 @@ func TestOf(t *testing.T) {
 func TestMode(t *testing.T) {
 	for mode, want := range map[string]string{"": "enabled", "audit": "audit", "disabled": "", "enabled": "enabled", "odd": "enabled"} {
 		a := driver("a", "uid-a", func(m map[string]string) { m[annotations.RemedyMode] = mode })
-		d, _ := watching(t, a)
+		d := watching(t, nil, a)
 		got := ""
 		if plan := d.Of(executor(t, a), "spark"); plan != nil {
 			got = string(plan.Mode)
@@ -157,15 +165,23 @@ func TestStrip(t *testing.T) {
 	}
 }
 
-// After a failure of the watch no plan is known for a minute.
+// While the last call failed no plan is known, and later it is again.
 func TestBlind(t *testing.T) {
-	d, _ := watching(t, driver("a", "uid-a"))
-	d.failed.Store(noon.Unix())
-	if d.Unknown() == "" {
-		t.Error("the plans are known although the watch failed")
-	}
-	d.now = func() time.Time { return noon.Add(blind) }
-	if why := d.Unknown(); why != "" {
-		t.Error(why)
-	}
+	var fails atomic.Bool
+	watches := make(chan *watch.FakeWatcher, 10)
+	d := watching(t, func(client *metadatafake.FakeMetadataClient) {
+		client.PrependWatchReactor("pods", func(clienttesting.Action) (bool, watch.Interface, error) {
+			if fails.Load() {
+				return true, nil, syscall.ECONNREFUSED // a reflector does not report it
+			}
+			w := watch.NewFake()
+			watches <- w
+			return true, w, nil
+		})
+	}, driver("a", "uid-a"))
+	fails.Store(true)
+	(<-watches).Stop()
+	eventually.True(t, "the plans are unknown", func() bool { return d.Unknown() != "" })
+	fails.Store(false)
+	eventually.True(t, "the plans are known again", func() bool { return d.Unknown() == "" })
 }
