@@ -3,6 +3,7 @@ package stories
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -94,19 +95,41 @@ func (t *table) addRow(r row) {
 	t.rows = append(t.rows, r)
 }
 
-// writeInto writes the table into a page of the project. It replaces cells of the same
-// story, version and side, and keeps others.
+// writeInto writes the table into a page of the project, and the stories of a remedy into
+// remedy.md next to it.
 func (t *table) writeInto(file string) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
+	remedies := filepath.Join(filepath.Dir(file), "remedy.md")
+	for _, page := range []string{file, remedies} {
+		rows := slices.DeleteFunc(slices.Clone(t.rows), func(r row) bool {
+			return (page == remedies) != strings.HasPrefix(r.story, "remedy-")
+		})
+		if len(rows) == 0 {
+			continue
+		}
+		text, err := os.ReadFile(page)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(page, []byte(withRows(string(text), rows)), 0o644); err != nil {
+			return err
+		}
 	}
-	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
-	for _, row := range t.rows {
+	return nil
+}
+
+// withRows returns a page with rows in its table of stories. A cell of the same story,
+// version and side is replaced, and others are kept. A new row is the table's last.
+func withRows(page string, rows []row) string {
+	lines := strings.Split(page, "\n")
+	for _, row := range rows {
 		key := fmt.Sprintf("| %s | %s |", row.story, row.version)
 		i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, key) })
 		if i < 0 {
-			i, lines = len(lines), append(lines, key+" | |")
+			i = max(slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "| story |") }), 0)
+			for i < len(lines) && strings.HasPrefix(lines[i], "|") {
+				i++
+			}
+			lines = slices.Insert(lines, i, key+" | |")
 		}
 		cells, at := strings.Split(lines[i], "|"), 3
 		if !row.with {
@@ -115,7 +138,16 @@ func (t *table) writeInto(file string) error {
 		cells[at] = " " + row.seen + " "
 		lines[i] = strings.Join(cells, "|")
 	}
-	return os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o644)
+	return strings.Join(lines, "\n")
+}
+
+// Rows of a story become the last of the page's table, wherever that is.
+func TestWithRows(t *testing.T) {
+	const page = "# Page\n| story | Spark | with | without |\n|---|---|---|---|\n| a | 3.5.9 | old | old |\n\n## After it\n| other |\n|---|\n"
+	const want = "# Page\n| story | Spark | with | without |\n|---|---|---|---|\n| a | 3.5.9 | old | new |\n| b | 3.5.9 | new | |\n\n## After it\n| other |\n|---|\n"
+	if got := withRows(page, []row{{"a", "3.5.9", false, "new"}, {"b", "3.5.9", true, "new"}}); got != want {
+		t.Error(got)
+	}
 }
 
 // outcome is the result of a run.
