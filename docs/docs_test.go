@@ -113,3 +113,18 @@ func read(t *testing.T, file string) string {
 	}
 	return string(text)
 }
+
+// remedy.md has a row for each reason why a remedy does nothing, in the code's words. A
+// user looks for the words of a message.
+func TestRefusals(t *testing.T) {
+	page := read(t, "remedy.md")
+	reasons := all(read(t, "../remedy/table.go"), `says\("([^"]+)"\)`)
+	if len(reasons) < 5 {
+		t.Fatal("reasons", reasons)
+	}
+	for _, reason := range reasons {
+		if !strings.Contains(page, "\n| "+reason+" |") {
+			t.Errorf("remedy.md has no row for %q", reason)
+		}
+	}
+}
