@@ -118,7 +118,7 @@ func read(t *testing.T, file string) string {
 // user looks for the words of a message.
 func TestRefusals(t *testing.T) {
 	page := read(t, "remedy.md")
-	reasons := all(read(t, "../remedy/table.go"), `says\("([^"]+)"\)`)
+	reasons := all(read(t, "../remedy/table.go"), `says\("([^"]+)",`)
 	if len(reasons) < 5 {
 		t.Fatal("reasons", reasons)
 	}

@@ -80,11 +80,11 @@ func benchRemedies(ctx context.Context, c *cluster.ControlPlane, d *document) er
 	if err != nil {
 		return err
 	}
-	d.say("\n%d drivers; then %d of them get a plan, %d a second. Two watches of one process stand for two webhooks.", remedyDrivers, remedyPlans, remedyRate)
+	d.say("\n%d drivers; then %d of them get a plan, %d a second. Two watches in one process take the place of two webhooks.", remedyDrivers, remedyPlans, remedyRate)
 	d.table("", "measured")
 	d.row("memory of a watched driver, KiB", fmt.Sprintf("%.1f", perDriver/1024))
 	d.row("from the start of the watch until all drivers are known, ms", synced[0].Milliseconds())
-	d.row("from the answer to the recorder's write until both know the plan, ms", quantiles(lags))
+	d.row("from the answer to the recorder's write until both know the plan, median / p99", quantiles(lags))
 	wanted := &aims{}
 	if err := remedyHandler(drivers[0], all[0], d, wanted); err != nil {
 		return err
