@@ -8,9 +8,12 @@ memory.py broadcast       joins with a table too large to broadcast, and catches
 memory.py exit CODE       ends Python with a code
 memory.py collect         brings more to the driver than its heap holds
 memory.py rows TASKS N    makes an array of N numbers in the heap of executors, in some tasks at a time
+memory.py skew TASKS N LARGE
+                          the same, and one of the tasks has an array of LARGE numbers
 memory.py python MIB      fills the memory of the driver's Python process
 memory.py child MIB       starts a program in the driver that holds so many MiB
 memory.py workers MIB     fills that of Python workers
+memory.py profile MIB     fills that of Python workers of a second resource profile with two cores
 memory.py held PYTHON OTHER SECONDS
                           two Python workers hold so many MiB each, one of them starts a program
                           that holds so many more, and then both workers grow at once
@@ -101,7 +104,10 @@ elif what == "collect":
 elif what == "rows":
     tasks, n = int(rest[0]), int(rest[1])
     spark.range(0, tasks, 1, tasks).selectExpr("size(sequence(1, %d + id)) AS n" % n).agg({"n": "sum"}).collect()
-elif what in ("python", "workers"):
+elif what == "skew":
+    tasks, n, large = (int(n) for n in rest)
+    spark.range(0, tasks, 1, tasks).selectExpr("size(sequence(1, if(id = 17, %d, %d) + id)) AS n" % (large, n)).agg({"n": "sum"}).collect()
+elif what in ("python", "workers", "profile"):
 
     def eat(_):
         held = []
@@ -112,6 +118,13 @@ elif what in ("python", "workers"):
 
     if what == "python":
         eat(None)
+    elif what == "profile":
+        from pyspark.resource import ExecutorResourceRequests, ResourceProfileBuilder, TaskResourceRequests
+
+        executors = ExecutorResourceRequests().cores(2).memory("512m").memoryOverhead("384m")
+        profile = ResourceProfileBuilder().require(executors).require(TaskResourceRequests().cpus(1)).build
+        spark.sparkContext.parallelize(range(100), 2).count()
+        spark.sparkContext.parallelize(range(2), 2).withResources(profile).mapPartitions(eat).collect()
     else:
         spark.sparkContext.parallelize(range(2), 2).mapPartitions(eat).collect()
 elif what == "child":

@@ -20,6 +20,10 @@ type remedied struct {
 	story
 	// cores are what the executors had at last, "" if none is changed.
 	cores string
+	// asked is how many cores Spark gives executors of another resource profile, too.
+	asked string
+	// healthy: it succeeds without the remedy too.
+	healthy bool
 	// says is in the driver's record of it.
 	says string
 	// namespace is an object of the namespace, as YAML.
@@ -44,12 +48,14 @@ func remedying(name, why, cores string, a app, more ...string) remedied {
 
 const recoveryMode = "spark.kubernetes.allocation.recoveryMode.enabled"
 
-func (r remedied) inCI() remedied              { r.ci = newest; return r }
-func (r remedied) on(v ...string) remedied     { r.versions = v; return r }
-func (r remedied) killed() remedied            { r.group, r.host = true, true; return r }
-func (r remedied) saying(text string) remedied { r.says = text; return r }
-func (r remedied) failing() remedied           { r.fails = true; return r }
-func (r remedied) in(object string) remedied   { r.namespace = object; return r }
+func (r remedied) inCI() remedied                  { r.ci = newest; return r }
+func (r remedied) on(v ...string) remedied         { r.versions = v; return r }
+func (r remedied) killed() remedied                { r.group, r.host = true, true; return r }
+func (r remedied) saying(text string) remedied     { r.says = text; return r }
+func (r remedied) failing() remedied               { r.fails = true; return r }
+func (r remedied) in(object string) remedied       { r.namespace = object; return r }
+func (r remedied) harmless() remedied              { r.healthy = true; return r }
+func (r remedied) ofProfile(cores string) remedied { r.asked = cores; return r }
 func (r remedied) raising() remedied {
 	r.app.conf["spark.kubernetes.executor.label."+lab.RemedyLabel] = "memory"
 	return r
@@ -68,8 +74,19 @@ var remedyStories = []remedied{
 	remedying("remedy-heap", "three tasks at a time fill the heap", "1", manyRows, "spark.executor.cores", "3").inCI(),
 	remedying("remedy-python", "two Python workers at a time are over the limit; the whole container is killed", "1", manyWorkers, "spark.executor.cores", "2").killed(),
 	remedying("remedy-large-task", "one task needs more than the heap holds, and memory may be raised", "1", largeTask, "spark.executor.cores", "1").raising(),
-	remedying("remedy-jvm", "the JVM is over the limit, and memory may be raised", "1",
-		app{file: "memory.py", args: []string{"rows", "1", "40000000"}}, "spark.executor.cores", "1", "spark.executor.memory", "1g", "spark.executor.memoryOverhead", "16m").raising(),
+	remedying("remedy-jvm", "the JVM is over the limit, and then the heap is too small; memory may be raised", "1",
+		app{file: "memory.py", args: []string{"rows", "1", "40000000"}}, "spark.executor.cores", "1", "spark.executor.memoryOverhead", "16m").raising(),
+	remedying("remedy-skew", "one task of thirty is large, and fills the heap if others run beside it", "1",
+		app{file: "memory.py", args: []string{"skew", "30", "10000000", "24000000"}}, "spark.executor.cores", "3"),
+	remedying("remedy-together", "six executors die together", "1",
+		app{file: "memory.py", args: []string{"rows", "18", "16000000"}}, "spark.executor.cores", "3", "spark.executor.instances", "6",
+		"spark.scheduler.minRegisteredResourcesRatio", "1.0", "spark.scheduler.maxRegisteredResourcesWaitingTime", "300s"),
+	remedying("remedy-dynamic", "executors of dynamic allocation", "1", manyRows, "spark.executor.cores", "3",
+		"spark.dynamicAllocation.enabled", "true", "spark.dynamicAllocation.shuffleTracking.enabled", "true", "spark.dynamicAllocation.maxExecutors", "2"),
+	remedying("remedy-profile", "executors of a second resource profile die, and those of the first do not", "1",
+		app{file: "memory.py", args: []string{"profile", "380"}}, "spark.executor.cores", "1",
+		"spark.dynamicAllocation.enabled", "true", "spark.dynamicAllocation.shuffleTracking.enabled", "true", "spark.dynamicAllocation.maxExecutors", "1").killed().ofProfile("2"),
+	remedying("remedy-healthy", "nothing dies: executors are as Spark asked", "", app{file: "pi", args: []string{"4"}}, "spark.executor.cores", "2").harmless(),
 	remedying("remedy-task-cpus", "a task takes all five cores, so one runs at a time already", "", manyRows,
 		"spark.executor.cores", "5", "spark.task.cpus", "5").saying("an executor already runs one task at a time").failing(),
 	remedying("remedy-recovery", "Spark's own recovery mode is on", "", manyRows,
@@ -109,8 +126,8 @@ func TestRemedies(t *testing.T) {
 				r.untilDriverEnds(t)
 			}
 			s.check(t, runs[0])
-			if got := runs[1].outcome().result; got == succeeded && !s.mayHelpItself() {
-				t.Errorf("without a remedy it is %s, so the story shows nothing", got)
+			if got := runs[1].outcome().result; (got == succeeded) != s.healthy && !s.mayHelpItself() {
+				t.Errorf("without a remedy it is %s, so the story shows something else", got)
 			}
 			for _, r := range runs {
 				theTable.add(t, s.name, r, r.executorsSeen())
@@ -151,7 +168,7 @@ func (s remedied) check(t *testing.T, r *run) {
 			if changed {
 				last = fmt.Sprint(executor.Cores())
 			}
-			if cores := fmt.Sprint(executor.Cores()); (!changed || stamp.ToCores == 0) && cores != s.app.conf["spark.executor.cores"] || changed && stamp.ToCores > 0 && executor.Cores() != stamp.ToCores ||
+			if cores := fmt.Sprint(executor.Cores()); (!changed || stamp.ToCores == 0) && cores != s.app.conf["spark.executor.cores"] && cores != s.asked || changed && stamp.ToCores > 0 && executor.Cores() != stamp.ToCores ||
 				changed && stamp.Memory != nil && memory != stamp.Memory.ToLimitMiB {
 				t.Errorf("%s has %d cores and %d MiB, its stamp is %+v", pod.Last.Name, executor.Cores(), memory, stamp)
 			}
