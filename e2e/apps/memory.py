@@ -8,12 +8,12 @@ memory.py broadcast       joins with a table too large to broadcast, and catches
 memory.py exit CODE       ends Python with a code
 memory.py collect         brings more to the driver than its heap holds
 memory.py rows TASKS N    makes an array of N numbers in the heap of executors, in some tasks at a time
-memory.py skew TASKS N LARGE
-                          the same, and one of the tasks has an array of LARGE numbers
 memory.py python MIB      fills the memory of the driver's Python process
 memory.py child MIB       starts a program in the driver that holds so many MiB
 memory.py workers MIB     fills that of Python workers
 memory.py profile MIB     fills that of Python workers of a second resource profile with two cores
+memory.py skew TASKS MIB LARGE
+                          Python workers hold so many MiB for some seconds, and one of them holds LARGE
 memory.py held PYTHON OTHER SECONDS
                           two Python workers hold so many MiB each, one of them starts a program
                           that holds so many more, and then both workers grow at once
@@ -105,8 +105,14 @@ elif what == "rows":
     tasks, n = int(rest[0]), int(rest[1])
     spark.range(0, tasks, 1, tasks).selectExpr("size(sequence(1, %d + id)) AS n" % n).agg({"n": "sum"}).collect()
 elif what == "skew":
-    tasks, n, large = (int(n) for n in rest)
-    spark.range(0, tasks, 1, tasks).selectExpr("size(sequence(1, if(id = 17, %d, %d) + id)) AS n" % (large, n)).agg({"n": "sum"}).collect()
+    tasks, small, large = (int(n) for n in rest)
+
+    def hold(partition, _):
+        held = [b"x" * (1 << 20) for _ in range(large if partition == 5 else small)]
+        time.sleep(3)
+        return [len(held)]
+
+    spark.sparkContext.parallelize(range(tasks), tasks).mapPartitionsWithIndex(hold).collect()
 elif what in ("python", "workers", "profile"):
 
     def eat(_):
