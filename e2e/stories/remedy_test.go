@@ -96,7 +96,7 @@ var remedyStories = []remedied{
 	remedying("remedy-off", "the driver's annotation turns it off", "", manyRows,
 		"spark.executor.cores", "3", "spark.kubernetes.driver.annotation."+annotations.RemedyMode, "disabled").failing().on(oldest),
 	remedying("remedy-quota", "a quota refuses executors with more memory: it is withdrawn", "", largeTask, "spark.executor.cores", "1").
-		in("{apiVersion: v1, kind: ResourceQuota, metadata: {name: q}, spec: {hard: {limits.memory: 2400Mi}}}").raising().saying("fewer executors than before ran for 30 seconds").failing(),
+		in("{apiVersion: v1, kind: ResourceQuota, metadata: {name: q}, spec: {hard: {limits.memory: 2000Mi}}}").raising().saying("fewer executors than before ran for 30 seconds").failing(),
 	remedying("remedy-limitrange", "a LimitRange refuses executors with more memory", "", largeTask, "spark.executor.cores", "1").
 		in("{apiVersion: v1, kind: LimitRange, metadata: {name: l}, spec: {limits: [{type: Container, max: {memory: 1420Mi}}]}}").raising().saying("fewer executors than before ran for 30 seconds").failing().on(oldest),
 	remedying("remedy-statefulset", "a StatefulSet makes all executors alike", "", manyRows,
