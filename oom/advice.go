@@ -20,7 +20,7 @@ func (r *Record) Message(driver spark.Pod) string {
 		if i == 0 {
 			parts = append(parts, a.executorsEnds(r))
 		}
-		where, head = a.where(), a.settings.profile
+		where, head = a.where(), a.profile
 	}
 	if r.Driver != nil { // a driver that has died gets no executors
 		return words(append(parts, where))

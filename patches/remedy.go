@@ -3,6 +3,7 @@ package patches
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -115,7 +116,7 @@ func (p *Pod) hasMemory(limit, heap int64) bool {
 // give changes the executor as a stamp says.
 func (p *Pod) give(stamp annotations.RemedyStamp) {
 	if stamp.ToCores > 0 {
-		p.setLast(spark.ExecutorCores, fmt.Sprint(stamp.ToCores))
+		p.setLast(spark.ExecutorCores, strconv.Itoa(stamp.ToCores))
 	}
 	m := stamp.Memory
 	if m == nil {
