@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
@@ -197,7 +196,7 @@ func remedyHandler(driver *corev1.Pod, known *watch.Drivers, d *document, a *aim
 			return err
 		}
 		h := &webhook.Handler{Policy: p, Metrics: webhook.NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler), Remedies: c.remedies}
-		runners = append(runners, &runner{name: c.name, body: body, handler: admission.Handler(h.Mutate(policy.Enabled))})
+		runners = append(runners, &runner{name: c.name, body: body, handler: h.Mutate(policy.Enabled)})
 	}
 	if err := interleave(runners); err != nil {
 		return err

@@ -3,6 +3,7 @@ package stories
 import (
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -48,17 +49,17 @@ func remedying(name, why, cores string, a app, more ...string) remedied {
 
 const recoveryMode = "spark.kubernetes.allocation.recoveryMode.enabled"
 
-func (r remedied) inCI() remedied                  { r.ci = newest; return r }
-func (r remedied) on(v ...string) remedied         { r.versions = v; return r }
-func (r remedied) killed() remedied                { r.group, r.host = true, true; return r }
-func (r remedied) saying(text string) remedied     { r.says = text; return r }
-func (r remedied) failing() remedied               { r.fails = true; return r }
-func (r remedied) in(object string) remedied       { r.namespace = object; return r }
-func (r remedied) harmless() remedied              { r.healthy = true; return r }
-func (r remedied) ofProfile(cores string) remedied { r.asked = cores; return r }
-func (r remedied) raising() remedied {
-	r.app.conf["spark.kubernetes.executor.label."+lab.RemedyLabel] = "memory"
-	return r
+func (s remedied) inCI() remedied                  { s.ci = newest; return s }
+func (s remedied) on(v ...string) remedied         { s.versions = v; return s }
+func (s remedied) killed() remedied                { s.group, s.host = true, true; return s }
+func (s remedied) saying(text string) remedied     { s.says = text; return s }
+func (s remedied) failing() remedied               { s.fails = true; return s }
+func (s remedied) in(object string) remedied       { s.namespace = object; return s }
+func (s remedied) harmless() remedied              { s.healthy = true; return s }
+func (s remedied) ofProfile(cores string) remedied { s.asked = cores; return s }
+func (s remedied) raising() remedied {
+	s.app.conf["spark.kubernetes.executor.label."+lab.RemedyLabel] = "memory"
+	return s
 }
 
 var (
@@ -156,27 +157,39 @@ func (s remedied) check(t *testing.T, r *run) {
 	last := ""
 	r.Look(func(h *lab.History) {
 		for _, pod := range h.Pods(spark.Executor) {
-			executor, err := spark.PodOf(pod.Last)
-			if err != nil {
-				t.Fatal(err)
-			}
-			stamp := annotations.ReadRemedyStamp(pod.Last.Annotations[annotations.Remedied])
-			if ended := pod.Terminated(); ended != nil {
-				t.Logf("%s: created %s, %d cores, ended %s with %d", pod.Last.Name, pod.Last.CreationTimestamp.UTC().Format(time.TimeOnly), executor.Cores(), ended.FinishedAt.UTC().Format(time.TimeOnly), ended.ExitCode)
-			}
-			changed, memory := stamp != (annotations.RemedyStamp{}) && stamp.Mode == "", executor.Memory().Limit>>20
-			if changed {
-				last = fmt.Sprint(executor.Cores())
-			}
-			if cores := fmt.Sprint(executor.Cores()); (!changed || stamp.ToCores == 0) && cores != s.app.conf["spark.executor.cores"] && cores != s.asked || changed && stamp.ToCores > 0 && executor.Cores() != stamp.ToCores ||
-				changed && stamp.Memory != nil && memory != stamp.Memory.ToLimitMiB {
-				t.Errorf("%s has %d cores and %d MiB, its stamp is %+v", pod.Last.Name, executor.Cores(), memory, stamp)
+			if changed, cores := s.checkExecutor(t, pod); changed {
+				last = cores
 			}
 		}
 	})
 	if last != s.cores {
 		t.Errorf("the last executors have %q cores, want %q", last, s.cores)
 	}
+}
+
+// checkExecutor checks that an executor has what its stamp says, or else what Spark asked
+// for. It returns whether it was changed, and its cores.
+func (s remedied) checkExecutor(t *testing.T, pod *lab.PodHistory) (changed bool, cores string) {
+	t.Helper()
+	executor, err := spark.PodOf(pod.Last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cores = strconv.Itoa(executor.Cores())
+	if ended := pod.Terminated(); ended != nil {
+		t.Logf("%s: created %s, %s cores, ended %s with %d", pod.Last.Name, pod.Last.CreationTimestamp.UTC().Format(time.TimeOnly), cores, ended.FinishedAt.UTC().Format(time.TimeOnly), ended.ExitCode)
+	}
+	stamp := annotations.ReadRemedyStamp(pod.Last.Annotations[annotations.Remedied])
+	changed = stamp != (annotations.RemedyStamp{}) && stamp.Mode == ""
+	right := cores == s.app.conf["spark.executor.cores"] || cores == s.asked
+	if changed && stamp.ToCores > 0 {
+		right = executor.Cores() == stamp.ToCores
+	}
+	memory := executor.Memory().Limit >> 20
+	if !right || changed && stamp.Memory != nil && memory != stamp.Memory.ToLimitMiB {
+		t.Errorf("%s has %s cores and %d MiB, its stamp is %+v", pod.Last.Name, cores, memory, stamp)
+	}
+	return changed, cores
 }
 
 // executorsSeen says how many executors were lost, and how many were changed.
