@@ -99,6 +99,7 @@ type recorder struct {
 	backlog    *rate.Limiter
 	replicas   replicas
 	short      *lru.Cache // since when plans have fewer executors than before
+	raised     *lru.Cache // plans with more memory that an executor has had
 	conditions *lru.Cache // of drivers' deaths that this replica wrote, and when
 	ending     atomic.Bool
 	ready      atomic.Bool
@@ -109,7 +110,7 @@ type recorder struct {
 }
 
 func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
-	r := &recorder{Config: c, metrics: newMetrics(registry), queued: lru.New(maxRemembered), previous: newPrevious(), knowledge: newKnowledge(c.DriverUI), replicas: newReplicas(), conditions: lru.New(maxRemembered), short: lru.New(maxRemembered), optOutWait: time.Minute, followWait: followWait, now: time.Now}
+	r := &recorder{Config: c, metrics: newMetrics(registry), queued: lru.New(maxRemembered), previous: newPrevious(), knowledge: newKnowledge(c.DriverUI), replicas: newReplicas(), conditions: lru.New(maxRemembered), short: lru.New(maxRemembered), raised: lru.New(maxRemembered), optOutWait: time.Minute, followWait: followWait, now: time.Now}
 	r.queue = workqueue.NewTypedRateLimitingQueue(retries[application]())
 	r.events = workqueue.NewTypedRateLimitingQueue(retries[*deathEvent]())
 	r.backlog = rate.NewLimiter(backlogRate, backlogRate)

@@ -78,7 +78,7 @@ func (r *recorder) look(ctx context.Context, app application) {
 	if _, ended := driver.End(); ended {
 		return
 	}
-	executors := executorsAmong(pods)
+	executors, dynamic := executorsAmong(pods), r.knowledge.isDynamic(driver.UID)
 	for _, p := range plansOf(driver) {
 		key := string(driver.UID) + " " + p.Profile
 		if !remedy.IsToBeLookedAt(&p, r.now()) {
@@ -86,6 +86,9 @@ func (r *recorder) look(ctx context.Context, app application) {
 		}
 		r.queue.AddAfter(app, remedy.Look)
 		since, short := r.short.Get(key)
+		if memory := fmt.Sprint(key, p.Memory.ToLimitMiB); dynamic && r.isProven(memory, &p, executors) {
+			continue // that fewer executors run is then no sign
+		}
 		switch {
 		case !remedy.IsShort(&p, executors):
 			r.short.Remove(key)
@@ -96,6 +99,17 @@ func (r *recorder) look(ctx context.Context, app application) {
 			return
 		}
 	}
+}
+
+// isProven reports whether an executor was ever seen with the memory of a plan, which has
+// a key.
+func (r *recorder) isProven(key string, p *annotations.RemedyPlan, executors []spark.Pod) bool {
+	_, proven := r.raised.Get(key)
+	if !proven && remedy.IsProven(p, executors) {
+		r.raised.Add(key, struct{}{})
+		return true
+	}
+	return proven
 }
 
 // withdraw takes the memory of a plan back. If it fails, the next look tries again.

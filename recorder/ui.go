@@ -216,6 +216,15 @@ func (k *knowledge) latest(driver types.UID, now time.Time) *spark.Settings {
 	return known.settings.Load()
 }
 
+// isDynamic reports whether a driver said that its executors come and go with the work.
+func (k *knowledge) isDynamic(driver types.UID) bool {
+	if k.ui == nil {
+		return false
+	}
+	settings := of[known](k, k.drivers, driver).settings.Load()
+	return settings != nil && settings.Dynamic
+}
+
 // learnAgain asks a running driver for its settings once more, at most once in uiPause,
 // and returns the latest. It waits as long as for measurements.
 func (k *knowledge) learnAgain(ctx context.Context, driver spark.Pod, now time.Time) *spark.Settings {

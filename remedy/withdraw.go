@@ -36,6 +36,14 @@ func IsShort(p *annotations.RemedyPlan, executors []spark.Pod) bool {
 	return alive < p.Memory.Executors
 }
 
+// IsProven reports whether an executor has the memory of a plan, so that its creation was
+// not refused.
+func IsProven(p *annotations.RemedyPlan, executors []spark.Pod) bool {
+	return slices.ContainsFunc(executors, func(e spark.Pod) bool {
+		return e.ResourceProfile() == p.Profile && e.Memory().Limit>>20 == p.Memory.ToLimitMiB
+	})
+}
+
 // Withdraw returns plans with the memory of one taken back: its executors were short for
 // [ShortFor]. A refused creation would hang an application that failed without it.
 func Withdraw(plans []annotations.RemedyPlan, profile string) []annotations.RemedyPlan {

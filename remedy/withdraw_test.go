@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
@@ -70,5 +71,21 @@ func TestWithdraw(t *testing.T) {
 	}
 	if again := remedy.Plans(plans, a); again[0].MoreMemory() || !strings.Contains(again[0].Refused, "more memory was withdrawn") {
 		t.Errorf("%+v", again[0])
+	}
+}
+
+// One executor with the memory of a plan proves that its creation is not refused.
+func TestIsProven(t *testing.T) {
+	plan := annotations.RemedyPlan{Profile: "0", Memory: &annotations.RemedyMemory{ToLimitMiB: 1408}}
+	as := func(limit, profile string) spark.Pod {
+		e := executorIn(t, corev1.PodRunning, profile)
+		e.Container().Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(limit)}
+		return e
+	}
+	if !remedy.IsProven(&plan, []spark.Pod{as("896Mi", "0"), as("1408Mi", "0")}) {
+		t.Error("one with the memory proves nothing")
+	}
+	if remedy.IsProven(&plan, []spark.Pod{as("896Mi", "0"), as("1408Mi", "1")}) {
+		t.Error("others prove it")
 	}
 }

@@ -25,6 +25,8 @@ type Settings struct {
 	// OtherResources is true if tasks or executors ask for more than cores and memory: for
 	// GPUs, for example.
 	OtherResources bool
+	// Dynamic is spark.dynamicAllocation.enabled: executors come and go with the work.
+	Dynamic bool
 	// RecoveryMode is spark.kubernetes.allocation.recoveryMode.enabled, since 4.2: "" if it
 	// is not set.
 	RecoveryMode string
@@ -62,12 +64,13 @@ var MemoryKeys = []string{
 	driverMemory, "spark.driver.memoryOverhead",
 	"spark.executor.memory", "spark.executor.memoryOverhead", "spark.executor.pyspark.memory",
 	"spark.memory.offHeap.enabled", "spark.memory.offHeap.size",
-	taskCPUs, "spark.executor.heartbeatInterval", recoveryMode,
+	taskCPUs, "spark.executor.heartbeatInterval", recoveryMode, dynamicAllocation,
 }
 
 const (
-	taskCPUs     = "spark.task.cpus"
-	recoveryMode = "spark.kubernetes.allocation.recoveryMode.enabled"
+	taskCPUs          = "spark.task.cpus"
+	dynamicAllocation = "spark.dynamicAllocation.enabled"
+	recoveryMode      = "spark.kubernetes.allocation.recoveryMode.enabled"
 )
 
 // ReadSetting reads a setting that Spark's configuration has under some key: it notes
@@ -113,6 +116,7 @@ func SettingsOf(conf map[string]string) Settings {
 		Executor:         MemorySettings{Heap: size("spark.executor.memory"), Overhead: size("spark.executor.memoryOverhead"), PySpark: size("spark.executor.pyspark.memory")},
 		TaskCPUs:         1,
 		RecoveryMode:     conf[recoveryMode],
+		Dynamic:          conf[dynamicAllocation] == "true",
 		HeartbeatSeconds: seconds(conf["spark.executor.heartbeatInterval"]),
 	}
 	if cpus, set := conf[taskCPUs]; set {
