@@ -20,7 +20,8 @@ const (
 )
 
 // Stamps, which the webhook writes when a pod is created. They are for readers only:
-// nothing decides by them.
+// nothing decides by them, but
+// the recorder plans a remedy only because of [RemedyRule].
 const (
 	Injected       = Prefix + "injected"        // JSON: the rule, what was set, what was left alone and why
 	Warnings       = Prefix + "warnings"        // one a line

@@ -59,7 +59,7 @@ func (s *Settings) Of(profile string) (m MemorySettings, ok bool) {
 }
 
 // MemoryKeys are the keys of Spark's configuration that [SettingsOf] reads. No other
-// setting is read, because others may hold secrets.
+// setting is kept, because others may hold secrets.
 var MemoryKeys = []string{
 	driverMemory, "spark.driver.memoryOverhead",
 	"spark.executor.memory", "spark.executor.memoryOverhead", "spark.executor.pyspark.memory",
