@@ -19,9 +19,8 @@ const (
 	RemedyMode = Prefix + "remedy.mode"
 )
 
-// Stamps, which the webhook writes when a pod is created. They are for readers only:
-// nothing decides by them, but
-// the recorder plans a remedy only because of [RemedyRule].
+// Stamps, which the webhook writes when a pod is created. They are for readers. One
+// decides something: the recorder plans a remedy only because of [RemedyRule].
 const (
 	Injected       = Prefix + "injected"        // JSON: the rule, what was set, what was left alone and why
 	Warnings       = Prefix + "warnings"        // one a line
