@@ -43,38 +43,38 @@ const livenessOff = "spark.kubernetes.driver.annotation.spark-vitals.io/liveness
 
 var stallStories = []stalled{
 	{
-		story: story{name: "stall-scheduler", why: "the thread that schedules jobs died: Spark stops its context, and the job waits", host: true,
+		story: story{name: "stall-scheduler", why: "the thread that schedules jobs died: Spark stops its context, and the job waits", host: true, versions: lab.Versions,
 			app: app{file: "stall.py", args: []string{"scheduler"}, conf: watched(), driver: shortGrace}},
 		hangs: untilHangs, says: stopped,
 	},
 	{
-		story: story{name: "stall-deadlock", why: "two threads of the program wait for each other", host: true,
+		story: story{name: "stall-deadlock", why: "two threads of the program wait for each other", host: true, versions: lab.Versions,
 			app: app{file: "stall.py", args: []string{"deadlock"}, conf: watched(), driver: shortGrace}},
 		hangs: untilHangs, says: unsure,
 	},
 	{
-		story: story{name: "stall-main", why: "the main thread and another one wait for each other's locks", host: true,
+		story: story{name: "stall-main", why: "the main thread and another one wait for each other's locks", host: true, versions: lab.Versions,
 			app: app{class: "e2e.Hang", args: []string{"deadlock"}, conf: watched(), driver: shortGrace}},
 		hangs: untilHangs, says: showing(annotations.ThreadsDeadlocked, annotations.Sure, "e2e.Hang.take"),
 	},
 	{
-		story: story{name: "stall-lock", why: "the main thread waits for a lock that another one holds", host: true,
+		story: story{name: "stall-lock", why: "the main thread waits for a lock that another one holds", host: true, versions: lab.Versions,
 			app: app{class: "e2e.Hang", args: []string{"lock"}, conf: watched(), driver: shortGrace}},
 		hangs: untilHangs, says: showing(annotations.ThreadsWaitForLock, annotations.Unsure, "e2e.Hang.lock"),
 	},
 	{
-		story: story{name: "stall-idle-scheduler", why: "the thread that schedules jobs died, and the program asks for no other job", host: true,
+		story: story{name: "stall-idle-scheduler", why: "the thread that schedules jobs died, and the program asks for no other job", host: true, versions: lab.Versions,
 			app: app{class: "e2e.Hang", args: []string{"scheduler"}, conf: watched(), driver: shortGrace}},
 		hangs: untilHangs, says: showing(annotations.ThreadsNoScheduler, annotations.Sure, "e2e.Hang.main"),
 	},
 	{
-		story: story{name: "stall-stopped", why: "the SparkContext has stopped, and the program continues", host: true,
+		story: story{name: "stall-stopped", why: "the SparkContext has stopped, and the program continues", host: true, versions: lab.Versions,
 			app: app{file: "phases.py", args: []string{"0", "0", "600"}, conf: watched(), driver: shortGrace}},
 		hangs: func(t *testing.T, r *run) time.Time { r.untilLog(t, "PHASE stopped"); return time.Now() },
 		says:  stopped,
 	},
 	{
-		story: story{name: "stall-frozen", why: "the driver freezes, without a liveness probe; later it continues", host: true,
+		story: story{name: "stall-frozen", why: "the driver freezes, without a liveness probe; later it continues", host: true, versions: lab.Versions,
 			app: app{file: "long.py", args: []string{"600"}, conf: watched(noLiveness...), driver: shortGrace}},
 		hangs: func(t *testing.T, r *run) time.Time { r.untilLog(t, "CONTEXT"); return freeze(t, r.driverPod(t)) },
 		says: func(t *testing.T, m *annotations.StallMark) {
@@ -91,7 +91,7 @@ var stallStories = []stalled{
 		},
 	},
 	{
-		story: story{name: "stall-warn", why: "a driver that works is silent because its log level is WARN: it is not reported", host: true,
+		story: story{name: "stall-warn", why: "a driver that works is silent because its log level is WARN: it is not reported", host: true, versions: lab.Versions,
 			app: app{file: "long.py", args: []string{"150"}, conf: watched("spark.log.level", "WARN")}},
 	},
 	{
