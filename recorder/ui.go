@@ -170,8 +170,9 @@ func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fac
 		return
 	}
 	// The program builds resource profiles after the driver was asked. A plan for the next
-	// executors depends on all of them.
-	if slices.ContainsFunc(facts, func(f *fact) bool { return !f.IsProfileOf(settings) || f.mayBeRemedied() }) {
+	// executors depends on all of them, and Spark creates these within a second or two.
+	old := k.latest(driver.UID, now) == nil
+	if slices.ContainsFunc(facts, func(f *fact) bool { return !f.IsProfileOf(settings) || old && f.mayBeRemedied() }) {
 		settings = k.learnAgain(ctx, driver, now)
 	}
 	asked := map[int64]bool{}
