@@ -11,7 +11,6 @@ memory.py rows TASKS N    makes an array of N numbers in the heap of executors, 
 memory.py python MIB      fills the memory of the driver's Python process
 memory.py child MIB       starts a program in the driver that holds so many MiB
 memory.py workers MIB     fills that of Python workers
-memory.py profile MIB     fills that of Python workers of a second resource profile with two cores
 memory.py skew TASKS MIB LARGE
                           Python workers hold so many MiB for some seconds, and one of them holds LARGE
 memory.py held PYTHON OTHER SECONDS
@@ -113,7 +112,7 @@ elif what == "skew":
         return [len(held)]
 
     spark.sparkContext.parallelize(range(tasks), tasks).mapPartitionsWithIndex(hold).collect()
-elif what in ("python", "workers", "profile"):
+elif what in ("python", "workers"):
 
     def eat(_):
         held = []
@@ -124,13 +123,6 @@ elif what in ("python", "workers", "profile"):
 
     if what == "python":
         eat(None)
-    elif what == "profile":
-        from pyspark.resource import ExecutorResourceRequests, ResourceProfileBuilder, TaskResourceRequests
-
-        executors = ExecutorResourceRequests().cores(2).memory("512m").memoryOverhead("384m")
-        profile = ResourceProfileBuilder().require(executors).require(TaskResourceRequests().cpus(1)).build
-        spark.sparkContext.parallelize(range(100), 2).count()
-        spark.sparkContext.parallelize(range(2), 2).withResources(profile).mapPartitions(eat).collect()
     else:
         spark.sparkContext.parallelize(range(2), 2).mapPartitions(eat).collect()
 elif what == "child":

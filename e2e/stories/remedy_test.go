@@ -21,8 +21,6 @@ type remedied struct {
 	story
 	// cores are what the executors had at last, "" if none is changed.
 	cores string
-	// asked is how many cores Spark gives executors of another resource profile, too.
-	asked string
 	// healthy: it succeeds without the remedy too.
 	healthy bool
 	// says is in the driver's record of it.
@@ -49,14 +47,13 @@ func remedying(name, why, cores string, a app, more ...string) remedied {
 
 const recoveryMode = "spark.kubernetes.allocation.recoveryMode.enabled"
 
-func (s remedied) inCI() remedied                  { s.ci = newest; return s }
-func (s remedied) on(v ...string) remedied         { s.versions = v; return s }
-func (s remedied) killed() remedied                { s.group, s.host = true, true; return s }
-func (s remedied) saying(text string) remedied     { s.says = text; return s }
-func (s remedied) failing() remedied               { s.fails = true; return s }
-func (s remedied) in(object string) remedied       { s.namespace = object; return s }
-func (s remedied) harmless() remedied              { s.healthy = true; return s }
-func (s remedied) ofProfile(cores string) remedied { s.asked = cores; return s }
+func (s remedied) inCI() remedied              { s.ci = newest; return s }
+func (s remedied) on(v ...string) remedied     { s.versions = v; return s }
+func (s remedied) killed() remedied            { s.group, s.host = true, true; return s }
+func (s remedied) saying(text string) remedied { s.says = text; return s }
+func (s remedied) failing() remedied           { s.fails = true; return s }
+func (s remedied) in(object string) remedied   { s.namespace = object; return s }
+func (s remedied) harmless() remedied          { s.healthy = true; return s }
 func (s remedied) raising() remedied {
 	s.app.conf["spark.kubernetes.executor.label."+lab.RemedyLabel] = "memory"
 	return s
@@ -84,9 +81,6 @@ var remedyStories = []remedied{
 		"spark.scheduler.minRegisteredResourcesRatio", "1.0", "spark.scheduler.maxRegisteredResourcesWaitingTime", "300s"),
 	remedying("remedy-dynamic", "executors of dynamic allocation", "1", manyRows, "spark.executor.cores", "3",
 		"spark.dynamicAllocation.enabled", "true", "spark.dynamicAllocation.shuffleTracking.enabled", "true", "spark.dynamicAllocation.maxExecutors", "2"),
-	remedying("remedy-profile", "executors of a second resource profile die, and those of the first do not", "1",
-		app{file: "memory.py", args: []string{"profile", "380"}}, "spark.executor.cores", "1",
-		"spark.dynamicAllocation.enabled", "true", "spark.dynamicAllocation.shuffleTracking.enabled", "true", "spark.dynamicAllocation.maxExecutors", "1").killed().ofProfile("2"),
 	remedying("remedy-healthy", "nothing dies: executors are as Spark asked", "", app{file: "pi", args: []string{"4"}}, "spark.executor.cores", "2").harmless(),
 	remedying("remedy-task-cpus", "a task takes all five cores, so one runs at a time already", "", manyRows,
 		"spark.executor.cores", "5", "spark.task.cpus", "5").saying("an executor already runs one task at a time").failing(),
@@ -181,7 +175,7 @@ func (s remedied) checkExecutor(t *testing.T, pod *lab.PodHistory) (changed bool
 	}
 	stamp := annotations.ReadRemedyStamp(pod.Last.Annotations[annotations.Remedied])
 	changed = stamp != (annotations.RemedyStamp{}) && stamp.Mode == ""
-	right := cores == s.app.conf["spark.executor.cores"] || cores == s.asked
+	right := cores == s.app.conf["spark.executor.cores"]
 	if changed && stamp.ToCores > 0 {
 		right = executor.Cores() == stamp.ToCores
 	}
