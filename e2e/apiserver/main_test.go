@@ -22,6 +22,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/e2e/helm"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/internal/generate"
 	"github.com/spark-vitals/spark-vitals/policy"
@@ -53,9 +54,13 @@ func TestMain(m *testing.M) {
 		if err := c.Namespace(ctx, unlabelled, nil); err != nil {
 			return err
 		}
+		kubeconfig, err := webhookAccount(ctx)
+		if err != nil {
+			return err
+		}
 		sources := generate.EachPolicy()
 		for i, name := range append(slices.Clone(policy.RuleSets), "everything") {
-			w, err := startWebhook(ctx, name, sources[i])
+			w, err := startWebhook(ctx, name, sources[i], kubeconfig)
 			if err != nil {
 				return err
 			}
@@ -69,7 +74,20 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func startWebhook(ctx context.Context, name, source string) (*cluster.Webhook, error) {
+// webhookAccount returns a kubeconfig of the webhook's account, with the rights that the
+// chart gives it if a rule has a remedy.
+func webhookAccount(ctx context.Context) (kubeconfig string, err error) {
+	if err := controlPlane.Namespace(ctx, "spark-vitals", nil); err != nil {
+		return "", err
+	}
+	rights, err := helm.Rights("spark-vitals", "webhook", map[string]any{"policy": generate.Everything})
+	if err != nil {
+		return "", err
+	}
+	return controlPlane.Allow(ctx, rights, "")
+}
+
+func startWebhook(ctx context.Context, name, source, kubeconfig string) (*cluster.Webhook, error) {
 	parsed, err := policy.Parse([]byte(source))
 	if err != nil {
 		return nil, err
@@ -78,7 +96,7 @@ func startWebhook(ctx context.Context, name, source string) (*cluster.Webhook, e
 	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
 		return nil, err
 	}
-	w, err := controlPlane.StartWebhook(ctx, os.Stderr, "--shutdown-delay=0s", "--validation=deny", "--policy="+file)
+	w, err := controlPlane.StartWebhook(ctx, os.Stderr, "--shutdown-delay=0s", "--validation=deny", "--policy="+file, "--watch-drivers", "--kubeconfig="+kubeconfig)
 	if err != nil {
 		return nil, err
 	}
@@ -93,10 +111,19 @@ func startWebhook(ctx context.Context, name, source string) (*cluster.Webhook, e
 		cluster.Injects(ctx, client, s.enabled(), patience),
 		cluster.Injects(ctx, client, s.audited(), patience),
 		s.denies(ctx),
+		knowsDrivers(ctx, w),
 	)
 }
 
 const patience = 3 * time.Minute // with what the API server takes a moment to know
+
+// knowsDrivers waits until the webhook knows all drivers.
+func knowsDrivers(ctx context.Context, w *cluster.Webhook) error {
+	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		metrics, err := w.Metrics(ctx)
+		return err == nil && !strings.Contains(metrics, "spark_vitals_remedy_drivers -1"), nil
+	})
+}
 
 // denies waits until drivers with a mistake are refused, because the API server takes a
 // moment to know the registration.

@@ -72,6 +72,9 @@ func (w *Webhook) Ready(ctx context.Context) error {
 	return err
 }
 
+// Metrics returns the webhook's metrics, as text.
+func (w *Webhook) Metrics(ctx context.Context) (string, error) { return get(ctx, w.MetricsURL) }
+
 // Stop ends the webhook as a kubelet would.
 func (w *Webhook) Stop() { w.process.stop(30 * time.Second) }
 
