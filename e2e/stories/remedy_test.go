@@ -61,7 +61,7 @@ func (s remedied) raising() remedied {
 
 var (
 	// manyRows fills the heap if three tasks run at a time, and not if one does.
-	manyRows = app{file: "memory.py", args: []string{"rows", "6", "16000000"}}
+	manyRows = app{file: "memory.py", args: []string{"rows", "6", "18000000"}}
 	// manyWorkers are over the limit if two run at a time, and not if one does.
 	manyWorkers = app{file: "memory.py", args: []string{"workers", "380"}}
 	// largeTask does not fit into the heap.
@@ -77,7 +77,7 @@ var remedyStories = []remedied{
 	remedying("remedy-skew", "one Python worker of eight is large, and over the limit if another runs beside it; the whole container is killed", "1",
 		app{file: "memory.py", args: []string{"skew", "8", "200", "480"}}, "spark.executor.cores", "2").killed(),
 	remedying("remedy-together", "six executors die together", "1",
-		app{file: "memory.py", args: []string{"rows", "18", "16000000"}}, "spark.executor.cores", "3", "spark.executor.instances", "6",
+		app{file: "memory.py", args: []string{"rows", "18", "18000000"}}, "spark.executor.cores", "3", "spark.executor.instances", "6",
 		"spark.scheduler.minRegisteredResourcesRatio", "1.0", "spark.scheduler.maxRegisteredResourcesWaitingTime", "300s"),
 	remedying("remedy-dynamic", "executors of dynamic allocation", "1", manyRows, "spark.executor.cores", "3",
 		"spark.dynamicAllocation.enabled", "true", "spark.dynamicAllocation.shuffleTracking.enabled", "true", "spark.dynamicAllocation.maxExecutors", "2"),
