@@ -37,9 +37,7 @@ type remedied struct {
 // since 4.2, is off.
 func remedying(name, why, cores string, a app, more ...string) remedied {
 	c := conf(append(more, "spark.kubernetes.executor.label."+lab.RemedyLabel, "enabled")...)
-	if _, set := c[recoveryMode]; !set {
-		c[recoveryMode] = "false"
-	}
+	c[recoveryMode] = "false"
 	maps.Copy(c, a.conf)
 	a.conf = c
 	return remedied{story: story{name: name, why: why, app: a, versions: lab.Versions}, cores: cores}
@@ -54,6 +52,10 @@ func (s remedied) saying(text string) remedied { s.says = text; return s }
 func (s remedied) failing() remedied           { s.fails = true; return s }
 func (s remedied) in(object string) remedied   { s.namespace = object; return s }
 func (s remedied) harmless() remedied          { s.healthy = true; return s }
+func (s remedied) recovering() remedied {
+	delete(s.app.conf, recoveryMode)
+	return s
+}
 func (s remedied) raising() remedied {
 	s.app.conf["spark.kubernetes.executor.label."+lab.RemedyLabel] = "memory"
 	return s
@@ -84,8 +86,8 @@ var remedyStories = []remedied{
 	remedying("remedy-healthy", "nothing dies: executors are as Spark asked", "", app{file: "pi", args: []string{"4"}}, "spark.executor.cores", "2").harmless(),
 	remedying("remedy-task-cpus", "a task takes all five cores, so one runs at a time already", "", manyRows,
 		"spark.executor.cores", "5", "spark.task.cpus", "5").saying("an executor already runs one task at a time").failing(),
-	remedying("remedy-recovery", "Spark's own recovery mode is on", "", manyRows,
-		"spark.executor.cores", "3", recoveryMode, "true").saying("Spark's own recovery mode").on(newest),
+	remedying("remedy-recovery", "Spark's own recovery mode is not set, so Spark acts after the first death", "", manyRows,
+		"spark.executor.cores", "3").recovering().saying("Spark's own recovery mode").on(newest),
 	remedying("remedy-audit", "in audit the stamps say what would be done, and nothing changes", "", manyRows,
 		"spark.executor.cores", "3", "spark.kubernetes.executor.annotation."+annotations.RemedyMode, "audit").saying(`"mode":"audit"`).failing().on(oldest),
 	remedying("remedy-off", "the driver's annotation turns it off", "", manyRows,
@@ -134,7 +136,7 @@ func TestRemedies(t *testing.T) {
 const succeeded = "Succeeded 0"
 
 // mayHelpItself reports whether Spark itself acts on the deaths.
-func (s remedied) mayHelpItself() bool { return s.app.conf[recoveryMode] == "true" }
+func (s remedied) mayHelpItself() bool { return s.app.conf[recoveryMode] == "" }
 
 // check checks the result, the executors and the driver's message.
 func (s remedied) check(t *testing.T, r *run) {
@@ -175,7 +177,7 @@ func (s remedied) checkExecutor(t *testing.T, pod *lab.PodHistory) (changed bool
 	}
 	stamp := annotations.ReadRemedyStamp(pod.Last.Annotations[annotations.Remedied])
 	changed = stamp != (annotations.RemedyStamp{}) && stamp.Mode == ""
-	right := cores == s.app.conf["spark.executor.cores"]
+	right := cores == s.app.conf["spark.executor.cores"] || s.mayHelpItself()
 	if changed && stamp.ToCores > 0 {
 		right = executor.Cores() == stamp.ToCores
 	}
