@@ -78,12 +78,12 @@ func Run(ctx context.Context, c Config) error {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	if c.WatchDrivers != nil {
-		drivers, err := c.WatchDrivers(registry)
-		if err != nil {
-			return fmt.Errorf("watching drivers: %w", err)
+		if drivers, err := c.WatchDrivers(registry); err != nil { // the webhook serves without it
+			c.Log.Error("drivers cannot be watched, so no executor is remedied", "error", err)
+		} else {
+			handler.Remedies = drivers
+			go drivers.Run(watching)
 		}
-		handler.Remedies = drivers
-		go drivers.Run(watching) // the webhook serves without it
 	}
 	open := newConnections(registry)
 	endpoints := []endpoint{

@@ -38,12 +38,12 @@ func webhookCommand() *cobra.Command {
 			}
 			c.Log = api.Log(command.ErrOrStderr())
 			if watchDrivers {
-				config, err := api.API()
-				if err != nil {
-					return err
-				}
-				config.UserAgent = "spark-vitals-webhook/" + version
 				c.WatchDrivers = func(registry prometheus.Registerer) (webhook.Drivers, error) {
+					config, err := api.API()
+					if err != nil {
+						return nil, err
+					}
+					config.UserAgent = "spark-vitals-webhook/" + version
 					return watch.New(config, c.Log, registry)
 				}
 			}
