@@ -84,7 +84,7 @@ var remedyStories = []remedied{
 	remedying("remedy-dynamic", "executors of dynamic allocation", "1", manyRows, "spark.executor.cores", "3",
 		"spark.dynamicAllocation.enabled", "true", "spark.dynamicAllocation.shuffleTracking.enabled", "true", "spark.dynamicAllocation.maxExecutors", "2"),
 	remedying("remedy-healthy", "nothing dies: executors are as Spark asked", "", app{file: "pi", args: []string{"4"}}, "spark.executor.cores", "2").harmless(),
-	remedying("remedy-task-cpus", "a task takes all five cores, so one runs at a time already", "", manyRows,
+	remedying("remedy-task-cpus", "a large task takes all five cores, so one runs at a time already", "", largeTask,
 		"spark.executor.cores", "5", "spark.task.cpus", "5").saying("an executor already runs one task at a time").failing(),
 	remedying("remedy-recovery", "Spark's own recovery mode is not set, so Spark acts after the first death", "", manyRows,
 		"spark.executor.cores", "3").recovering().saying("Spark's own recovery mode").on(newest),
