@@ -148,7 +148,7 @@ func (h *Heap) Judge(now time.Time, logSays bool) (e annotations.StallEvidence) 
 func (h *Heap) Pause(after time.Duration) time.Duration {
 	usual := min(max(after/3, askSoon), 10*time.Minute)
 	switch {
-	case h.data.IsZero(), h.refused > 1:
+	case h.data.IsZero() && h.named == 0, h.refused > 1:
 		return usual << min(max(h.fruitless-3, 0), 3)
 	case h.refused > 0:
 		return LongSilence
@@ -201,7 +201,7 @@ func describeHeap(m *annotations.StallMark) string {
 	says := fmt.Sprintf("It is likely that the driver's heap is exhausted: its UI gives no data since %s, and its log names java.lang.OutOfMemoryError. It still runs, and its jobs may fail.", since)
 	switch {
 	case m.Evidence.Stopped:
-		says = fmt.Sprintf("The driver's SparkContext has stopped because its heap was full: its log names java.lang.OutOfMemoryError as the reason, and its UI accepts no connection since %s. The JVM still runs, and Spark runs no job in it.", since)
+		says = fmt.Sprintf("It is likely that the driver's SparkContext has stopped because its heap was full: its log names java.lang.OutOfMemoryError as the reason, and its UI accepts no connection since %s. The JVM still runs, and Spark runs no job in it.", since)
 	case m.Evidence.Exhausted == annotations.ExhaustedByUI:
 		says = fmt.Sprintf("The driver's heap is exhausted: its UI gives no data since %s, and its error pages name java.lang.OutOfMemoryError. It still runs, and its jobs may fail.", since)
 	}

@@ -75,7 +75,7 @@ func (c *apiServer) Tail(ctx context.Context, of spark.Pod, lines int64) (stall.
 }
 
 func (c *apiServer) readTail(ctx context.Context, of spark.Pod, lines int64) (stall.Tail, error) {
-	text, err := c.readLog(ctx, of, &corev1.PodLogOptions{TailLines: &lines})
+	text, err := c.readLog(ctx, of, &corev1.PodLogOptions{TailLines: &lines}, maxTail)
 	if err == nil && len(text) == maxTail {
 		err = errors.New("the last lines are too long")
 	}
@@ -85,8 +85,8 @@ func (c *apiServer) readTail(ctx context.Context, of spark.Pod, lines int64) (st
 	return stall.ReadTail(text)
 }
 
-// readLog reads lines of a log, up to maxTail bytes.
-func (c *apiServer) readLog(ctx context.Context, of spark.Pod, lines *corev1.PodLogOptions) (string, error) {
+// readLog reads lines of a log, up to most bytes, and keeps the newest, up to maxTail.
+func (c *apiServer) readLog(ctx context.Context, of spark.Pod, lines *corev1.PodLogOptions, most int64) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, answersWithin)
 	defer cancel()
 	lines.Container, lines.Timestamps = of.Container().Name, true
@@ -95,14 +95,31 @@ func (c *apiServer) readLog(ctx context.Context, of spark.Pod, lines *corev1.Pod
 		return "", err
 	}
 	defer func() { _ = stream.Close() }()
-	text, err := io.ReadAll(io.LimitReader(stream, maxTail))
-	return string(text), err
+	return newest(io.LimitReader(stream, most))
+}
+
+// newest returns the last bytes of a stream, up to maxTail.
+func newest(stream io.Reader) (string, error) {
+	var kept []byte
+	chunk := make([]byte, 32<<10)
+	for {
+		n, err := stream.Read(chunk)
+		if kept = append(kept, chunk[:n]...); len(kept) > 2*maxTail {
+			kept = append(kept[:0], kept[len(kept)-maxTail:]...)
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return string(kept[max(len(kept)-maxTail, 0):]), err
+		}
+	}
 }
 
 // Log implements cluster.
 func (c *apiServer) Log(ctx context.Context, of spark.Pod, within time.Duration) (string, error) {
 	lines, seconds := int64(manyLines), int64(within.Seconds())
-	return c.readLog(ctx, of, &corev1.PodLogOptions{TailLines: &lines, SinceSeconds: &seconds})
+	return c.readLog(ctx, of, &corev1.PodLogOptions{TailLines: &lines, SinceSeconds: &seconds}, 8*maxTail)
 }
 
 // UI implements cluster.

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -143,4 +144,18 @@ func TestTailBeforeADump(t *testing.T) {
 	look(dump, 2)
 	lines = append(lines, dump.Format(time.RFC3339)+" INFO x")
 	look(dump, 1)
+}
+
+// Of a log that is too long the newest bytes are kept.
+func TestNewest(t *testing.T) {
+	for _, n := range []int{0, 1, maxTail - 1, maxTail, maxTail + 1, 5*maxTail + 7} {
+		all := make([]byte, n)
+		for i := range all {
+			all[i] = byte(i % 251)
+		}
+		got, err := newest(bytes.NewReader(all))
+		if want := string(all[max(n-maxTail, 0):]); err != nil || got != want {
+			t.Errorf("%d bytes: %d are kept, %v", n, len(got), err)
+		}
+	}
 }

@@ -62,12 +62,20 @@ func (l *loop) askHeap(ctx context.Context, k key, d *driver, pod spark.Pod, h *
 	switch {
 	case d.mark.IsOfHeap() && h.stale:
 		l.unmark(ctx, k, d, "The driver's container has restarted: its heap is no longer reported as exhausted.")
+	case d.mark.IsOfHeap() && d.mark.Evidence.Stopped && runs(answer):
+		l.unmark(ctx, k, d, "Something listens on the UI's port again, so the program may have another SparkContext: its heap is no longer reported as exhausted.")
 	case d.mark.IsOfHeap() && answer == driverui.Data:
 		l.unmark(ctx, k, d, "The driver's UI gives data again: its heap is no longer reported as exhausted.")
 	}
 	h.stale = false
 	l.judgeHeap(ctx, k, d, pod, h)
 	h.due = time.Now().Add(h.Pause(h.after))
+}
+
+// runs reports whether an answer shows that something listens, and it is not the
+// application's data.
+func runs(a driverui.Answer) bool {
+	return a == driverui.Other || a == driverui.Broken || a == driverui.Nothing || a == driverui.OutOfMemory
 }
 
 // judgeHeap marks a driver whose heap is exhausted, unless it has a mark that is as sure.

@@ -82,22 +82,25 @@ func TestExhaustedBeforeTheQuestion(t *testing.T) {
 	})
 }
 
-// The SparkContext stops because of it, and the program goes on.
+// The SparkContext stops because of it, and the program goes on. The mark goes when
+// something listens again: another SparkContext, or its login.
 func TestExhaustedAndStopped(t *testing.T) {
-	worked(t, func(s *simulation) {
-		s.stop(stops)
-		s.run(25 * time.Minute)
-		mark := s.marks["pi-driver"]
-		if mark == nil || !mark.IsOfHeap() || !mark.Evidence.Stopped || mark.Confidence != annotations.Likely || mark.Found.Sub(mark.Since) < stall.LongSilence {
-			t.Fatalf("%v", mark)
-		}
-		s.run(3 * time.Hour)
-		s.answer = driverui.Data // of another SparkContext
-		s.run(81 * time.Minute)
-		if !slices.Equal(s.events, []string{"pi-driver DriverStalled", "pi-driver DriverTalksAgain"}) {
-			t.Errorf("%v", s.events)
-		}
-	})
+	for _, later := range []driverui.Answer{driverui.Data, driverui.Other, driverui.Broken} {
+		worked(t, func(s *simulation) {
+			s.stop(stops)
+			s.run(25 * time.Minute)
+			mark := s.marks["pi-driver"]
+			if mark == nil || !mark.IsOfHeap() || !mark.Evidence.Stopped || mark.Confidence != annotations.Likely || mark.Found.Sub(mark.Since) < stall.LongSilence {
+				t.Fatalf("%v", mark)
+			}
+			s.run(3 * time.Hour)
+			s.answer = later
+			s.run(81 * time.Minute)
+			if !slices.Equal(s.events, []string{"pi-driver DriverStalled", "pi-driver DriverTalksAgain"}) {
+				t.Errorf("%v: %v", later, s.events)
+			}
+		})
+	}
 }
 
 // The heap filled before the stall watch started. Then only error pages and the log
