@@ -201,8 +201,8 @@ func TestStopInLog(t *testing.T) {
 
 func TestHeapMark(t *testing.T) {
 	for says, e := range map[string]annotations.StallEvidence{
-		"The driver's heap is exhausted: its UI gives no data since 2026-11-21T12:00:00Z, and its error pages name java.lang.OutOfMemoryError. ":                                                                         {Exhausted: annotations.ExhaustedByUI},
-		"It is likely that the driver's heap is exhausted: its UI gives no data since 2026-11-21T12:00:00Z, and its log names java.lang.OutOfMemoryError. ":                                                              {Exhausted: annotations.ExhaustedByLog},
+		"The driver's heap is exhausted: its UI gives no data since 2026-11-21T12:00:00Z, and its error pages name java.lang.OutOfMemoryError. ":                                                                                           {Exhausted: annotations.ExhaustedByUI},
+		"It is likely that the driver's heap is exhausted: its UI gives no data since 2026-11-21T12:00:00Z, and its log names java.lang.OutOfMemoryError. ":                                                                                {Exhausted: annotations.ExhaustedByLog},
 		"It is likely that the driver's SparkContext has stopped because its heap was full: its log names java.lang.OutOfMemoryError as the reason, and its UI accepts no connection since 2026-11-21T12:00:00Z. The JVM still runs, and ": {Exhausted: annotations.ExhaustedByLog, Stopped: true},
 	} {
 		confidence := annotations.Likely
