@@ -86,7 +86,7 @@ func (p *RemedyPlan) MoreMemory() bool { return p.Memory != nil && p.Withdrawn =
 // ReadRemedy reads the value of [Remedy]. It leaves out what is not valid.
 func ReadRemedy(value string) (valid []RemedyPlan) {
 	var all []RemedyPlan
-	if len(value) > MaxRemedy || json.Unmarshal([]byte(value), &all) != nil {
+	if value == "" || len(value) > MaxRemedy || json.Unmarshal([]byte(value), &all) != nil {
 		return nil
 	}
 	for _, p := range all {

@@ -75,11 +75,12 @@ func (r *recorder) look(ctx context.Context, app application) {
 	if driver.Pod == nil || !r.recordsIn(app.namespace) || !r.records(driver) {
 		return
 	}
-	if _, ended := driver.End(); ended {
+	plans := plansOf(driver)
+	if _, ended := driver.End(); ended || len(plans) == 0 { // most have none
 		return
 	}
 	executors, dynamic := executorsAmong(pods), r.knowledge.isDynamic(driver.UID)
-	for _, p := range plansOf(driver) {
+	for _, p := range plans {
 		key := string(driver.UID) + " " + p.Profile
 		if !remedy.IsToBeLookedAt(&p, r.now()) {
 			continue
