@@ -61,8 +61,8 @@ const (
 
 var profileID = regexp.MustCompile(`^[0-9]{1,9}$`)
 
-// Valid reports whether a plan is one that may be written and acted on.
-func (p *RemedyPlan) Valid() bool {
+// valid reports whether a plan is one that may be written and acted on.
+func (p *RemedyPlan) valid() bool {
 	switch {
 	case p.Application == "", len(p.Application) > maxApplication, !profileID.MatchString(p.Profile), len(p.Refused) > maxRefused, len(p.Withdrawn) > maxRefused:
 		return false
@@ -90,7 +90,7 @@ func ReadRemedy(value string) (valid []RemedyPlan) {
 		return nil
 	}
 	for _, p := range all {
-		if p.Valid() && len(valid) < maxPlans {
+		if p.valid() && len(valid) < maxPlans {
 			valid = append(valid, p)
 		}
 	}
@@ -103,7 +103,7 @@ func RemedyText(plans []RemedyPlan) string {
 	var valid []RemedyPlan
 	for _, p := range plans {
 		p.Until = p.Until.UTC().Truncate(time.Second)
-		if p.Valid() && len(valid) < maxPlans {
+		if p.valid() && len(valid) < maxPlans {
 			valid = append(valid, p)
 		}
 	}

@@ -3,7 +3,6 @@ package patches_test
 import (
 	"testing"
 
-	jsonv2 "github.com/go-json-experiment/json"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -17,26 +16,20 @@ import (
 // executorOf returns a captured executor with so many cores, and a plan for it.
 func executorOf(t *testing.T, cores string) (spark.Pod, *annotations.RemedyPlan) {
 	t.Helper()
-	for _, review := range captured.Reviews() {
-		pod := &corev1.Pod{}
-		if err := jsonv2.Unmarshal(review.Object(), pod); err != nil {
-			continue
-		}
-		executor, err := spark.PodOf(pod)
-		if err != nil || executor.Role != spark.Executor || executor.FromWorkload() {
-			continue
-		}
-		for i, e := range executor.Container().Env {
-			if e.Name == spark.ExecutorCores {
-				executor.Container().Env[i].Value = cores
-			}
-		}
-		return executor, &annotations.RemedyPlan{
-			Application: executor.Application(), Profile: executor.ResourceProfile(), Mode: annotations.Enabled, FromCores: 4, ToCores: 2,
+	pod := &corev1.Pod{}
+	decode(t, captured.Named("spark-3.5.9/executor").Object(), pod)
+	executor, err := spark.PodOf(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range executor.Container().Env {
+		if e.Name == spark.ExecutorCores {
+			executor.Container().Env[i].Value = cores
 		}
 	}
-	t.Fatal("no executor was captured")
-	return spark.Pod{}, nil
+	return executor, &annotations.RemedyPlan{
+		Application: executor.Application(), Profile: executor.ResourceProfile(), Mode: annotations.Enabled, FromCores: 4, ToCores: 2,
+	}
 }
 
 // An executor gets the cores of its plan if the plan is for it, the rule and the plan

@@ -103,18 +103,8 @@ func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t de
 	}
 	related := reference(f.pod)
 	t.termination, t.pod = &f.Termination, f.pod
-	t.Event = &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace, Name: name},
-		EventTime:           metav1.NewMicroTime(r.now()),
-		ReportingController: Controller,
-		ReportingInstance:   r.instance,
-		Action:              "Record",
-		Reason:              reason(&f.Termination),
-		Regarding:           about,
-		Related:             &related,
-		Note:                bounded.Cut(note, maxNote),
-		Type:                corev1.EventTypeWarning,
-	}
+	t.Event = r.newEvent(about, name, reason(&f.Termination), note, corev1.EventTypeWarning)
+	t.Related = &related
 	if t.deaths > 0 {
 		if t.counts {
 			r.count(&t)
@@ -131,6 +121,20 @@ func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t de
 		return
 	}
 	r.events.Add(&t)
+}
+
+func (r *recorder) newEvent(about corev1.ObjectReference, name, reason, note, kind string) *eventsv1.Event {
+	return &eventsv1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace, Name: name},
+		EventTime:           metav1.NewMicroTime(r.now()),
+		ReportingController: Controller,
+		ReportingInstance:   r.instance,
+		Action:              "Record",
+		Reason:              reason,
+		Regarding:           about,
+		Note:                bounded.Cut(note, maxNote),
+		Type:                kind,
+	}
 }
 
 // createEvents works until the queue is shut down. Events have their own queue, so no
@@ -238,13 +242,17 @@ func reason(t *oom.Termination) string {
 }
 
 func eventName(about corev1.ObjectReference, pod *corev1.Pod, t *oom.Termination) string {
-	sum := sha256.Sum256(fmt.Append(nil, about.UID, pod.UID, t.Set, t.Number, t.Cause))
-	return fmt.Sprintf("%.200s.%x", about.Name, sum[:8])
+	return nameOf(about, pod.UID, t.Set, t.Number, t.Cause)
 }
 
 // manyName returns the name of the one Event about an object in eventsPause.
 func manyName(about corev1.ObjectReference, t *oom.Termination) string {
-	sum := sha256.Sum256(fmt.Append(nil, about.UID, "many", t.At.Truncate(eventsPause).Unix()))
+	return nameOf(about, "many", t.At.Truncate(eventsPause).Unix())
+}
+
+// nameOf returns the name of an Event about an object. It follows from what happened.
+func nameOf(about corev1.ObjectReference, what ...any) string {
+	sum := sha256.Sum256(fmt.Append(nil, append([]any{about.UID}, what...)...))
 	return fmt.Sprintf("%.200s.%x", about.Name, sum[:8])
 }
 

@@ -94,8 +94,13 @@ func (r *recorder) rememberEnds(record oom.Record, facts []fact) {
 // If it does not fit, or is refused, it is left out, because it is not part of this
 // driver's record.
 func (r *recorder) carry(ctx context.Context, app application) outcome {
-	driver := app.among(r.podsOf(app))
-	if driver.Pod == nil || !r.recordsIn(app.namespace) || !r.records(driver) || !r.sawDriver(driver) {
+	pods := r.podsOf(app)
+	driver := app.among(pods)
+	if driver.Pod == nil || !r.recordsIn(app.namespace) || !r.records(driver) {
+		return dropped
+	}
+	r.look(ctx, app, driver, pods)
+	if !r.sawDriver(driver) {
 		return dropped
 	}
 	end, _ := r.previous.before(driver.Pod)

@@ -249,7 +249,6 @@ func (r *recorder) attempt(ctx context.Context, app application) (outcome outcom
 			outcome = dropped
 		}
 	}()
-	defer r.look(ctx, app) // the queue forgets an earlier look when facts come
 	if len(facts) == 0 {
 		return r.carry(ctx, app)
 	}

@@ -2,19 +2,15 @@ package recorder
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
-	"github.com/spark-vitals/spark-vitals/internal/bounded"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/remedy"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -67,12 +63,11 @@ func plansOf(driver spark.Pod) []annotations.RemedyPlan {
 	return annotations.ReadRemedy(driver.Annotations[annotations.Remedy])
 }
 
-// look looks at the plans of an application that give executors more memory, and takes
-// the memory back if executors do not start because of it. It looks again later.
-func (r *recorder) look(ctx context.Context, app application) {
-	pods := r.podsOf(app)
-	driver := app.among(pods)
-	if driver.Pod == nil || !r.recordsIn(app.namespace) || !r.records(driver) {
+// look looks at the plans of a driver that give executors more memory, and takes the
+// memory back if executors do not start because of it. pods are all of the application. It
+// looks again later, in each attempt: the queue forgets an earlier look when facts come.
+func (r *recorder) look(ctx context.Context, app application, driver spark.Pod, pods []*corev1.Pod) {
+	if driver.Pod == nil {
 		return
 	}
 	plans := plansOf(driver)
@@ -156,7 +151,7 @@ func ranBefore(executors []spark.Pod, deaths []fact) map[string]int {
 		}
 	}
 	for _, e := range executors {
-		if _, ended := e.End(); !ended && e.DeletionTimestamp == nil && !dead[e.UID] && e.CreationTimestamp.Time.Before(first.Add(-clocks)) {
+		if e.IsAlive() && !dead[e.UID] && e.CreationTimestamp.Time.Before(first.Add(-clocks)) {
 			n[e.ResourceProfile()]++
 		}
 	}
@@ -194,21 +189,12 @@ func (r *recorder) tellPlan(p annotations.RemedyPlan, w *result) {
 		return // no death has led to it
 	}
 	newest := w.record.Details[i]
-	sum := sha256.Sum256(fmt.Append(nil, w.driver.UID, p.Profile, p.Mode, p.ToCores, p.Refused, p.Withdrawn, p.Until))
+	about := reference(w.driver.Pod)
+	name := nameOf(about, p.Profile, p.Mode, p.ToCores, p.Refused, p.Withdrawn, p.Until)
 	r.pending.Add(1)
 	r.events.Add(&deathEvent{
 		termination: &newest, pod: w.driver.Pod, driver: w.driver.Name,
-		Event: &eventsv1.Event{
-			ObjectMeta:          metav1.ObjectMeta{Namespace: w.driver.Namespace, Name: fmt.Sprintf("%.200s.%x", w.driver.Name, sum[:8])},
-			EventTime:           metav1.NewMicroTime(r.now()),
-			ReportingController: Controller,
-			ReportingInstance:   r.instance,
-			Action:              "Record",
-			Reason:              "ExecutorRemedy",
-			Regarding:           reference(w.driver.Pod),
-			Note:                bounded.Cut(oom.ExplainRemedy(p, w.driver), maxNote),
-			Type:                corev1.EventTypeNormal,
-		},
+		Event: r.newEvent(about, name, "ExecutorRemedy", oom.ExplainRemedy(p, w.driver), corev1.EventTypeNormal),
 	})
 	r.Log.Info("remedy", "namespace", w.driver.Namespace, "driver", w.driver.Name, "application", strings.ToValidUTF8(p.Application, "?"), "profile", p.Profile,
 		"mode", p.Mode, "fromCores", p.FromCores, "toCores", p.ToCores, "memory", p.Memory, "withdrawn", p.Withdrawn, "refused", p.Refused)

@@ -63,6 +63,7 @@ func (r *recorder) write(ctx context.Context, app application, facts []fact) (ou
 	if !r.recordsIn(app.namespace) || driver.Pod != nil && !r.records(driver) {
 		return dropped, nil
 	}
+	defer r.look(ctx, app, driver, pods)
 	facts = slices.DeleteFunc(slices.Clone(facts), func(f fact) bool { return !f.IsDeath() && outlived(driver, &f.Termination) })
 	before := r.read(driver)
 	news := r.news(before, facts)

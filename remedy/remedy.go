@@ -89,9 +89,9 @@ func (a *Application) plan(old annotations.RemedyPlan, profile string, terms ann
 			enough = max(enough, terms.AfterDeaths)
 		}
 		if n := count(died, &next); n < enough {
-			return next, next.Changes() || next.Refused != ""
+			return next, next.Changes()
 		}
-		c := candidate{Application: a, profile: profile, terms: terms, plan: next, newest: newest}
+		c := candidate{Application: a, terms: terms, plan: next, newest: newest}
 		if next = c.next(); next.Refused != "" {
 			return next, true
 		}
@@ -108,10 +108,7 @@ func asCreated(t *oom.Termination) annotations.RemedyPlan {
 	if t.Remedied.ToCores == t.Cores {
 		plan.FromCores = t.Remedied.FromCores
 	}
-	if m := t.Remedied.Memory; m != nil {
-		raised := *m
-		plan.Memory = &raised
-	}
+	plan.Memory = t.Remedied.Memory
 	return plan
 }
 

@@ -11,10 +11,9 @@ import (
 // candidate is a plan that may go one step further.
 type candidate struct {
 	*Application
-	profile string
-	terms   annotations.RemedyTerms
-	plan    annotations.RemedyPlan
-	newest  *oom.Termination // the death because of which it may
+	terms  annotations.RemedyTerms
+	plan   annotations.RemedyPlan
+	newest *oom.Termination // the death because of which it may
 }
 
 // next returns the plan after one more step:
@@ -63,7 +62,7 @@ func (c *candidate) memory() annotations.RemedyMemory {
 // more, and at most the ceiling. A full heap gets it as heap, with a tenth more beside it.
 func (c *candidate) moreMemory() *annotations.RemedyMemory {
 	m := c.memory()
-	if m.Executors = max(m.Executors, c.Executors[c.profile]); c.newest.Cause != oom.HeapOOM {
+	if m.Executors = max(m.Executors, c.Executors[c.plan.Profile]); c.newest.Cause != oom.HeapOOM {
 		m.ToLimitMiB = min(grown(m.ToLimitMiB), c.terms.MaxMemoryMiB)
 		return &m
 	}
@@ -116,7 +115,7 @@ var ofCores = []row{
 	// Spark divides the limit by the executor's cores of its configuration, so a worker
 	// gets no more with fewer tasks (PythonRunner.scala).
 	says("spark.executor.pyspark.memory limits each Python worker, however few there are", func(c *candidate) bool {
-		m, _ := c.Settings.Of(c.profile)
+		m, _ := c.Settings.Of(c.plan.Profile)
 		return m.PySpark > 0 && c.Driver.Language() == spark.Python && c.newest.Cause == oom.ChildOOMKilled
 	}),
 	says("an executor already runs one task at a time", func(c *candidate) bool { return c.tasks(c.plan.ToCores) < 2 }),

@@ -29,7 +29,7 @@ func IsToBeLookedAt(p *annotations.RemedyPlan, now time.Time) bool {
 func IsShort(p *annotations.RemedyPlan, executors []spark.Pod) bool {
 	alive := 0
 	for _, e := range executors {
-		if _, ended := e.End(); !ended && e.DeletionTimestamp == nil && e.ResourceProfile() == p.Profile {
+		if e.IsAlive() && e.ResourceProfile() == p.Profile {
 			alive++
 		}
 	}

@@ -135,6 +135,13 @@ func (p Pod) End() (end End, ok bool) {
 	return end, state.Running == nil && p.Status.Phase == corev1.PodFailed && p.DeletionTimestamp == nil
 }
 
+// IsAlive reports whether Spark's container runs or may still start, and nobody has asked
+// for its end.
+func (p Pod) IsAlive() bool {
+	_, ended := p.End()
+	return !ended && p.DeletionTimestamp == nil
+}
+
 // Restarts reports whether the container may be started again after it ended. Spark
 // never asks for that.
 func (p Pod) Restarts() bool {

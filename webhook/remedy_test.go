@@ -26,20 +26,16 @@ func (unknown) Unknown() string { return "the webhook does not know all drivers 
 // fourCores returns a captured executor with four cores.
 func fourCores(t *testing.T) (object []byte, executor spark.Pod) {
 	t.Helper()
-	for _, review := range captured.Reviews() {
-		object := bytes.Replace(review.Object(), []byte(`"SPARK_EXECUTOR_CORES","value":"1"`), []byte(`"SPARK_EXECUTOR_CORES","value":"4"`), 1)
-		var pod corev1.Pod
-		if json.Unmarshal(object, &pod) != nil {
-			continue
-		}
-		if executor, err := spark.PodOf(&pod); err == nil && executor.Cores() == 4 {
-			if _, owned := executor.Driver(); owned {
-				return object, executor
-			}
-		}
+	object = bytes.Replace(captured.Named("spark-3.5.9/executor").Object(), []byte(`"SPARK_EXECUTOR_CORES","value":"1"`), []byte(`"SPARK_EXECUTOR_CORES","value":"4"`), 1)
+	var pod corev1.Pod
+	if err := json.Unmarshal(object, &pod); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no executor was captured")
-	return nil, spark.Pod{}
+	executor, err := spark.PodOf(&pod)
+	if err != nil || executor.Cores() != 4 {
+		t.Fatal(executor, err)
+	}
+	return object, executor
 }
 
 // An executor gets the cores of its driver's plan, and is made as Spark asked if no plan

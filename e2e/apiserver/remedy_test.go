@@ -13,31 +13,9 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/cluster"
-	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
-
-// executorFor returns an executor of a driver with four cores.
-func executorFor(t *testing.T, driver *corev1.Pod) spark.Pod {
-	t.Helper()
-	p, err := cluster.CapturedPod(captured.Named("spark-3.5.9/executor"), driver.Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Name, p.Labels[spark.ApplicationLabel] = "remedied", driver.Labels[spark.ApplicationLabel]
-	p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: driver.Name, UID: driver.UID, Controller: new(true)}}
-	executor, err := spark.PodOf(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, e := range executor.Container().Env {
-		if e.Name == spark.ExecutorCores {
-			executor.Container().Env[i].Value = "4"
-		}
-	}
-	return executor
-}
 
 // A plan that is written on a driver reaches its next executor, and no other one. When
 // the driver's annotation turns it off, executors are as Spark asked again.
@@ -65,7 +43,12 @@ func TestRemedy(t *testing.T) {
 	untilCores := func(of *corev1.Pod, want int) {
 		t.Helper()
 		eventually.Succeeds(t, fmt.Sprintf("executors of %s have %d cores", of.Name, want), func(ctx context.Context) error {
-			made, err := client.CoreV1().Pods(s.enabled()).Create(ctx, executorFor(t, of).Pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			asked, err := cluster.ExecutorWith(of, 4)
+			if err != nil {
+				return err
+			}
+			asked.Name = "remedied"
+			made, err := client.CoreV1().Pods(s.enabled()).Create(ctx, asked.Pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			if err != nil {
 				return err
 			}

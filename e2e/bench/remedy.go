@@ -113,26 +113,6 @@ func makeDrivers(ctx context.Context, kubelet cluster.Kubelet) ([]*corev1.Pod, e
 	return drivers, making.Wait()
 }
 
-// executorOfDriver returns the captured executor with four cores, as one of a driver.
-func executorOfDriver(driver *corev1.Pod) (spark.Pod, error) {
-	p, err := cluster.CapturedPod(captured.Named("spark-3.5.9/executor"), driver.Namespace)
-	if err != nil {
-		return spark.Pod{}, err
-	}
-	p.Labels[spark.ApplicationLabel] = driver.Labels[spark.ApplicationLabel]
-	p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: driver.Name, UID: driver.UID, Controller: new(true)}}
-	executor, err := spark.PodOf(p)
-	if err != nil {
-		return spark.Pod{}, err
-	}
-	for i, e := range executor.Container().Env {
-		if e.Name == spark.ExecutorCores {
-			executor.Container().Env[i].Value = "4"
-		}
-	}
-	return executor, nil
-}
-
 // spread writes a plan on each driver, and returns how long it took until all watches
 // knew it.
 func spread(ctx context.Context, client kubernetes.Interface, drivers []*corev1.Pod, all []*watch.Drivers) (lags []time.Duration, err error) {
@@ -141,7 +121,7 @@ func spread(ctx context.Context, client kubernetes.Interface, drivers []*corev1.
 	found, knowing := make(chan time.Duration, len(drivers)), new(errgroup.Group)
 	for _, driver := range drivers {
 		<-tick.C
-		executor, err := executorOfDriver(driver)
+		executor, err := cluster.ExecutorWith(driver, 4)
 		if err != nil {
 			return nil, err
 		}
@@ -177,7 +157,7 @@ func spread(ctx context.Context, client kubernetes.Interface, drivers []*corev1.
 
 // remedyHandler measures the handler with and without a remedy.
 func remedyHandler(driver *corev1.Pod, known *watch.Drivers, d *document, a *aims) error {
-	executor, err := executorOfDriver(driver)
+	executor, err := cluster.ExecutorWith(driver, 4)
 	if err != nil {
 		return err
 	}

@@ -30,10 +30,35 @@ func (k Kubelet) Driver(ctx context.Context, namespace, name string) (*corev1.Po
 // Executor creates a running executor of a driver.
 func (k Kubelet) Executor(ctx context.Context, driver *corev1.Pod, id int) (*corev1.Pod, error) {
 	return k.make(ctx, "spark-3.5.9/executor", driver.Namespace, fmt.Sprintf("%s-exec-%d", driver.Name, id), func(p *corev1.Pod) {
-		p.Labels[spark.ApplicationLabel] = driver.Labels[spark.ApplicationLabel]
 		p.Labels[spark.ExecutorIDLabel] = strconv.Itoa(id)
-		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: driver.Name, UID: driver.UID, Controller: new(true)}}
+		give(p, driver)
 	})
+}
+
+// give makes an executor one of a driver's.
+func give(executor, driver *corev1.Pod) {
+	executor.Labels[spark.ApplicationLabel] = driver.Labels[spark.ApplicationLabel]
+	executor.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: driver.Name, UID: driver.UID, Controller: new(true)}}
+}
+
+// ExecutorWith returns the captured executor with so many cores, as one of a driver's. It
+// is not created.
+func ExecutorWith(driver *corev1.Pod, cores int) (spark.Pod, error) {
+	p, err := CapturedPod(captured.Named("spark-3.5.9/executor"), driver.Namespace)
+	if err != nil {
+		return spark.Pod{}, err
+	}
+	give(p, driver)
+	executor, err := spark.PodOf(p)
+	if err != nil {
+		return spark.Pod{}, err
+	}
+	for i, e := range executor.Container().Env {
+		if e.Name == spark.ExecutorCores {
+			executor.Container().Env[i].Value = strconv.Itoa(cores)
+		}
+	}
+	return executor, nil
 }
 
 func (k Kubelet) make(ctx context.Context, review, namespace, name string, change func(*corev1.Pod)) (*corev1.Pod, error) {
