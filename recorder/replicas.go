@@ -16,6 +16,9 @@ const (
 	// so much later if the first replica is gone. It is longer than the first one waits
 	// for a driver's UI.
 	secondDelay = 600 * time.Millisecond
+	// How often in a row a replica that goes second writes first, until it goes first. The
+	// other one may only be slow now and then: then two that both go first write twice.
+	goesFirstAfter = 8
 	// Deaths that are remembered as written by this replica.
 	maxWritten = 8192
 )
@@ -26,14 +29,14 @@ const (
 // Without it two replicas try 1.8 patches a death instead of 1.0 ("make bench").
 type replicas struct {
 	written *lru.Cache // by this replica
-	second  atomic.Bool
+	second  atomic.Int32 // how often it is to write until it goes first
 }
 
 func newReplicas() replicas { return replicas{written: lru.New(maxWritten)} }
 
 // delay returns how long to wait for another replica to write.
 func (r *replicas) delay() time.Duration {
-	if r.second.Load() {
+	if r.second.Load() > 0 {
 		return secondDelay
 	}
 	return 0
@@ -44,7 +47,9 @@ func (r *replicas) wrote(driver types.UID, all []oom.Termination) {
 	for i := range all {
 		r.written.Add(deathKey(driver, &all[i]), nil)
 	}
-	r.second.Store(false)
+	if left := r.second.Load(); left > 0 {
+		r.second.CompareAndSwap(left, left-1)
+	}
 }
 
 // hasWritten reports whether this replica wrote a death, and was answered.
@@ -59,7 +64,7 @@ func (r *replicas) found(driver types.UID, record *oom.Record, facts []fact, now
 	for i := range facts {
 		f := &facts[i].Termination
 		if !r.hasWritten(driver, f) && record.Holds(f) && now.Sub(f.At.Time) < time.Minute {
-			r.second.Store(true)
+			r.second.Store(goesFirstAfter)
 		}
 	}
 }
