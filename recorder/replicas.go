@@ -28,7 +28,7 @@ const (
 // none has, it goes first again. This decides when a death is written, never whether.
 // Without it two replicas try 1.8 patches a death instead of 1.0 ("make bench").
 type replicas struct {
-	written *lru.Cache // by this replica
+	written *lru.Cache   // by this replica
 	second  atomic.Int32 // how often it is to write until it goes first
 }
 
