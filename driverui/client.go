@@ -99,14 +99,20 @@ func onlyHTTP1() *http.Protocols {
 	return p
 }
 
-// ask asks a driver for what stands at a path below its application, and reads the
-// answer, which the driver packs with gzip: 10,000 executors are then 0.2 MB instead of
-// 18. token is how many bytes of it are kept at a time. Do not end the context before
-// [Timeout] without need: see maxAnswer.
-func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, token int64, read func(*jsontext.Decoder) error) (err error) {
+// ask asks a driver for what stands at a path below its application, as JSON. token is
+// how many bytes of it are kept at a time.
+func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, token int64, read func(*jsontext.Decoder) error) error {
+	at := url.URL{Path: "/api/v1/applications/" + driver.Application() + path}
+	return c.get(ctx, driver, at, "application/json", func(from io.Reader) error { return read(decode(from, token)) })
+}
+
+// get reads what a driver's UI has at a path. The driver packs it with gzip: 10,000
+// executors are then 0.2 MB instead of 18. Do not end the context before [Timeout] without
+// need: see maxAnswer.
+func (c *Client) get(ctx context.Context, driver spark.Pod, at url.URL, kind string, read func(io.Reader) error) (err error) {
 	defer func() {
 		if mistake := recover(); mistake != nil { // it must not affect other applications
-			err = fmt.Errorf("%s: a bug in spark-vitals: %v", path, mistake)
+			err = fmt.Errorf("%s: a bug in spark-vitals: %v", at.Path, mistake)
 		}
 	}()
 	address, ok := c.address(driver)
@@ -115,12 +121,12 @@ func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, token i
 	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	at := url.URL{Scheme: "http", Host: address.String(), Path: "/api/v1/applications/" + driver.Application() + path}
+	at.Scheme, at.Host = "http", address.String()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Accept", "application/json")
+	request.Header.Set("Accept", kind)
 	response, err := c.http.Do(request)
 	if err != nil {
 		return err
@@ -134,13 +140,13 @@ func (c *Client) ask(ctx context.Context, driver spark.Pod, path string, token i
 		case isBroken(response.StatusCode, page):
 			err = errBroken
 		}
-		return errors.Join(fmt.Errorf("%s: the driver's UI answers %d", path, response.StatusCode), err)
+		return errors.Join(fmt.Errorf("%s: the driver's UI answers %d", at.Path, response.StatusCode), err)
 	}
-	if kind := response.Header.Get("Content-Type"); !strings.HasPrefix(kind, "application/json") {
-		return fmt.Errorf("%s: the driver's UI answers %q; it may be starting", path, bounded.Cut(kind, maxText))
+	if got := response.Header.Get("Content-Type"); !strings.HasPrefix(got, kind) {
+		return fmt.Errorf("%s: the driver's UI answers %q; it may be starting", at.Path, bounded.Cut(got, maxText))
 	}
-	if err := read(decode(response.Body, token)); err != nil {
-		return fmt.Errorf("%s: the driver's UI answers something else: %w", path, err)
+	if err := read(response.Body); err != nil {
+		return fmt.Errorf("%s: the driver's UI answers something else: %w", at.Path, err)
 	}
 	return nil
 }

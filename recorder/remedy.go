@@ -53,8 +53,10 @@ func (r *recorder) plan(w *result, facts []fact) {
 		}
 	}
 	if len(terms) > 0 {
+		basis := r.knowledge.basis(w.driver.UID, r.now())
 		w.record.Remedy = remedy.Plans(w.record.Remedy, remedy.Application{
-			Driver: w.driver, Record: &w.record, Terms: terms, Executors: ranBefore(executorsAmong(r.podsOf(applicationOf(w.driver))), facts), Settings: r.knowledge.latest(w.driver.UID, r.now()),
+			Driver: w.driver, Record: &w.record, Terms: terms, Executors: ranBefore(executorsAmong(r.podsOf(applicationOf(w.driver))), facts),
+			Settings: basis.settings, Barrier: basis.barrier,
 		})
 	}
 }

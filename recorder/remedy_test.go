@@ -111,6 +111,25 @@ func TestRemedy(t *testing.T) {
 	}
 }
 
+// A barrier stage needs the slots of whole executors. Once a driver showed one, that
+// counts for its life.
+func TestRemedyOfBarrier(t *testing.T) {
+	s := remedying(t)
+	ui := s.knowledge.ui.(*testUI)
+	ui.hasBarrier = true
+	s.dies(t, 1, 4, enabled)
+	s.dies(t, 2, 4, enabled)
+	driver := s.works(t)
+	if plans := annotations.ReadRemedy(driver.Annotations[annotations.Remedy]); len(plans) != 1 || plans[0].Changes() || !strings.Contains(plans[0].Refused, "a barrier stage") {
+		t.Error(driver.Annotations[annotations.Remedy])
+	}
+	ui.hasBarrier = false
+	s.knowledge.learnForPlan(t.Context(), runningDriver(t), now.Add(planPause))
+	if b := s.knowledge.basis(driver.UID, now.Add(planPause)).barrier; b == nil || !*b {
+		t.Error("the barrier stage is forgotten")
+	}
+}
+
 // Without the stamp of a rule nothing is planned, and in audit the message says what
 // would be.
 func TestRemedyByRule(t *testing.T) {

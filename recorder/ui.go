@@ -20,6 +20,7 @@ import (
 // DriverUI is what a recorder asks drivers' UIs. [driverui.Client] implements it.
 type DriverUI interface {
 	Settings(context.Context, spark.Pod) (*spark.Settings, error)
+	HasBarrier(context.Context, spark.Pod) (bool, error)
 	Peaks(ctx context.Context, driver spark.Pod, want func(executor int64) bool) (driverui.Executors, error)
 }
 
@@ -27,6 +28,9 @@ const (
 	// uiPause is how long a driver is not asked again for measurements, however many of
 	// its executors die. If it does not answer, the pause doubles up to maxPauses times.
 	uiPause, maxPauses = 30 * time.Second, 5
+	// planPause is how long a driver is not asked again for what a plan depends on. Its
+	// answers count for twice as long, because the next job may be another one.
+	planPause = 10 * time.Second
 	// settingsPause is the first pause between attempts to learn a driver's settings, and
 	// settingsAttempts how many there are until the driver is looked at again.
 	settingsPause, settingsAttempts = 2 * time.Second, 5
@@ -39,6 +43,9 @@ const (
 	// peaksTimeout is how long a death waits for its measurements. An answer that comes
 	// later is for later deaths.
 	peaksTimeout = 400 * time.Millisecond
+	// planTimeout is how long a death waits for what a plan depends on. A driver makes its
+	// first page in 0.4 s, and Spark creates the next executor after 1 to 2 s (3.5.9).
+	planTimeout = 800 * time.Millisecond
 	// maxQuestions is how many drivers are asked for measurements at a time. If all are
 	// slow, deaths of other applications are not measured.
 	maxQuestions = 16
@@ -60,9 +67,17 @@ type known struct {
 	settings atomic.Pointer[spark.Settings]
 
 	mutex    sync.Mutex // of what follows
-	said     time.Time  // when the settings were asked for that it has
 	attempts int        // to learn the settings
 	due      time.Time  // of the next attempt
+	planned  time.Time  // of the next question for what a plan depends on
+	plan     planBasis
+}
+
+// planBasis is what a driver's UI said lately, on which a plan depends.
+type planBasis struct {
+	settings *spark.Settings // nil if it did not say them
+	barrier  *bool           // whether a job has a barrier stage; nil if it did not say it
+	asked    time.Time
 }
 
 // answer is what a driver said about its executors.
@@ -144,7 +159,7 @@ func (k *knowledge) learnFrom(ctx context.Context, p *corev1.Pod, now time.Time)
 	}
 	settings, err := k.ui.Settings(ctx, driver)
 	if err == nil {
-		known.says(settings, now)
+		known.settings.Store(settings)
 		return 0
 	}
 	known.mutex.Lock()
@@ -169,10 +184,13 @@ func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fac
 	if settings == nil {
 		return
 	}
-	// The program builds resource profiles after the driver was asked. A plan for the next
-	// executors depends on all of them, and Spark creates these within a second or two.
-	old := k.latest(driver.UID, now) == nil
-	if slices.ContainsFunc(facts, func(f *fact) bool { return !f.IsProfileOf(settings) || old && f.mayBeRemedied() }) {
+	// A plan for the next executors depends on what the program does now, and Spark creates
+	// these within a second or two. The program also builds resource profiles after the
+	// driver was asked.
+	switch {
+	case slices.ContainsFunc(facts, (*fact).mayBeRemedied):
+		settings = k.learnForPlan(ctx, driver, now)
+	case slices.ContainsFunc(facts, func(f *fact) bool { return !f.IsProfileOf(settings) }):
 		settings = k.learnAgain(ctx, driver, now)
 	}
 	asked := map[int64]bool{}
@@ -195,26 +213,19 @@ func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fac
 	}
 }
 
-// says notes the settings that the driver said when it was asked at a time.
-func (k *known) says(s *spark.Settings, asked time.Time) {
-	k.mutex.Lock()
-	defer k.mutex.Unlock()
-	k.said = asked
-	k.settings.Store(s)
-}
-
-// latest returns a driver's settings, or nil if it did not say them lately.
-func (k *knowledge) latest(driver types.UID, now time.Time) *spark.Settings {
+// basis returns what a plan for a driver's executors depends on, as far as the driver
+// said it lately. A barrier stage counts for the driver's life.
+func (k *knowledge) basis(driver types.UID, now time.Time) planBasis {
 	if k.ui == nil {
-		return nil
+		return planBasis{}
 	}
 	known := of[known](k, k.drivers, driver)
 	known.mutex.Lock()
 	defer known.mutex.Unlock()
-	if now.Sub(known.said) > 2*uiPause {
-		return nil
+	if now.Sub(known.plan.asked) > 2*planPause {
+		return planBasis{}
 	}
-	return known.settings.Load()
+	return known.plan
 }
 
 // isDynamic reports whether a driver said that its executors come and go with the work.
@@ -230,26 +241,69 @@ func (k *knowledge) isDynamic(driver types.UID) bool {
 // and returns the latest. It waits as long as for measurements.
 func (k *knowledge) learnAgain(ctx context.Context, driver spark.Pod, now time.Time) *spark.Settings {
 	known := of[known](k, k.drivers, driver.UID)
-	known.mutex.Lock()
-	_, ended := driver.End()
-	due := !ended && !now.Before(known.due)
-	if due {
-		known.due = now.Add(uiPause)
-	}
-	known.mutex.Unlock()
-	if due {
-		k.inBackground(func() {
+	if known.isDue(driver, &known.due, uiPause, now) {
+		k.inBackground(peaksTimeout, func() {
 			if s, err := k.ui.Settings(context.WithoutCancel(ctx), driver); err == nil {
-				known.says(s, now)
+				known.settings.Store(s)
 			}
 		})
 	}
 	return known.settings.Load()
 }
 
+// learnForPlan asks a running driver for what a plan depends on, at most once in
+// planPause, and returns its latest settings.
+func (k *knowledge) learnForPlan(ctx context.Context, driver spark.Pod, now time.Time) *spark.Settings {
+	known := of[known](k, k.drivers, driver.UID)
+	if known.isDue(driver, &known.planned, planPause, now) {
+		k.inBackground(planTimeout, func() {
+			ctx, basis := context.WithoutCancel(ctx), planBasis{asked: now}
+			var both sync.WaitGroup
+			both.Go(func() {
+				if s, err := k.ui.Settings(ctx, driver); err == nil {
+					basis.settings = s
+				}
+			})
+			both.Go(func() {
+				if has, err := k.ui.HasBarrier(ctx, driver); err == nil {
+					basis.barrier = &has
+				}
+			})
+			both.Wait()
+			known.says(basis)
+		})
+	}
+	return known.settings.Load()
+}
+
+// isDue reports whether a question to a running driver is due, and notes when the next one
+// is.
+func (k *known) isDue(driver spark.Pod, due *time.Time, pause time.Duration, now time.Time) bool {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if _, ended := driver.End(); ended || now.Before(*due) {
+		return false
+	}
+	*due = now.Add(pause)
+	return true
+}
+
+// says notes what a driver said for a plan.
+func (k *known) says(basis planBasis) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if old := k.plan.barrier; old != nil && *old {
+		basis.barrier = old
+	}
+	k.plan = basis
+	if basis.settings != nil {
+		k.settings.Store(basis.settings)
+	}
+}
+
 // inBackground asks a driver if a place is free, and waits some time for the answer. The
 // question goes on: see learn.
-func (k *knowledge) inBackground(question func()) {
+func (k *knowledge) inBackground(wait time.Duration, question func()) {
 	select {
 	case k.asking <- struct{}{}:
 	default:
@@ -262,7 +316,7 @@ func (k *knowledge) inBackground(question func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(peaksTimeout):
+	case <-time.After(wait):
 	}
 }
 
@@ -272,7 +326,7 @@ func (k *knowledge) inBackground(question func()) {
 func (k *knowledge) measurements(ctx context.Context, driver spark.Pod, executors map[int64]bool, now time.Time) (driverui.Executors, time.Time) {
 	a := of[answer](k, k.answers, driver.UID)
 	if a.isDue(now) {
-		k.inBackground(func() {
+		k.inBackground(peaksTimeout, func() {
 			found, err := k.ui.Peaks(context.WithoutCancel(ctx), driver, func(id int64) bool { return executors[id] })
 			a.says(found, err, now)
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/driverui"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/oom"
@@ -21,6 +23,8 @@ import (
 // testUI answers as a driver's UI, and counts.
 type testUI struct {
 	settings, peaks int // how often it was asked
+	barrier         atomic.Int32
+	hasBarrier      bool
 	fails           bool
 	slow            time.Duration
 	profiles        map[string]spark.MemorySettings
@@ -37,6 +41,14 @@ func (u *testUI) Settings(context.Context, spark.Pod) (*spark.Settings, error) {
 		Executor: spark.MemorySettings{Heap: 512, Overhead: 384}, TaskCPUs: 1, MaxTaskCPUs: 1, HeartbeatSeconds: 10,
 		Profiles: u.profiles,
 	}, nil
+}
+
+func (u *testUI) HasBarrier(context.Context, spark.Pod) (bool, error) {
+	u.barrier.Add(1)
+	if u.fails {
+		return false, errors.New("no answer")
+	}
+	return u.hasBarrier, nil
 }
 
 func (u *testUI) Peaks(context.Context, spark.Pod, func(int64) bool) (driverui.Executors, error) {
@@ -250,5 +262,25 @@ func TestProfilesAreLearned(t *testing.T) {
 	}
 	if asked := ui.settings - before; asked != 1 {
 		t.Errorf("asked %d times", asked)
+	}
+}
+
+// What a plan depends on is asked for once in ten seconds, and counts for twenty: the next
+// job may be another one.
+func TestBasis(t *testing.T) {
+	ui := &testUI{}
+	k, driver := knowing(t, ui)
+	for second := range 15 {
+		f := death(int64(second), now)
+		f.pod.Annotations = map[string]string{annotations.RemedyRule: enabled}
+		k.describe(t.Context(), driver, []*fact{f}, 10, now.Add(time.Duration(second)*time.Second))
+	}
+	if asked := ui.barrier.Load(); asked != 2 {
+		t.Errorf("asked %d times in 15 s", asked)
+	}
+	for pause, want := range map[time.Duration]bool{20 * time.Second: true, 40 * time.Second: false} {
+		if b := k.basis(driver.UID, now.Add(pause)); (b.barrier != nil) != want || (b.settings != nil) != want {
+			t.Errorf("after %s it knows %+v", pause, b)
+		}
 	}
 }

@@ -29,8 +29,11 @@ type Application struct {
 	Terms map[string]annotations.RemedyTerms
 	// Executors are how many executors of each resource profile ran before the death.
 	Executors map[string]int
-	// Settings are what the driver's UI said within the last minute; nil if it did not.
+	// Settings are what the driver's UI said lately; nil if it did not.
 	Settings *spark.Settings
+	// Barrier is whether a job that runs, or ran lately, has a barrier stage; nil if the
+	// driver's UI did not say it.
+	Barrier *bool
 }
 
 // Plans returns the plans of an application that had other ones before. It changes only

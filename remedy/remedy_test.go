@@ -48,7 +48,7 @@ func application(dead []oom.Termination) remedy.Application {
 	return remedy.Application{
 		Driver: pod, Record: record,
 		Terms:    map[string]annotations.RemedyTerms{"0": {Mode: annotations.Enabled, AfterDeaths: 2}},
-		Settings: &spark.Settings{TaskCPUs: 1, MaxTaskCPUs: 1},
+		Settings: &spark.Settings{TaskCPUs: 1, MaxTaskCPUs: 1}, Barrier: new(bool),
 	}
 }
 
@@ -158,6 +158,8 @@ func TestRefusals(t *testing.T) {
 		want   string
 	}{
 		{"settings", func(a *remedy.Application) { a.Settings = nil }, "did not say"},
+		{"stages", func(a *remedy.Application) { a.Barrier = nil }, "did not show the stages"},
+		{"a barrier stage", func(a *remedy.Application) { *a.Barrier = true }, "barrier stage"},
 		{"recovery mode", func(a *remedy.Application) { a.Driver.Labels[spark.VersionLabel] = "4.3.0" }, "recovery mode"},
 		{"recovery mode on", func(a *remedy.Application) {
 			a.Driver.Labels[spark.VersionLabel], a.Settings.RecoveryMode = "4.2.0", "true"

@@ -101,6 +101,8 @@ func says(why string, holds func(*candidate) bool) row {
 // nowhere.
 var ofCores = []row{
 	says("the driver's UI did not say how many cores a task needs", func(c *candidate) bool { return c.Settings == nil }),
+	says("the driver's UI did not show the stages of its jobs", func(c *candidate) bool { return c.Barrier == nil }),
+	says("a job has a barrier stage, which needs all of its tasks to run at the same time", func(c *candidate) bool { return *c.Barrier }),
 	// Unset means that Spark decides when the first executor runs out of memory (4.3.0).
 	// Before 4.2 there is no such key.
 	says("Spark's own recovery mode may act on the same deaths; set spark.kubernetes.allocation.recoveryMode.enabled=false",
@@ -128,7 +130,9 @@ var ofCores = []row{
 // ofMemory is the table of reasons not to give more memory.
 var ofMemory = []row{
 	// Its UI may answer at the next death.
-	says("fewer tasks come first", func(c *candidate) bool { return c.Settings == nil && c.plan.ToCores > 1 && c.terms.MaxMemoryMiB > 0 }),
+	says("fewer tasks come first", func(c *candidate) bool {
+		return (c.Settings == nil || c.Barrier == nil) && c.plan.ToCores > 1 && c.terms.MaxMemoryMiB > 0
+	}),
 	says("the rule has no maxMemory, so memory is not raised", func(c *candidate) bool { return c.terms.MaxMemoryMiB == 0 }),
 	says("more memory was withdrawn", func(c *candidate) bool { return c.plan.Withdrawn != "" }),
 	says("the pod does not show its heap", func(c *candidate) bool { return c.memory().FromHeapMiB < 1 }),
