@@ -182,6 +182,10 @@ func (r *recorder) saw(p *corev1.Pod) {
 	if len(facts) == 0 {
 		return
 	}
+	if slices.ContainsFunc(facts, func(f fact) bool { return f.mayBeRemedied() && r.recent(&f) }) {
+		// Spark creates the next executor soon, so the driver is asked while facts wait.
+		r.knowledge.askForPlan(context.Background(), app.driver, func() spark.Pod { return app.among(r.podsOf(app)) }, r.now())
+	}
 	for i := range facts {
 		facts[i].due = r.now().Add(later)
 	}

@@ -118,13 +118,16 @@ func TestRemedyOfBarrier(t *testing.T) {
 	ui := s.knowledge.ui.(*testUI)
 	ui.hasBarrier = true
 	s.dies(t, 1, 4, enabled)
+	if k := of[known](s.knowledge, s.knowledge.drivers, s.driver(t).UID); k.answered == nil {
+		t.Error("the driver is not asked while the death waits")
+	}
 	s.dies(t, 2, 4, enabled)
 	driver := s.works(t)
 	if plans := annotations.ReadRemedy(driver.Annotations[annotations.Remedy]); len(plans) != 1 || plans[0].Changes() || !strings.Contains(plans[0].Refused, "a barrier stage") {
 		t.Error(driver.Annotations[annotations.Remedy])
 	}
 	ui.hasBarrier = false
-	s.knowledge.learnForPlan(t.Context(), runningDriver(t), now.Add(planPause))
+	<-s.knowledge.askForPlan(t.Context(), driver.UID, func() spark.Pod { return runningDriver(t) }, now.Add(planPause))
 	if b := s.knowledge.basis(driver.UID, now.Add(planPause)).barrier; b == nil || !*b {
 		t.Error("the barrier stage is forgotten")
 	}

@@ -70,6 +70,7 @@ type known struct {
 	attempts int        // to learn the settings
 	due      time.Time  // of the next attempt
 	planned  time.Time  // of the next question for what a plan depends on
+	answered done       // when the last such question has an answer
 	plan     planBasis
 }
 
@@ -78,6 +79,20 @@ type planBasis struct {
 	settings *spark.Settings // nil if it did not say them
 	barrier  *bool           // whether a job has a barrier stage; nil if it did not say it
 	asked    time.Time
+}
+
+// done is closed when a question has an answer. It is nil if none was asked.
+type done <-chan struct{}
+
+// within waits for an answer until the context ends.
+func (d done) within(ctx context.Context) {
+	if d == nil {
+		return
+	}
+	select {
+	case <-d:
+	case <-ctx.Done():
+	}
 }
 
 // answer is what a driver said about its executors.
@@ -174,43 +189,62 @@ func (k *knowledge) learnFrom(ctx context.Context, p *corev1.Pod, now time.Time)
 }
 
 // describe adds what a driver's UI said to new facts of its application, which has so
-// many executors. A driver is asked for measurements only if it has said its settings,
-// so one that cannot be reached delays no death.
+// many executors. A driver is asked only if it has said its settings, so one that cannot
+// be reached delays no death.
 func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fact, executors int, now time.Time) {
 	if k.ui == nil || driver.Pod == nil {
 		return
 	}
-	settings := of[known](k, k.drivers, driver.UID).settings.Load()
-	if settings == nil {
+	known := of[known](k, k.drivers, driver.UID)
+	if known.settings.Load() == nil {
 		return
-	}
-	// A plan for the next executors depends on what the program does now, and Spark creates
-	// these within a second or two. The program also builds resource profiles after the
-	// driver was asked.
-	switch {
-	case slices.ContainsFunc(facts, (*fact).mayBeRemedied):
-		settings = k.learnForPlan(ctx, driver, now)
-	case slices.ContainsFunc(facts, func(f *fact) bool { return !f.IsProfileOf(settings) }):
-		settings = k.learnAgain(ctx, driver, now)
 	}
 	asked := map[int64]bool{}
 	for _, f := range facts {
-		f.SetSettings(settings, driver.Language())
 		if id := f.MeasuredExecutor(); id > 0 {
 			asked[id] = true
 		}
 	}
-	if _, ended := driver.End(); ended || len(asked) == 0 || executors > maxExecutors {
-		return
+	var measured *answer
+	if _, ended := driver.End(); !ended {
+		if len(asked) > 0 && executors <= maxExecutors {
+			measured = of[answer](k, k.answers, driver.UID)
+		}
+		k.ask(ctx, driver, known, measured, facts, asked, now)
 	}
-	found, answered := k.measurements(ctx, driver, asked, now)
+	settings := known.settings.Load()
 	for _, f := range facts {
-		if id := f.MeasuredExecutor(); id > 0 {
+		f.SetSettings(settings, driver.Language())
+		if id := f.MeasuredExecutor(); id > 0 && measured != nil {
+			found, answered := measured.latest()
 			if p, ok := found.Of[id]; ok {
 				f.SetPeaks(peaksOf(p, found.MaxHeap), settings, answered)
 			}
 		}
 	}
+}
+
+// ask asks a driver what is due because of new facts, all at once, and waits some time for
+// the answers. The program builds resource profiles after the driver was asked for its
+// settings.
+func (k *knowledge) ask(ctx context.Context, driver spark.Pod, known *known, measured *answer, facts []*fact, executors map[int64]bool, now time.Time) {
+	var settings, plan, peaks done
+	switch old := known.settings.Load(); {
+	case slices.ContainsFunc(facts, (*fact).mayBeRemedied):
+		plan = k.askForPlan(ctx, driver.UID, func() spark.Pod { return driver }, now)
+	case slices.ContainsFunc(facts, func(f *fact) bool { return !f.IsProfileOf(old) }):
+		settings = k.learnAgain(ctx, driver, known, now)
+	}
+	if measured != nil {
+		peaks = k.askForPeaks(ctx, driver, measured, executors, now)
+	}
+	ctx, cancel := context.WithTimeout(ctx, planTimeout)
+	defer cancel()
+	soon, cancel := context.WithTimeout(ctx, peaksTimeout)
+	defer cancel()
+	settings.within(soon)
+	peaks.within(soon)
+	plan.within(ctx)
 }
 
 // basis returns what a plan for a driver's executors depends on, as far as the driver
@@ -237,55 +271,58 @@ func (k *knowledge) isDynamic(driver types.UID) bool {
 	return settings != nil && settings.Dynamic
 }
 
-// learnAgain asks a running driver for its settings once more, at most once in uiPause,
-// and returns the latest. It waits as long as for measurements.
-func (k *knowledge) learnAgain(ctx context.Context, driver spark.Pod, now time.Time) *spark.Settings {
-	known := of[known](k, k.drivers, driver.UID)
-	if known.isDue(driver, &known.due, uiPause, now) {
-		k.inBackground(peaksTimeout, func() {
-			if s, err := k.ui.Settings(context.WithoutCancel(ctx), driver); err == nil {
-				known.settings.Store(s)
-			}
-		})
+// learnAgain asks a driver for its settings once more, at most once in uiPause.
+func (k *knowledge) learnAgain(ctx context.Context, driver spark.Pod, known *known, now time.Time) done {
+	known.mutex.Lock()
+	defer known.mutex.Unlock()
+	if now.Before(known.due) {
+		return nil
 	}
-	return known.settings.Load()
+	known.due = now.Add(uiPause)
+	return k.inBackground(func() {
+		if s, err := k.ui.Settings(context.WithoutCancel(ctx), driver); err == nil {
+			known.settings.Store(s)
+		}
+	})
 }
 
-// learnForPlan asks a running driver for what a plan depends on, at most once in
-// planPause, and returns its latest settings.
-func (k *knowledge) learnForPlan(ctx context.Context, driver spark.Pod, now time.Time) *spark.Settings {
-	known := of[known](k, k.drivers, driver.UID)
-	if known.isDue(driver, &known.planned, planPause, now) {
-		k.inBackground(planTimeout, func() {
-			ctx, basis := context.WithoutCancel(ctx), planBasis{asked: now}
-			var both sync.WaitGroup
-			both.Go(func() {
-				if s, err := k.ui.Settings(ctx, driver); err == nil {
-					basis.settings = s
-				}
-			})
-			both.Go(func() {
-				if has, err := k.ui.HasBarrier(ctx, driver); err == nil {
-					basis.barrier = &has
-				}
-			})
-			both.Wait()
-			known.says(basis)
-		})
+// askForPlan asks a driver that has said its settings for what a plan depends on, at most
+// once in planPause. driver returns its pod; it is called only if a question is due.
+func (k *knowledge) askForPlan(ctx context.Context, uid types.UID, driver func() spark.Pod, now time.Time) done {
+	if k.ui == nil {
+		return nil
 	}
-	return known.settings.Load()
+	known := of[known](k, k.drivers, uid)
+	known.mutex.Lock()
+	defer known.mutex.Unlock()
+	if known.settings.Load() == nil || now.Before(known.planned) {
+		return known.answered
+	}
+	pod := driver()
+	if pod.Pod == nil {
+		return nil
+	}
+	known.planned = now.Add(planPause)
+	known.answered = k.inBackground(func() { known.says(k.basisOf(context.WithoutCancel(ctx), pod, now)) })
+	return known.answered
 }
 
-// isDue reports whether a question to a running driver is due, and notes when the next one
-// is.
-func (k *known) isDue(driver spark.Pod, due *time.Time, pause time.Duration, now time.Time) bool {
-	k.mutex.Lock()
-	defer k.mutex.Unlock()
-	if _, ended := driver.End(); ended || now.Before(*due) {
-		return false
-	}
-	*due = now.Add(pause)
-	return true
+// basisOf asks a driver for what a plan depends on.
+func (k *knowledge) basisOf(ctx context.Context, driver spark.Pod, now time.Time) planBasis {
+	basis := planBasis{asked: now}
+	var both sync.WaitGroup
+	both.Go(func() {
+		if s, err := k.ui.Settings(ctx, driver); err == nil {
+			basis.settings = s
+		}
+	})
+	both.Go(func() {
+		if has, err := k.ui.HasBarrier(ctx, driver); err == nil {
+			basis.barrier = &has
+		}
+	})
+	both.Wait()
+	return basis
 }
 
 // says notes what a driver said for a plan.
@@ -301,36 +338,36 @@ func (k *known) says(basis planBasis) {
 	}
 }
 
-// inBackground asks a driver if a place is free, and waits some time for the answer. The
-// question goes on: see learn.
-func (k *knowledge) inBackground(wait time.Duration, question func()) {
+// inBackground asks a driver, if a place is free. The question goes on whoever waits for
+// it: see learn.
+func (k *knowledge) inBackground(question func()) done {
 	select {
 	case k.asking <- struct{}{}:
 	default:
-		return
+		return nil
 	}
-	done := make(chan struct{})
+	answered := make(chan struct{})
 	go func() {
-		defer func() { <-k.asking; close(done) }()
+		defer func() { <-k.asking; close(answered) }()
 		question()
 	}()
-	select {
-	case <-done:
-	case <-time.After(wait):
-	}
+	return answered
 }
 
-// measurements returns what a driver's executors measured, and when the driver was asked
-// for it. It asks a driver once in uiPause, and one that does not answer less and less
-// often.
-func (k *knowledge) measurements(ctx context.Context, driver spark.Pod, executors map[int64]bool, now time.Time) (driverui.Executors, time.Time) {
-	a := of[answer](k, k.answers, driver.UID)
-	if a.isDue(now) {
-		k.inBackground(peaksTimeout, func() {
-			found, err := k.ui.Peaks(context.WithoutCancel(ctx), driver, func(id int64) bool { return executors[id] })
-			a.says(found, err, now)
-		})
+// askForPeaks asks a driver what its executors measured. It asks a driver once in uiPause,
+// and one that does not answer less and less often.
+func (k *knowledge) askForPeaks(ctx context.Context, driver spark.Pod, a *answer, executors map[int64]bool, now time.Time) done {
+	if !a.isDue(now) {
+		return nil
 	}
+	return k.inBackground(func() {
+		found, err := k.ui.Peaks(context.WithoutCancel(ctx), driver, func(id int64) bool { return executors[id] })
+		a.says(found, err, now)
+	})
+}
+
+// latest returns what a driver's executors measured, and when the driver was asked for it.
+func (a *answer) latest() (driverui.Executors, time.Time) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	return a.executors, a.answered
