@@ -11,6 +11,8 @@ memory.py rows TASKS N    makes an array of N numbers in the heap of executors, 
 memory.py python MIB      fills the memory of the driver's Python process
 memory.py child MIB       starts a program in the driver that holds so many MiB
 memory.py workers MIB     fills that of Python workers
+memory.py barrier MIB      two tasks of a barrier stage, whose first attempt fills that of Python workers
+memory.py profiles MIB     the same as workers, on executors of a second resource profile
 memory.py skew TASKS MIB LARGE
                           Python workers hold so many MiB for some seconds, and one of them holds LARGE
 memory.py held PYTHON OTHER SECONDS
@@ -112,7 +114,21 @@ elif what == "skew":
         return [len(held)]
 
     spark.sparkContext.parallelize(range(tasks), tasks).mapPartitionsWithIndex(hold).collect()
-elif what in ("python", "workers"):
+elif what == "barrier":
+    from pyspark import BarrierTaskContext
+
+    def train(_):
+        context = BarrierTaskContext.get()
+        held = []
+        if context.taskAttemptId() < 2:
+            for _ in range(int(rest[0]) // 8):
+                held.append(b"x" * (8 << 20))
+                time.sleep(0.02)
+        context.barrier()
+        return [len(held)]
+
+    spark.sparkContext.parallelize(range(2), 2).barrier().mapPartitions(train).collect()
+elif what in ("python", "workers", "profiles"):
 
     def eat(_):
         held = []
@@ -123,6 +139,13 @@ elif what in ("python", "workers"):
 
     if what == "python":
         eat(None)
+    elif what == "profiles":
+        from pyspark.resource import ExecutorResourceRequests, ResourceProfileBuilder, TaskResourceRequests
+
+        executors = ExecutorResourceRequests().cores(2).memory("512m").memoryOverhead("384m")
+        second = ResourceProfileBuilder().require(executors).require(TaskResourceRequests().cpus(1)).build
+        spark.sparkContext.parallelize(range(2), 2).map(lambda x: x).count()
+        spark.sparkContext.parallelize(range(2), 2).withResources(second).mapPartitions(eat).collect()
     else:
         spark.sparkContext.parallelize(range(2), 2).mapPartitions(eat).collect()
 elif what == "child":

@@ -23,6 +23,8 @@ import org.apache.spark.unsafe.Platform;
  * Lets the JVM of an executor hold so many MiB of the memory that the first argument names. The
  * driver says what the executor then holds, by the JVM's own figures. After some seconds the
  * executor takes native memory until the kernel ends it.
+ *
+ * <p>With the first argument "tasks", each of so many tasks holds native memory for some seconds.
  */
 public class Hold extends ClassLoader {
   private static final List<Object> HELD = Collections.synchronizedList(new ArrayList<>());
@@ -32,10 +34,15 @@ public class Hold extends ClassLoader {
   public static void main(String[] args) throws Exception {
     String what = args[0];
     int mib = Integer.parseInt(args[1]);
-    int seconds = Integer.parseInt(args[2]);
+    int seconds = Integer.parseInt(args[2]); // or how many tasks
     JavaSparkContext context = new JavaSparkContext(new SparkConf());
     System.out.println("CONTEXT " + context.sc().applicationId());
     List<Integer> one = Collections.singletonList(0);
+    if (what.equals("tasks")) {
+      context.parallelize(Collections.nCopies(seconds, 0), seconds).foreach(x -> holdForSeconds(mib));
+      context.stop();
+      return;
+    }
     if (what.equals("offHeap")) {
       context.parallelize(one, 1).foreachAsync(x -> offHeap(mib));
     }
@@ -100,6 +107,13 @@ public class Hold extends ClassLoader {
     }.allocateArray((long) mib << 17).zeroOut();
     OFF_HEAP.countDown();
     Thread.sleep(Long.MAX_VALUE);
+  }
+
+  private static void holdForSeconds(int mib) throws InterruptedException {
+    long at = Platform.allocateMemory((long) mib << 20);
+    Platform.setMemory(at, (byte) 1, (long) mib << 20);
+    Thread.sleep(3000);
+    Platform.freeMemory(at);
   }
 
   private static void nativeMemory(int mib) {

@@ -31,6 +31,8 @@ type remedied struct {
 	fails bool
 	// group: the whole container is killed.
 	group bool
+	// prepare changes the cluster until the story ends.
+	prepare func(*testing.T)
 }
 
 // remedying returns a story with the application's settings. Spark's own recovery mode,
@@ -52,6 +54,10 @@ func (s remedied) saying(text string) remedied { s.says = text; return s }
 func (s remedied) failing() remedied           { s.fails = true; return s }
 func (s remedied) in(object string) remedied   { s.namespace = object; return s }
 func (s remedied) harmless() remedied          { s.healthy = true; return s }
+func (s remedied) with(prepare func(*testing.T)) remedied {
+	s.prepare = prepare
+	return s
+}
 func (s remedied) recovering() remedied {
 	delete(s.app.conf, recoveryMode)
 	return s
@@ -98,6 +104,26 @@ var remedyStories = []remedied{
 		in("{apiVersion: v1, kind: LimitRange, metadata: {name: l}, spec: {limits: [{type: Container, max: {memory: 1420Mi}}]}}").raising().saying("fewer executors than before ran for 30 seconds").failing().on(oldest),
 	remedying("remedy-statefulset", "a StatefulSet makes all executors alike", "", manyRows,
 		"spark.executor.cores", "3", "spark.kubernetes.allocation.pods.allocator", "statefulset").failing().on(oldest),
+	remedying("remedy-off-heap", "two tasks at a time hold native memory", "1",
+		app{class: "e2e.Hold", args: []string{"tasks", "380", "4"}}, "spark.executor.cores", "2"),
+	remedying("remedy-decommission", "executors are decommissioned if they end", "1", manyRows, "spark.executor.cores", "3",
+		"spark.decommission.enabled", "true", "spark.storage.decommission.enabled", "true"),
+	remedying("remedy-profiles", "two Python workers of the second resource profile are over the limit; the whole container is killed", "1",
+		app{file: "memory.py", args: []string{"profiles", "380"}}, "spark.executor.cores", "2",
+		"spark.dynamicAllocation.enabled", "true", "spark.dynamicAllocation.shuffleTracking.enabled", "true", "spark.dynamicAllocation.maxExecutors", "2",
+	).killed().saying(`"profile":"1"`).with(smallProfiles),
+	remedying("remedy-barrier", "the first attempt of a barrier stage is over the limit; its two tasks need an executor with two cores; the whole container is killed", "",
+		app{file: "memory.py", args: []string{"barrier", "380"}}, "spark.executor.cores", "2").killed().saying("a job has a barrier stage").harmless(),
+	remedying("remedy-refused", "a policy refuses executors with more memory", "", largeTask, "spark.executor.cores", "1").
+		with(refusesMemory).raising().saying("fewer executors than before ran for 30 seconds").failing(),
+	remedying("remedy-small-node", "the node has no room for a larger request", "1", largeTask, "spark.executor.cores", "1").
+		with(fullNode).raising().on(oldest),
+	remedying("remedy-forged", "the driver comes with a plan that no recorder wrote", "", app{file: "pi", args: []string{"4"}}, "spark.executor.cores", "2",
+		"spark.kubernetes.driver.annotation."+annotations.Remedy, annotations.RemedyText([]annotations.RemedyPlan{{
+			Application: "spark-1", Profile: "0", Mode: annotations.Enabled, FromCores: 2, ToCores: 1, Until: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC),
+		}})).harmless().on(oldest),
+	remedying("remedy-no-recorder", "the recorder is away", "", manyRows, "spark.executor.cores", "3").with(noRecorder).failing().on(oldest),
+	remedying("remedy-no-watch", "the webhook may not watch drivers", "", manyRows, "spark.executor.cores", "3").with(noWatch).failing().saying(`"toCores":1`).on(oldest),
 }
 
 func TestRemedies(t *testing.T) {
@@ -105,6 +131,9 @@ func TestRemedies(t *testing.T) {
 		s.run(t, func(t *testing.T, version string) {
 			if s.group {
 				killWhole(t)
+			}
+			if s.prepare != nil {
+				s.prepare(t)
 			}
 			var runs []*run
 			for _, with := range []bool{true, false} {

@@ -1,0 +1,148 @@
+package stories
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spark-vitals/spark-vitals/e2e/lab"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
+)
+
+// applies applies objects of the whole cluster until the story ends.
+func applies(t *testing.T, objects string) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := theLab.Kubectl(context.Background(), []byte(objects), "delete", "--ignore-not-found", "-f", "-"); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := theLab.Kubectl(t.Context(), []byte(objects), "apply", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// smallProfiles lets executors of a second resource profile ask for less CPU. Spark asks
+// for as much as they have cores, which the node does not have.
+func smallProfiles(t *testing.T) {
+	applies(t, `
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicy
+metadata: {name: e2e-small-profiles}
+spec:
+  matchConstraints:
+    namespaceSelector: {matchLabels: {e2e: "true"}}
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+  matchConditions:
+  - {name: profile, expression: "object.metadata.?labels['spark-exec-resourceprofile-id'].orValue('0') != '0'"}
+  reinvocationPolicy: Never
+  failurePolicy: Ignore
+  mutations:
+  - patchType: ApplyConfiguration
+    applyConfiguration:
+      expression: >-
+        Object{spec: Object.spec{containers: object.spec.containers.map(c, Object.spec.containers{
+          name: c.name, resources: Object.spec.containers.resources{requests: {"cpu": "20m"}}})}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicyBinding
+metadata: {name: e2e-small-profiles}
+spec: {policyName: e2e-small-profiles}
+`)
+}
+
+// refusesMemory refuses executors with more memory than Spark gives them.
+func refusesMemory(t *testing.T) {
+	applies(t, `
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: e2e-refuses-memory}
+spec:
+  matchConstraints:
+    namespaceSelector: {matchLabels: {e2e: "true"}}
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+  matchConditions:
+  - {name: executor, expression: "object.metadata.?labels['spark-role'].orValue('') == 'executor'"}
+  validations:
+  - expression: "object.spec.containers.all(c, !quantity(c.resources.limits.memory).isGreaterThan(quantity('1000Mi')))"
+    message: an executor gets at most 1000Mi
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: e2e-refuses-memory}
+spec: {policyName: e2e-refuses-memory, validationActions: [Deny]}
+`)
+}
+
+// fullNode leaves the node room for two applications, each with an executor as Spark asks
+// for it.
+func fullNode(t *testing.T) {
+	const namespace, each = "remedy-full-node", 896 << 20
+	nodes, err := theLab.Client.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(nodes.Items) != 1 {
+		t.Fatal(len(nodes.Items), err)
+	}
+	free := nodes.Items[0].Status.Allocatable.Memory().Value()
+	pods, err := theLab.Client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pods.Items {
+		for _, c := range p.Spec.Containers {
+			if p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
+				free -= c.Resources.Requests.Memory().Value()
+			}
+		}
+	}
+	if err := theLab.NewNamespace(t.Context(), namespace, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { remove(t, namespace) })
+	filler := fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: full}, spec: {containers: [{name: full, image: none, imagePullPolicy: Never, resources: {requests: {memory: "%d"}}}]}}`, free-4*each-200<<20)
+	if err := theLab.Kubectl(t.Context(), []byte(filler), "-n", namespace, "apply", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	eventually.Succeeds(t, "the node is full", func(ctx context.Context) error {
+		p, err := theLab.Client.CoreV1().Pods(namespace).Get(ctx, "full", metav1.GetOptions{})
+		if err == nil && p.Spec.NodeName == "" {
+			err = fmt.Errorf("%+v", p.Status.Conditions)
+		}
+		return err
+	})
+}
+
+// shell runs a command line with kubectl.
+func shell(ctx context.Context, t *testing.T, line string) string {
+	t.Helper()
+	out, err := theLab.Shell(ctx, line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// noRecorder stops the recorder.
+func noRecorder(t *testing.T) {
+	const scale = "kubectl -n " + lab.Namespace + " scale deployment/spark-vitals-recorder --replicas="
+	t.Cleanup(func() {
+		shell(context.Background(), t, scale+"2 && kubectl -n "+lab.Namespace+" rollout status deployment/spark-vitals-recorder --timeout=10m")
+	})
+	shell(t.Context(), t, scale+"0 && kubectl -n "+lab.Namespace+" wait --for=delete pod -l app.kubernetes.io/component=recorder --timeout=5m")
+}
+
+// noWatch takes the webhook's right to watch drivers, and restarts it, because the API
+// server does not end a watch that runs.
+func noWatch(t *testing.T) {
+	const restart = "kubectl -n " + lab.Namespace + " rollout restart deployment/spark-vitals-webhook && kubectl -n " + lab.Namespace + " rollout status deployment/spark-vitals-webhook --timeout=10m"
+	binding := shell(t.Context(), t, "kubectl get clusterrolebinding spark-vitals-webhook -o yaml")
+	t.Cleanup(func() {
+		if err := theLab.Kubectl(context.Background(), []byte(binding), "create", "-f", "-"); err != nil {
+			t.Error(err)
+		}
+		shell(context.Background(), t, restart)
+	})
+	shell(t.Context(), t, "kubectl delete clusterrolebinding spark-vitals-webhook && "+restart)
+}
