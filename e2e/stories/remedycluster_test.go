@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/e2e/lab"
 	"github.com/spark-vitals/spark-vitals/internal/eventually"
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 // applies applies objects of the whole cluster until the story ends.
@@ -145,4 +148,58 @@ func noWatch(t *testing.T) {
 		shell(context.Background(), t, restart)
 	})
 	shell(t.Context(), t, "kubectl delete clusterrolebinding spark-vitals-webhook && "+restart)
+}
+
+// An operator restarts a driver whose executors have a plan: it deletes the pod, and
+// creates one of the same name. The second application begins as Spark asks, and gets a
+// plan of its own.
+func TestRemedyRestarted(t *testing.T) {
+	s := remedying("remedy-restarted", "its operator restarts the driver while a plan holds", "1", manyRows, "spark.executor.cores", "3").on(oldest)
+	s.run(t, func(t *testing.T, version string) {
+		began, r := time.Now(), prepare(t, s.name, version, s.app, true)
+		if err := theLab.Submit(t.Context(), r.App); err != nil {
+			t.Fatal(err)
+		}
+		r.until(t, "there is a plan", func(h *lab.History) bool {
+			return h.Driver() != nil && len(annotations.ReadRemedy(h.Driver().Last.Annotations[annotations.Remedy])) > 0
+		})
+		shell(t.Context(), t, "kubectl -n "+r.Namespace+" delete pod "+r.DriverName()+" --grace-period=0 --force --wait")
+		r.until(t, "the application is gone", func(h *lab.History) bool { return len(alive(h)) == 0 })
+		if err := theLab.Submit(t.Context(), r.App); err != nil {
+			t.Fatal(err)
+		}
+		r.until(t, "the second driver has ended", func(h *lab.History) bool {
+			drivers := h.Pods(spark.Driver)
+			return len(drivers) == 2 && drivers[1].Terminated() != nil
+		})
+		r.Look(func(h *lab.History) {
+			second := h.Pods(spark.Driver)[1]
+			if end := second.Terminated(); end.ExitCode != 0 {
+				t.Errorf("it ends with %d", end.ExitCode)
+			}
+			var executors []*lab.PodHistory
+			for _, e := range h.Pods(spark.Executor) {
+				if e.Last.Labels[spark.ApplicationLabel] == second.Last.Labels[spark.ApplicationLabel] {
+					executors = append(executors, e)
+				}
+			}
+			if changed, cores := s.checkExecutor(t, executors[0]); changed || cores != "3" {
+				t.Errorf("the first executor of the second application has %s cores, changed: %t", cores, changed)
+			}
+			if changed, cores := s.checkExecutor(t, executors[len(executors)-1]); !changed || cores != "1" {
+				t.Errorf("the last executor of the second application has %s cores, changed: %t", cores, changed)
+			}
+		})
+		theTable.note(t, s.name, version, "the second application succeeded; in both "+r.executorsSeen(), time.Since(began))
+	})
+}
+
+// alive returns the pods that exist.
+func alive(h *lab.History) (pods []*lab.PodHistory) {
+	for _, p := range append(h.Pods(spark.Driver), h.Pods(spark.Executor)...) {
+		if !p.Deleted {
+			pods = append(pods, p)
+		}
+	}
+	return pods
 }
