@@ -184,13 +184,25 @@ func (r *recorder) saw(p *corev1.Pod) {
 	}
 	if slices.ContainsFunc(facts, func(f fact) bool { return f.mayBeRemedied() && r.recent(&f) }) {
 		// Spark creates the next executor soon, so the driver is asked while facts wait.
-		r.knowledge.askForPlan(context.Background(), app.driver, func() spark.Pod { return app.among(r.podsOf(app)) }, r.now())
+		r.knowledge.askForPlan(context.Background(), app.driver, func() spark.Pod { return r.runningDriver(app) }, r.now())
 	}
 	for i := range facts {
 		facts[i].due = r.now().Add(later)
 	}
 	r.facts.add(app, facts)
 	r.queue.AddAfter(app, delay+later)
+}
+
+// runningDriver returns the driver of an application, if it runs and is recorded.
+func (r *recorder) runningDriver(app application) (driver spark.Pod) {
+	driver = app.among(r.podsOf(app))
+	if driver.Pod == nil || !r.recordsIn(app.namespace) || !r.records(driver) {
+		return spark.Pod{}
+	}
+	if _, ended := driver.End(); ended {
+		return spark.Pod{}
+	}
+	return driver
 }
 
 // missedInjections returns how many pods run without the webhook's stamp although they
