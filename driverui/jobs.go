@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/url"
 	"slices"
@@ -15,76 +16,74 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// maxJobs is how many jobs of an application are looked at for barrier stages. A page
-// takes 50 ms, and the first one of a driver 0.4 s.
-const maxJobs = 8
+// maxRunning is how many running jobs of an application are looked at for barrier stages,
+// and lastEnded how many of those that ended last. A page takes 50 ms, and the first one of
+// a driver 0.4 s.
+const maxRunning, lastEnded = 16, 2
+
+var errManyJobs = fmt.Errorf("more than %d jobs run", maxRunning)
 
 // HasBarrier reports whether a stage of an application needs all of its tasks to run at
 // the same time (RDD.barrier). It looks at the jobs that run, all of their stages included,
-// and at those that ended last. REST does not say it, but the page of a job does
-// (RDDOperationGraph.scala).
+// and at the last that ended. It is an error if that is not known of one that runs. REST
+// does not say it, but the page of a job does (RDDOperationGraph.scala).
 func (c *Client) HasBarrier(ctx context.Context, driver spark.Pod) (bool, error) {
-	var jobs []job
+	ctx, cancel := context.WithTimeout(ctx, Timeout) // in all
+	defer cancel()
+	var running, ended []int64
 	err := c.ask(ctx, driver, "/jobs", maxToken, func(d *jsontext.Decoder) (err error) {
-		jobs, err = readJobs(d)
+		running, ended, err = readJobs(d)
 		return err
 	})
-	if err != nil {
-		return false, err
+	if err == nil && len(running) > maxRunning {
+		err = errManyJobs
 	}
-	for _, j := range jobs {
-		has, err := false, error(nil)
-		page := url.URL{Path: "/jobs/job/", RawQuery: "id=" + strconv.FormatInt(j.id, 10)}
+	for i, id := range slices.Concat(running, ended) {
+		if err != nil {
+			break
+		}
+		has := false
+		page := url.URL{Path: "/jobs/job/", RawQuery: "id=" + strconv.FormatInt(id, 10)}
 		err = c.get(ctx, driver, page, "text/html", func(from io.Reader) (err error) {
 			has, err = showsBarrier(from)
 			return err
 		})
-		if has || err != nil {
-			return has, err
+		if has {
+			return true, nil
+		}
+		if i >= len(running) && errors.Is(err, errNoGraph) {
+			err = nil // Spark forgets the stages of old jobs
 		}
 	}
-	return false, nil
+	return false, err
 }
 
-type job struct {
-	id   int64
-	runs bool
-}
-
-// readJobs returns the jobs to look at, those that run first, the newest of them first.
-func readJobs(d *jsontext.Decoder) (jobs []job, err error) {
+// readJobs returns the jobs that run, one more than maxRunning at most, and those that
+// ended last.
+func readJobs(d *jsontext.Decoder) (running, ended []int64, err error) {
 	err = each(d, func() error {
-		j := job{id: -1}
+		id, status := int64(-1), ""
 		err := fields(d, func(name string) error {
 			switch name {
 			case "jobId":
-				return value(d, &j.id)
+				return value(d, &id)
 			case "status":
-				var status string
-				err := value(d, &status)
-				j.runs = status == "RUNNING"
-				return err
+				return value(d, &status)
 			}
 			return d.SkipValue()
 		})
-		if j.id >= 0 {
-			jobs = append(jobs, j)
+		switch {
+		case id < 0:
+		case status == "RUNNING" && len(running) <= maxRunning:
+			running = append(running, id)
+		case status != "RUNNING":
+			ended = append(ended, id)
+			slices.SortFunc(ended, func(a, b int64) int { return cmp.Compare(b, a) })
+			ended = ended[:min(len(ended), lastEnded)]
 		}
-		slices.SortFunc(jobs, newerFirst)
-		jobs = jobs[:min(len(jobs), maxJobs)]
 		return err
 	})
-	return jobs, err
-}
-
-func newerFirst(a, b job) int {
-	if a.runs != b.runs {
-		if a.runs {
-			return -1
-		}
-		return 1
-	}
-	return cmp.Compare(b.id, a.id)
+	return running, ended, err
 }
 
 var (

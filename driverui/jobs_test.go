@@ -3,6 +3,7 @@ package driverui
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -30,25 +31,32 @@ const (
 	head    = "<html>\n"
 	graph   = head + `<div id="dag-viz-metadata" style="display:none">`
 	plain   = graph + "label=&quot;Stage 0&quot;; 4 [label=&quot;MapPartitionsRDD [4]&quot;]"
+	noGraph = head + "<div>No DAG visualization information to display for job 7</div>"
 	barrier = graph + "label=&quot;Stage 1\\n(barrier mode)&quot;; 5 [label=&quot;PythonRDD [5] [Barrier]&quot;]"
 )
 
+// running returns so many running jobs.
+func running(n int) string {
+	return "[" + strings.Repeat(`{"jobId": 7, "status": "RUNNING", "stageIds": [1, 2]},`, n-1) + `{"jobId": 7, "status": "RUNNING"}]`
+}
+
 // A barrier stage is found in a job that runs, and in one of the last that ended.
 func TestHasBarrier(t *testing.T) {
-	many := "[" + strings.Repeat(`{"jobId": 1, "status": "SUCCEEDED"},`, 20) + `{"jobId": 40, "status": "RUNNING", "stageIds": [1, 2]}]`
 	for name, c := range map[string]struct {
 		jobs  string
 		pages map[string]string
 		want  bool
 		asked string
 	}{
-		"none":                    {`[{"jobId": 0, "status": "RUNNING"}]`, map[string]string{"0": plain}, false, "[0]"},
-		"runs":                    {`[{"jobId": 0, "status": "RUNNING"}]`, map[string]string{"0": barrier}, true, "[0]"},
-		"has ended":               {`[{"jobId": 1, "status": "RUNNING"}, {"jobId": 0, "status": "SUCCEEDED"}]`, map[string]string{"0": barrier, "1": plain}, true, "[1 0]"},
-		"the one that runs first": {`[{"jobId": 2, "status": "FAILED"}, {"jobId": 1, "status": "RUNNING"}, {"jobId": 0, "status": "RUNNING"}]`, map[string]string{"1": plain, "0": barrier}, true, "[1 0]"},
-		"a few of many":           {many, map[string]string{"40": plain, "1": plain}, false, "[40 1 1 1 1 1 1 1]"},
-		"no job":                  {`[]`, nil, false, "[]"},
-		"in two parts":            {`[{"jobId": 0, "status": "RUNNING"}]`, map[string]string{"0": plain + strings.Repeat("x", maxToken-len(plain)-4) + "[Barrier]"}, true, "[0]"},
+		"none":                  {running(1), map[string]string{"7": plain}, false, "[7]"},
+		"runs":                  {running(1), map[string]string{"7": barrier}, true, "[7]"},
+		"has ended":             {`[{"jobId": 0, "status": "SUCCEEDED"}, {"jobId": 1, "status": "RUNNING"}]`, map[string]string{"0": barrier, "1": plain}, true, "[1 0]"},
+		"runs beside others":    {`[{"jobId": 2, "status": "FAILED"}, {"jobId": 1, "status": "RUNNING"}, {"jobId": 0, "status": "RUNNING"}]`, map[string]string{"1": plain, "0": barrier}, true, "[1 0]"},
+		"the last that ended":   {`[{"jobId": 1, "status": "SUCCEEDED"}, {"jobId": 3, "status": "FAILED"}, {"jobId": 2, "status": "SUCCEEDED"}]`, map[string]string{"2": plain, "3": plain}, false, "[3 2]"},
+		"one without its graph": {`[{"jobId": 1, "status": "SUCCEEDED"}, {"jobId": 0, "status": "SUCCEEDED"}]`, map[string]string{"1": noGraph, "0": barrier}, true, "[1 0]"},
+		"as many as are asked":  {running(maxRunning), map[string]string{"7": plain}, false, fmt.Sprint(slices.Repeat([]int{7}, maxRunning))},
+		"no job":                {`[]`, nil, false, "[]"},
+		"in two parts":          {running(1), map[string]string{"7": plain + strings.Repeat("x", maxToken-len(plain)-4) + "[Barrier]"}, true, "[7]"},
 	} {
 		ui, asked := jobsUI(t, c.jobs, c.pages)
 		if got, err := serve(t, ui).HasBarrier(t.Context(), driver(t)); got != c.want || err != nil {
@@ -62,13 +70,14 @@ func TestHasBarrier(t *testing.T) {
 
 // A page that is none of a job does not say that there is no barrier stage.
 func TestHasBarrierUnknown(t *testing.T) {
-	const one = `[{"jobId": 0, "status": "RUNNING"}]`
 	for name, c := range map[string]struct{ jobs, page string }{
-		"a login":     {one, "<html>Who are you?</html>"},
-		"no jobs":     {`{"error": 1}`, plain},
-		"a long page": {one, graph + strings.Repeat("x", maxAnswer)},
+		"a login":                  {running(1), "<html>Who are you?</html>"},
+		"no graph of a job":        {running(1), noGraph},
+		"more jobs than looked at": {running(maxRunning + 1), plain},
+		"no jobs":                  {`{"error": 1}`, plain},
+		"a long page":              {running(1), graph + strings.Repeat("x", maxAnswer)},
 	} {
-		ui, _ := jobsUI(t, c.jobs, map[string]string{"0": c.page})
+		ui, _ := jobsUI(t, c.jobs, map[string]string{"7": c.page})
 		if got, err := serve(t, ui).HasBarrier(t.Context(), driver(t)); got || err == nil {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}

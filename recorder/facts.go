@@ -38,6 +38,8 @@ type fact struct {
 	pod *corev1.Pod
 	// doubtful facts hold only if the kubelet's Events say that it stopped the container.
 	doubtful bool
+	// seen is when this replica saw it first.
+	seen time.Time
 	// due is when to write it; until then another replica may write it.
 	due time.Time
 }
@@ -55,11 +57,11 @@ func (f *fact) about() termination { return termination{f.pod.UID, f.Set, f.Numb
 // than the Events that would prove it.
 func factsOf(pod *corev1.Pod, now time.Time) (facts []fact) {
 	for _, t := range slices.Concat(oom.Terminations(oom.Evidence{Pod: pod}), oom.Ended(oom.Evidence{Pod: pod})) {
-		facts = append(facts, fact{Termination: t, pod: pod})
+		facts = append(facts, fact{Termination: t, pod: pod, seen: now})
 	}
 	for _, t := range oom.Terminations(oom.Evidence{Pod: pod, Killing: true}) {
 		if t.Cause == oom.Hung && now.Sub(t.At.Time) < oldest {
-			facts = append(facts, fact{Termination: t, pod: pod, doubtful: true})
+			facts = append(facts, fact{Termination: t, pod: pod, doubtful: true, seen: now})
 		}
 	}
 	return facts

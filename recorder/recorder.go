@@ -100,6 +100,7 @@ type recorder struct {
 	replicas   replicas
 	short      *lru.Cache // since when plans have fewer executors than before
 	raised     *lru.Cache // plans with more memory that an executor has had
+	unplanned  *lru.Cache // by the driver's UID, facts whose plan waits for its UI
 	conditions *lru.Cache // of drivers' deaths that this replica wrote, and when
 	ending     atomic.Bool
 	ready      atomic.Bool
@@ -110,7 +111,7 @@ type recorder struct {
 }
 
 func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
-	r := &recorder{Config: c, metrics: newMetrics(registry), queued: lru.New(maxRemembered), previous: newPrevious(), knowledge: newKnowledge(c.DriverUI), replicas: newReplicas(), conditions: lru.New(maxRemembered), short: lru.New(maxRemembered), raised: lru.New(maxRemembered), optOutWait: time.Minute, followWait: followWait, now: time.Now}
+	r := &recorder{Config: c, metrics: newMetrics(registry), queued: lru.New(maxRemembered), previous: newPrevious(), knowledge: newKnowledge(c.DriverUI), replicas: newReplicas(), conditions: lru.New(maxRemembered), short: lru.New(maxRemembered), raised: lru.New(maxRemembered), unplanned: lru.New(maxRemembered), optOutWait: time.Minute, followWait: followWait, now: time.Now}
 	r.queue = workqueue.NewTypedRateLimitingQueue(retries[application]())
 	r.events = workqueue.NewTypedRateLimitingQueue(retries[*deathEvent]())
 	r.backlog = rate.NewLimiter(backlogRate, backlogRate)
@@ -182,9 +183,9 @@ func (r *recorder) saw(p *corev1.Pod) {
 	if len(facts) == 0 {
 		return
 	}
-	if slices.ContainsFunc(facts, func(f fact) bool { return f.mayBeRemedied() && r.recent(&f) }) {
+	if slices.ContainsFunc(facts, func(f fact) bool { return f.mayBeRemedied() && r.now().Sub(f.At.Time) < time.Minute }) {
 		// Spark creates the next executor soon, so the driver is asked while facts wait.
-		r.knowledge.askForPlan(context.Background(), app.driver, func() spark.Pod { return r.runningDriver(app) }, r.now())
+		r.knowledge.askForPlan(context.Background(), app.driver, r.now(), func() spark.Pod { return r.runningDriver(app) }, r.now())
 	}
 	for i := range facts {
 		facts[i].due = r.now().Add(later)

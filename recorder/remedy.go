@@ -39,10 +39,11 @@ func (f *fact) mayBeRemedied() bool {
 }
 
 // plan works out what later executors of a running driver are to get. The newest death
-// of a resource profile has the rule in force.
-func (r *recorder) plan(w *result, facts []fact) {
+// of a resource profile has the rule in force. It does nothing, and returns false, if the
+// driver's UI may still say what a plan depends on, unless this is the last time.
+func (r *recorder) plan(w *result, facts []fact, last bool) (done bool) {
 	if _, ended := w.driver.End(); ended {
-		return
+		return true
 	}
 	terms, newest := map[string]annotations.RemedyTerms{}, map[string]*fact{}
 	for i := range facts {
@@ -52,13 +53,18 @@ func (r *recorder) plan(w *result, facts []fact) {
 			terms[f.ResourceProfile()], newest[f.ResourceProfile()] = t, f
 		}
 	}
-	if len(terms) > 0 {
-		basis := r.knowledge.basis(w.driver.UID, r.now())
-		w.record.Remedy = remedy.Plans(w.record.Remedy, remedy.Application{
-			Driver: w.driver, Record: &w.record, Terms: terms, Executors: ranBefore(executorsAmong(r.podsOf(applicationOf(w.driver))), facts),
-			Settings: basis.settings, Barrier: basis.barrier,
-		})
+	if len(terms) == 0 {
+		return true
 	}
+	basis := r.knowledge.basis(w.driver.UID, seenLast(pointers(facts)), r.now())
+	if !basis.isComplete() && !last && r.knowledge.mayStillSay(w.driver.UID) {
+		return false
+	}
+	w.record.Remedy = remedy.Plans(w.record.Remedy, remedy.Application{
+		Driver: w.driver, Record: &w.record, Terms: terms, Executors: ranBefore(executorsAmong(r.podsOf(applicationOf(w.driver))), facts),
+		Settings: basis.settings, Barrier: basis.barrier,
+	})
+	return true
 }
 
 func plansOf(driver spark.Pod) []annotations.RemedyPlan {
@@ -73,6 +79,7 @@ func (r *recorder) look(ctx context.Context, app application, driver spark.Pod, 
 		return
 	}
 	plans := plansOf(driver)
+	r.planAgain(ctx, driver)
 	if _, ended := driver.End(); ended || len(plans) == 0 { // most have none
 		return
 	}
@@ -83,20 +90,43 @@ func (r *recorder) look(ctx context.Context, app application, driver spark.Pod, 
 			continue
 		}
 		r.queue.AddAfter(app, remedy.Look)
-		since, short := r.short.Get(key)
+		short, newest := r.shortOf(key), newestOf(executors, p.Profile)
 		if memory := fmt.Sprint(key, p.Memory.ToLimitMiB); dynamic && r.isProven(memory, &p, executors) {
 			continue // that fewer executors run is then no sign
 		}
 		switch {
 		case !remedy.IsShort(&p, executors):
 			r.short.Remove(key)
-		case !short:
-			r.short.Add(key, r.now())
-		case r.now().Sub(since.(time.Time)) >= remedy.ShortFor:
+		case short.since.IsZero() || newest.After(short.newest):
+			r.short.Add(key, shortage{r.now(), newest})
+		case r.now().Sub(short.since) >= remedy.ShortFor:
 			r.withdraw(ctx, driver, p.Profile)
 			return
 		}
 	}
+}
+
+// shortage is since when fewer executors run than before. It begins again with each
+// executor that is created, because its creation was not refused.
+type shortage struct {
+	since  time.Time // by the recorder's clock
+	newest time.Time // when the newest executor was created, by the API server's
+}
+
+func (r *recorder) shortOf(key string) shortage {
+	found, _ := r.short.Get(key)
+	short, _ := found.(shortage)
+	return short
+}
+
+// newestOf returns when the newest living executor of a resource profile was created.
+func newestOf(executors []spark.Pod, profile string) (newest time.Time) {
+	for _, e := range executors {
+		if e.IsAlive() && e.ResourceProfile() == profile && e.CreationTimestamp.After(newest) {
+			newest = e.CreationTimestamp.Time
+		}
+	}
+	return newest
 }
 
 // isProven reports whether an executor was ever seen with the memory of a plan, which has
@@ -112,20 +142,29 @@ func (r *recorder) isProven(key string, p *annotations.RemedyPlan, executors []s
 
 // withdraw takes the memory of a plan back. If it fails, the next look tries again.
 func (r *recorder) withdraw(ctx context.Context, driver spark.Pod, profile string) {
+	_ = r.changePlans(ctx, driver, func(w *result) { w.record.Remedy = remedy.Withdraw(w.record.Remedy, profile) })
+}
+
+// changePlans changes the plans on a driver, if that is still there, and reports them.
+func (r *recorder) changePlans(ctx context.Context, driver spark.Pod, change func(*result)) error {
 	driver, space, err := r.live(ctx, driver)
 	if err != nil || driver.Pod == nil {
-		return
+		return err
 	}
 	w := result{driver: driver, record: r.read(driver)}
-	w.record.Remedy = remedy.Withdraw(w.record.Remedy, profile)
+	before := driver.Annotations[annotations.Remedy]
+	if change(&w); annotations.RemedyText(w.record.Remedy) == before {
+		return nil
+	}
 	patched, err := r.patch(ctx, driver, &w.record, parts{space: space, plans: true})
 	r.metrics.writes.WithLabelValues(string(outcomeOf(err))).Inc()
 	if err != nil {
-		r.Log.Warn("the memory of a remedy is not withdrawn yet", "namespace", driver.Namespace, "driver", driver.Name, "error", err)
-		return
+		r.Log.Warn("the remedy of an application is not changed yet", "namespace", driver.Namespace, "driver", driver.Name, "error", err)
+		return err
 	}
 	w.driver = patched
-	r.reportPlans(driver.Annotations[annotations.Remedy], &w)
+	r.reportPlans(before, &w)
+	return nil
 }
 
 func executorsAmong(pods []*corev1.Pod) (executors []spark.Pod) {

@@ -118,7 +118,7 @@ func TestRemedyOfBarrier(t *testing.T) {
 	ui := s.knowledge.ui.(*testUI)
 	ui.hasBarrier = true
 	s.dies(t, 1, 4, enabled)
-	if k := of[known](s.knowledge, s.knowledge.drivers, s.driver(t).UID); k.answered == nil {
+	if s.knowledge.knows(s.driver(t).UID).plan.answered == nil {
 		t.Error("the driver is not asked while the death waits")
 	}
 	s.dies(t, 2, 4, enabled)
@@ -127,8 +127,9 @@ func TestRemedyOfBarrier(t *testing.T) {
 		t.Error(driver.Annotations[annotations.Remedy])
 	}
 	ui.hasBarrier = false
-	<-s.knowledge.askForPlan(t.Context(), driver.UID, func() spark.Pod { return runningDriver(t) }, now.Add(planPause))
-	if b := s.knowledge.basis(driver.UID, now.Add(planPause)).barrier; b == nil || !*b {
+	later := now.Add(time.Minute)
+	<-s.knowledge.askForPlan(t.Context(), driver.UID, later, func() spark.Pod { return runningDriver(t) }, later)
+	if b := s.knowledge.basis(driver.UID, later, later).barrier; b == nil || !*b {
 		t.Error("the barrier stage is forgotten")
 	}
 }
@@ -159,6 +160,41 @@ func TestRemedyWithoutSettings(t *testing.T) {
 	s.dies(t, 2, 4, enabled)
 	if text := s.works(t).Annotations[annotations.Message]; !strings.Contains(text, "The remedy does nothing for executors: the driver's UI did not say how many cores a task needs, and the rule has no maxMemory") {
 		t.Error(text)
+	}
+}
+
+// A plan waits for a slow driver's UI. If that says nothing for a minute, the record says
+// why there is none.
+func TestRemedyWaitsForUI(t *testing.T) {
+	for name, c := range map[string]struct {
+		answers int // after so many tries
+		want    string
+	}{"slow": {3, `"toCores":2`}, "silent": {100, "the driver's UI did not say"}} {
+		t.Run(name, func(t *testing.T) {
+			s := remedying(t)
+			ui := s.knowledge.ui.(*testUI)
+			ui.fails = true
+			s.dies(t, 1, 4, enabled)
+			s.dies(t, 2, 4, enabled)
+			driver := s.works(t)
+			app := applicationOf(runningDriver(t))
+			for try := range planRetries + 1 {
+				if text := driver.Annotations[annotations.Remedy]; text != "" && try <= c.answers && try < planRetries {
+					t.Fatalf("after %d tries: %s", try, text)
+				}
+				ui.fails = try < c.answers
+				later := s.now().Add(40 * time.Second)
+				s.now = func() time.Time { return later }
+				s.attempt(t.Context(), app)
+				driver = s.driver(t)
+			}
+			if text := driver.Annotations[annotations.Remedy]; !strings.Contains(text, c.want) {
+				t.Errorf("it says %q, want %q", text, c.want)
+			}
+			if n := len(s.patches()); n != 2 {
+				t.Errorf("%d patches", n)
+			}
+		})
 	}
 }
 

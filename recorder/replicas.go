@@ -15,7 +15,7 @@ const (
 	// How much later a replica writes that lets another one go first. A death is recorded
 	// so much later if the first replica is gone. It is longer than the first one waits
 	// for a driver's UI.
-	secondDelay = 600 * time.Millisecond
+	secondDelay = 1200 * time.Millisecond
 	// How often in a row a replica that goes second writes first, until it goes first. The
 	// other one may only be slow now and then: then two that both go first write twice.
 	goesFirstAfter = 8
@@ -64,7 +64,7 @@ func (r *replicas) found(driver types.UID, record *oom.Record, facts []fact, now
 	for i := range facts {
 		f := &facts[i].Termination
 		if !r.hasWritten(driver, f) && record.Holds(f) && now.Sub(f.At.Time) < time.Minute {
-			r.second.Store(goesFirstAfter)
+			r.second.CompareAndSwap(0, goesFirstAfter)
 		}
 	}
 }

@@ -28,9 +28,6 @@ const (
 	// uiPause is how long a driver is not asked again for measurements, however many of
 	// its executors die. If it does not answer, the pause doubles up to maxPauses times.
 	uiPause, maxPauses = 30 * time.Second, 5
-	// planPause is how long a driver is not asked again for what a plan depends on. Its
-	// answers count for twice as long, because the next job may be another one.
-	planPause = 10 * time.Second
 	// settingsPause is the first pause between attempts to learn a driver's settings, and
 	// settingsAttempts how many there are until the driver is looked at again.
 	settingsPause, settingsAttempts = 2 * time.Second, 5
@@ -43,12 +40,10 @@ const (
 	// peaksTimeout is how long a death waits for its measurements. An answer that comes
 	// later is for later deaths.
 	peaksTimeout = 400 * time.Millisecond
-	// planTimeout is how long a death waits for what a plan depends on. A driver makes its
-	// first page in 0.4 s, and Spark creates the next executor after 1 to 2 s (3.5.9).
-	planTimeout = 800 * time.Millisecond
-	// maxQuestions is how many drivers are asked for measurements at a time. If all are
-	// slow, deaths of other applications are not measured.
-	maxQuestions = 16
+	// maxQuestions is how many questions about deaths are asked at a time, and
+	// maxQuestionsEach how many of drivers in one namespace. If all drivers are slow, deaths
+	// of other applications are not measured.
+	maxQuestions, maxQuestionsEach = 32, 8
 )
 
 // knowledge is what drivers' UIs said. What a UI does not say, or says too late, is
@@ -56,9 +51,9 @@ const (
 type knowledge struct {
 	ui      DriverUI // nil asks no driver
 	mutex   sync.Mutex
-	drivers *lru.Cache                                             // by UID, of *known
-	answers *lru.Cache                                             // by UID, of *answer
-	asking  chan struct{}                                          // has a place for each question
+	drivers *lru.Cache // by UID, of *known
+	answers *lru.Cache // by UID, of *answer
+	asking  asking
 	queue   workqueue.TypedDelayingInterface[types.NamespacedName] // of drivers whose settings are to be learned
 }
 
@@ -69,16 +64,7 @@ type known struct {
 	mutex    sync.Mutex // of what follows
 	attempts int        // to learn the settings
 	due      time.Time  // of the next attempt
-	planned  time.Time  // of the next question for what a plan depends on
-	answered done       // when the last such question has an answer
-	plan     planBasis
-}
-
-// planBasis is what a driver's UI said lately, on which a plan depends.
-type planBasis struct {
-	settings *spark.Settings // nil if it did not say them
-	barrier  *bool           // whether a job has a barrier stage; nil if it did not say it
-	asked    time.Time
+	plan     planQuestion
 }
 
 // done is closed when a question has an answer. It is nil if none was asked.
@@ -109,7 +95,7 @@ func newKnowledge(ui DriverUI) *knowledge {
 		return &knowledge{}
 	}
 	return &knowledge{
-		ui: ui, drivers: lru.New(maxKnown), answers: lru.New(maxAnswers), asking: make(chan struct{}, maxQuestions),
+		ui: ui, drivers: lru.New(maxKnown), answers: lru.New(maxAnswers), asking: asking{of: map[string]int{}},
 		queue: workqueue.NewTypedDelayingQueue[types.NamespacedName](),
 	}
 }
@@ -124,6 +110,15 @@ func of[T any](k *knowledge, cache *lru.Cache, driver types.UID) *T {
 	made := new(T)
 	cache.Add(driver, made)
 	return made
+}
+
+// knows returns what is known of a driver, or nil.
+func (k *knowledge) knows(driver types.UID) *known {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	found, _ := k.drivers.Get(driver)
+	known, _ := found.(*known)
+	return known
 }
 
 // saw has a driver asked for its settings, if it runs and has not said them yet.
@@ -195,8 +190,8 @@ func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fac
 	if k.ui == nil || driver.Pod == nil {
 		return
 	}
-	known := of[known](k, k.drivers, driver.UID)
-	if known.settings.Load() == nil {
+	known := k.knows(driver.UID)
+	if known == nil || known.settings.Load() == nil {
 		return
 	}
 	asked := map[int64]bool{}
@@ -231,7 +226,7 @@ func (k *knowledge) ask(ctx context.Context, driver spark.Pod, known *known, mea
 	var settings, plan, peaks done
 	switch old := known.settings.Load(); {
 	case slices.ContainsFunc(facts, (*fact).mayBeRemedied):
-		plan = k.askForPlan(ctx, driver.UID, func() spark.Pod { return driver }, now)
+		plan = k.askForPlan(ctx, driver.UID, seenLast(facts), func() spark.Pod { return driver }, now)
 	case slices.ContainsFunc(facts, func(f *fact) bool { return !f.IsProfileOf(old) }):
 		settings = k.learnAgain(ctx, driver, known, now)
 	}
@@ -247,27 +242,16 @@ func (k *knowledge) ask(ctx context.Context, driver spark.Pod, known *known, mea
 	plan.within(ctx)
 }
 
-// basis returns what a plan for a driver's executors depends on, as far as the driver
-// said it lately. A barrier stage counts for the driver's life.
-func (k *knowledge) basis(driver types.UID, now time.Time) planBasis {
-	if k.ui == nil {
-		return planBasis{}
-	}
-	known := of[known](k, k.drivers, driver)
-	known.mutex.Lock()
-	defer known.mutex.Unlock()
-	if now.Sub(known.plan.asked) > 2*planPause {
-		return planBasis{}
-	}
-	return known.plan
-}
-
 // isDynamic reports whether a driver said that its executors come and go with the work.
 func (k *knowledge) isDynamic(driver types.UID) bool {
 	if k.ui == nil {
 		return false
 	}
-	settings := of[known](k, k.drivers, driver).settings.Load()
+	known := k.knows(driver)
+	if known == nil {
+		return false
+	}
+	settings := known.settings.Load()
 	return settings != nil && settings.Dynamic
 }
 
@@ -279,76 +263,50 @@ func (k *knowledge) learnAgain(ctx context.Context, driver spark.Pod, known *kno
 		return nil
 	}
 	known.due = now.Add(uiPause)
-	return k.inBackground(func() {
+	return k.inBackground(driver.Namespace, func() {
 		if s, err := k.ui.Settings(context.WithoutCancel(ctx), driver); err == nil {
 			known.settings.Store(s)
 		}
 	})
 }
 
-// askForPlan asks a driver that has said its settings for what a plan depends on, at most
-// once in planPause. driver returns its pod; it is called only if a question is due.
-func (k *knowledge) askForPlan(ctx context.Context, uid types.UID, driver func() spark.Pod, now time.Time) done {
-	if k.ui == nil {
-		return nil
-	}
-	known := of[known](k, k.drivers, uid)
-	known.mutex.Lock()
-	defer known.mutex.Unlock()
-	if known.settings.Load() == nil || now.Before(known.planned) {
-		return known.answered
-	}
-	pod := driver()
-	if pod.Pod == nil {
-		return nil
-	}
-	known.planned = now.Add(planPause)
-	known.answered = k.inBackground(func() { known.says(k.basisOf(context.WithoutCancel(ctx), pod, now)) })
-	return known.answered
+// asking counts the questions that are asked, by namespace.
+type asking struct {
+	mutex sync.Mutex
+	all   int
+	of    map[string]int
 }
 
-// basisOf asks a driver for what a plan depends on.
-func (k *knowledge) basisOf(ctx context.Context, driver spark.Pod, now time.Time) planBasis {
-	basis := planBasis{asked: now}
-	var both sync.WaitGroup
-	both.Go(func() {
-		if s, err := k.ui.Settings(ctx, driver); err == nil {
-			basis.settings = s
-		}
-	})
-	both.Go(func() {
-		if has, err := k.ui.HasBarrier(ctx, driver); err == nil {
-			basis.barrier = &has
-		}
-	})
-	both.Wait()
-	return basis
+// begin takes a place for a question, if one is free.
+func (a *asking) begin(namespace string) bool {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	if a.all >= maxQuestions || a.of[namespace] >= maxQuestionsEach {
+		return false
+	}
+	a.all++
+	a.of[namespace]++
+	return true
 }
 
-// says notes what a driver said for a plan.
-func (k *known) says(basis planBasis) {
-	k.mutex.Lock()
-	defer k.mutex.Unlock()
-	if old := k.plan.barrier; old != nil && *old {
-		basis.barrier = old
-	}
-	k.plan = basis
-	if basis.settings != nil {
-		k.settings.Store(basis.settings)
+func (a *asking) end(namespace string) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	a.all--
+	if a.of[namespace]--; a.of[namespace] == 0 {
+		delete(a.of, namespace)
 	}
 }
 
-// inBackground asks a driver, if a place is free. The question goes on whoever waits for
-// it: see learn.
-func (k *knowledge) inBackground(question func()) done {
-	select {
-	case k.asking <- struct{}{}:
-	default:
+// inBackground asks a driver of a namespace, if a place is free. The question goes on
+// whoever waits for it: see learn.
+func (k *knowledge) inBackground(namespace string, question func()) done {
+	if !k.asking.begin(namespace) {
 		return nil
 	}
 	answered := make(chan struct{})
 	go func() {
-		defer func() { <-k.asking; close(answered) }()
+		defer func() { k.asking.end(namespace); close(answered) }()
 		question()
 	}()
 	return answered
@@ -360,7 +318,7 @@ func (k *knowledge) askForPeaks(ctx context.Context, driver spark.Pod, a *answer
 	if !a.isDue(now) {
 		return nil
 	}
-	return k.inBackground(func() {
+	return k.inBackground(driver.Namespace, func() {
 		found, err := k.ui.Peaks(context.WithoutCancel(ctx), driver, func(id int64) bool { return executors[id] })
 		a.says(found, err, now)
 	})

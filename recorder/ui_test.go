@@ -265,22 +265,59 @@ func TestProfilesAreLearned(t *testing.T) {
 	}
 }
 
-// What a plan depends on is asked for once in ten seconds, and counts for twenty: the next
-// job may be another one.
+// What a plan depends on is asked for again if executors die after the answer: the next
+// job may be another one. A driver that does not answer is asked less and less often.
 func TestBasis(t *testing.T) {
-	ui := &testUI{}
-	k, driver := knowing(t, ui)
-	for second := range 15 {
-		f := death(int64(second), now)
-		f.pod.Annotations = map[string]string{annotations.RemedyRule: enabled}
-		k.describe(t.Context(), driver, []*fact{f}, 10, now.Add(time.Duration(second)*time.Second))
-	}
-	if asked := ui.barrier.Load(); asked != 2 {
-		t.Errorf("asked %d times in 15 s", asked)
-	}
-	for pause, want := range map[time.Duration]bool{20 * time.Second: true, 40 * time.Second: false} {
-		if b := k.basis(driver.UID, now.Add(pause)); (b.barrier != nil) != want || (b.settings != nil) != want {
-			t.Errorf("after %s it knows %+v", pause, b)
+	for name, c := range map[string]struct {
+		fails   bool
+		atLeast int32
+		atMost  int32
+	}{"answers": {false, 20, 20}, "does not answer": {true, 3, 6}} {
+		ui := &testUI{}
+		k, driver := knowing(t, ui)
+		ui.fails = c.fails
+		for second := range 60 {
+			f := death(int64(second), now)
+			f.pod.Annotations, f.seen = map[string]string{annotations.RemedyRule: enabled}, now.Add(time.Duration(second)*time.Second)
+			k.describe(t.Context(), driver, []*fact{f}, 10, f.seen)
 		}
+		if asked := ui.barrier.Load(); asked < c.atLeast || asked > c.atMost {
+			t.Errorf("%s: asked %d times in a minute", name, asked)
+		}
+	}
+}
+
+// An answer counts for deaths that were seen before it, or just after it, and for a short
+// time.
+func TestBasisCounts(t *testing.T) {
+	k, driver := knowing(t, &testUI{})
+	<-k.askForPlan(t.Context(), driver.UID, now, func() spark.Pod { return driver }, now)
+	for name, c := range map[string]struct {
+		seen, later time.Duration
+		want        bool
+	}{
+		"of this death": {0, 0, true}, "of an earlier one": {-time.Minute, time.Second, true}, "of one at the same time": {time.Second, time.Second, true},
+		"of a later one": {8 * time.Second, 8 * time.Second, false}, "written late": {0, time.Minute, false},
+	} {
+		if b := k.basis(driver.UID, now.Add(c.seen), now.Add(c.later)); b.isComplete() != c.want {
+			t.Errorf("%s: %+v", name, b)
+		}
+	}
+}
+
+// Drivers of one namespace leave room for the questions to others, and a driver that
+// nobody knows is not asked.
+func TestAsking(t *testing.T) {
+	k, driver := knowing(t, &testUI{})
+	hold := make(chan struct{})
+	defer close(hold)
+	for range maxQuestions {
+		k.inBackground("hostile", func() { <-hold })
+	}
+	if k.inBackground("spark", func() {}) == nil {
+		t.Error("no room for another namespace")
+	}
+	if k.askForPlan(t.Context(), "made-up", now, func() spark.Pod { return driver }, now) != nil || k.knows("made-up") != nil {
+		t.Error("an unknown driver is asked")
 	}
 }

@@ -260,8 +260,8 @@ func (r *recorder) update(w *result, facts []fact) (news []oom.Termination, stan
 		w.record.Driver = nil // from a restored or forged copy: a living driver has not died
 	}
 	news = w.record.Add(terminations(facts)...)
-	if len(news) > 0 {
-		r.plan(w, facts)
+	if len(news) > 0 && !r.plan(w, facts, false) {
+		r.postpone(w.driver, facts, 0)
 	}
 	state := w.driver.Annotations[annotations.State]
 	if state != "" { // true or forged: the pod decides

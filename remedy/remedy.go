@@ -31,8 +31,8 @@ type Application struct {
 	Executors map[string]int
 	// Settings are what the driver's UI said lately; nil if it did not.
 	Settings *spark.Settings
-	// Barrier is whether a job that runs, or ran lately, has a barrier stage; nil if the
-	// driver's UI did not say it.
+	// Barrier is whether a job was seen that has a barrier stage; nil if the driver's UI did
+	// not say it.
 	Barrier *bool
 }
 
@@ -83,6 +83,9 @@ func (a *Application) plan(old annotations.RemedyPlan, profile string, terms ann
 		}
 	}
 	next.Mode, next.Refused = terms.Mode, ""
+	if a.hasBarrier() && next.FewerCores() {
+		next.ToCores, next.Refused = next.FromCores, barrierStage.why(nil)
+	}
 	if until := newest.At.Add(lasts); until.After(next.Until) {
 		next.Until = until.UTC().Truncate(time.Second)
 	}
@@ -92,7 +95,7 @@ func (a *Application) plan(old annotations.RemedyPlan, profile string, terms ann
 			enough = max(enough, terms.AfterDeaths)
 		}
 		if n := count(died, &next); n < enough {
-			return next, next.Changes()
+			return next, next.Changes() || next.Refused != ""
 		}
 		c := candidate{Application: a, terms: terms, plan: next, newest: newest}
 		if next = c.next(); next.Refused != "" {
@@ -100,6 +103,8 @@ func (a *Application) plan(old annotations.RemedyPlan, profile string, terms ann
 		}
 	}
 }
+
+func (a *Application) hasBarrier() bool { return a.Barrier != nil && *a.Barrier }
 
 // asCreated returns a plan of what an executor was created with, and of what Spark asked
 // for.

@@ -193,6 +193,32 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A barrier stage that is seen later takes the cores of a plan back, and more memory
+// stays.
+func TestBarrierLater(t *testing.T) {
+	for name, c := range map[string]struct {
+		ceiling int64
+		cores   int // of the executor that dies then
+		want    string
+	}{
+		"one with all cores":   {0, 4, "0: 4 to 4, refused: a job has a barrier stage"},
+		"one with fewer cores": {0, 2, "0: 4 to 4, refused: a job has a barrier stage"},
+		"memory":               {8192, 2, "0: 4 to 4, limit 1408 to 1971, heap 1024 to 1536, refused: a job has a barrier stage"},
+	} {
+		a := application(deaths(oom.HeapOOM, 4, 4))
+		plans := remedy.Plans(nil, a)
+		if got := say(plans); got != "0: 4 to 2" {
+			t.Fatal(got)
+		}
+		a.Terms["0"] = annotations.RemedyTerms{Mode: annotations.Enabled, AfterDeaths: 2, MaxMemoryMiB: c.ceiling}
+		*a.Barrier = true
+		a.Record.Add(deaths(oom.HeapOOM, 4, 4, c.cores)[2])
+		if got := say(remedy.Plans(plans, a)); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 // Deaths that more room for a task does not prevent count for nothing.
 func TestDeathsThatDoNotCount(t *testing.T) {
 	for name, change := range map[string]func(*oom.Termination){

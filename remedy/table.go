@@ -96,13 +96,16 @@ func says(why string, holds func(*candidate) bool) row {
 	return row{func(*candidate) string { return why }, holds}
 }
 
+// barrierStage is of the table, and takes a plan for fewer cores back, too.
+var barrierStage = says("a job has a barrier stage, which needs all of its tasks to run at the same time", func(c *candidate) bool { return c.hasBarrier() })
+
 // ofCores is the table of reasons not to take cores. The first that holds is told. An
 // executor with fewer cores must never make an application wait for a task that fits
 // nowhere.
 var ofCores = []row{
 	says("the driver's UI did not say how many cores a task needs", func(c *candidate) bool { return c.Settings == nil }),
 	says("the driver's UI did not show the stages of its jobs", func(c *candidate) bool { return c.Barrier == nil }),
-	says("a job has a barrier stage, which needs all of its tasks to run at the same time", func(c *candidate) bool { return *c.Barrier }),
+	barrierStage,
 	// Unset means that Spark decides when the first executor runs out of memory (4.3.0).
 	// Before 4.2 there is no such key.
 	says("Spark's own recovery mode may act on the same deaths; set spark.kubernetes.allocation.recoveryMode.enabled=false",

@@ -31,8 +31,12 @@ type remedied struct {
 	fails bool
 	// group: the whole container is killed.
 	group bool
+	// left is in the webhook's stamp of each executor.
+	left string
 	// prepare changes the cluster until the story ends.
 	prepare func(*testing.T)
+	// during does something to the application with the remedy.
+	during func(*testing.T, *run)
 }
 
 // remedying returns a story with the application's settings. Spark's own recovery mode,
@@ -58,6 +62,11 @@ func (s remedied) with(prepare func(*testing.T)) remedied {
 	s.prepare = prepare
 	return s
 }
+func (s remedied) meanwhile(during func(*testing.T, *run)) remedied {
+	s.during = during
+	return s
+}
+func (s remedied) leaving(text string) remedied { s.left = text; return s }
 func (s remedied) recovering() remedied {
 	delete(s.app.conf, recoveryMode)
 	return s
@@ -103,11 +112,12 @@ var remedyStories = []remedied{
 	remedying("remedy-limitrange", "a LimitRange refuses executors with more memory", "", largeTask, "spark.executor.cores", "1").
 		in("{apiVersion: v1, kind: LimitRange, metadata: {name: l}, spec: {limits: [{type: Container, max: {memory: 1420Mi}}]}}").raising().saying("fewer executors than before ran for 30 seconds").failing().on(oldest),
 	remedying("remedy-statefulset", "a StatefulSet makes all executors alike", "", manyRows,
-		"spark.executor.cores", "3", "spark.kubernetes.allocation.pods.allocator", "statefulset").failing().on(oldest),
+		"spark.executor.cores", "3", "spark.kubernetes.allocation.pods.allocator", "statefulset").
+		leaving("a StatefulSet or Deployment makes all executors alike").failing().on(oldest),
 	remedying("remedy-off-heap", "two tasks at a time hold native memory", "1",
-		app{class: "e2e.Hold", args: []string{"tasks", "380", "4"}}, "spark.executor.cores", "2"),
-	remedying("remedy-decommission", "executors are decommissioned if they end", "1", manyRows, "spark.executor.cores", "3",
-		"spark.decommission.enabled", "true", "spark.storage.decommission.enabled", "true"),
+		app{class: "e2e.Hold", args: []string{"tasks", "380", "4"}}, "spark.executor.cores", "2", "spark.executor.extraClassPath", "/opt/classes"),
+	remedying("remedy-decommission", "an executor is decommissioned while others die", "1", manyRows, "spark.executor.cores", "3", "spark.executor.instances", "2",
+		"spark.decommission.enabled", "true", "spark.storage.decommission.enabled", "true").meanwhile(decommission),
 	remedying("remedy-profiles", "two Python workers of the second resource profile are over the limit; the whole container is killed", "1",
 		app{file: "memory.py", args: []string{"profiles", "380"}}, "spark.executor.cores", "2",
 		"spark.dynamicAllocation.enabled", "true", "spark.dynamicAllocation.shuffleTracking.enabled", "true", "spark.dynamicAllocation.maxExecutors", "2",
@@ -118,12 +128,10 @@ var remedyStories = []remedied{
 		with(refusesMemory).raising().saying("fewer executors than before ran for 30 seconds").failing(),
 	remedying("remedy-small-node", "the node has no room for a larger request", "1", largeTask, "spark.executor.cores", "1").
 		with(fullNode).raising().on(oldest),
-	remedying("remedy-forged", "the driver comes with a plan that no recorder wrote", "", app{file: "pi", args: []string{"4"}}, "spark.executor.cores", "2",
-		"spark.kubernetes.driver.annotation."+annotations.Remedy, annotations.RemedyText([]annotations.RemedyPlan{{
-			Application: "spark-1", Profile: "0", Mode: annotations.Enabled, FromCores: 2, ToCores: 1, Until: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC),
-		}})).harmless().on(oldest),
+	remedying("remedy-forged", "users write a plan: with the driver, and later", "", app{file: "pi", args: []string{"40"}}, "spark.executor.cores", "2",
+		"spark.kubernetes.driver.annotation."+annotations.Remedy, forgedPlan("spark-1")).harmless().meanwhile(forge).on(oldest),
 	remedying("remedy-no-recorder", "the recorder is away", "", manyRows, "spark.executor.cores", "3").with(noRecorder).failing().on(oldest),
-	remedying("remedy-no-watch", "the webhook may not watch drivers", "", manyRows, "spark.executor.cores", "3").with(noWatch).failing().saying(`"toCores":1`).on(oldest),
+	remedying("remedy-no-watch", "the webhook may not watch drivers", "", manyRows, "spark.executor.cores", "3").with(noWatch).leaving("drivers").failing().saying(`"toCores":1`).on(oldest),
 }
 
 func TestRemedies(t *testing.T) {
@@ -147,6 +155,9 @@ func TestRemedies(t *testing.T) {
 					t.Fatal(err)
 				}
 				runs = append(runs, r)
+			}
+			if s.during != nil {
+				s.during(t, runs[0])
 			}
 			for _, r := range runs {
 				r.untilDriverEnds(t)
@@ -210,9 +221,19 @@ func (s remedied) checkExecutor(t *testing.T, pod *lab.PodHistory) (changed bool
 	if changed && stamp.ToCores > 0 {
 		right = executor.Cores() == stamp.ToCores
 	}
-	memory := executor.Memory().Limit >> 20
-	if !right || changed && stamp.Memory != nil && memory != stamp.Memory.ToLimitMiB {
-		t.Errorf("%s has %s cores and %d MiB, its stamp is %+v", pod.Last.Name, cores, memory, stamp)
+	limit, request := executor.Memory().Limit>>20, executor.Container().Resources.Requests.Memory().Value()>>20
+	asked := limit // as Spark asked
+	if changed && stamp.Memory != nil {
+		right, asked = right && limit == stamp.Memory.ToLimitMiB, stamp.Memory.FromLimitMiB
+	}
+	if !right || request != asked {
+		t.Errorf("%s has %s cores, and %d MiB of which it asks for %d; its stamp is %+v", pod.Last.Name, cores, limit, request, stamp)
+	}
+	if plans := s.says; changed && strings.Contains(plans, `"profile":"1"`) && executor.ResourceProfile() == "0" {
+		t.Errorf("%s is of another resource profile, and changed: %+v", pod.Last.Name, stamp)
+	}
+	if text := pod.Last.Annotations[annotations.Injected]; !strings.Contains(text, s.left) {
+		t.Errorf("%s: its stamp %s does not say %q", pod.Last.Name, text, s.left)
 	}
 	return changed, cores
 }

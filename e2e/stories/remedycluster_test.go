@@ -3,6 +3,7 @@ package stories
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,6 +116,49 @@ func fullNode(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// forgedPlan returns a plan that takes cores, for an application.
+func forgedPlan(application string) string {
+	return annotations.RemedyText([]annotations.RemedyPlan{{
+		Application: application, Profile: "0", Mode: annotations.Enabled, FromCores: 2, ToCores: 1, Until: time.Now().Add(6 * time.Hour).UTC().Truncate(time.Second),
+	}})
+}
+
+// forge checks that a plan that came with the driver is gone, writes one as the driver's
+// own account, which may change all pods of its namespace, and has an executor replaced.
+func forge(t *testing.T, r *run) {
+	driver := r.driverPod(t)
+	if text := driver.Annotations[annotations.Remedy]; text != "" {
+		t.Errorf("the driver came with %s", text)
+	}
+	line := fmt.Sprintf("kubectl --as=system:serviceaccount:%s:spark -n %[1]s annotate pod %s '%s=%s'", r.Namespace, driver.Name, annotations.Remedy, forgedPlan(driver.Labels[spark.ApplicationLabel]))
+	if out, err := theLab.Shell(t.Context(), line); err == nil || !strings.Contains(err.Error(), "spark-vitals") {
+		t.Errorf("the driver's account writes a plan: %v, %s", err, out)
+	}
+	deleteExecutor(t, r, 1)
+}
+
+// decommission has Spark decommission an executor, as the drain of a node does.
+func decommission(t *testing.T, r *run) { deleteExecutor(t, r, 2) }
+
+// deleteExecutor deletes the first executor when so many run.
+func deleteExecutor(t *testing.T, r *run, among int) {
+	t.Helper()
+	name := ""
+	r.until(t, "executors run", func(h *lab.History) bool {
+		var running []*lab.PodHistory
+		for _, e := range h.Pods(spark.Executor) {
+			if !e.Started().IsZero() && e.Terminated() == nil {
+				running = append(running, e)
+			}
+		}
+		if len(running) > 0 {
+			name = running[0].Last.Name
+		}
+		return len(running) >= among || h.Driver().Terminated() != nil
+	})
+	shell(t.Context(), t, "kubectl -n "+r.Namespace+" delete pod "+name+" --wait=false")
 }
 
 // shell runs a command line with kubectl.
