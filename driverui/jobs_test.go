@@ -74,6 +74,7 @@ func TestHasBarrierUnknown(t *testing.T) {
 		"a login":                  {running(1), "<html>Who are you?</html>"},
 		"no graph of a job":        {running(1), noGraph},
 		"more jobs than looked at": {running(maxRunning + 1), plain},
+		"a job with many stages":   {`[{"jobId": 7, "status": "RUNNING", "stageIds": [` + strings.Repeat("1,", maxStages) + `1]}]`, plain},
 		"no jobs":                  {`{"error": 1}`, plain},
 		"a long page":              {running(1), graph + strings.Repeat("x", maxAnswer)},
 	} {
