@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
@@ -132,9 +133,10 @@ func forge(t *testing.T, r *run) {
 	if text := driver.Annotations[annotations.Remedy]; text != "" {
 		t.Errorf("the driver came with %s", text)
 	}
-	line := fmt.Sprintf("kubectl --as=system:serviceaccount:%s:spark -n %[1]s annotate pod %s '%s=%s'", r.Namespace, driver.Name, annotations.Remedy, forgedPlan(driver.Labels[spark.ApplicationLabel]))
-	if out, err := theLab.Shell(t.Context(), line); err == nil || !strings.Contains(err.Error(), "spark-vitals") {
-		t.Errorf("the driver's account writes a plan: %v, %s", err, out)
+	err := theLab.Kubectl(t.Context(), nil, "--as=system:serviceaccount:"+r.Namespace+":spark", "-n", r.Namespace, "annotate", "pod", driver.Name,
+		annotations.Remedy+"="+forgedPlan(driver.Labels[spark.ApplicationLabel]))
+	if err == nil || !strings.Contains(err.Error(), "spark-vitals") {
+		t.Errorf("the driver's account writes a plan: %v", err)
 	}
 	deleteExecutor(t, r, 1)
 }
@@ -145,53 +147,74 @@ func decommission(t *testing.T, r *run) { deleteExecutor(t, r, 2) }
 // deleteExecutor deletes the first executor when so many run.
 func deleteExecutor(t *testing.T, r *run, among int) {
 	t.Helper()
-	name := ""
-	r.until(t, "executors run", func(h *lab.History) bool {
-		var running []*lab.PodHistory
-		for _, e := range h.Pods(spark.Executor) {
-			if !e.Started().IsZero() && e.Terminated() == nil {
-				running = append(running, e)
+	for deleted := false; !deleted; {
+		name, ended := "", false
+		r.until(t, "executors run", func(h *lab.History) bool {
+			var running []*lab.PodHistory
+			for _, e := range h.Pods(spark.Executor) {
+				if !e.Started().IsZero() && e.Terminated() == nil && !e.Deleted {
+					running = append(running, e)
+				}
 			}
+			if len(running) > 0 {
+				name = running[0].Last.Name
+			}
+			ended = h.Driver() != nil && h.Driver().Terminated() != nil
+			return len(running) >= among || ended
+		})
+		if ended {
+			t.Fatal("the application ended before an executor was deleted")
 		}
-		if len(running) > 0 {
-			name = running[0].Last.Name
+		err := theLab.Client.CoreV1().Pods(r.Namespace).Delete(t.Context(), name, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) { // it ended by itself
+			t.Fatal(err)
 		}
-		return len(running) >= among || h.Driver().Terminated() != nil
-	})
-	shell(t.Context(), t, "kubectl -n "+r.Namespace+" delete pod "+name+" --wait=false")
+		deleted = err == nil
+	}
 }
 
-// shell runs a command line with kubectl.
-func shell(ctx context.Context, t *testing.T, line string) string {
+// kubectl runs kubectl on spark-vitals' own namespace.
+func kubectl(ctx context.Context, t *testing.T, args ...string) {
 	t.Helper()
-	out, err := theLab.Shell(ctx, line)
-	if err != nil {
+	if err := theLab.Kubectl(ctx, nil, append([]string{"-n", lab.Namespace}, args...)...); err != nil {
 		t.Fatal(err)
 	}
-	return out
 }
 
 // noRecorder stops the recorder.
 func noRecorder(t *testing.T) {
-	const scale = "kubectl -n " + lab.Namespace + " scale deployment/spark-vitals-recorder --replicas="
+	const recorder = "deployment/spark-vitals-recorder"
 	t.Cleanup(func() {
-		shell(context.Background(), t, scale+"2 && kubectl -n "+lab.Namespace+" rollout status deployment/spark-vitals-recorder --timeout=10m")
+		kubectl(context.Background(), t, "scale", recorder, "--replicas=2")
+		kubectl(context.Background(), t, "rollout", "status", recorder, "--timeout=10m")
 	})
-	shell(t.Context(), t, scale+"0 && kubectl -n "+lab.Namespace+" wait --for=delete pod -l app.kubernetes.io/component=recorder --timeout=5m")
+	kubectl(t.Context(), t, "scale", recorder, "--replicas=0")
+	kubectl(t.Context(), t, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=recorder", "--timeout=5m")
 }
 
 // noWatch takes the webhook's right to watch drivers, and restarts it, because the API
 // server does not end a watch that runs.
 func noWatch(t *testing.T) {
-	const restart = "kubectl -n " + lab.Namespace + " rollout restart deployment/spark-vitals-webhook && kubectl -n " + lab.Namespace + " rollout status deployment/spark-vitals-webhook --timeout=10m"
-	binding := shell(t.Context(), t, "kubectl get clusterrolebinding spark-vitals-webhook -o yaml")
+	restart := func(ctx context.Context) {
+		kubectl(ctx, t, "rollout", "restart", "deployment/spark-vitals-webhook")
+		kubectl(ctx, t, "rollout", "status", "deployment/spark-vitals-webhook", "--timeout=10m")
+	}
+	bindings := theLab.Client.RbacV1().ClusterRoleBindings()
+	binding, err := bindings.Get(t.Context(), "spark-vitals-webhook", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
-		if err := theLab.Kubectl(context.Background(), []byte(binding), "create", "-f", "-"); err != nil {
+		binding.ResourceVersion = ""
+		if _, err := bindings.Create(context.Background(), binding, metav1.CreateOptions{}); err != nil {
 			t.Error(err)
 		}
-		shell(context.Background(), t, restart)
+		restart(context.Background())
 	})
-	shell(t.Context(), t, "kubectl delete clusterrolebinding spark-vitals-webhook && "+restart)
+	if err := bindings.Delete(t.Context(), binding.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	restart(t.Context())
 }
 
 // An operator restarts a driver whose executors have a plan: it deletes the pod, and
@@ -207,7 +230,9 @@ func TestRemedyRestarted(t *testing.T) {
 		r.until(t, "there is a plan", func(h *lab.History) bool {
 			return h.Driver() != nil && len(annotations.ReadRemedy(h.Driver().Last.Annotations[annotations.Remedy])) > 0
 		})
-		shell(t.Context(), t, "kubectl -n "+r.Namespace+" delete pod "+r.DriverName()+" --grace-period=0 --force --wait")
+		if err := theLab.Client.CoreV1().Pods(r.Namespace).Delete(t.Context(), r.DriverName(), metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
+			t.Fatal(err)
+		}
 		r.until(t, "the application is gone", func(h *lab.History) bool { return len(alive(h)) == 0 })
 		if err := theLab.Submit(t.Context(), r.App); err != nil {
 			t.Fatal(err)
