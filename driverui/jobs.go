@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/spark-vitals/spark-vitals/internal/bounded"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -24,48 +25,74 @@ const maxRunning, lastEnded, maxStages = 16, 2, 200
 
 var errManyJobs = fmt.Errorf("more than %d jobs run, or one has more than %d stages", maxRunning, maxStages)
 
-// HasBarrier reports whether a stage of an application needs all of its tasks to run at
-// the same time (RDD.barrier). It looks at the jobs that run, all of their stages included,
-// and at the last that ended. It is an error if that is not known of one that runs. REST
-// does not say it, but the page of a job does (RDDOperationGraph.scala).
-func (c *Client) HasBarrier(ctx context.Context, driver spark.Pod) (bool, error) {
+// Job is a job of an application. A program may begin to count anew, so the time counts
+// too.
+type Job struct {
+	ID        int64
+	Submitted string
+}
+
+// Barrier is what an application's jobs show.
+type Barrier struct {
+	// Seen: a stage needs all of its tasks to run at the same time (RDD.barrier).
+	Seen bool
+	// Without are the jobs that have no such stage. A job's stages are known when it
+	// begins.
+	Without []Job
+}
+
+// Barrier looks for barrier stages in the jobs of an application that run, all of their
+// stages included, and in the last that ended, but not in those that are known. It is an
+// error if it is not known whether one that runs has a barrier stage. REST does not say
+// it, but the page of a job does (RDDOperationGraph.scala).
+func (c *Client) Barrier(ctx context.Context, driver spark.Pod, known []Job) (b Barrier, err error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout) // in all
 	defer cancel()
-	var running, ended []int64
-	err := c.ask(ctx, driver, "/jobs", maxToken, func(d *jsontext.Decoder) (err error) {
+	var running, ended []Job
+	if err = c.ask(ctx, driver, "/jobs", maxToken, func(d *jsontext.Decoder) (err error) {
 		running, ended, err = readJobs(d)
 		return err
-	})
-	for i, id := range slices.Concat(running, ended) {
-		if err != nil {
-			break
-		}
-		has := false
-		page := url.URL{Path: "/jobs/job/", RawQuery: "id=" + strconv.FormatInt(id, 10)}
-		err = c.get(ctx, driver, page, "text/html", func(from io.Reader) (err error) {
-			has, err = showsBarrier(from)
-			return err
-		})
-		if has {
-			return true, nil
-		}
-		if i >= len(running) && errors.Is(err, errNoGraph) {
-			err = nil // Spark forgets the stages of old jobs
-		}
+	}); err != nil {
+		return b, err
 	}
-	return false, err
+	for i, job := range slices.Concat(running, ended) {
+		if !slices.Contains(known, job) {
+			b.Seen, err = c.hasBarrier(ctx, driver, job)
+		}
+		switch forgotten := i >= len(running) && errors.Is(err, errNoGraph); { // by Spark, as stages of old jobs are
+		case b.Seen || err != nil && !forgotten:
+			return b, err
+		case !forgotten:
+			b.Without = append(b.Without, job)
+		}
+		err = nil
+	}
+	return b, nil
+}
+
+func (c *Client) hasBarrier(ctx context.Context, driver spark.Pod, job Job) (has bool, err error) {
+	page := url.URL{Path: "/jobs/job/", RawQuery: "id=" + strconv.FormatInt(job.ID, 10)}
+	err = c.get(ctx, driver, page, "text/html", func(from io.Reader) (err error) {
+		has, err = showsBarrier(from)
+		return err
+	})
+	return has, err
 }
 
 // readJobs returns the jobs that run, and those that ended last, if they have not too many
 // stages.
-func readJobs(d *jsontext.Decoder) (running, ended []int64, err error) {
+func readJobs(d *jsontext.Decoder) (running, ended []Job, err error) {
 	many := false
 	err = each(d, func() error {
-		id, status, stages := int64(-1), "", 0
+		job, status, stages := Job{ID: -1}, "", 0
 		err := fields(d, func(name string) error {
 			switch name {
 			case "jobId":
-				return value(d, &id)
+				return value(d, &job.ID)
+			case "submissionTime":
+				err := value(d, &job.Submitted)
+				job.Submitted = bounded.Cut(job.Submitted, maxText)
+				return err
 			case "status":
 				return value(d, &status)
 			case "stageIds":
@@ -74,14 +101,14 @@ func readJobs(d *jsontext.Decoder) (running, ended []int64, err error) {
 			return d.SkipValue()
 		})
 		switch runs := status == "RUNNING"; {
-		case id < 0:
+		case job.ID < 0:
 		case runs && (len(running) == maxRunning || stages > maxStages):
 			many = true
 		case runs:
-			running = append(running, id)
+			running = append(running, job)
 		case stages <= maxStages:
-			ended = append(ended, id)
-			slices.SortFunc(ended, func(a, b int64) int { return cmp.Compare(b, a) })
+			ended = append(ended, job)
+			slices.SortFunc(ended, func(a, b Job) int { return cmp.Compare(b.ID, a.ID) })
 			ended = ended[:min(len(ended), lastEnded)]
 		}
 		return err

@@ -59,7 +59,7 @@ func TestHasBarrier(t *testing.T) {
 		"in two parts":          {running(1), map[string]string{"7": plain + strings.Repeat("x", maxToken-len(plain)-4) + "[Barrier]"}, true, "[7]"},
 	} {
 		ui, asked := jobsUI(t, c.jobs, c.pages)
-		if got, err := serve(t, ui).HasBarrier(t.Context(), driver(t)); got != c.want || err != nil {
+		if got, err := serve(t, ui).Barrier(t.Context(), driver(t), nil); got.Seen != c.want || err != nil {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 		if got := fmt.Sprint(*asked); got != c.asked {
@@ -79,8 +79,25 @@ func TestHasBarrierUnknown(t *testing.T) {
 		"a long page":              {running(1), graph + strings.Repeat("x", maxAnswer)},
 	} {
 		ui, _ := jobsUI(t, c.jobs, map[string]string{"7": c.page})
-		if got, err := serve(t, ui).HasBarrier(t.Context(), driver(t)); got || err == nil {
+		if got, err := serve(t, ui).Barrier(t.Context(), driver(t), nil); got.Seen || err == nil {
 			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}
+
+// The page of a job is asked for once, unless a later job has its number.
+func TestBarrierOnce(t *testing.T) {
+	const first, later = `{"jobId": 0, "status": "SUCCEEDED", "submissionTime": "1"}, {"jobId": 1, "status": "RUNNING"}`, `{"jobId": 0, "status": "RUNNING", "submissionTime": "2"}`
+	pages := map[string]string{"0": plain, "1": plain, "2": barrier}
+	var without []Job
+	for _, c := range []struct{ jobs, asked string }{{first, "[1 0]"}, {first, "[]"}, {later, "[0]"}, {first + `, {"jobId": 2, "status": "RUNNING"}`, "[2]"}} {
+		ui, asked := jobsUI(t, "["+c.jobs+"]", pages)
+		got, err := serve(t, ui).Barrier(t.Context(), driver(t), without)
+		if err != nil || fmt.Sprint(*asked) != c.asked || got.Seen != (c.asked == "[2]") {
+			t.Errorf("%s: asked for %v; %+v, %v", c.jobs, *asked, got, err)
+		}
+		if without == nil || c.jobs == first {
+			without = got.Without
 		}
 	}
 }

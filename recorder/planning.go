@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/spark-vitals/spark-vitals/driverui"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
@@ -20,6 +21,9 @@ const (
 	// maxPauses times. An answer counts for deaths that were seen within planPause of it:
 	// the next job may need other things.
 	planPause, planPauses = 2 * time.Second, 10
+	// prepareWait is how long after an executor was first seen to run its driver is prepared.
+	// Most often its first job has begun then.
+	prepareWait = 5 * time.Second
 	// planLasts is how long an answer counts if a plan cannot be written at once.
 	planLasts = 20 * time.Second
 	// planRetries is how often a plan waits for a slow driver, planPause longer each time.
@@ -37,10 +41,11 @@ func (b *planBasis) isComplete() bool { return b.settings != nil && b.barrier !=
 
 // planQuestion is the question to one driver for the basis of its plans.
 type planQuestion struct {
-	due      time.Time // when it may be asked again
-	answered done      // of the last one
-	failures int       // in a row
-	basis    planBasis // the newest
+	due      time.Time      // when it may be asked again
+	answered done           // of the last one
+	failures int            // in a row
+	basis    planBasis      // the newest
+	without  []driverui.Job // those known to have no barrier stage
 }
 
 // isAsked reports whether the question is asked now.
@@ -83,7 +88,7 @@ func (k *knowledge) askForPlan(ctx context.Context, uid types.UID, seen time.Tim
 	asked := k.inBackground(pod.Namespace, func() {
 		began := time.Now()
 		basis := k.basisOf(context.WithoutCancel(ctx), known, pod, now)
-		known.says(basis, max(planPause, planPauses*time.Since(began)))
+		known.planSays(basis, max(planPause, planPauses*time.Since(began)))
 	})
 	if asked != nil {
 		q.answered, q.due = asked, now.Add(planPause)
@@ -102,17 +107,28 @@ func (k *knowledge) basisOf(ctx context.Context, known *known, driver spark.Pod,
 		}
 	})
 	both.Go(func() {
-		if has, err := k.ui.HasBarrier(ctx, driver); err == nil {
-			basis.barrier = &has
+		b, err := k.ui.Barrier(ctx, driver, known.withoutBarrier())
+		if err == nil {
+			basis.barrier = &b.Seen
 		}
+		known.mutex.Lock()
+		defer known.mutex.Unlock()
+		known.plan.without = b.Without
 	})
 	both.Wait()
 	return basis
 }
 
-// says notes what a driver said for a plan, and how long it is not asked again. That it
-// has had a barrier stage counts for its life.
-func (k *known) says(basis planBasis, pause time.Duration) {
+// withoutBarrier returns the jobs that are known to have no barrier stage.
+func (k *known) withoutBarrier() []driverui.Job {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	return k.plan.without
+}
+
+// planSays notes what a driver said for a plan, and how long it is not asked again. That
+// it has had a barrier stage counts for its life.
+func (k *known) planSays(basis planBasis, pause time.Duration) {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
 	q := &k.plan
@@ -152,6 +168,30 @@ func (k *knowledge) mayStillSay(driver types.UID) bool {
 	}
 	known := k.knows(driver)
 	return known != nil && known.settings.Load() != nil
+}
+
+// prepare asks a driver once for what a plan depends on, soon after its first executor
+// began. If an executor dies later, the driver answers in time: it has made such pages
+// before, and most of its jobs are known.
+func (k *knowledge) prepare(ctx context.Context, driver spark.Pod, now time.Time) {
+	if k.isUnprepared(driver.UID) {
+		k.askForPlan(ctx, driver.UID, now, func() spark.Pod { return driver }, now)
+	}
+}
+
+// isUnprepared reports whether a driver is known, and not prepared.
+func (k *knowledge) isUnprepared(driver types.UID) bool {
+	if k.ui == nil {
+		return false
+	}
+	known := k.knows(driver)
+	return known != nil && !known.isPrepared()
+}
+
+func (k *known) isPrepared() bool {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	return k.plan.answered != nil
 }
 
 // seenLast returns when the newest of some facts was seen that may lead to a plan.

@@ -181,10 +181,15 @@ func (r *recorder) saw(p *corev1.Pod) {
 		}
 	}
 	if len(facts) == 0 {
+		if mayNeedPlan(p) && r.knowledge.isUnprepared(app.driver) {
+			r.queue.AddAfter(app, prepareWait)
+		}
 		return
 	}
 	if slices.ContainsFunc(facts, func(f fact) bool { return f.mayBeRemedied() && r.now().Sub(f.At.Time) < time.Minute }) {
-		// Spark creates the next executor soon, so the driver is asked while facts wait.
+		// Spark creates the next executor soon, so facts wait for a short time, and the driver
+		// is asked meanwhile.
+		delay = waitAtLeast
 		r.knowledge.askForPlan(context.Background(), app.driver, r.now(), func() spark.Pod { return r.runningDriver(app) }, r.now())
 	}
 	for i := range facts {

@@ -38,6 +38,11 @@ func (f *fact) mayBeRemedied() bool {
 	return ok && f.Cause.IsOOM()
 }
 
+// mayNeedPlan reports whether a pod is a running executor whose rule has a remedy.
+func mayNeedPlan(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodRunning && p.Annotations[annotations.RemedyRule] != ""
+}
+
 // plan works out what later executors of a running driver are to get. The newest death
 // of a resource profile has the rule in force. It does nothing, and returns false, if the
 // driver's UI may still say what a plan depends on, unless this is the last time.
@@ -79,6 +84,9 @@ func (r *recorder) look(ctx context.Context, app application, driver spark.Pod, 
 		return
 	}
 	plans := plansOf(driver)
+	if slices.ContainsFunc(pods, mayNeedPlan) {
+		r.knowledge.prepare(ctx, driver, r.now())
+	}
 	r.planAgain(ctx, driver)
 	if _, ended := driver.End(); ended || len(plans) == 0 { // most have none
 		return

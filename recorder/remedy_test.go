@@ -163,6 +163,32 @@ func TestRemedyWithoutSettings(t *testing.T) {
 	}
 }
 
+// A driver is asked once while its first executor runs, so that it answers in time when
+// one dies.
+func TestDriverIsPrepared(t *testing.T) {
+	s := remedying(t)
+	ui := s.knowledge.ui.(*testUI)
+	running := runningDriver(t).DeepCopy()
+	running.Name, running.UID = "etl-exec-1", "e-1"
+	running.Labels[spark.RoleLabel] = "executor"
+	for _, c := range []struct {
+		rule  string
+		asked int32
+	}{{"", 0}, {enabled, 1}, {enabled, 1}} {
+		running.Annotations = map[string]string{annotations.RemedyRule: c.rule}
+		if err := s.pods.at("spark").GetIndexer().Update(running); err != nil {
+			t.Fatal(err)
+		}
+		s.attempt(t.Context(), applicationOf(runningDriver(t)))
+		if known := s.knowledge.knows(runningDriver(t).UID); known.plan.answered != nil {
+			<-known.plan.answered
+		}
+		if asked := ui.barrier.Load(); asked != c.asked {
+			t.Errorf("with the rule %q asked %d times, want %d", c.rule, asked, c.asked)
+		}
+	}
+}
+
 // A plan waits for a slow driver's UI. If that says nothing for a minute, the record says
 // why there is none.
 func TestRemedyWaitsForUI(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 // DriverUI is what a recorder asks drivers' UIs. [driverui.Client] implements it.
 type DriverUI interface {
 	Settings(context.Context, spark.Pod) (*spark.Settings, error)
-	HasBarrier(context.Context, spark.Pod) (bool, error)
+	Barrier(ctx context.Context, driver spark.Pod, known []driverui.Job) (driverui.Barrier, error)
 	Peaks(ctx context.Context, driver spark.Pod, want func(executor int64) bool) (driverui.Executors, error)
 }
 

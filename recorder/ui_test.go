@@ -43,12 +43,12 @@ func (u *testUI) Settings(context.Context, spark.Pod) (*spark.Settings, error) {
 	}, nil
 }
 
-func (u *testUI) HasBarrier(context.Context, spark.Pod) (bool, error) {
+func (u *testUI) Barrier(context.Context, spark.Pod, []driverui.Job) (driverui.Barrier, error) {
 	u.barrier.Add(1)
 	if u.fails {
-		return false, errors.New("no answer")
+		return driverui.Barrier{}, errors.New("no answer")
 	}
-	return u.hasBarrier, nil
+	return driverui.Barrier{Seen: u.hasBarrier}, nil
 }
 
 func (u *testUI) Peaks(context.Context, spark.Pod, func(int64) bool) (driverui.Executors, error) {
