@@ -117,7 +117,7 @@ var remedyStories = []remedied{
 	remedying("remedy-off-heap", "two tasks at a time hold native memory", "1",
 		app{class: "e2e.Hold", args: []string{"tasks", "380", "4"}}, "spark.executor.cores", "2", "spark.executor.extraClassPath", "/opt/classes"),
 	remedying("remedy-decommission", "an executor is decommissioned while others die", "1", manyRows, "spark.executor.cores", "3", "spark.executor.instances", "2",
-		"spark.decommission.enabled", "true", "spark.storage.decommission.enabled", "true").meanwhile(decommission),
+		"spark.decommission.enabled", "true", "spark.storage.decommission.enabled", "true", "spark.task.maxFailures", "8").meanwhile(decommission), // else two that die together fail a task four times on 4.1.4
 	remedying("remedy-profiles", "two Python workers of the second resource profile are over the limit; the whole container is killed", "1",
 		app{file: "memory.py", args: []string{"profiles", "380"}}, "spark.executor.cores", "2",
 		"spark.dynamicAllocation.enabled", "true", "spark.dynamicAllocation.shuffleTracking.enabled", "true", "spark.dynamicAllocation.maxExecutors", "2",
