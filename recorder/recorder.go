@@ -312,7 +312,7 @@ func (r *recorder) finish(ctx context.Context) {
 func Run(ctx context.Context, c Config) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	r, err := newRecorder(c, registry)
+	r, err := newRecorder(c, registry) //nolint:contextcheck // a question to a driver outlives the pod's change because of which it is asked
 	if err != nil {
 		return err
 	}
