@@ -170,28 +170,20 @@ func (k *knowledge) mayStillSay(driver types.UID) bool {
 	return known != nil && known.settings.Load() != nil
 }
 
-// prepare asks a driver once for what a plan depends on, soon after its first executor
-// began. If an executor dies later, the driver answers in time: it has made such pages
-// before, and most of its jobs are known.
-func (k *knowledge) prepare(ctx context.Context, driver spark.Pod, now time.Time) {
-	if k.isUnprepared(driver.UID) {
-		k.askForPlan(ctx, driver.UID, now, func() spark.Pod { return driver }, now)
-	}
-}
-
-// isUnprepared reports whether a driver is known, and not prepared.
+// isUnprepared reports whether a driver is known, and was never asked for what a plan
+// depends on. It is asked once soon after its first executor began. If one dies later, it
+// answers in time: it has made such pages before, and most of its jobs are known.
 func (k *knowledge) isUnprepared(driver types.UID) bool {
 	if k.ui == nil {
 		return false
 	}
 	known := k.knows(driver)
-	return known != nil && !known.isPrepared()
-}
-
-func (k *known) isPrepared() bool {
-	k.mutex.Lock()
-	defer k.mutex.Unlock()
-	return k.plan.answered != nil
+	if known == nil {
+		return false
+	}
+	known.mutex.Lock()
+	defer known.mutex.Unlock()
+	return known.plan.answered == nil
 }
 
 // seenLast returns when the newest of some facts was seen that may lead to a plan.

@@ -84,8 +84,8 @@ func (r *recorder) look(ctx context.Context, app application, driver spark.Pod, 
 		return
 	}
 	plans := plansOf(driver)
-	if slices.ContainsFunc(pods, mayNeedPlan) {
-		r.knowledge.prepare(ctx, driver, r.now())
+	if r.knowledge.isUnprepared(driver.UID) && slices.ContainsFunc(pods, mayNeedPlan) {
+		r.knowledge.askForPlan(ctx, driver.UID, r.now(), func() spark.Pod { return driver }, r.now()) // see isUnprepared
 	}
 	r.planAgain(ctx, driver)
 	if _, ended := driver.End(); ended || len(plans) == 0 { // most have none
