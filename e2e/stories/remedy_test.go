@@ -94,7 +94,7 @@ var remedyStories = []remedied{
 	remedying("remedy-skew", "one Python worker of eight is large, and over the limit if another runs beside it; the whole container is killed", "1",
 		app{file: "memory.py", args: []string{"skew", "8", "200", "480"}}, "spark.executor.cores", "2").killed(),
 	remedying("remedy-together", "six executors die together", "1",
-		app{file: "memory.py", args: []string{"rows", "18", "18000000"}}, "spark.executor.cores", "3", "spark.executor.instances", "6",
+		app{file: "memory.py", args: []string{"rows", "18", "18000000"}}, "spark.executor.cores", "3", "spark.executor.instances", "6", "spark.task.maxFailures", "8", // else a task fails four times on those that die
 		"spark.scheduler.minRegisteredResourcesRatio", "1.0", "spark.scheduler.maxRegisteredResourcesWaitingTime", "300s"),
 	remedying("remedy-dynamic", "executors of dynamic allocation", "1", manyRows, "spark.executor.cores", "3",
 		"spark.dynamicAllocation.enabled", "true", "spark.dynamicAllocation.shuffleTracking.enabled", "true", "spark.dynamicAllocation.maxExecutors", "2"),
