@@ -2,7 +2,6 @@ package patches
 
 import (
 	"fmt"
-	"hash/fnv"
 	"strconv"
 	"strings"
 
@@ -70,16 +69,26 @@ func portReason(port int32) string {
 // applicationPort returns the port of the pod's application in the range. It is the
 // same on all its executors, and skips ports that the pod declares for others.
 func (p *Pod) applicationPort(within *policy.PortRange) (port int32, free bool) {
-	hash := fnv.New32a()
-	hash.Write([]byte(p.Application()))
-	size, others := uint32(within.To-within.From)+1, p.declaredByOthers()
+	size, others := int(within.To-within.From)+1, p.declaredByOthers()
+	start := hash(p.Application())
 	for i := range size {
-		port := within.From + int32((hash.Sum32()+i)%size)
+		port := within.From + int32((start+i)%size)
 		if !others[port] {
 			return port, true
 		}
 	}
 	return 0, false
+}
+
+// hash makes a number of an application's id. It only adds and multiplies, because the
+// language of a MutatingAdmissionPolicy has no more: package compile says the same in CEL.
+func hash(application string) (sum int) {
+	const letters = "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz" // of a label's value
+	for i, letter := range []rune(application) {
+		place := i%63 + 1
+		sum += (strings.IndexRune(letters, letter) + 1) * place * place * place
+	}
+	return sum % 65521
 }
 
 // declaredByOthers returns all ports of the pod but its block manager's.
@@ -113,7 +122,8 @@ func (p *Pod) mentions(option string) bool {
 func (p *Pod) nextJavaOption() string {
 	next := 0
 	for _, e := range p.Container().Env {
-		if n, err := strconv.Atoi(strings.TrimPrefix(e.Name, spark.JavaOptionEnvPrefix)); err == nil && n >= next && n < 1<<20 {
+		number, ours := strings.CutPrefix(e.Name, spark.JavaOptionEnvPrefix)
+		if n, err := strconv.Atoi(number); ours && err == nil && n >= next && n < 1<<20 {
 			next = n + 1
 		}
 	}

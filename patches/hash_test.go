@@ -1,0 +1,27 @@
+package patches
+
+import (
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// Applications get different ports about as often as with ports at random: of 100 on
+// 10,000 ports some 99.5 are different.
+func TestHashSpreads(t *testing.T) {
+	random := rapid.StringMatching("spark-[0-9a-f]{32}")
+	for kind, name := range map[string]func(int) string{
+		"Spark's": func(i int) string { return random.Example(i) },
+		"counted": func(i int) string { return fmt.Sprintf("nightly-etl-%d", i) },
+		"dated":   func(i int) string { return fmt.Sprintf("report-2026-%02d-%02d", i%12+1, i/12+1) },
+	} {
+		ports := map[int]bool{}
+		for i := range 100 {
+			ports[hash(name(i))%10000] = true
+		}
+		if len(ports) < 97 {
+			t.Errorf("%s ids: 100 applications have %d ports", kind, len(ports))
+		}
+	}
+}
