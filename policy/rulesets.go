@@ -52,3 +52,6 @@ func ruleSet(name string) []*Rule {
 	}
 	return rules
 }
+
+// RulesOf returns the rules of a ready-made rule set in the order in which they are tried.
+func RulesOf(set string) []*Rule { return ruleSet(set) }
