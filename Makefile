@@ -30,7 +30,7 @@ unit: ## the tests that need no cluster; about 2 min
 	go test ./...
 
 apiserver: ## the tests on a real API server, which is built first, and on a real ZooKeeper; about 14 min
-	cd e2e && go run ./setup build && go test -count=1 -p 1 -timeout=90m ./apiserver ./bloat ./chart ./failing ./liveness ./pages ./recording ./release ./releaser ./stalling
+	cd e2e && go run ./setup build && go test -count=1 -p 1 -timeout=90m ./apiserver ./bloat ./chart ./engines ./failing ./liveness ./pages ./recording ./release ./releaser ./stalling
 
 e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one, CLUSTER=existing for that of KUBECONFIG; about 8 min
 	$(STORIES) -args $(if $(STORY),-all) $(if $(filter existing,$(CLUSTER)),-existing)
@@ -62,7 +62,7 @@ bench: ## measure, and write docs/performance.md; about 25 min
 
 golden: ## write the wanted part of the golden files anew; read the difference; about 2 min
 	cd e2e && go test ./chart -run 'TestRender|TestPlain' -update
-	go test ./oom ./patches ./policy ./gateway/kyuubi ./cmd/... -update
+	go test ./oom ./patches ./policy/... ./gateway/kyuubi ./cmd/... -update
 	go test ./docs -update
 	go run github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 -c charts
 

@@ -7,7 +7,7 @@ import (
 )
 
 func policyCommand() *cobra.Command {
-	return &cobra.Command{
+	command := &cobra.Command{
 		Use:   "policy FILE",
 		Short: "Check a policy, and print its rules in the order in which they are tried",
 		Long: `Check a policy as the webhook does when it starts. Errors name each wrong field and
@@ -24,4 +24,6 @@ what to write instead.`,
 			return nil
 		},
 	}
+	command.AddCommand(policyCompileCommand())
+	return command
 }

@@ -78,7 +78,7 @@ func newShell(t *testing.T, namespace string) shell {
 	self := must(os.Executable())(t)
 	for link, to := range map[string]string{
 		"path/kubectl": self, "path/helm": self, "path/spark-vitals": ours, "path/kubectl-spark_vitals": ours,
-		"bin": filepath.Dir(ours), "charts": filepath.Join(pages.Root(), "charts"),
+		"bin": filepath.Dir(ours), "charts": filepath.Join(pages.Root(), "charts"), "deploy": filepath.Join(pages.Root(), "deploy"),
 	} {
 		link = filepath.Join(s.dir, link)
 		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {

@@ -1,0 +1,147 @@
+package engines
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// large returns a pod of real Spark with more containers, variables and arguments.
+func large(t *testing.T, name string, containers, variables, ownVariables, arguments int) *corev1.Pod {
+	t.Helper()
+	pod, err := cluster.CapturedPod(captured.Named(name), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sparks := &pod.Spec.Containers[0]
+	for i := range ownVariables {
+		sparks.Env = append(sparks.Env, corev1.EnvVar{Name: fmt.Sprintf("OWN_VARIABLE_%d", i), Value: strings.Repeat("x", 40)})
+	}
+	for i := range arguments {
+		sparks.Args = append(sparks.Args, fmt.Sprintf("argument-%d", i))
+	}
+	for i := range containers - 1 {
+		c := corev1.Container{Name: fmt.Sprintf("sidecar-%d", i), Image: "sidecar", Ports: []corev1.ContainerPort{{ContainerPort: int32(20000 + i), Protocol: corev1.ProtocolTCP}}}
+		for n := range variables {
+			c.Env = append(c.Env, corev1.EnvVar{Name: fmt.Sprintf("VARIABLE_%d", n), Value: "value"})
+		}
+		pod.Spec.Containers = append(pod.Spec.Containers, c)
+	}
+	return pod
+}
+
+// The budget of CEL is enough for pods of 100 containers and 1,000 variables.
+func TestLargePods(t *testing.T) {
+	for _, source := range []string{"", sources()["everything"]} {
+		e := installed(t, source)
+		for _, name := range []string{"spark-3.5.9/driver", "spark-4.1.4/executor"} {
+			for _, pod := range []*corev1.Pod{large(t, name, 100, 10, 0, 0), large(t, name, 100, 1, 1000, 100), large(t, name, 100, 100, 1000, 100)} {
+				e.check(t, pod, policy.Enabled, policy.Audit)
+			}
+		}
+	}
+}
+
+// A pod that costs more than the budget of CEL is created as it was, and so is one whose
+// binding has no policy.
+func TestFailures(t *testing.T) {
+	e := &engine{"failing", policy.Default()}
+	if err := e.install(t.Context(), admissionv1.Ignore); err != nil {
+		t.Fatal(err)
+	}
+	const words = 30000
+	pods := map[string]*corev1.Pod{"arguments": large(t, "spark-3.5.9/driver", 1, 0, 0, words), "annotations": large(t, "spark-4.1.4/executor", 1, 0, 0, 0)}
+	pods["annotations"].Annotations = map[string]string{}
+	for i := range words {
+		pods["annotations"].Annotations[strconv.Itoa(i)] = ""
+	}
+	unchanged := func(name string, pod *corev1.Pod) {
+		pod.Spec.AutomountServiceAccountToken = new(false)
+		plain, err := create(t.Context(), unlabelled, pod)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		got, err := create(t.Context(), e.namespace(policy.Enabled), pod)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		compare(t, name, plain, got)
+	}
+	for name, pod := range pods {
+		unchanged(name, pod)
+	}
+	api := client.AdmissionregistrationV1().MutatingAdmissionPolicies()
+	for _, object := range []string{"drivers", "executors"} {
+		if err := api.Delete(t.Context(), "spark-vitals-"+object+"-failing", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pod := large(t, "spark-3.5.9/driver", 1, 0, 0, 0)
+	eventually.Succeeds(t, "the policy is gone", func(ctx context.Context) error {
+		got, err := create(ctx, e.namespace(policy.Enabled), pod)
+		if err == nil && got.Annotations[annotations.Injected] != "" {
+			err = errors.New("it is still injected")
+		}
+		return err
+	})
+	unchanged("no policy", pod)
+}
+
+// Values that CEL cannot compute with are no errors.
+func TestHostileValues(t *testing.T) {
+	e := installed(t, sources()["everything"])
+	const digits = "99999999999999999999"
+	for name, change := range map[string]func(*corev1.Pod){
+		"durations": func(p *corev1.Pod) {
+			p.Annotations[annotations.Prefix+"logStall.after"] = "999999h999999h999999h999999h"
+		},
+		"numbers": func(p *corev1.Pod) {
+			for _, setting := range policy.Settings() {
+				p.Annotations[annotations.Prefix+setting] = digits
+			}
+		},
+		"limit": func(p *corev1.Pod) {
+			p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("10E")}}
+		},
+		"fraction": func(p *corev1.Pod) {
+			p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1073741823500m")}}
+		},
+		"variables": func(p *corev1.Pod) {
+			c := &p.Spec.Containers[0]
+			for _, variable := range []string{"SPARK_EXECUTOR_MEMORY", "SPARK_DRIVER_MEMORY", "SPARK_JAVA_OPT_" + digits, "SPARK_JAVA_OPT_1"} {
+				c.Env = append(c.Env, corev1.EnvVar{Name: variable, Value: "-Dspark.blockManager.port=" + digits}, corev1.EnvVar{Name: variable, Value: digits + "t"})
+			}
+			c.Args = append(slices.Clone(c.Args[:1]), "--master", "x", "--driver-memory", digits+"tb", "--conf", "spark.driver.memory", "-c")
+		},
+		"labels": func(p *corev1.Pod) { p.Labels[spark.VersionLabel] = digits + "." + digits },
+		"stamp": func(p *corev1.Pod) {
+			p.Annotations[annotations.Injected] = `{"set":["\"]` + strings.Repeat(`"a":"`, 1000)
+		},
+	} {
+		for _, of := range []string{"spark-3.5.9/driver", "spark-4.1.4/executor"} {
+			pod := large(t, of, 1, 0, 0, 0)
+			pod.Annotations = map[string]string{}
+			change(pod)
+			got, err := create(t.Context(), e.namespace(policy.Enabled), pod)
+			if err != nil || !strings.HasPrefix(got.Annotations[annotations.Injected], `{"rule":`) {
+				t.Errorf("%s, %s: %v", of, name, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,64 @@
+package compile_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spark-vitals/spark-vitals/internal/golden"
+	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/policy/compile"
+)
+
+// The file for kubectl apply is the compiled rule set "default".
+func TestDefault(t *testing.T) {
+	golden.Holds(t, "../../deploy/policy-default.yaml", compiled(t, ""))
+}
+
+// The page lists the differences.
+func TestDifferences(t *testing.T) {
+	golden.HoldsBetween(t, "../../docs/policy-engine.md", "differences", "- "+strings.Join(compile.Differences, "\n- ")+"\n")
+}
+
+// A policy compiles to the same text each time.
+func TestDeterministic(t *testing.T) {
+	const source = `rules: [{name: a, match: {role: driver, labels: {matchLabels: {a: b, c: d, e: f}}}, probes: {liveness: {httpGet: {port: spark-ui, httpHeaders: [{name: A, value: b}]}, failureThreshold: 60}, startup: {tcpSocket: {port: spark-ui}, periodSeconds: 1, failureThreshold: 2147483647}}, publishNotReadyAddresses: true}]`
+	want := compiled(t, source)
+	for range 20 {
+		if compiled(t, source) != want {
+			t.Fatal("the text differs")
+		}
+	}
+}
+
+// What CEL cannot say is refused, with the field and a remedy.
+func TestRefused(t *testing.T) {
+	for source, want := range map[string]string{
+		"rules: [{name: a, match: {role: executor}, remedy: {mode: audit}}]":                              "rules[0].remedy: Forbidden: an admission policy does not know what died; leave it out, or use the webhook",
+		"rules: [{name: a, match: {role: driver}}, {name: b, match: {role: driver, mainClass: '[ab]*'}}]": "rules[1].match.mainClass: Invalid value: \"[ab]*\": an admission policy reads only * and ?",
+	} {
+		p, err := policy.Parse([]byte(source))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := compile.Policy(p); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", source, err)
+		}
+	}
+}
+
+func compiled(t *testing.T, source string) string {
+	t.Helper()
+	p, err := policy.Parse([]byte(source))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := compile.Policy(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := c.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
