@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -82,10 +83,15 @@ func (p *Pod) applicationPort(within *policy.PortRange) (port int32, free bool) 
 
 // hash makes a number of an application's id. It only adds and multiplies, because the
 // language of a MutatingAdmissionPolicy has no more: package compile says the same in CEL.
+// A text that is longer than a label's value can be is 0: the API server refuses it only
+// later.
 func hash(application string) (sum int) {
 	const letters = "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz" // of a label's value
+	if len(application) > validation.LabelValueMaxLength {
+		return 0
+	}
 	for i, letter := range []rune(application) {
-		place := i%63 + 1
+		place := i + 1
 		sum += (strings.IndexRune(letters, letter) + 1) * place * place * place
 	}
 	return sum % 65521

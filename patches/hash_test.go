@@ -2,10 +2,18 @@ package patches
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 )
+
+// A text that is no label's value costs nothing.
+func TestHashIsBounded(t *testing.T) {
+	if hash(strings.Repeat("a", 63)) == 0 || hash(strings.Repeat("a", 64)) != 0 {
+		t.Error("the bound is not 63 letters")
+	}
+}
 
 // Applications get different ports about as often as with ports at random: of 100 on
 // 10,000 ports some 99.5 are different.

@@ -11,6 +11,7 @@ import (
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -101,6 +102,19 @@ func TestFailures(t *testing.T) {
 		return err
 	})
 	unchanged("no policy", pod)
+}
+
+// A label that would take minutes to compute with does not delay the API server, which
+// refuses it after the policies.
+func TestLongLabel(t *testing.T) {
+	e := installed(t, "")
+	pod := large(t, "spark-4.1.4/executor", 1, 0, 0, 0)
+	pod.Labels[spark.ApplicationLabel] = strings.Repeat("a", 400_000)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := create(ctx, e.namespace(policy.Enabled), pod); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "must be no more than 63") {
+		t.Errorf("%.200v", err)
+	}
 }
 
 // Values that CEL cannot compute with are no errors.

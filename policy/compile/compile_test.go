@@ -30,6 +30,13 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
+// No function takes the square of the time that its budget says.
+func TestNoDistinct(t *testing.T) {
+	if strings.Contains(compiled(t, ""), ".distinct(") {
+		t.Error("distinct compares each item with all others")
+	}
+}
+
 // What CEL cannot say is refused, with the field and a remedy.
 func TestRefused(t *testing.T) {
 	for source, want := range map[string]string{

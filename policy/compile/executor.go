@@ -54,12 +54,13 @@ func blockManagerPort(p *policy.Policy) []variable {
 ([-1] + variables.env.filter(e, e.name.matches('^SPARK_JAVA_OPT_[+]?[0-9]{1,18}$')).map(e, int(e.name.substring(15))).filter(n, n < 1048576)).max() + 1`},
 		{"chosenPorts", "The ports that the user or an earlier round chose; 0 is a random one.", `
 variables.javaOptions.filter(o, o.startsWith('` + spark.BlockManagerOption + `')).map(o, o.substring(26))
-  .map(o, o.matches('^[+]?[0-9]{1,18}$') && int(o) <= 65535 ? int(o) : 0).distinct()`},
-		{"listens", "The port on which the executor listens by itself, or 0.", "size(variables.chosenPorts) == 1 ? variables.chosenPorts[0] : 0"},
+  .map(o, o.matches('^[+]?[0-9]{1,18}$') && int(o) <= 65535 ? int(o) : 0)`},
+		{"listens", "The port on which the executor listens by itself, or 0.", "variables.chosenPorts.exists(p, p != variables.chosenPorts[0]) ? 0 : variables.chosenPorts[?0].orValue(0)"},
 		{"declared", "The index of the port that Spark declares for it, or -1.", `
 variables.container.?ports.orValue([]).map(p, p.?name.orValue('') == '` + spark.BlockManagerPort + `' && p.?protocol.orValue('TCP') == 'TCP').indexOf(true)`},
 		{"declares", "Its number, or 0.", "variables.declared >= 0 ? variables.container.ports[variables.declared].containerPort : 0"},
-		{"application", "", "variables.labels[?'" + spark.ApplicationLabel + "'].orValue('')"},
+		{"application", "A longer label is none, and the API server refuses it later: without the bound it would first be computed with for minutes.",
+			"[variables.labels[?'" + spark.ApplicationLabel + "'].orValue('')].filter(a, size(a) <= 63)[?0].orValue('')"},
 		{"from", "The range from which each application gets a port.", choose(from, itoa(defaultPorts.From))},
 		{"to", "", choose(to, itoa(defaultPorts.To))},
 		{"taken", "The ports of the range that the pod declares for others.", `
@@ -70,7 +71,7 @@ variables.container.?ports.orValue([]).map(p, p.?name.orValue('') == '` + spark.
 		{"start", "The application's port: a number from the letters of its id and their places.", `
 variables.from + lists.range(size(variables.application)).map(i,
   ('-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz'.indexOf(variables.application.charAt(i)) + 1) *
-    (i % 63 + 1) * (i % 63 + 1) * (i % 63 + 1)).sum() % 65521 % (variables.to - variables.from + 1)`},
+    (i + 1) * (i + 1) * (i + 1)).sum() % 65521 % (variables.to - variables.from + 1)`},
 		{"free", "How far after it the first free ports are: it, or one next to a port that is taken.", `
 ([variables.start] + variables.taken.map(p, p == variables.to ? variables.from : p + 1)).filter(p, !(p in variables.taken))
   .map(p, (p - variables.start + variables.to - variables.from + 1) % (variables.to - variables.from + 1))`},
