@@ -59,6 +59,18 @@ func TestLargePods(t *testing.T) {
 	}
 }
 
+// Of long arguments of a driver the beginning is read.
+func TestLongArguments(t *testing.T) {
+	pod := large(t, "spark-3.5.9/driver", 1, 0, 0, 0)
+	args := &pod.Spec.Containers[0].Args
+	*args = slices.Insert(*args, 1, "--conf", "spark.driver.memory=2g")
+	for range 3 {
+		*args = append(*args, strings.Repeat("x", 100_000))
+	}
+	*args = slices.Insert(*args, 3, "--conf", "spark.x="+strings.Repeat("x", 100_000))
+	installed(t, "").check(t, pod, policy.Enabled)
+}
+
 // A pod that costs more than the budget of CEL is created as it was, and so is one whose
 // binding has no policy.
 func TestFailures(t *testing.T) {
@@ -66,7 +78,7 @@ func TestFailures(t *testing.T) {
 	if err := e.install(t.Context(), admissionv1.Ignore); err != nil {
 		t.Fatal(err)
 	}
-	const words = 30000
+	const words = 60000
 	pods := map[string]*corev1.Pod{"arguments": large(t, "spark-3.5.9/driver", 1, 0, 0, words), "annotations": large(t, "spark-4.1.4/executor", 1, 0, 0, 0)}
 	pods["annotations"].Annotations = map[string]string{}
 	for i := range words {

@@ -29,7 +29,8 @@ var Differences = []string{
 	"Numbers of more than 18 digits are not read, and memory above 9e18 bytes counts as that.",
 	"If the user's annotations leave no space for all stamps, there are none.",
 	"The stamp \"injected\" of a copied pod is read only in the form in which spark-vitals writes it.",
-	"A pod with more than some 10,000 annotations, or arguments of a driver, is left unchanged.",
+	"Of a driver's arguments the first 65,536 characters are read.",
+	"A pod with more than some 10,000 annotations, or a driver with more than some 30,000 arguments or 1.5 MB of them, is left unchanged.",
 }
 
 // Policy compiles a policy. The error names each field of a rule that CEL cannot say, and

@@ -33,11 +33,16 @@ var submitArguments = []variable{
 	{"arguments", "What follows the role, each argument with a byte 0 at its end.", `
 variables.container.?args.orValue([]).map(a, a + '\x00').join().replace(
   variables.container.?args[?0].optMap(a, a.startsWith('-') ? '' : a + '\x00').orValue(''), '', 1)`},
+	{"read", "As much of them as the budget allows. An argument that is cut has no byte 0, so it is none.", `
+variables.arguments.substring(0, [size(variables.arguments), ` + itoa(readCharacters) + `].min())`},
 	{"options", "The options of spark-submit before the program, each with its value: --name=VALUE or two arguments.", `
-variables.arguments.find(r'^(?:` + submitOption + `)*').findAll(r'` + submitOption + `')`},
+variables.read.find(r'^(?:` + submitOption + `)*').findAll(r'` + submitOption + `')`},
 	{"mainClass", "", `
 variables.options.filter(o, o.matches(r'^--class[=\x00]')).reverse()[?0].optMap(o, o.substring(8).replace('\x00', '')).orValue('')`},
 }
+
+// readCharacters is how much of a driver's arguments is read.
+const readCharacters = 1 << 16
 
 const submitOption = `(?:--(?:help|load-spark-defaults|supervise|usage-error|verbose|version)|-h|-v)\x00|-[^=\x00]*=[^\x00]*\x00|-[^=\x00]*\x00[^\x00]*\x00`
 
