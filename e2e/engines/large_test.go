@@ -78,10 +78,9 @@ func TestFailures(t *testing.T) {
 	if err := e.install(t.Context(), admissionv1.Ignore); err != nil {
 		t.Fatal(err)
 	}
-	const words = 60000
-	pods := map[string]*corev1.Pod{"arguments": large(t, "spark-3.5.9/driver", 1, 0, 0, words), "annotations": large(t, "spark-4.1.4/executor", 1, 0, 0, 0)}
+	pods := map[string]*corev1.Pod{"arguments": large(t, "spark-3.5.9/driver", 1, 0, 0, 60_000), "annotations": large(t, "spark-4.1.4/executor", 1, 0, 0, 0)}
 	pods["annotations"].Annotations = map[string]string{}
-	for i := range words {
+	for i := range 30_000 {
 		pods["annotations"].Annotations[strconv.Itoa(i)] = ""
 	}
 	unchanged := func(name string, pod *corev1.Pod) {

@@ -2,6 +2,7 @@ package compile
 
 import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -24,6 +25,7 @@ var Differences = []string{
 	"Nothing is ever refused (--validation=deny).",
 	"No remedy. A rule with one does not compile.",
 	"In mainClass of a rule only * and ?. A rule with [ or \\ does not compile.",
+	"The chart's namespaceSelector, objectSelector, matchConditions and excludedNamespaces have no effect. The policies always leave kube-system, kube-public and kube-node-lease alone.",
 	"If one number that a pod sets for a probe is wrong, all its numbers for that probe are ignored.",
 	"logStall.after of a pod only as hours, minutes and seconds, such as 1h30m.",
 	"Numbers of more than 18 digits are not read, and memory above 9e18 bytes counts as that.",
@@ -85,9 +87,10 @@ func has(label string, value string) metav1.LabelSelectorRequirement {
 
 func mutatingPolicy(name, resource string, selector metav1.LabelSelectorRequirement, variables []variable, patch string) admissionv1.MutatingAdmissionPolicy {
 	namespaces := metav1.LabelSelectorRequirement{Key: annotations.Inject, Operator: metav1.LabelSelectorOpIn, Values: []string{string(policy.Enabled), string(policy.Audit)}}
+	excluded := metav1.LabelSelectorRequirement{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{"kube-system", "kube-public", "kube-node-lease"}}
 	spec := admissionv1.MutatingAdmissionPolicySpec{
 		MatchConstraints: &admissionv1.MatchResources{
-			NamespaceSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{namespaces}},
+			NamespaceSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{namespaces, excluded}},
 			ObjectSelector:    &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{selector}},
 			ResourceRules: []admissionv1.NamedRuleWithOperations{{RuleWithOperations: admissionv1.RuleWithOperations{
 				Operations: []admissionv1.OperationType{admissionv1.Create},

@@ -4,6 +4,11 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/golden"
 	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/policy/compile"
@@ -26,6 +31,25 @@ func TestDeterministic(t *testing.T) {
 	for range 20 {
 		if compiled(t, source) != want {
 			t.Fatal("the text differs")
+		}
+	}
+}
+
+// The namespaces of Kubernetes itself are left alone, whatever their labels say.
+func TestNamespaces(t *testing.T) {
+	c, err := compile.Policy(policy.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range c.Policies {
+		selector, err := metav1.LabelSelectorAsSelector(p.Spec.MatchConstraints.NamespaceSelector)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]bool{"team": true, "kube-system": false, "kube-public": false, "kube-node-lease": false} {
+			if got := selector.Matches(labels.Set{corev1.LabelMetadataName: name, annotations.Inject: "enabled"}); got != want {
+				t.Errorf("%s injects in %s: %v", p.Name, name, got)
+			}
 		}
 	}
 }
