@@ -25,9 +25,10 @@ func (v variable) expression() string {
 	return b.String() + strings.TrimSpace(v.cel)
 }
 
-// text returns a string as CEL. A script of several lines stays readable.
+// text returns a string as CEL. A script of several lines stays readable, if CEL reads its
+// ends of lines as they are.
 func text(s string) string {
-	if strings.Contains(s, "\n") && !strings.Contains(s, `"""`) && !strings.HasSuffix(s, `"`) {
+	if strings.Contains(s, "\n") && !strings.Contains(s, `"""`) && !strings.Contains(s, "\r") && !strings.HasSuffix(s, `"`) {
 		return `r"""` + s + `"""`
 	}
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\n", `\n`, "\r", `\r`, "\t", `\t`, "\x00", `\x00`).Replace(s) + "'"
