@@ -170,3 +170,19 @@ func TestHostileValues(t *testing.T) {
 		}
 	}
 }
+
+// The API server takes each policy that compiles.
+func TestLargePolicy(t *testing.T) {
+	var b strings.Builder
+	for i := range 700 {
+		fmt.Fprintf(&b, "\n- {name: r%d, match: {role: driver}, logStall: {after: 1h%ds}}", i, i)
+	}
+	for i := range 100 {
+		fmt.Fprintf(&b, "\n- {name: p%d, match: {role: driver}, acceptUnreadyDriver: true, publishNotReadyAddresses: true, probes: {readiness: {tcpSocket: {port: 4040}, failureThreshold: %d}}}", i, i+1)
+	}
+	e := installed(t, "rules:"+b.String())
+	pod := large(t, "spark-3.5.9/driver", 1, 0, 0, 0)
+	e.check(t, pod, policy.Enabled)
+	pod.Annotations = map[string]string{annotations.Prefix + "rule": "p99"}
+	e.check(t, pod, policy.Enabled)
+}

@@ -68,7 +68,7 @@ func installed(t *testing.T, source string) *engine {
 	}
 	e := &engine{fmt.Sprintf("engine-%d", len(engines)), p}
 	if err := e.install(t.Context(), admissionv1.Fail); err != nil {
-		t.Fatalf("%v\n%s", err, source)
+		t.Fatalf("%v\n%.2000s", err, source)
 	}
 	engines[source] = e
 	return e

@@ -99,6 +99,15 @@ func choose(branches []branch, otherwise string) string {
 	return b.String() + otherwise
 }
 
+// ofRule returns the CEL of what rules have, each by the name of its rule, and of what all
+// others have. It is no nested choice, of which CEL reads at most 250.
+func ofRule(rules []branch, others string) string {
+	if len(rules) == 0 {
+		return others
+	}
+	return "{" + join(rules, func(b branch) string { return text(b.condition) + ": " + b.value }) + "}[?variables.rule].orValue(" + others + ")"
+}
+
 // or, and join conditions. Without any, or is false and and is true.
 func or(conditions ...string) string  { return joined(conditions, " || ", "false") }
 func and(conditions ...string) string { return joined(conditions, " && ", "true") }

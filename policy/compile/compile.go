@@ -1,6 +1,10 @@
 package compile
 
 import (
+	"encoding/json"
+	"fmt"
+	"unicode/utf8"
+
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -60,7 +64,31 @@ func Policy(p *policy.Policy) (Compiled, error) {
 			Spec:       admissionv1.MutatingAdmissionPolicyBindingSpec{PolicyName: r.name},
 		})
 	}
-	return c, nil
+	return c, tooLarge(c).ToAggregate()
+}
+
+// What the API server takes, in characters of an expression (of cel-go) and, with some
+// space left, in bytes of an object (of kubectl apply, which keeps a copy of it in an
+// annotation).
+const (
+	maxCharacters = 100_000
+	maxBytes      = 200_000
+)
+
+// tooLarge says that a policy has too many rules, or too long ones.
+func tooLarge(c Compiled) (errs field.ErrorList) {
+	const remedy = "; write fewer or shorter rules, or rules with the same probes, or use the webhook"
+	for i := range c.Policies {
+		for _, v := range c.Policies[i].Spec.Variables {
+			if n := utf8.RuneCountInString(v.Expression); n > maxCharacters {
+				errs = append(errs, field.Forbidden(field.NewPath("rules"), fmt.Sprintf("the API server reads no expression of more than %d characters, and what they say of %q has %d%s", maxCharacters, v.Name, n, remedy)))
+			}
+		}
+		if data, _ := json.Marshal(c.Policies[i]); len(data) > maxBytes {
+			errs = append(errs, field.Forbidden(field.NewPath("rules"), fmt.Sprintf("%s would have %d bytes, more than %d%s", c.Policies[i].Name, len(data), maxBytes, remedy)))
+		}
+	}
+	return errs
 }
 
 // refused names the fields of rules that CEL cannot say.

@@ -1,6 +1,7 @@
 package compile_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -73,6 +74,31 @@ func TestRefused(t *testing.T) {
 		}
 		if _, err := compile.Policy(p); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", source, err)
+		}
+	}
+}
+
+// What is too large for the API server is refused here.
+func TestTooLarge(t *testing.T) {
+	rules := func(n int, rule string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "\n- {name: rule-%d, match: {role: driver}, "+rule+"}", i, i+1)
+		}
+		return "rules:" + b.String()
+	}
+	const probe = "acceptUnreadyDriver: true, publishNotReadyAddresses: true, probes: {readiness: {tcpSocket: {port: 4040}, failureThreshold: %d}}"
+	compiled(t, rules(100, probe))
+	for source, want := range map[string]string{
+		rules(200, probe):                       "rules: Forbidden: the API server reads no expression of more than 100000 characters, and what they say of \"readiness\" has ",
+		rules(3000, "logStall: {after: 1h%ds}"): "rules: Forbidden: spark-vitals-drivers would have ",
+	} {
+		p, err := policy.Parse([]byte(source))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := compile.Policy(p); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.300v", err)
 		}
 	}
 }

@@ -104,7 +104,7 @@ func logStall(p *policy.Policy) []variable {
 	var after []branch
 	for _, rule := range rulesOf(p, spark.Driver) {
 		if rule.LogStall != nil {
-			after = append(after, branch{"variables.rule == " + text(rule.Name), text(cmp.Or(rule.LogStall.After, defaultLogStall))})
+			after = append(after, branch{rule.Name, text(cmp.Or(rule.LogStall.After, defaultLogStall))})
 		}
 	}
 	return []variable{
@@ -112,7 +112,7 @@ func logStall(p *policy.Policy) []variable {
 		{"logStallAfter", "The time of the setting, from a minute to a week, or that of the rule. A duration that is too long would be an error.", `
 [variables.settings[?'logStall.after'].orValue('')]
   .filter(t, size(t) <= 20 && t.matches('^([0-9]{1,6}[hms])+$') && duration(t) >= duration('1m') && duration(t) <= duration('168h'))[?0]
-  .orValue(` + choose(after, text(defaultLogStall)) + `)`},
+  .orValue(` + ofRule(after, text(defaultLogStall)) + `)`},
 	}
 }
 

@@ -43,9 +43,8 @@ func blockManagerPort(p *policy.Policy) []variable {
 	var from, to []branch
 	for _, rule := range rulesOf(p, role) {
 		if r := rule.BlockManagerPort; r != nil && *r != defaultPorts {
-			condition := "variables.rule == " + text(rule.Name)
-			from = append(from, branch{condition, itoa(r.From)})
-			to = append(to, branch{condition, itoa(r.To)})
+			from = append(from, branch{rule.Name, itoa(r.From)})
+			to = append(to, branch{rule.Name, itoa(r.To)})
 		}
 	}
 	return []variable{
@@ -61,8 +60,8 @@ variables.container.?ports.orValue([]).map(p, p.?name.orValue('') == '` + spark.
 		{"declares", "Its number, or 0.", "variables.declared >= 0 ? variables.container.ports[variables.declared].containerPort : 0"},
 		{"application", "A longer label is none, and the API server refuses it later: without the bound it would first be computed with for minutes.",
 			"[variables.labels[?'" + spark.ApplicationLabel + "'].orValue('')].filter(a, size(a) <= 63)[?0].orValue('')"},
-		{"from", "The range from which each application gets a port.", choose(from, itoa(defaultPorts.From))},
-		{"to", "", choose(to, itoa(defaultPorts.To))},
+		{"from", "The range from which each application gets a port.", ofRule(from, itoa(defaultPorts.From))},
+		{"to", "", ofRule(to, itoa(defaultPorts.To))},
 		{"taken", "The ports of the range that the pod declares for others.", `
 (object.spec.?initContainers.orValue([]).map(c, c.?ports.orValue([]).map(p, p.containerPort)) +
   lists.range(size(object.spec.containers)).map(i, object.spec.containers[i].?ports.orValue([])
