@@ -59,6 +59,15 @@ func TestLargePods(t *testing.T) {
 	}
 }
 
+// Other containers can declare many ports of the range.
+func TestManyPorts(t *testing.T) {
+	pod := large(t, "spark-4.1.4/executor", 2, 0, 0, 0)
+	for port := range int32(3000) {
+		pod.Spec.Containers[1].Ports = append(pod.Spec.Containers[1].Ports, corev1.ContainerPort{ContainerPort: 26000 + port, Protocol: corev1.ProtocolTCP})
+	}
+	installed(t, "").check(t, pod, policy.Enabled)
+}
+
 // Of long arguments of a driver the beginning is read.
 func TestLongArguments(t *testing.T) {
 	pod := large(t, "spark-3.5.9/driver", 1, 0, 0, 0)
@@ -71,7 +80,8 @@ func TestLongArguments(t *testing.T) {
 	installed(t, "").check(t, pod, policy.Enabled)
 }
 
-// A pod that costs more than the budget of CEL is created as it was, and so is one whose
+// A pod that costs more than the budget of CEL is created as it was, without what it says
+// in the name of spark-vitals, and so is one whose
 // binding has no policy.
 func TestFailures(t *testing.T) {
 	e := &engine{"failing", policy.Default()}
@@ -83,20 +93,23 @@ func TestFailures(t *testing.T) {
 	for i := range 30_000 {
 		pods["annotations"].Annotations[strconv.Itoa(i)] = ""
 	}
-	unchanged := func(name string, pod *corev1.Pod) {
-		pod.Spec.AutomountServiceAccountToken = new(false)
+	unchanged := func(name string, pod, forged *corev1.Pod) {
+		pod.Spec.AutomountServiceAccountToken, forged.Spec.AutomountServiceAccountToken = new(false), new(false)
 		plain, err := create(t.Context(), unlabelled, pod)
 		if err != nil {
 			t.Fatal(name, err)
 		}
-		got, err := create(t.Context(), e.namespace(policy.Enabled), pod)
+		got, err := create(t.Context(), e.namespace(policy.Enabled), forged)
 		if err != nil {
 			t.Fatal(name, err)
 		}
 		compare(t, name, plain, got)
 	}
 	for name, pod := range pods {
-		unchanged(name, pod)
+		forged := pod.DeepCopy()
+		metav1.SetMetaDataAnnotation(&forged.ObjectMeta, annotations.State, "forged")
+		metav1.SetMetaDataAnnotation(&forged.ObjectMeta, annotations.RemedyRule, "forged")
+		unchanged(name, pod, forged)
 	}
 	api := client.AdmissionregistrationV1().MutatingAdmissionPolicies()
 	for _, object := range []string{"drivers", "executors"} {
@@ -112,7 +125,7 @@ func TestFailures(t *testing.T) {
 		}
 		return err
 	})
-	unchanged("no policy", pod)
+	unchanged("no policy", pod, pod)
 }
 
 // A label that would take minutes to compute with does not delay the API server, which

@@ -36,6 +36,9 @@ var Differences = []string{
 	"If the user's annotations leave no space for all stamps, there are none.",
 	"The stamp \"injected\" of a copied pod is read only in the form in which spark-vitals writes it.",
 	"Of a driver's arguments the first 65,536 characters are read.",
+	"Of a pod that is left unchanged because it costs too much, a copied stamp \"injected\" stays.",
+	"An executor is left unchanged if other containers declare its port and some 1,000 more of the range.",
+	"In the first seconds after its start the API server may refuse pods of Spark (503), because it does not know yet how to patch pods.",
 	"A pod with more than some 10,000 annotations, or a driver with more than some 30,000 arguments or 1.5 MB of them, is left unchanged.",
 }
 
@@ -49,15 +52,15 @@ func Policy(p *policy.Policy) (Compiled, error) {
 		name, resource string
 		selector       metav1.LabelSelectorRequirement
 		variables      []variable
-		patch          string
+		patches        []string
 	}{
-		{"spark-vitals-drivers", "pods", has(spark.RoleLabel, string(spark.Driver)), driverVariables(p), podPatch},
-		{"spark-vitals-executors", "pods", has(spark.RoleLabel, string(spark.Executor)), executorVariables(p), podPatch},
-		{"spark-vitals-services", "services", metav1.LabelSelectorRequirement{Key: spark.ApplicationLabel, Operator: metav1.LabelSelectorOpExists}, serviceVariables(p), servicePatch},
+		{"spark-vitals-drivers", "pods", has(spark.RoleLabel, string(spark.Driver)), driverVariables(p), []string{forgedPatch, podPatch}},
+		{"spark-vitals-executors", "pods", has(spark.RoleLabel, string(spark.Executor)), executorVariables(p), []string{forgedPatch, podPatch}},
+		{"spark-vitals-services", "services", metav1.LabelSelectorRequirement{Key: spark.ApplicationLabel, Operator: metav1.LabelSelectorOpExists}, serviceVariables(p), []string{servicePatch}},
 	}
 	var c Compiled
 	for _, r := range roles {
-		c.Policies = append(c.Policies, mutatingPolicy(r.name, r.resource, r.selector, r.variables, r.patch))
+		c.Policies = append(c.Policies, mutatingPolicy(r.name, r.resource, r.selector, r.variables, r.patches))
 		c.Bindings = append(c.Bindings, admissionv1.MutatingAdmissionPolicyBinding{
 			TypeMeta:   metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "MutatingAdmissionPolicyBinding"},
 			ObjectMeta: metav1.ObjectMeta{Name: r.name, Labels: ownLabels()},
@@ -113,7 +116,7 @@ func has(label string, value string) metav1.LabelSelectorRequirement {
 	return metav1.LabelSelectorRequirement{Key: label, Operator: metav1.LabelSelectorOpIn, Values: []string{value}}
 }
 
-func mutatingPolicy(name, resource string, selector metav1.LabelSelectorRequirement, variables []variable, patch string) admissionv1.MutatingAdmissionPolicy {
+func mutatingPolicy(name, resource string, selector metav1.LabelSelectorRequirement, variables []variable, patches []string) admissionv1.MutatingAdmissionPolicy {
 	namespaces := metav1.LabelSelectorRequirement{Key: annotations.Inject, Operator: metav1.LabelSelectorOpIn, Values: []string{string(policy.Enabled), string(policy.Audit)}}
 	excluded := metav1.LabelSelectorRequirement{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{"kube-system", "kube-public", "kube-node-lease"}}
 	spec := admissionv1.MutatingAdmissionPolicySpec{
@@ -128,7 +131,9 @@ func mutatingPolicy(name, resource string, selector metav1.LabelSelectorRequirem
 		},
 		FailurePolicy:      new(admissionv1.Ignore), // an error leaves the object as it was
 		ReinvocationPolicy: admissionv1.IfNeededReinvocationPolicy,
-		Mutations:          []admissionv1.Mutation{{PatchType: admissionv1.PatchTypeJSONPatch, JSONPatch: &admissionv1.JSONPatch{Expression: patch}}},
+	}
+	for _, patch := range patches {
+		spec.Mutations = append(spec.Mutations, admissionv1.Mutation{PatchType: admissionv1.PatchTypeJSONPatch, JSONPatch: &admissionv1.JSONPatch{Expression: patch}})
 	}
 	for _, v := range variables {
 		spec.Variables = append(spec.Variables, admissionv1.Variable{Name: v.name, Expression: v.expression()})

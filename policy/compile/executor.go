@@ -72,6 +72,7 @@ variables.from + lists.range(size(variables.application)).map(i,
   ('-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz'.indexOf(variables.application.charAt(i)) + 1) *
     (i + 1) * (i + 1) * (i + 1)).sum() % 65521 % (variables.to - variables.from + 1)`},
 		{"free", "How far after it the first free ports are: it, or one next to a port that is taken.", `
+!(variables.start in variables.taken) ? [0] :
 ([variables.start] + variables.taken.map(p, p == variables.to ? variables.from : p + 1)).filter(p, !(p in variables.taken))
   .map(p, (p - variables.start + variables.to - variables.from + 1) % (variables.to - variables.from + 1))`},
 		{"port", "The first free port, or 0.", `

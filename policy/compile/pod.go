@@ -169,6 +169,13 @@ const annotationPatch = `variables.ours.filter(key, key in variables.annotations
   variables.stamps.map(key, JSONPatch{op: 'add', path: '/metadata/annotations/' + jsonpatch.escapeKey(key), value: variables.stamps[key]}) :
   [variables.stamps].filter(stamps, size(stamps) > 0).map(stamps, JSONPatch{op: 'add', path: '/metadata/annotations', value: stamps}))`
 
+// forgedPatch removes from a pod what only spark-vitals writes, but for the stamp of an
+// earlier round. It is a mutation of its own, because each has its own budget: it holds if
+// the pod is above the budget of the other.
+var forgedPatch = texts(slices.DeleteFunc(slices.Concat(annotations.Record, annotations.Stamps), func(key string) bool { return key == annotations.Injected })) + `
+  .filter(key, key in object.metadata.?annotations.orValue({}))
+  .map(key, JSONPatch{op: 'remove', path: '/metadata/annotations/' + jsonpatch.escapeKey(key)})`
+
 // podPatch changes the pod, unless it is only audited.
 const podPatch = annotationPatch + ` +
 (variables.injects && variables.mode == 'enabled' ?
