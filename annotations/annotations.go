@@ -14,6 +14,7 @@ const Prefix = "spark-vitals.io/"
 const (
 	Inject = Prefix + "inject" // disabled or audit; as a label of a namespace enabled or audit
 	Rule   = Prefix + "rule"   // the name of a rule or of a ready-made rule set
+	Job    = Prefix + "job"    // on drivers: the name of the SparkJob that the application is a run of
 	// RemedyMode is disabled, audit or enabled. An executor has it from its creation. A
 	// driver may get it while it runs: its later executors then have that mode at most.
 	RemedyMode = Prefix + "remedy.mode"

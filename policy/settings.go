@@ -200,6 +200,8 @@ func (r *Rule) set(group []setting, on object) (kind WarningKind, problem string
 		return r.setLogStall(field, value, on)
 	case name == "remedy" && dotted:
 		return r.setRemedy(field, value, on)
+	case annotations.Prefix+group[0].name == annotations.Job:
+		return checkJob(value, on)
 	case !isProbe(name) && i < 0:
 		return SettingIgnored, noSuchSetting
 	case value != "true" && value != "false":
@@ -219,7 +221,18 @@ func (r *Rule) set(group []setting, on object) (kind WarningKind, problem string
 }
 
 var noSuchSetting = "there is no such setting; the settings are " + names(ProbeNames, func(n ProbeName) string { return string(n) + "[.<field>]" }) +
-	", " + names(toggles, func(t toggle) string { return t.name }) + ", logStall.after, remedy.mode"
+	", " + names(toggles, func(t toggle) string { return t.name }) + ", logStall.after, remedy.mode, job"
+
+// checkJob checks a setting that changes no rule: the recorder reads it.
+func checkJob(value string, on object) (kind WarningKind, problem string) {
+	if on != driverPod {
+		return SettingUnused, "it applies only to " + string(driverPod)
+	}
+	if err := annotations.CheckJob(value); err != nil {
+		return SettingIgnored, err.Error()
+	}
+	return "", ""
+}
 
 func (r *Rule) setNumbers(name ProbeName, group []setting) (kind WarningKind, problem string) {
 	probe, changed := r.Probes.Named(name), new(corev1.Probe)
