@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -21,6 +22,8 @@ const (
 	MaxBytes = 8 << 10
 	// MaxDetails is how many of the newest terminations are kept; they fill half of that.
 	MaxDetails = 16
+	// longest limits what wrong clocks can say of how long an executor ran.
+	longest = 30 * 24 * time.Hour
 	// maxClaims is how many executors' numbers have a claim; they fill an eighth of that.
 	maxClaims = 64
 )
@@ -40,6 +43,8 @@ type Record struct {
 	// Ends are how many executors ended by themselves with an error, which is not a
 	// death. They are sorted by exit code. See [Ended].
 	Ends []Ends `json:"ends,omitempty"`
+	// LostSeconds is for how long the executors ran that Deaths and Ends count.
+	LostSeconds int64 `json:"lostSeconds,omitempty"`
 	// Counted are the terminations that Deaths and Ends count. "executors" has their
 	// numbers; all other sets have how often the container had been restarted.
 	Counted Sets `json:"counted,omitempty"`
@@ -114,6 +119,9 @@ func (r *Record) check() error {
 		if e.Count < 1 || e.Quick < 0 || e.Quick > e.Count {
 			return fmt.Errorf("ends: the count of exit code %d is %d, of these quick %d", e.ExitCode, e.Count, e.Quick)
 		}
+	}
+	if r.LostSeconds < 0 || r.LostSeconds > 1<<40 {
+		return fmt.Errorf("lostSeconds: it is %d", r.LostSeconds)
 	}
 	if len(r.Details) > MaxDetails {
 		return fmt.Errorf("details: there are %d, and at most %d are written", len(r.Details), MaxDetails)
@@ -210,6 +218,9 @@ func (r *Record) add(seen *Termination) bool {
 	}
 	r.Counted.add(t)
 	r.tally(t, t.Cause, 1)
+	if !corrects && t.Role == spark.Executor && t.IsSparks() {
+		r.LostSeconds += int64(min(max(t.lived, 0), longest).Seconds())
+	}
 	if seen.isNumbered() {
 		r.SawExecutor(seen.Number)
 	}

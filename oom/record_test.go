@@ -13,9 +13,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -512,4 +514,41 @@ func TestSet(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The time that an executor ran counts once, also if its cause is corrected or another pod
+// claims its number.
+func TestLostSeconds(t *testing.T) {
+	dead := func(uid, reason string, code int32) oom.Termination {
+		p := &corev1.Pod{}
+		if err := json.Unmarshal(captured.Named("spark-3.5.9/executor").Object(), p); err != nil {
+			t.Fatal(err)
+		}
+		began := metav1.NewTime(time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC))
+		p.UID = types.UID(uid)
+		p.Status = corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{{
+			Name:  p.Spec.Containers[0].Name,
+			State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, StartedAt: began, FinishedAt: metav1.NewTime(began.Add(100 * time.Second))}},
+		}}}
+		all := oom.Terminations(oom.Evidence{Pod: p})
+		if len(all) != 1 {
+			t.Fatal(all)
+		}
+		return all[0]
+	}
+	var r oom.Record
+	for _, step := range []struct {
+		why  string
+		died oom.Termination
+		want int64
+	}{
+		{"it was killed", dead("a-1", "Error", 137), 100},
+		{"again", dead("a-1", "Error", 137), 100},
+		{"the cause is corrected", dead("a-1", "OOMKilled", 137), 100},
+		{"another pod with its number", dead("b-1", "OOMKilled", 137), 200},
+	} {
+		if r.Add(step.died); r.LostSeconds != step.want {
+			t.Errorf("%s: %d s, want %d", step.why, r.LostSeconds, step.want)
+		}
+	}
 }
