@@ -1,0 +1,217 @@
+package sparkjob
+
+import (
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+const (
+	maxName    = 253 // bytes of names, which strangers choose
+	maxMessage = 1 << 10
+	maxDeaths  = 12 // kinds of deaths of a run
+)
+
+// Evidence is what is known of a run.
+type Evidence struct {
+	// Driver is the driver's pod, and Gone is true if it was deleted.
+	Driver spark.Pod
+	Gone   bool
+	// Record is the driver's record, with the driver's own death.
+	Record *oom.Record
+	// Executors are its executors' pods that are known.
+	Executors []*corev1.Pod
+}
+
+// RunOf returns what is known of a run.
+func RunOf(e Evidence) Run {
+	r := Run{
+		Driver: cut(e.Driver.Name, maxName), UID: e.Driver.UID, Application: cut(e.Driver.Application(), maxName), Version: cut(e.Driver.Version(), maxName),
+		Began: e.Driver.CreationTimestamp, Reason: cut(e.Record.Reason(), maxName),
+		Executors: e.Record.Executors, LostExecutorSeconds: e.Record.LostSeconds,
+		Remedy: remedyOf(e.Record.Remedy), ResourceVersion: e.Driver.ResourceVersion,
+	}
+	r.State, r.Ended = e.end()
+	if !e.Record.IsZero() {
+		r.Message = cut(e.Record.Message(e.Driver), maxMessage)
+	}
+	for _, d := range e.Record.Deaths[:min(len(e.Record.Deaths), maxDeaths)] {
+		d.Container = cut(d.Container, maxName)
+		r.Deaths = append(r.Deaths, d)
+	}
+	if r.Ended != nil && r.State.IsBad() {
+		r.LostExecutorSeconds += e.stranded(*r.Ended)
+	}
+	r.Settings.Driver = settingsOf(e.Driver)
+	for _, p := range e.Executors {
+		if executor, ok := ofDefaultProfile(p); ok {
+			r.Settings.Executor = r.Settings.Executor.max(settingsOf(executor))
+		}
+	}
+	for i := range e.Record.Details {
+		if t := &e.Record.Details[i]; t.Role == spark.Executor && t.Peaks != nil {
+			r.Peaks.Executor = r.Peaks.Executor.Max(PeaksOf(t.Peaks))
+		}
+	}
+	return r
+}
+
+// end returns the state of a run, and when it ended.
+func (e *Evidence) end() (State, *metav1.Time) {
+	end, ended := e.Driver.End()
+	at := &end.At
+	if end.At.IsZero() {
+		at = nil
+	}
+	state := e.Record.State(e.Driver)
+	switch {
+	case !ended && e.Gone:
+		return Unknown, nil
+	case !ended, e.Driver.Restarts() && e.Driver.Status.Phase != corev1.PodFailed && !end.Success && !e.Gone:
+		return Running, nil
+	case state != "":
+		if at == nil && e.Record.Driver != nil {
+			at = &e.Record.Driver.At
+		}
+		return State(state), at
+	case end.Success:
+		return Succeeded, at
+	}
+	return Stopped, at
+}
+
+// longest limits what clocks that are wrong can say of an executor's time.
+const longest = 30 * 24 * time.Hour
+
+// stranded returns for how many seconds executors had run that were lost with their
+// driver: their containers ran until then, and end because of it.
+func (e *Evidence) stranded(end metav1.Time) (seconds int64) {
+	for _, p := range e.Executors {
+		executor, err := spark.PodOf(p)
+		if err != nil {
+			continue
+		}
+		if began := beganBefore(executor, end); !began.IsZero() {
+			seconds += int64(min(end.Sub(began.Time), longest).Seconds())
+		}
+	}
+	return seconds
+}
+
+// beganBefore returns when an executor's container began that ran at a time, or a zero
+// time if it did not run then.
+func beganBefore(executor spark.Pod, at metav1.Time) (began metav1.Time) {
+	status := executor.ContainerStatus()
+	switch {
+	case status == nil:
+		return began
+	case status.State.Running != nil:
+		began = status.State.Running.StartedAt
+	case status.State.Terminated != nil && !status.State.Terminated.FinishedAt.Before(&at):
+		began = status.State.Terminated.StartedAt
+	}
+	if !began.Before(&at) {
+		return metav1.Time{}
+	}
+	return began
+}
+
+// ofDefaultProfile reports whether a pod is an executor as Spark's configuration
+// describes it: of the default resource profile, and without a remedy.
+func ofDefaultProfile(p *corev1.Pod) (executor spark.Pod, ok bool) {
+	executor, err := spark.PodOf(p)
+	if err != nil || executor.Role != spark.Executor || executor.ResourceProfile() != "0" {
+		return executor, false
+	}
+	stamp, stamped := p.Annotations[annotations.Remedied]
+	return executor, !stamped || annotations.ReadRemedyStamp(stamp).Mode == annotations.Audit
+}
+
+// settingsOf returns what a pod shows. An estimated heap is none.
+func settingsOf(p spark.Pod) Settings {
+	m := p.Memory()
+	s := Settings{LimitMiB: m.Limit >> 20, LocalDirsInMemory: len(p.LocalDirsInMemory()) > 0}
+	if p.Role == spark.Executor {
+		s.Cores = int64(p.Cores())
+	}
+	if !m.Estimated {
+		s.HeapMiB = m.Heap >> 20
+	}
+	return s
+}
+
+// Set adds the settings that a driver's UI shows.
+func (r *Run) Set(s *spark.Settings, language spark.Language) {
+	if s == nil {
+		return
+	}
+	of := func(m spark.MemorySettings) Settings {
+		if language != spark.Python {
+			m.PySpark = 0 // Spark ignores it
+		}
+		return Settings{HeapMiB: m.Heap, OverheadMiB: m.Overhead, OffHeapMiB: m.OffHeap, PySparkMiB: m.PySpark}
+	}
+	executor := of(s.Executor)
+	executor.TaskCPUs = int64(s.TaskCPUs)
+	r.Settings = Containers[Settings]{r.Settings.Driver.max(of(s.Driver)), r.Settings.Executor.max(executor)}
+}
+
+// AddPeaks adds what the driver said when it was asked at a time; nil if it was not.
+func (r *Run) AddPeaks(p Containers[Peaks], asked *metav1.Time) {
+	r.Peaks = Containers[Peaks]{r.Peaks.Driver.Max(p.Driver), r.Peaks.Executor.Max(p.Executor)}
+	r.Measured = latest(r.Measured, asked)
+}
+
+// PeaksOf returns what an executor measured.
+func PeaksOf(p *oom.Peaks) Peaks {
+	peaks := Peaks{
+		HeapMiB: p.HeapMiB, MetaspaceMiB: p.MetaspaceMiB, DirectMiB: p.DirectMiB, OffHeapMiB: p.OffHeapMiB,
+		JVMMiB: p.JVMMiB, PythonMiB: p.PythonMiB, OtherMiB: p.OtherMiB,
+	}
+	return peaks.WithSums()
+}
+
+// WithSums returns the peaks of one container with their sums. What a JVM took beside its
+// heap is at most all that it took, without what its heap held: a page that the heap once
+// used stays. The sums of several containers differ from those of their highest peaks.
+func (p Peaks) WithSums() Peaks {
+	if p.JVMMiB > 0 {
+		p.AllMiB = p.JVMMiB + p.PythonMiB + p.OtherMiB
+		p.OutsideMiB = p.PythonMiB + p.OtherMiB + max(p.JVMMiB-p.HeapMiB, p.MetaspaceMiB+p.DirectMiB+p.OffHeapMiB)
+	}
+	return p
+}
+
+// remedyOf returns what a plan gave to executors, of the default resource profile if it
+// has one.
+func remedyOf(plans []annotations.RemedyPlan) *Remedy {
+	for i := range plans { // they are sorted by profile
+		p := &plans[i]
+		if p.Mode != annotations.Enabled || !p.Changes() {
+			continue
+		}
+		r := &Remedy{}
+		if p.FromCores != p.ToCores {
+			r.FromCores, r.ToCores = int64(p.FromCores), int64(p.ToCores)
+		}
+		if p.MoreMemory() {
+			r.FromLimitMiB, r.ToLimitMiB = p.Memory.FromLimitMiB, p.Memory.ToLimitMiB
+		}
+		return r
+	}
+	return nil
+}
+
+// cut returns a text, or its beginning if it is longer than the limit.
+func cut(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return strings.ToValidUTF8(text[:limit], "")
+}
