@@ -143,6 +143,9 @@ func TestPeaks(t *testing.T) {
 		if p.Heap < 40<<20 || p.Heap > 100<<20 || p.OffHeap == 0 || peaks.MaxHeap != p.Heap {
 			t.Errorf("%s: %+v", version, peaks)
 		}
+		if peaks.Driver.Heap < 40<<20 || peaks.Driver.Heap > 1<<30 || peaks.Driver == p {
+			t.Errorf("%s: the driver %+v", version, peaks.Driver)
+		}
 		if version == "3.5.9" && (p.JVM>>20 != 207 || p.Python>>20 != 934) {
 			t.Errorf("%s: processes %+v", version, p)
 		}

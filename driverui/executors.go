@@ -31,6 +31,8 @@ type Executors struct {
 	Of map[int64]Peaks
 	// MaxHeap is the highest Heap of all executors that the driver lists.
 	MaxHeap int64
+	// Driver is what the driver itself measured.
+	Driver Peaks
 }
 
 // maxOthers is how many executors are kept that nobody asked about.
@@ -50,19 +52,22 @@ func (c *Client) Peaks(ctx context.Context, driver spark.Pod, want func(executor
 func readPeaks(d *jsontext.Decoder, want func(int64) bool) (Executors, error) {
 	all, others := Executors{Of: map[int64]Peaks{}}, 0
 	err := each(d, func() error {
-		id, peaks := int64(0), Peaks{}
+		id, peaks, driver := int64(0), Peaks{}, false
 		err := fields(d, func(name string) error {
 			switch name {
 			case "id":
 				var text string
 				err := value(d, &text)
-				id = executorID(text)
+				id, driver = executorID(text), text == "driver"
 				return err
 			case "peakMemoryMetrics":
 				return peaks.read(d)
 			}
 			return d.SkipValue()
 		})
+		if driver {
+			all.Driver = peaks
+		}
 		if err != nil || id == 0 {
 			return err
 		}

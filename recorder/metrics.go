@@ -40,7 +40,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		}, []string{"outcome"}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spark_vitals_recorder_errors_total",
-			Help: "Failed calls to the API server, by what was called: record, driver, event, killing, configmap, watch; or panic, for a bug in the recorder.",
+			Help: "Failed calls to the API server, by what was called: record, driver, event, killing, configmap, watch, job; or panic, for a bug in the recorder.",
 		}, []string{"call"}),
 	}
 	m.unseen = prometheus.NewCounter(prometheus.CounterOpts{
@@ -56,7 +56,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	for _, outcome := range []string{"written", "conflict", "full", "gone", "refused", "error"} {
 		m.writes.WithLabelValues(outcome)
 	}
-	for _, call := range []string{"record", "driver", "event", "killing", "configmap", "watch", "panic"} {
+	for _, call := range []string{"record", "driver", "event", "killing", "configmap", "watch", "job", "panic"} {
 		m.errors.WithLabelValues(call)
 	}
 	for _, mode := range []annotations.Mode{annotations.Enabled, annotations.Audit} {

@@ -43,6 +43,8 @@ type Config struct {
 	DriverUI DriverUI
 	// ReadConfigMaps reads a dead driver's heap from its ConfigMap.
 	ReadConfigMaps bool
+	// Jobs says what is kept of the runs of SparkJobs.
+	Jobs Jobs
 	// Reconcile is how often all pods are looked at again.
 	Reconcile time.Duration
 	// The addresses to listen on are "host:port".
@@ -94,6 +96,7 @@ type recorder struct {
 	queued     *lru.Cache
 	previous   previous
 	knowledge  *knowledge
+	jobs       *jobs // nil if no runs are kept
 	events     workqueue.TypedRateLimitingInterface[*deathEvent]
 	pending    atomic.Int64 // Events that are not created yet
 	backlog    *rate.Limiter
@@ -111,7 +114,7 @@ type recorder struct {
 }
 
 func newRecorder(c Config, registry prometheus.Registerer) (*recorder, error) {
-	r := &recorder{Config: c, metrics: newMetrics(registry), queued: lru.New(maxRemembered), previous: newPrevious(), knowledge: newKnowledge(c.DriverUI), replicas: newReplicas(), conditions: lru.New(maxRemembered), short: lru.New(maxRemembered), raised: lru.New(maxRemembered), unplanned: lru.New(maxRemembered), optOutWait: time.Minute, followWait: followWait, now: time.Now}
+	r := &recorder{Config: c, metrics: newMetrics(registry), queued: lru.New(maxRemembered), previous: newPrevious(), knowledge: newKnowledge(c.DriverUI), jobs: newJobs(c.Jobs), replicas: newReplicas(), conditions: lru.New(maxRemembered), short: lru.New(maxRemembered), raised: lru.New(maxRemembered), unplanned: lru.New(maxRemembered), optOutWait: time.Minute, followWait: followWait, now: time.Now}
 	r.queue = workqueue.NewTypedRateLimitingQueue(retries[application]())
 	r.events = workqueue.NewTypedRateLimitingQueue(retries[*deathEvent]())
 	r.backlog = rate.NewLimiter(backlogRate, backlogRate)
@@ -151,6 +154,7 @@ func (r *recorder) gone(p *corev1.Pod, unknown bool) {
 		r.Log.Warn("a pod is gone, and its end was not seen", "namespace", p.Namespace, "pod", p.Name)
 	}
 	r.saw(p)
+	r.lostRun(p)
 }
 
 // saw handles a pod that was added, changed or deleted, or is looked at again.
@@ -173,6 +177,7 @@ func (r *recorder) saw(p *corev1.Pod) {
 		if r.recordsIn(p.Namespace) && r.records(pod) {
 			r.knowledge.saw(pod, r.now())
 		}
+		r.sawRun(pod)
 		if r.sawDriver(pod) {
 			r.queue.AddAfter(app, delay+later)
 		}
@@ -352,6 +357,7 @@ func (r *recorder) run(ctx context.Context) error {
 		go r.knowledge.learn(ctx, r.podOf, r.now) // the end does not wait for it
 		creating.Go(func() error { r.createEvents(writing); return nil })
 	}
+	r.runJobs(ctx, tasks.Go)
 	<-ctx.Done()
 	r.queue.ShutDown()
 	err := tasks.Wait()

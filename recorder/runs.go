@@ -1,0 +1,313 @@
+package recorder
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/pager"
+
+	"github.com/spark-vitals/spark-vitals/driverui"
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
+	"github.com/spark-vitals/spark-vitals/sparkjob"
+)
+
+// lookAtRun asks a running driver for measurements, and writes what is known of its run.
+// It returns after how long to look again, or 0. The pod may be nil: then the run is not
+// known any more.
+func (r *recorder) lookAtRun(ctx context.Context, p *corev1.Pod, gone bool) (again time.Duration, err error) {
+	if p == nil {
+		return 0, nil
+	}
+	driver, err := spark.PodOf(p)
+	if err != nil {
+		return 0, nil //nolint:nilerr // only drivers are in the queue
+	}
+	end, ended := driver.End()
+	ended = ended || gone
+	known := r.jobs.known(p.UID)
+	if ended && (known.hasWritten(p) || !end.At.IsZero() && r.now().Sub(end.At.Time) > r.jobs.Keep) {
+		return 0, nil
+	}
+	if !ended {
+		again = lookAfter(r.now().Sub(p.CreationTimestamp.Time))
+		r.measureRun(ctx, driver, known)
+	}
+	if r.jobs.isAbsent(r.now()) {
+		return again, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	if err := r.addRun(ctx, p.Namespace, sparkjob.NameOf(driver), r.runSeen(driver, gone, known)); err != nil {
+		return again, err
+	}
+	if ended {
+		known.wrote(p)
+	}
+	return again, nil
+}
+
+// lookAfter returns after how long a driver is looked at again that has run for so long.
+func lookAfter(age time.Duration) time.Duration { return min(max(age, firstLook), lastLook) }
+
+func (k *runKnown) hasWritten(p *corev1.Pod) bool {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	return k.written != "" && k.written == p.ResourceVersion
+}
+
+func (k *runKnown) wrote(p *corev1.Pod) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	k.written = p.ResourceVersion
+}
+
+// settingsOf returns the settings that a driver said, or nil.
+func (k *knowledge) settingsOf(driver types.UID) *spark.Settings {
+	if k.ui == nil {
+		return nil
+	}
+	return of[known](k, k.drivers, driver).settings.Load()
+}
+
+// measureRun asks a driver what it and its executors measured. Like a death, it asks only
+// a driver that has said its settings. It has places of its own for questions, so it takes
+// none from deaths. An answer that comes late is for the next look.
+func (r *recorder) measureRun(ctx context.Context, driver spark.Pod, known *runKnown) {
+	now := r.now()
+	if r.knowledge.settingsOf(driver.UID) == nil || !known.isDue(now, lookAfter(now.Sub(driver.CreationTimestamp.Time))/2) {
+		return
+	}
+	answered := make(chan struct{})
+	select {
+	case r.jobs.asking <- struct{}{}:
+	default:
+		return
+	}
+	go func() {
+		defer func() { <-r.jobs.asking; close(answered) }()
+		found, err := r.knowledge.ui.Peaks(context.WithoutCancel(ctx), driver, func(int64) bool { return false })
+		if err == nil {
+			known.measured(found, now)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, peaksTimeout)
+	defer cancel()
+	done(answered).within(ctx)
+}
+
+// isDue reports whether the driver is to be asked now, and notes that it is.
+func (k *runKnown) isDue(now time.Time, pause time.Duration) bool {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if now.Sub(k.asked) < pause {
+		return false
+	}
+	k.asked = now
+	return true
+}
+
+// measured notes what a driver answered that was asked at a time.
+func (k *runKnown) measured(found driverui.Executors, asked time.Time) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	add := func(to *sparkjob.Peaks, p driverui.Peaks) {
+		all := peaksOf(p, 0)
+		*to = to.Max(sparkjob.PeaksOf(&all))
+	}
+	add(&k.peaks.Driver, found.Driver)
+	for _, p := range found.Of {
+		add(&k.peaks.Executor, p)
+	}
+	k.peaks.Executor.HeapMiB = max(k.peaks.Executor.HeapMiB, found.MaxHeap>>20)
+	k.at = &metav1.Time{Time: asked.UTC().Truncate(time.Second)}
+}
+
+// runSeen returns what is known of a run.
+func (r *recorder) runSeen(driver spark.Pod, gone bool, known *runKnown) sparkjob.Run {
+	record := r.read(driver)
+	record.Add(oom.Terminations(oom.Evidence{Pod: driver.Pod})...)
+	pods := r.podsOf(applicationOf(driver))
+	sawExecutors(&record, pods)
+	seen := sparkjob.RunOf(sparkjob.Evidence{Driver: driver, Gone: gone, Record: &record, Executors: executorsOf(driver, pods)})
+	seen.Set(r.knowledge.settingsOf(driver.UID), driver.Language())
+	known.mutex.Lock()
+	defer known.mutex.Unlock()
+	seen.AddPeaks(known.peaks, known.at)
+	return seen
+}
+
+// executorsOf returns the executors among pods that belong to a driver.
+func executorsOf(driver spark.Pod, pods []*corev1.Pod) (all []*corev1.Pod) {
+	for _, p := range pods {
+		executor, err := spark.PodOf(p)
+		if err != nil || executor.Role != spark.Executor {
+			continue
+		}
+		if owner, ok := executor.Driver(); !ok || owner.UID == driver.UID {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// addRun adds a run to its job. It writes nothing if the job has all of it, or if the run
+// only goes on and was written a short time ago. A conflict is tried again at once.
+func (r *recorder) addRun(ctx context.Context, namespace, name string, seen sparkjob.Run) error {
+	client := r.jobs.Client.Resource(sparkjob.Resource).Namespace(namespace)
+	for range attempts {
+		object, err := client.Get(ctx, name, metav1.GetOptions{})
+		if r.jobs.lacks(err) {
+			return r.saysAbsent()
+		}
+		exists := !apierrors.IsNotFound(err)
+		if !exists {
+			object, err = newJob(name), nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the SparkJob %s/%s: %w", namespace, name, err)
+		}
+		status := r.statusOf(object)
+		if !r.changes(&status, seen, namespace) {
+			return nil
+		}
+		if err = writeJob(ctx, client, object, &status, exists); err == nil {
+			return nil
+		}
+		switch {
+		case r.jobs.lacks(err):
+			return r.saysAbsent()
+		case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), exists && apierrors.IsNotFound(err): // others write it too
+			time.Sleep(rand.N(firstRetry))
+		default:
+			return fmt.Errorf("writing the SparkJob %s/%s: %w", namespace, name, err)
+		}
+	}
+	return fmt.Errorf("writing the SparkJob %s/%s: others changed it %d times in the meantime", namespace, name, attempts)
+}
+
+func newJob(name string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	u.SetGroupVersionKind(sparkjob.Resource.GroupVersion().WithKind(sparkjob.Kind))
+	u.SetName(name)
+	return u
+}
+
+// statusOf reads the status of a job. One that cannot be read is started again.
+func (r *recorder) statusOf(object *unstructured.Unstructured) (status sparkjob.Status) {
+	status, err := sparkjob.Read(object.Object)
+	if err != nil {
+		r.Log.Warn("a SparkJob cannot be read, and is started again", "namespace", object.GetNamespace(), "job", object.GetName(), "error", err)
+	}
+	return status
+}
+
+// changes adds a run to a status, and reports whether that is to be written.
+func (r *recorder) changes(status *sparkjob.Status, seen sparkjob.Run, namespace string) bool {
+	before := status.Run(&seen)
+	goesOn := before != nil && before.State == seen.State && seen.State == sparkjob.Running && r.now().Sub(before.Seen.Time) < gapOfWrites
+	if !status.Add(seen, r.jobs.Runs) || goesOn {
+		return false
+	}
+	mayBeAlive := r.mayBeAlive(namespace)
+	status.Lose(func(of *sparkjob.Run) bool { return of.UID == seen.UID || mayBeAlive(of) }, r.jobs.Runs)
+	status.Saw(&seen, r.now())
+	return true
+}
+
+// mayBeAlive returns whether the driver of a run in a namespace may still exist.
+func (r *recorder) mayBeAlive(namespace string) func(*sparkjob.Run) bool {
+	return func(of *sparkjob.Run) bool {
+		if r.now().Sub(of.Began.Time) < unseenAfter || !r.listed(namespace) {
+			return true
+		}
+		p, _ := r.driverOf(run{types.NamespacedName{Namespace: namespace, Name: of.Driver}, of.UID})
+		return p != nil
+	}
+}
+
+// writeJob creates a job, or updates it.
+func writeJob(ctx context.Context, client dynamic.ResourceInterface, object *unstructured.Unstructured, status *sparkjob.Status, exists bool) (err error) {
+	text, _ := json.Marshal(status) // plain data: it cannot fail
+	var fields map[string]any
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return err
+	}
+	object.Object["status"] = fields
+	if exists {
+		_, err = client.Update(ctx, object, metav1.UpdateOptions{FieldManager: fieldManager})
+	} else {
+		_, err = client.Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
+	}
+	return err
+}
+
+// lacks reports whether an answer says that the API server does not know SparkJobs.
+func (j *jobs) lacks(err error) bool {
+	return apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+// saysAbsent says once that there are no SparkJobs. It is no error: all else works.
+func (r *recorder) saysAbsent() error {
+	now := r.now()
+	r.jobs.absent.Store(&now)
+	r.jobs.once.Do(func() {
+		r.Log.Warn("the API server does not know SparkJobs, so runs are not kept; install their CustomResourceDefinition, or turn off --spark-jobs")
+	})
+	return nil
+}
+
+// isAbsent reports whether the API server did not know SparkJobs a short time ago.
+func (j *jobs) isAbsent(now time.Time) bool {
+	at := j.absent.Load()
+	return at != nil && now.Sub(*at) < absentWait
+}
+
+// forgetJobs deletes the jobs that were not used for long. Both replicas do. A job that
+// is used in the meantime stays, because it has another version then.
+func (r *recorder) forgetJobs(ctx context.Context) {
+	namespaces := r.Namespaces
+	if len(namespaces) == 0 {
+		namespaces = []string{metav1.NamespaceAll}
+	}
+	for _, namespace := range namespaces {
+		client := r.jobs.Client.Resource(sparkjob.Resource).Namespace(namespace)
+		list := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) })
+		err := list.EachListItem(ctx, metav1.ListOptions{}, func(o runtime.Object) error {
+			return r.forgetJob(ctx, o.(*unstructured.Unstructured))
+		})
+		if err != nil && ctx.Err() == nil && !r.jobs.lacks(err) {
+			r.failed("job", err, "namespace", namespace)
+		}
+	}
+}
+
+// forgetJob deletes a job that was not used for long.
+func (r *recorder) forgetJob(ctx context.Context, object *unstructured.Unstructured) error {
+	status, err := sparkjob.Read(object.Object)
+	used := status.LastUsed()
+	if created := object.GetCreationTimestamp(); used.Before(&created) {
+		used = created
+	}
+	if err != nil || r.now().Sub(used.Time) < r.jobs.Keep {
+		return nil //nolint:nilerr // it is started again when it is used
+	}
+	uid, version := object.GetUID(), object.GetResourceVersion()
+	err = r.jobs.Client.Resource(sparkjob.Resource).Namespace(object.GetNamespace()).Delete(ctx, object.GetName(), metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version},
+	})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
+}
