@@ -74,8 +74,9 @@ type runKnown struct {
 	mutex   sync.Mutex // of what follows
 	asked   time.Time  // when the driver was asked for measurements last
 	peaks   sparkjob.Containers[sparkjob.Peaks]
-	at      *metav1.Time // when the answer was asked for that has the peaks
-	written string       // version of the driver's pod whose end is written
+	at      *metav1.Time  // when the answer was asked for that has the peaks
+	written string        // version of the driver's pod whose end is written
+	end     *sparkjob.Run // as it was seen before the driver was deleted; nil while it runs
 }
 
 func newJobs(c Jobs) *jobs {
@@ -85,7 +86,7 @@ func newJobs(c Jobs) *jobs {
 	return &jobs{Jobs: c, queue: workqueue.NewTypedRateLimitingQueue(retries[run]()), runs: lru.New(maxRuns), asking: make(chan struct{}, jobWorkers), gone: map[types.UID]*corev1.Pod{}}
 }
 
-func runOf(driver spark.Pod) run {
+func keyOf(driver spark.Pod) run {
 	return run{types.NamespacedName{Namespace: driver.Namespace, Name: driver.Name}, driver.UID}
 }
 
@@ -106,10 +107,28 @@ func (r *recorder) sawRun(driver spark.Pod) {
 		return
 	}
 	wait := firstLook
-	if _, ended := driver.End(); ended {
+	_, ended := driver.End()
+	if ended {
 		wait = settleWait + r.replicas.delay()
 	}
-	r.jobs.queue.AddAfter(runOf(driver), wait)
+	if driver.DeletionTimestamp == nil {
+		r.noteEnd(driver, ended)
+	}
+	r.jobs.queue.AddAfter(keyOf(driver), wait)
+}
+
+// noteEnd notes how a driver ended that nobody has deleted yet. Many are deleted before
+// their run is written.
+func (r *recorder) noteEnd(driver spark.Pod, ended bool) {
+	var end *sparkjob.Run
+	if ended {
+		seen := r.runOf(driver, false)
+		end = &seen
+	}
+	known := r.jobs.known(driver.UID)
+	known.mutex.Lock()
+	defer known.mutex.Unlock()
+	known.end = end
 }
 
 // lostRun has the run of a driver written that was deleted.
@@ -123,7 +142,7 @@ func (r *recorder) lostRun(p *corev1.Pod) {
 		r.jobs.gone[p.UID] = p
 	}
 	r.jobs.mutex.Unlock()
-	r.jobs.queue.AddAfter(runOf(driver), settleWait+r.replicas.delay())
+	r.jobs.queue.AddAfter(keyOf(driver), settleWait+r.replicas.delay())
 }
 
 // driverOf returns the driver of a run, and whether it was deleted. It is nil if it is

@@ -334,7 +334,7 @@ func TestRunsAreSeen(t *testing.T) {
 	s := remembering(t, on)
 	p := nightly(t, "u-1", now.Add(-time.Hour))
 	s.see(t, p)
-	key := runOf(mustPod(t, strip(p)))
+	key := keyOf(mustPod(t, strip(p)))
 	if found, gone := s.driverOf(key); found == nil || gone {
 		t.Error("a known driver is not found")
 	}
@@ -349,6 +349,27 @@ func TestRunsAreSeen(t *testing.T) {
 	}
 	if found, _ := s.driverOf(key); found != nil {
 		t.Error("a driver that is written and gone is found")
+	}
+}
+
+// A driver that is deleted at once after it failed has failed, and was not stopped.
+func TestRunThatIsDeletedAtOnce(t *testing.T) {
+	on := newServer()
+	s, other := remembering(t, on), remembering(t, on)
+	p := nightly(t, "u-1", now.Add(-time.Hour))
+	s.see(t, p)
+	failed := ended(p, "7", "Error", 1, now)
+	s.see(t, failed)
+	deleted := failed.DeepCopy()
+	deleted.ResourceVersion, deleted.DeletionTimestamp = "8", &metav1.Time{Time: now}
+	looks(t, other, deleted, true) // it has seen nothing else
+	if state := on.nightly(t).Runs[0].State; state != sparkjob.Stopped {
+		t.Errorf("without the end it is %s", state)
+	}
+	looks(t, s, deleted, true)
+	looks(t, other, deleted, true)
+	if r := on.nightly(t).Runs[0]; r.State != sparkjob.Failed || r.Reason != "DriverFailed" || len(r.Deaths) != 1 {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -133,17 +133,25 @@ func (k *runKnown) measured(found driverui.Executors, asked time.Time) {
 	k.at = &metav1.Time{Time: asked.UTC().Truncate(time.Second)}
 }
 
-// runSeen returns what is known of a run.
-func (r *recorder) runSeen(driver spark.Pod, gone bool, known *runKnown) sparkjob.Run {
+// runOf returns what the pods show of a run.
+func (r *recorder) runOf(driver spark.Pod, gone bool) sparkjob.Run {
 	record := r.read(driver)
 	record.Add(oom.Terminations(oom.Evidence{Pod: driver.Pod})...)
 	pods := r.podsOf(applicationOf(driver))
 	sawExecutors(&record, pods)
-	seen := sparkjob.RunOf(sparkjob.Evidence{Driver: driver, Gone: gone, Record: &record, Executors: executorsOf(driver, pods)})
+	return sparkjob.RunOf(sparkjob.Evidence{Driver: driver, Gone: gone, Record: &record, Executors: executorsOf(driver, pods)})
+}
+
+// runSeen returns what is known of a run.
+func (r *recorder) runSeen(driver spark.Pod, gone bool, known *runKnown) sparkjob.Run {
+	seen := r.runOf(driver, gone)
 	seen.Set(r.knowledge.settingsOf(driver.UID), driver.Language())
 	known.mutex.Lock()
 	defer known.mutex.Unlock()
 	seen.AddPeaks(known.peaks, known.at)
+	if known.end != nil {
+		seen.EndAs(known.end)
+	}
 	return seen
 }
 

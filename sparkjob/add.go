@@ -138,14 +138,14 @@ func latest(a, b *metav1.Time) *metav1.Time {
 }
 
 // compare returns a negative number if the other one was seen later. The API server's
-// versions of a pod grow. Of two sightings of one version the one that knows an end is
-// later: the pod is gone.
+// versions of a pod grow. Of two sightings of one version the one that knows more of the
+// end is later: the pod is gone, or somebody saw how it ended before it was deleted.
 func (r *Run) compare(other *Run) int {
 	order, err := resourceversion.CompareResourceVersion(r.ResourceVersion, other.ResourceVersion)
 	if err != nil { // not from an API server
 		order = cmp.Compare(r.ResourceVersion, other.ResourceVersion)
 	}
-	states := []State{Running, Unknown}
+	states := []State{Running, Unknown, Stopped}
 	known := func(s State) int { // a state that is not in the list knows most
 		if i := slices.Index(states, s); i >= 0 {
 			return i

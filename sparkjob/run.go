@@ -62,6 +62,16 @@ func RunOf(e Evidence) Run {
 	return r
 }
 
+// EndAs takes the end of the run from what was seen before its driver was deleted. A pod
+// that is being deleted does not show whether its container would have ended without
+// that.
+func (r *Run) EndAs(before *Run) {
+	r.LostExecutorSeconds = max(r.LostExecutorSeconds, before.LostExecutorSeconds)
+	if r.State == Stopped || r.State == Unknown {
+		r.State, r.Ended, r.Reason, r.Message, r.Deaths = before.State, before.Ended, before.Reason, before.Message, before.Deaths
+	}
+}
+
 // end returns the state of a run, and when it ended.
 func (e *Evidence) end() (State, *metav1.Time) {
 	end, ended := e.Driver.End()
