@@ -29,7 +29,7 @@ type Jobs struct {
 }
 
 const (
-	jobWorkers = 4
+	jobWorkers = 8
 	// settleWait is how long the run of a driver that ended waits for its record.
 	settleWait = 2 * time.Second
 	// firstLook and lastLook limit the time between two looks at a running driver. Between
@@ -183,7 +183,7 @@ func (r *recorder) writeRuns(ctx context.Context) {
 		}
 		p, gone := r.driverOf(next)
 		again, err := r.lookSafely(ctx, p, gone)
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			r.failed("job", err, "namespace", next.Namespace, "driver", next.Name)
 		}
 		switch {

@@ -29,12 +29,12 @@ type Status struct {
 	// The rest follows from them.
 
 	// Known is how many they are, and Bad how many of them failed or were killed.
-	Known int `json:"known,omitempty"`
-	Bad   int `json:"bad,omitempty"`
+	Known int `json:"known"`
+	Bad   int `json:"bad"`
 	// Deaths is how many containers of Spark's died in them.
-	Deaths int `json:"deaths,omitempty"`
+	Deaths int `json:"deaths"`
 	// LostExecutorHours is the time that executors ran in vain, such as "12.5".
-	LostExecutorHours string `json:"lostExecutorHours,omitempty"`
+	LostExecutorHours string `json:"lostExecutorHours"`
 	// Advice is what to do, in words.
 	Advice string `json:"advice,omitempty"`
 }
