@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -31,6 +32,7 @@ func reportCommand() *cobra.Command {
 		files         []string
 		output        string
 		all, follow   bool
+		runs          runsAsked
 		rules         = clientcmd.NewDefaultClientConfigLoadingRules()
 		overrides     clientcmd.ConfigOverrides
 		contextFlags  = clientcmd.RecommendedConfigOverrideFlags("")
@@ -48,13 +50,19 @@ If a driver has no record, report works the deaths out from the statuses of the
 existing pods, and says so. On a cluster it also reads the recorder's Events, which
 describe deaths of pods that are gone. Events are kept for one hour by default.
 
+With --since or --job it reports over the runs of jobs instead, which the recorder keeps
+in SparkJobs. It says what cost most, what changed between the last good run and the
+first bad one, and which memory could be given back.
+
 If the program is also installed as kubectl-spark_vitals, run it as
 "kubectl spark-vitals report".
 
 Exit status: 0 if nothing died or is stalled; 2 if something did or is; 1 if report
-could not find out. A driver that was silent before it ended is not a finding.`,
+could not find out. A driver that was silent before it ended is not a finding. Of jobs,
+2 if the last run of one that ended was bad.`,
 		Example: `  spark-vitals report -n spark
   spark-vitals report -A -o json
+  spark-vitals report -A --since 14d
   kubectl get pods -o yaml | spark-vitals report -f -`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -62,6 +70,8 @@ could not find out. A driver that was silent before it ended is not a finding.`,
 			switch {
 			case !ok:
 				return fmt.Errorf("-o is %q; it must be table, json or yaml", output)
+			case runs.any() && (follow || len(files) > 0):
+				return errors.New("--since and --job ask the cluster for SparkJobs; they do not go with -f or --watch")
 			case follow && output != "table":
 				return errors.New("--watch prints a table; it does not go with -o")
 			case follow && len(files) > 0:
@@ -78,6 +88,13 @@ could not find out. A driver that was silent before it ended is not a finding.`,
 			client, namespace, err := reportClient(config, all)
 			if err != nil {
 				return err
+			}
+			if runs.any() {
+				jobs, err := jobsOf(config)
+				if err != nil {
+					return err
+				}
+				return reportRuns(c.Context(), c.OutOrStdout(), jobs, namespace, runs, jobOutputs[output])
 			}
 			if follow { // what cannot be listed would be tried for ever in silence
 				if _, err := client.CoreV1().Pods(namespace).List(c.Context(), metav1.ListOptions{LabelSelector: sparkPods, Limit: 1}); err != nil {
@@ -100,6 +117,8 @@ could not find out. A driver that was silent before it ended is not a finding.`,
 	flags.StringArrayVarP(&files, "filename", "f", nil, "read pods from a file or folder, or - for standard input, instead of the cluster; can be repeated")
 	flags.StringVarP(&output, "output", "o", "table", "table, json or yaml")
 	flags.BoolVarP(&all, "all-namespaces", "A", false, "all namespaces")
+	flags.Var(&runs.since, "since", "report over the runs of jobs that began in this time, such as 14d or 36h")
+	flags.StringVar(&runs.job, "job", "", "report over the runs of the SparkJob with this name")
 	flags.BoolVarP(&follow, "watch", "w", false, "continue, and print each record that changes")
 	flags.StringVar(&rules.ExplicitPath, "kubeconfig", "", "file that says how to reach the API server")
 	onlyNamespace.ShortName = "n"
@@ -141,6 +160,15 @@ func reportClient(config clientcmd.ClientConfig, all bool) (kubernetes.Interface
 	}
 	client, err := kubernetes.NewForConfig(to)
 	return client, namespace, err
+}
+
+// jobsOf returns a client of SparkJobs.
+func jobsOf(config clientcmd.ClientConfig) (dynamic.Interface, error) {
+	to, err := config.ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	return dynamic.NewForConfig(to)
 }
 
 func podsIn(files []string, stdin io.Reader) (pods []*corev1.Pod, err error) {
