@@ -1,0 +1,129 @@
+package chart
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
+	"github.com/spark-vitals/spark-vitals/sparkjob"
+)
+
+// Only the recorder writes SparkJobs, whoever may view a namespace reads them, and they
+// outlive the release.
+func TestSparkJobs(t *testing.T) {
+	const name = "jobs"
+	t.Cleanup(func() { removeDefinition(t) })
+	team := namespace(t, "jobs-team")
+	h := install(t, name, map[string]any{"sparkJobs": map[string]any{"enabled": true}})
+	ctx := t.Context()
+	jobs := func(config *rest.Config) dynamic.ResourceInterface {
+		client, err := dynamic.NewForConfig(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return client.Resource(sparkjob.Resource).Namespace(team)
+	}
+	job := func(name string) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "spark-vitals.io/v1alpha1", "kind": "SparkJob", "metadata": map[string]any{"name": name},
+			"status": map[string]any{"known": int64(1), "bad": int64(0), "deaths": int64(2), "lostExecutorHours": "1.5", "runs": []any{map[string]any{"driver": "d", "uid": "u", "began": "2026-11-30T00:00:00Z", "state": "SUCCEEDED", "other": "x"}}},
+		}}
+	}
+	recorder := jobs(tokenOf(t, name, name+"-spark-vitals-recorder"))
+	eventually.Succeeds(t, "the recorder writes a job", func(ctx context.Context) error { // rights and definition come a little later
+		_, err := recorder.Create(ctx, job("nightly"), metav1.CreateOptions{})
+		return err
+	})
+
+	// "edit" of a platform may include all API groups.
+	rule := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "jobs-editor"}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{"spark-vitals.io"}, Resources: []string{"sparkjobs"}, Verbs: []string{"*"}}}}
+	if _, err := admin.RbacV1().ClusterRoles().Create(ctx, rule, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	allow(t, team, rule.Name, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: "User", Name: "editor"})
+	allow(t, team, name+"-spark-vitals-view-sparkjobs", rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: "User", Name: "viewer"}) // a controller adds it to "view"
+	user := func(name string) dynamic.ResourceInterface {
+		config := rest.CopyConfig(controlPlane.Config)
+		config.Impersonate = rest.ImpersonationConfig{UserName: name, Groups: []string{"system:authenticated"}}
+		return jobs(config)
+	}
+	tries := 0
+	eventually.Succeeds(t, "the guard of SparkJobs", func(ctx context.Context) error {
+		tries++
+		_, err := user("editor").Create(ctx, job(fmt.Sprintf("forged-%d", tries)), metav1.CreateOptions{})
+		return refused(err)
+	})
+	made, err := user("viewer").Get(ctx, "nightly", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, err := sparkjob.Read(made.Object); err != nil || len(status.Runs) != 1 || status.Runs[0].State != sparkjob.Succeeded {
+		t.Errorf("%+v, %v", made.Object, err)
+	}
+	if row := printed(t, team); !strings.HasPrefix(row, "[nightly 1 0 2 1.5 SUCCEEDED ") {
+		t.Errorf("kubectl prints %s", row)
+	}
+	if _, err := user("editor").Update(ctx, made, metav1.UpdateOptions{}); refused(err) != nil {
+		t.Errorf("an update of others: %v", err)
+	}
+	if _, err := user("viewer").Create(ctx, job("viewed"), metav1.CreateOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("a viewer creates one: %v", err)
+	}
+	if _, err := recorder.Update(ctx, made, metav1.UpdateOptions{}); err != nil {
+		t.Errorf("the recorder: %v", err)
+	}
+
+	if err := h.Uninstall(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := user("viewer").Get(ctx, "nightly", metav1.GetOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("the right to view is left: %v", err)
+	}
+	if kept, err := jobs(controlPlane.Config).Get(ctx, "nightly", metav1.GetOptions{}); err != nil || len(kept.GetFinalizers()) > 0 {
+		t.Errorf("the job is gone with the release: %v", err)
+	}
+	again := install(t, name, map[string]any{"sparkJobs": map[string]any{"enabled": true}}) // takes the definition over
+	if err := again.Upgrade(ctx, map[string]any{"sparkJobs": map[string]any{"enabled": false}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := jobs(controlPlane.Config).Delete(ctx, "nightly", metav1.DeleteOptions{}); err != nil {
+		t.Errorf("a job is not forgotten: %v", err)
+	}
+}
+
+// printed returns what "kubectl get sparkjobs" prints of a namespace with one job.
+func printed(t *testing.T, namespace string) string {
+	t.Helper()
+	text, err := admin.Discovery().RESTClient().Get().AbsPath("/apis/spark-vitals.io/v1alpha1/namespaces", namespace, "sparkjobs").
+		Param("fieldSelector", "metadata.name=nightly").SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").DoRaw(t.Context())
+	var table metav1.Table
+	if err == nil {
+		err = json.Unmarshal(text, &table)
+	}
+	if err != nil || len(table.Rows) != 1 {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return fmt.Sprint(table.Rows[0].Cells)
+}
+
+// removeDefinition removes what outlives the release.
+func removeDefinition(t *testing.T) {
+	t.Helper()
+	client, err := dynamic.NewForConfig(controlPlane.Config)
+	if err == nil {
+		err = client.Resource(crds).Delete(context.WithoutCancel(t.Context()), "sparkjobs.spark-vitals.io", metav1.DeleteOptions{})
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
