@@ -61,12 +61,19 @@ func bad() sparkjob.Run {
 	return r
 }
 
+// lossy is a good run in which an executor died of something else than memory.
+func lossy() sparkjob.Run {
+	r := good(9000)
+	r.LostExecutorSeconds = 3600
+	return r
+}
+
 func cluster(t *testing.T) dynamic.Interface {
 	t.Helper()
 	return fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{sparkjob.Resource: "SparkJobList"},
 		jobOf(t, "sales", "nightly", good(9000), bad(), bad()),
 		jobOf(t, "sales", "hourly", good(2500), good(2400), good(2300), good(2500), good(2500)),
-		jobOf(t, "team", "nightly", good(9000)),
+		jobOf(t, "team", "nightly", lossy()),
 	)
 }
 
@@ -83,8 +90,8 @@ func TestReportRuns(t *testing.T) {
 	}
 	want := `JOB            RUNS  BAD  LOST EXECUTOR HOURS  LAST       REASON        BEGAN
 sales/nightly  3     2    18.0                 FAILED     DriverFailed  2026-11-30T00:00:00Z
+team/nightly   1     0    1.0                  SUCCEEDED  -             2026-11-30T00:00:00Z
 sales/hourly   5     0    0.0                  SUCCEEDED  -             2026-11-30T00:00:00Z
-team/nightly   1     0    0.0                  SUCCEEDED  -             2026-11-30T00:00:00Z
 
 sales/nightly
   executors: OOMKilled, 8 times
@@ -110,7 +117,7 @@ func TestReportRunsAsked(t *testing.T) {
 	}{
 		{"", "nightly", "", "sales/nightly 3, team/nightly 1"},
 		{"team", "", "", "team/nightly 1"},
-		{"", "", "25h", "sales/nightly 2, sales/hourly 2, team/nightly 1"},
+		{"", "", "25h", "sales/nightly 2, team/nightly 1, sales/hourly 2"},
 		{"sales", "nightly", "1d", "sales/nightly 2"},
 		{"sales", "none", "", ""},
 	} {
