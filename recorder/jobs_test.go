@@ -34,6 +34,7 @@ import (
 type jobServer struct {
 	mutex   sync.Mutex
 	absent  bool // it does not know SparkJobs
+	asked   int  // how often it was called while it does not
 	version int
 	writes  int
 	objects map[string]*unstructured.Unstructured
@@ -50,6 +51,7 @@ func (s *jobServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.absent {
+		s.asked++
 		http.NotFound(w, r)
 		return
 	}
@@ -187,7 +189,9 @@ func TestRunCountsOnce(t *testing.T) {
 				t.Errorf("an ended one after %s", again)
 			}
 		}
-		looks(t, s, killed, true) // and is deleted
+		deleted := killed.DeepCopy()
+		deleted.ResourceVersion = "8"
+		looks(t, s, deleted, true)
 	}
 	status := on.nightly(t)
 	if len(status.Runs) != 1 || status.Known != 1 || status.Bad != 1 || status.Deaths != 1 || on.writes != 2 {
@@ -263,8 +267,8 @@ func TestNoSparkJobs(t *testing.T) {
 		later = later.Add(absentWait)
 	}
 	s.forgetJobs(t.Context())
-	if n := strings.Count(said.String(), "\n"); n != 1 || testutil.ToFloat64(s.metrics.errors.WithLabelValues("job")) != 0 {
-		t.Errorf("said %d times: %s", n, said.String())
+	if n := strings.Count(said.String(), "\n"); n != 1 || on.asked != 4 || testutil.ToFloat64(s.metrics.errors.WithLabelValues("job")) != 0 {
+		t.Errorf("asked %d times, said %d times: %s", on.asked, n, said.String())
 	}
 	on.absent = false
 	looks(t, s, p, false)
