@@ -29,7 +29,8 @@ import (
 
 const (
 	testedJobs, runsOfEach = 10, 25
-	lostRecorderAt         = 5 // runs, after which one recorder is killed
+	lostRecorderAt         = 5              // runs, after which one recorder is killed
+	mostWrites             = 2 * runsOfEach // of a job: the end of a run, and what became known later
 )
 
 // Two recorders, one of which is killed and comes back, count each run once, with what
@@ -109,6 +110,9 @@ func isWhole(object *unstructured.Unstructured) error {
 	}
 	if len(seen) != sparkjob.DefaultRuns || len(status.Runs) != sparkjob.DefaultRuns || states[sparkjob.Killed] != 4 || states[sparkjob.Failed] != 4 || states[sparkjob.Succeeded] != 12 {
 		return fmt.Errorf("%d runs, %d drivers: %v", len(status.Runs), len(seen), states)
+	}
+	if n := object.GetGeneration(); n > mostWrites { // each write of a job is a generation
+		return fmt.Errorf("it was written %d times for %d runs", n, runsOfEach)
 	}
 	text, err := json.Marshal(object)
 	if err == nil && len(text) > sparkjob.MaxBytes+4<<10 {
