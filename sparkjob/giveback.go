@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
@@ -67,7 +68,8 @@ func of[T any](c Containers[T], role spark.Role) T {
 }
 
 // spareOf returns what containers of a role could do without. ok is false if
-//   - fewer than [Handful] good runs with the present settings were measured;
+//   - fewer than [Handful] good runs with the present settings were measured until shortly
+//     before their end;
 //   - one died of a lack of memory, or may have, or has a remedy;
 //   - local files are in memory;
 //   - it is not worth it.
@@ -82,7 +84,7 @@ func spareOf(runs []Run, role spark.Role) (s Spare, ok bool) {
 			return s, false
 		}
 		peaks = peaks.Max(p)
-		if r.State == Succeeded && p.HeapMiB > 0 && of(r.Settings, role).sizes() == now.sizes() {
+		if r.State == Succeeded && p.HeapMiB > 0 && r.measuredLate() && of(r.Settings, role).sizes() == now.sizes() {
 			good++
 			processes = processes && p.JVMMiB > 0
 		}
@@ -94,7 +96,7 @@ func spareOf(runs []Run, role spark.Role) (s Spare, ok bool) {
 	if overhead <= 0 {
 		return s, false
 	}
-	heap := min(roundUp(max(peaks.HeapMiB*3/2, leastHeap), heapStep), now.HeapMiB)
+	heap := min(roundUp(max((3*peaks.HeapMiB+1)/2, leastHeap), heapStep), now.HeapMiB)
 	s = Spare{Role: role, Runs: good, PeakMiB: peaks.HeapMiB, FromMiB: now.HeapMiB, ToMiB: heap, heapOnly: !processes}
 	next := overhead
 	if processes {
@@ -106,6 +108,19 @@ func spareOf(runs []Run, role spark.Role) (s Spare, ok bool) {
 	}
 	s.Changes = changes(role, now, heap, overhead, next)
 	return s, true
+}
+
+// unmeasured is how long the end of a run may be at most that was not measured.
+const unmeasured = 10 * time.Minute
+
+// measuredLate reports whether a run was measured in its second half, and until shortly
+// before its end. Otherwise it may have taken more later.
+func (r *Run) measuredLate() bool {
+	if r.Ended == nil || r.Measured == nil {
+		return false
+	}
+	rest := r.Ended.Sub(r.Measured.Time)
+	return rest <= unmeasured && 2*rest <= r.Ended.Sub(r.Began.Time)
 }
 
 // presentSettings returns the settings of the newest run of which they are known.
@@ -127,7 +142,7 @@ func (s Settings) sizes() [4]int64 {
 // a heap, which may become smaller.
 func enoughOverhead(p *Peaks, heap int64, now Settings) int64 {
 	outside := max(p.OutsideMiB, p.AllMiB-heap)
-	return roundUp(max(outside+outside/4-now.OffHeapMiB-now.PySparkMiB, leastOverhead), overheadStep)
+	return roundUp(max(outside+(outside+3)/4-now.OffHeapMiB-now.PySparkMiB, leastOverhead), overheadStep)
 }
 
 // changes returns the settings to change. A smaller heap makes Spark compute a smaller

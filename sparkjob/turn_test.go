@@ -83,6 +83,7 @@ func TestDifferences(t *testing.T) {
 // measured is a good run whose executors need little.
 func measured(i int) sparkjob.Run {
 	r := run(i, sparkjob.Succeeded)
+	r.Measured = ptr(at(60*i + 25))
 	r.Settings.Executor = sparkjob.Settings{LimitMiB: 16384, HeapMiB: 12288, OverheadMiB: 4096, Cores: 4}
 	r.Peaks.Executor = sparkjob.Peaks{HeapMiB: 2500, JVMMiB: 3200, PythonMiB: 1900, OtherMiB: 100}.WithSums()
 	return r
@@ -123,6 +124,8 @@ func TestGivesBack(t *testing.T) {
 		{"four are too few", several(4, nil), ""},
 		{"one that failed does not count as good", several(5, last(func(r *sparkjob.Run) { r.State = sparkjob.Failed })), ""},
 		{"one that was not measured does not count", several(5, last(func(r *sparkjob.Run) { r.Peaks = sparkjob.Containers[sparkjob.Peaks]{} })), ""},
+		{"one that was measured only in its first half does not count", several(5, last(func(r *sparkjob.Run) { r.Measured = ptr(at(60*4 + 14)) })), ""},
+		{"nor one whose last quarter of an hour was not measured", several(5, last(func(r *sparkjob.Run) { r.Ended, r.Measured = ptr(at(60*4+50)), ptr(at(60*4+35)) })), ""},
 		{"one died of memory", several(6, last(func(r *sparkjob.Run) {
 			r.Deaths = []oom.Deaths{{Role: spark.Executor, Cause: oom.OOMKilled, Count: 1}}
 		})), ""},
@@ -165,7 +168,7 @@ func TestGivesBackNeverTooMuch(t *testing.T) {
 		var heap, total, outside int64
 		processes := rapid.Bool().Draw(t, "processes")
 		for i := range rapid.IntRange(1, 9).Draw(t, "runs") {
-			r := run(i, sparkjob.Succeeded)
+			r := measured(i)
 			r.Settings.Executor = now
 			p := sparkjob.Peaks{HeapMiB: mib("heap's peak", 1, now.HeapMiB)}
 			if processes {

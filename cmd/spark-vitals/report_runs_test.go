@@ -28,6 +28,7 @@ func jobOf(t *testing.T, namespace, name string, runs ...sparkjob.Run) *unstruct
 	for i, r := range runs {
 		r.Driver, r.UID, r.Version = name, types.UID(name+string(rune('a'+i))), "3.5.9"
 		r.Began = metav1.NewTime(midnight.Add(-24 * time.Hour * time.Duration(len(runs)-1-i)))
+		r.Ended, r.Measured = &metav1.Time{Time: r.Began.Add(time.Hour)}, &metav1.Time{Time: r.Began.Add(58 * time.Minute)}
 		status.Add(r, sparkjob.DefaultRuns)
 	}
 	text, err := json.Marshal(status)
