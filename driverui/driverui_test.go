@@ -175,6 +175,17 @@ func TestManyExecutors(t *testing.T) {
 	if err != nil || all.Of[4321].Heap != 4321 || all.MaxHeap != 5000 || len(all.Of) > maxOthers+1 {
 		t.Error(len(all.Of), all.MaxHeap, err)
 	}
+	seen, dead := 0, 0
+	text := `[{"id":"driver","isActive":true},{"id":"7","isActive":false},` + answer.String()[1:] + "]"
+	err = eachExecutor(decode(strings.NewReader(text), maxToken), func(e *Executor) {
+		seen++
+		if e.Dead {
+			dead++
+		}
+	})
+	if err != nil || seen != 5002 || dead != 1 {
+		t.Error(seen, dead, err)
+	}
 }
 
 // A stranger's answer is an error soon, with little memory, and never another call.

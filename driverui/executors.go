@@ -51,34 +51,60 @@ func (c *Client) Peaks(ctx context.Context, driver spark.Pod, want func(executor
 
 func readPeaks(d *jsontext.Decoder, want func(int64) bool) (Executors, error) {
 	all, others := Executors{Of: map[int64]Peaks{}}, 0
-	err := each(d, func() error {
-		id, peaks, driver := int64(0), Peaks{}, false
+	err := eachExecutor(d, func(e *Executor) {
+		if e.IsDriver {
+			all.Driver = e.Peaks
+			return
+		}
+		all.MaxHeap = max(all.MaxHeap, e.Peaks.Heap)
+		if want(e.ID) || others < maxOthers {
+			all.Of[e.ID] = e.Peaks
+			others++
+		}
+	})
+	return all, err
+}
+
+// Executor is an executor that a driver lists, or the driver itself.
+type Executor struct {
+	ID       int64 // 0 of the driver
+	IsDriver bool
+	Dead     bool
+	Peaks    Peaks
+}
+
+// EachExecutor asks a driver for what it and its executors measured, and calls a function
+// with each, so that however many there are, none is left out. If it fails, the function
+// may have got some.
+func (c *Client) EachExecutor(ctx context.Context, driver spark.Pod, do func(*Executor)) error {
+	return c.ask(ctx, driver, "/allexecutors", maxToken, func(d *jsontext.Decoder) error { return eachExecutor(d, do) })
+}
+
+func eachExecutor(d *jsontext.Decoder, do func(*Executor)) error {
+	return each(d, func() error {
+		var e Executor
 		err := fields(d, func(name string) error {
 			switch name {
 			case "id":
 				var text string
 				err := value(d, &text)
-				id, driver = executorID(text), text == "driver"
+				e.ID, e.IsDriver = executorID(text), text == "driver"
+				return err
+			case "isActive":
+				alive := true
+				err := value(d, &alive)
+				e.Dead = !alive
 				return err
 			case "peakMemoryMetrics":
-				return peaks.read(d)
+				return e.Peaks.read(d)
 			}
 			return d.SkipValue()
 		})
-		if driver {
-			all.Driver = peaks
+		if err == nil && (e.IsDriver || e.ID > 0) {
+			do(&e)
 		}
-		if err != nil || id == 0 {
-			return err
-		}
-		all.MaxHeap = max(all.MaxHeap, peaks.Heap)
-		if want(id) || others < maxOthers {
-			all.Of[id] = peaks
-			others++
-		}
-		return nil
+		return err
 	})
-	return all, err
 }
 
 // Tasks is how many tasks run, and how many were ever started, on the executors that a

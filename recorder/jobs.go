@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -33,7 +34,7 @@ const (
 	// settleWait is how long the run of a driver that ended waits for its record.
 	settleWait = 2 * time.Second
 	// firstLook and lastLook limit the time between two looks at a running driver. Between
-	// them it is as long as the driver has run, so half of a short run is measured too.
+	// them it is a tenth of what the driver has run, so the end of a run is measured too.
 	firstLook, lastLook = 30 * time.Second, 5 * time.Minute
 	// gapOfWrites is the time between two writes about a run that only goes on.
 	gapOfWrites = lastLook - firstLook
@@ -191,7 +192,7 @@ func (r *recorder) writeRuns(ctx context.Context) {
 			r.jobs.queue.AddRateLimited(next)
 		case again > 0:
 			r.jobs.queue.Forget(next)
-			r.jobs.queue.AddAfter(next, again)
+			r.jobs.queue.AddAfter(next, again/2+rand.N(again/2)) // at another age in each run
 		default:
 			r.jobs.queue.Forget(next)
 			r.jobs.forgetDriver(next.uid, p)

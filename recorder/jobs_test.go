@@ -208,7 +208,7 @@ func TestRunThatGoesOn(t *testing.T) {
 	on := newServer()
 	s := remembering(t, on)
 	p := nightly(t, "u-1", now.Add(-time.Minute))
-	ui := &testUI{measured: driverui.Executors{MaxHeap: 300 << 20, Of: map[int64]driverui.Peaks{1: {Heap: 200 << 20, JVM: 500 << 20, Python: 100 << 20}}, Driver: driverui.Peaks{Heap: 50 << 20}}}
+	ui := &testUI{measured: driverui.Executors{Of: map[int64]driverui.Peaks{1: {Heap: 100 << 20, JVM: 500 << 20, Python: 100 << 20}, 2: {Heap: 300 << 20}}, Driver: driverui.Peaks{Heap: 50 << 20}}}
 	s.knowledge = newKnowledge(ui)
 	settings, err := ui.Settings(t.Context(), spark.Pod{})
 	if err != nil {
@@ -220,16 +220,41 @@ func TestRunThatGoesOn(t *testing.T) {
 	for range 11 { // ten minutes
 		looks(t, s, p, false)
 		later = later.Add(time.Minute)
-		ui.measured.MaxHeap += 1 << 20
+		ui.measured.Of[2] = driverui.Peaks{Heap: ui.measured.Of[2].Heap + 1<<20}
 	}
 	if on.writes != 3 {
 		t.Errorf("%d writes", on.writes)
 	}
 	looks(t, s, ended(p, "9", "Completed", 0, later), false)
 	r := on.nightly(t).Runs[0]
-	want := sparkjob.Containers[sparkjob.Peaks]{Driver: sparkjob.Peaks{HeapMiB: 50}, Executor: sparkjob.Peaks{HeapMiB: r.Peaks.Executor.HeapMiB, JVMMiB: 500, PythonMiB: 100, AllMiB: 600, OutsideMiB: 400}}
-	if on.writes != 4 || r.State != sparkjob.Succeeded || r.Peaks != want || r.Peaks.Executor.HeapMiB < 305 || r.Settings.Executor.HeapMiB != 512 || r.Settings.Executor.OverheadMiB != 384 {
+	want := sparkjob.Containers[sparkjob.Peaks]{Driver: sparkjob.Peaks{HeapMiB: 50}, Executor: sparkjob.Peaks{HeapMiB: r.Peaks.Executor.HeapMiB, JVMMiB: 500, PythonMiB: 100, AllMiB: 600, OutsideMiB: 500}}
+	if on.writes != 4 || r.Measured == nil || r.State != sparkjob.Succeeded || r.Peaks != want || r.Peaks.Executor.HeapMiB < 305 || r.Settings.Executor.HeapMiB != 512 || r.Settings.Executor.OverheadMiB != 384 {
 		t.Errorf("%d writes, %+v", on.writes, r)
+	}
+}
+
+// Of many executors none is left out. If the driver may have forgotten some, the run is not
+// measured until then.
+func TestMeasurementOfManyExecutors(t *testing.T) {
+	for dead, want := range map[int]bool{retainedDead - 1: true, retainedDead: false} {
+		var m measurement
+		for id := range int64(10_000) {
+			m.add(&driverui.Executor{ID: id + 1, Dead: id < int64(dead), Peaks: driverui.Peaks{Heap: 100 << 20, JVM: (500 + id) << 20}})
+		}
+		k := runKnown{}
+		k.measured(&m, now)
+		if k.peaks.Executor.AllMiB != 10_499 || k.peaks.Executor.OutsideMiB != 10_399 || (k.at != nil) != want {
+			t.Errorf("%d dead: %+v at %v", dead, k.peaks, k.at)
+		}
+	}
+}
+
+// The end of a run is measured, unless it is its last tenth.
+func TestLookAfter(t *testing.T) {
+	for age, want := range map[time.Duration]time.Duration{0: firstLook, 4 * time.Minute: firstLook, 20 * time.Minute: 2 * time.Minute, 3 * time.Hour: lastLook} {
+		if got := lookAfter(age); got != want {
+			t.Errorf("%s: %s", age, got)
+		}
 	}
 }
 

@@ -57,8 +57,9 @@ func (r *recorder) lookAtRun(ctx context.Context, p *corev1.Pod, gone bool) (aga
 	return again, nil
 }
 
-// lookAfter returns after how long a driver is looked at again that has run for so long.
-func lookAfter(age time.Duration) time.Duration { return min(max(age, firstLook), lastLook) }
+// lookAfter returns after how long at most a driver is looked at again that has run for so
+// long.
+func lookAfter(age time.Duration) time.Duration { return min(max(age/10, firstLook), lastLook) }
 
 func (k *runKnown) hasWritten(p *corev1.Pod) bool {
 	k.mutex.Lock()
@@ -96,9 +97,9 @@ func (r *recorder) measureRun(ctx context.Context, driver spark.Pod, known *runK
 	}
 	go func() {
 		defer func() { <-r.jobs.asking; close(answered) }()
-		found, err := r.knowledge.ui.Peaks(context.WithoutCancel(ctx), driver, func(int64) bool { return false })
-		if err == nil {
-			known.measured(found, now)
+		var m measurement
+		if r.knowledge.ui.EachExecutor(context.WithoutCancel(ctx), driver, m.add) == nil {
+			known.measured(&m, now)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, peaksTimeout)
@@ -117,20 +118,37 @@ func (k *runKnown) isDue(now time.Time, pause time.Duration) bool {
 	return true
 }
 
-// measured notes what a driver answered that was asked at a time.
-func (k *runKnown) measured(found driverui.Executors, asked time.Time) {
+// retainedDead is how many dead executors a driver lists at most, if
+// spark.ui.retainedDeadExecutors is not set.
+const retainedDead = 100
+
+// measurement is what a driver and all its executors measured.
+type measurement struct {
+	peaks sparkjob.Containers[sparkjob.Peaks]
+	dead  int
+}
+
+func (m *measurement) add(e *driverui.Executor) {
+	to := &m.peaks.Executor
+	if e.IsDriver {
+		to = &m.peaks.Driver
+	}
+	peaks := peaksOf(e.Peaks, 0)
+	*to = to.Max(sparkjob.PeaksOf(&peaks))
+	if e.Dead {
+		m.dead++
+	}
+}
+
+// measured notes what a driver answered that was asked at a time. If it may have forgotten
+// executors, the run is not measured until then.
+func (k *runKnown) measured(m *measurement, asked time.Time) {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
-	add := func(to *sparkjob.Peaks, p driverui.Peaks) {
-		all := peaksOf(p, 0)
-		*to = to.Max(sparkjob.PeaksOf(&all))
+	k.peaks.Driver, k.peaks.Executor = k.peaks.Driver.Max(m.peaks.Driver), k.peaks.Executor.Max(m.peaks.Executor)
+	if m.dead < retainedDead {
+		k.at = &metav1.Time{Time: asked.UTC().Truncate(time.Second)}
 	}
-	add(&k.peaks.Driver, found.Driver)
-	for _, p := range found.Of {
-		add(&k.peaks.Executor, p)
-	}
-	k.peaks.Executor.HeapMiB = max(k.peaks.Executor.HeapMiB, found.MaxHeap>>20)
-	k.at = &metav1.Time{Time: asked.UTC().Truncate(time.Second)}
 }
 
 // runOf returns what the pods show of a run.

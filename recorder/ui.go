@@ -22,6 +22,7 @@ type DriverUI interface {
 	Settings(context.Context, spark.Pod) (*spark.Settings, error)
 	Barrier(ctx context.Context, driver spark.Pod, known []driverui.Job) (driverui.Barrier, error)
 	Peaks(ctx context.Context, driver spark.Pod, want func(executor int64) bool) (driverui.Executors, error)
+	EachExecutor(ctx context.Context, driver spark.Pod, do func(*driverui.Executor)) error
 }
 
 const (

@@ -29,6 +29,7 @@ type testUI struct {
 	slow            time.Duration
 	profiles        map[string]spark.MemorySettings
 	measured        driverui.Executors
+	dead            bool // its executors
 }
 
 func (u *testUI) Settings(context.Context, spark.Pod) (*spark.Settings, error) {
@@ -58,6 +59,17 @@ func (u *testUI) Peaks(context.Context, spark.Pod, func(int64) bool) (driverui.E
 		return driverui.Executors{}, errors.New("no answer")
 	}
 	return u.measured, nil
+}
+
+func (u *testUI) EachExecutor(_ context.Context, _ spark.Pod, do func(*driverui.Executor)) error {
+	if u.fails {
+		return errors.New("no answer")
+	}
+	do(&driverui.Executor{IsDriver: true, Peaks: u.measured.Driver})
+	for id, p := range u.measured.Of {
+		do(&driverui.Executor{ID: id, Dead: u.dead, Peaks: p})
+	}
+	return nil
 }
 
 // runningDriver returns a driver whose UI may be asked.

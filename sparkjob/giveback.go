@@ -26,7 +26,10 @@ type Spare struct {
 	Role spark.Role `json:"role"`
 	// Runs is how many good runs were measured, and PeakMiB the most that was measured in
 	// any run, of FromMiB. If only the heap was measured, it is of the heap.
-	Runs    int   `json:"runs"`
+	Runs int `json:"runs"`
+	// UnmeasuredSeconds is how long the end of one of them was at most that was not measured.
+	UnmeasuredSeconds int64 `json:"unmeasuredSeconds"`
+
 	PeakMiB int64 `json:"peakMiB"`
 	FromMiB int64 `json:"fromMiB"`
 	ToMiB   int64 `json:"toMiB"`
@@ -45,12 +48,12 @@ func (s Spare) String() string {
 	if s.heapOnly {
 		of = " of heap"
 	}
-	return fmt.Sprintf("In %d good runs the %s took at most %d of %d MiB%s. It could do with %d: set %s.", s.Runs, s.Role, s.PeakMiB, s.FromMiB, of, s.ToMiB, strings.Join(all, " and "))
+	return fmt.Sprintf("In %d good runs, measured until %d s before their end, the %s took at most %d of %d MiB%s. It could do with %d: set %s.", s.Runs, s.UnmeasuredSeconds, s.Role, s.PeakMiB, s.FromMiB, of, s.ToMiB, strings.Join(all, " and "))
 }
 
 // GivesBack returns what a job could do without, by runs with the newest first. It never
-// goes below what was measured in any run, with a margin: half as much again for a heap,
-// whose peak is as old as its measurement, and a quarter for all processes together.
+// goes below what was measured in any run, with a margin: as much again for a heap, see
+// [enoughHeap], and a quarter for all processes together.
 func GivesBack(runs []Run) (all []Spare) {
 	for _, role := range []spark.Role{spark.Driver, spark.Executor} {
 		if s, ok := spareOf(runs, role); ok {
@@ -76,7 +79,7 @@ func of[T any](c Containers[T], role spark.Role) T {
 func spareOf(runs []Run, role spark.Role) (s Spare, ok bool) {
 	now := presentSettings(runs, role)
 	var peaks Peaks
-	good, processes := 0, true
+	good, processes, unmeasured := 0, true, time.Duration(0)
 	for i := range runs {
 		r := &runs[i]
 		p := of(r.Peaks, role)
@@ -84,8 +87,9 @@ func spareOf(runs []Run, role spark.Role) (s Spare, ok bool) {
 			return s, false
 		}
 		peaks = peaks.Max(p)
-		if r.State == Succeeded && p.HeapMiB > 0 && r.measuredLate() && of(r.Settings, role).sizes() == now.sizes() {
+		if rest, ok := r.unmeasured(); ok && r.State == Succeeded && p.HeapMiB > 0 && of(r.Settings, role).sizes() == now.sizes() {
 			good++
+			unmeasured = max(unmeasured, rest)
 			processes = processes && p.JVMMiB > 0
 		}
 	}
@@ -96,8 +100,8 @@ func spareOf(runs []Run, role spark.Role) (s Spare, ok bool) {
 	if overhead <= 0 {
 		return s, false
 	}
-	heap := min(roundUp(max((3*peaks.HeapMiB+1)/2, leastHeap), heapStep), now.HeapMiB)
-	s = Spare{Role: role, Runs: good, PeakMiB: peaks.HeapMiB, FromMiB: now.HeapMiB, ToMiB: heap, heapOnly: !processes}
+	heap := min(enoughHeap(&peaks), now.HeapMiB)
+	s = Spare{Role: role, Runs: good, UnmeasuredSeconds: int64(unmeasured.Seconds()), PeakMiB: peaks.HeapMiB, FromMiB: now.HeapMiB, ToMiB: heap, heapOnly: !processes}
 	next := overhead
 	if processes {
 		next = enoughOverhead(&peaks, heap, now) // it may be more, next to a smaller heap
@@ -110,17 +114,30 @@ func spareOf(runs []Run, role spark.Role) (s Spare, ok bool) {
 	return s, true
 }
 
-// unmeasured is how long the end of a run may be at most that was not measured.
-const unmeasured = 10 * time.Minute
+// maxUnmeasured is how long the end of a run may be at most that was not measured. It may
+// not be more than a tenth of the run either.
+const maxUnmeasured = 2 * time.Minute
 
-// measuredLate reports whether a run was measured in its second half, and until shortly
-// before its end. Otherwise it may have taken more later.
-func (r *Run) measuredLate() bool {
+// unmeasured returns how long the end of a run is that was not measured. ok is false if it
+// is too long: the run may have taken more in it.
+func (r *Run) unmeasured() (rest time.Duration, ok bool) {
 	if r.Ended == nil || r.Measured == nil {
-		return false
+		return 0, false
 	}
-	rest := r.Ended.Sub(r.Measured.Time)
-	return rest <= unmeasured && 2*rest <= r.Ended.Sub(r.Began.Time)
+	rest = max(r.Ended.Sub(r.Measured.Time), 0)
+	return rest, rest <= maxUnmeasured && 10*rest <= r.Ended.Sub(r.Began.Time)
+}
+
+// reserved is what Spark leaves of a heap, in MiB (UnifiedMemoryManager.scala). Of the
+// rest, blocks and execution take 60 percent (spark.memory.fraction).
+const reserved = 300
+
+// enoughHeap returns a heap that is enough for peaks: twice the highest heap, because the
+// peak is as old as its measurement; all of it as blocks and execution; and twice the
+// buffers outside of it, which the JVM limits to the size of its heap.
+func enoughHeap(p *Peaks) int64 {
+	unified := (p.HeapMiB*5+2)/3 + reserved
+	return roundUp(max(2*p.HeapMiB, unified, 2*p.DirectMiB, leastHeap), heapStep)
 }
 
 // presentSettings returns the settings of the newest run of which they are known.

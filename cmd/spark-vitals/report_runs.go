@@ -124,11 +124,11 @@ func jobsIn(ctx context.Context, client dynamic.Interface, namespace string, ask
 		if err != nil {
 			return fmt.Errorf("the SparkJob %s/%s: %w", object.GetNamespace(), object.GetName(), err)
 		}
-		runs := slices.DeleteFunc(status.Runs, func(r sparkjob.Run) bool {
+		runs := slices.DeleteFunc(slices.Clone(status.Runs), func(r sparkjob.Run) bool {
 			return asked.since.Duration > 0 && now.Sub(r.Began.Time) > asked.since.Duration
 		})
 		if len(runs) > 0 && (asked.job == "" || object.GetName() == asked.job) {
-			found.Items = append(found.Items, reportOfJob(object, runs))
+			found.Items = append(found.Items, reportOfJob(object, status.Runs, runs))
 		}
 		return nil
 	})
@@ -144,9 +144,10 @@ func jobsIn(ctx context.Context, client dynamic.Interface, namespace string, ask
 	return found, nil
 }
 
-// reportOfJob works out what runs say, of which there is at least one.
-func reportOfJob(object *unstructured.Unstructured, runs []sparkjob.Run) reportedJob {
-	j := reportedJob{Namespace: object.GetNamespace(), Job: object.GetName(), Runs: len(runs), Last: &runs[0], GivesBack: sparkjob.GivesBack(runs)}
+// reportOfJob works out what runs say, of which there is at least one. What could be given
+// back, and since when runs are bad, all runs say that are known.
+func reportOfJob(object *unstructured.Unstructured, all, runs []sparkjob.Run) reportedJob {
+	j := reportedJob{Namespace: object.GetNamespace(), Job: object.GetName(), Runs: len(runs), Last: &runs[0], GivesBack: sparkjob.GivesBack(all)}
 	var lost int64
 	for i := range runs {
 		if runs[i].State.IsBad() {
@@ -157,7 +158,7 @@ func reportOfJob(object *unstructured.Unstructured, runs []sparkjob.Run) reporte
 		j.count(runs[i].Deaths)
 	}
 	j.LostExecutorHours = float64(lost/36) / 100
-	if j.LastGood, j.FirstBad = sparkjob.Turn(runs); j.LastGood != nil {
+	if j.LastGood, j.FirstBad = sparkjob.Turn(all); j.LastGood != nil {
 		j.Changed = sparkjob.Differences(j.LastGood, j.FirstBad)
 	}
 	return j
