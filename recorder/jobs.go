@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/lru"
@@ -45,8 +44,11 @@ const (
 	unseenAfter = 15 * time.Minute
 	// absentWait is how long the API server is not asked again that does not know SparkJobs.
 	absentWait = 5 * time.Minute
-	// forgetEvery is how often unused jobs are deleted.
-	forgetEvery = 6 * time.Hour
+	// forgetEvery is how long it takes at least until unused jobs are deleted again.
+	forgetEvery = 3 * time.Hour
+	// goneFor is for how long the run of a deleted driver is tried again that cannot be
+	// written.
+	goneFor = time.Hour
 )
 
 // jobs writes the runs of jobs, beside the record of deaths: it has its own queue and its
@@ -77,7 +79,9 @@ type runKnown struct {
 	peaks   sparkjob.Containers[sparkjob.Peaks]
 	at      *metav1.Time  // when the answer was asked for that has the peaks
 	written string        // version of the driver's pod whose end is written
-	end     *sparkjob.Run // as it was seen before the driver was deleted; nil while it runs
+	ended   *corev1.Pod   // as the driver was seen before it was deleted, if its end is not worked out yet
+	end     *sparkjob.Run // how it ended then; nil while it runs
+	lost    time.Time     // when it was deleted
 }
 
 func newJobs(c Jobs) *jobs {
@@ -113,23 +117,42 @@ func (r *recorder) sawRun(driver spark.Pod) {
 		wait = settleWait + r.replicas.delay()
 	}
 	if driver.DeletionTimestamp == nil {
-		r.noteEnd(driver, ended)
+		r.jobs.known(driver.UID).noteEnd(driver, ended)
 	}
 	r.jobs.queue.AddAfter(keyOf(driver), wait)
 }
 
-// noteEnd notes how a driver ended that nobody has deleted yet. Many are deleted before
-// their run is written.
-func (r *recorder) noteEnd(driver spark.Pod, ended bool) {
-	var end *sparkjob.Run
-	if ended {
-		seen := r.runOf(driver, false)
-		end = &seen
+// noteEnd notes a driver that ended and that nobody has deleted yet. Many are deleted
+// before their run is written. It is called for each event of a driver, so it works out
+// nothing.
+func (k *runKnown) noteEnd(driver spark.Pod, ended bool) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	k.ended = driver.Pod
+	if !ended {
+		k.ended, k.end = nil, nil
 	}
-	known := r.jobs.known(driver.UID)
-	known.mutex.Lock()
-	defer known.mutex.Unlock()
-	known.end = end
+}
+
+// endSeen returns how a driver ended before it was deleted, or nil.
+func (k *runKnown) endSeen(runOf func(spark.Pod, bool) sparkjob.Run) *sparkjob.Run {
+	k.mutex.Lock()
+	ended, end := k.ended, k.end
+	k.mutex.Unlock()
+	if ended == nil {
+		return end
+	}
+	driver, err := spark.PodOf(ended)
+	if err != nil {
+		return nil
+	}
+	seen := runOf(driver, false)
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if k.ended == ended {
+		k.ended, k.end = nil, &seen
+	}
+	return &seen
 }
 
 // lostRun has the run of a driver written that was deleted.
@@ -138,12 +161,33 @@ func (r *recorder) lostRun(p *corev1.Pod) {
 	if r.jobs == nil || err != nil || sparkjob.NameOf(driver) == "" || !r.recordsIn(p.Namespace) || !r.records(driver) {
 		return
 	}
-	r.jobs.mutex.Lock()
-	if len(r.jobs.gone) < maxGone {
-		r.jobs.gone[p.UID] = p
+	if !r.jobs.noteGone(p, r.now()) {
+		r.metrics.dropped.Inc()
 	}
-	r.jobs.mutex.Unlock()
 	r.jobs.queue.AddAfter(keyOf(driver), settleWait+r.replicas.delay())
+}
+
+// noteGone notes a driver that was deleted, unless too many wait.
+func (j *jobs) noteGone(p *corev1.Pod, now time.Time) bool {
+	known := j.known(p.UID)
+	known.mutex.Lock()
+	known.lost = now
+	known.mutex.Unlock()
+	j.mutex.Lock()
+	defer j.mutex.Unlock()
+	if len(j.gone) >= maxGone {
+		return false
+	}
+	j.gone[p.UID] = p
+	return true
+}
+
+// hopes reports whether the run of a driver that is gone may still be written.
+func (j *jobs) hopes(uid types.UID, now time.Time) bool {
+	known := j.known(uid)
+	known.mutex.Lock()
+	defer known.mutex.Unlock()
+	return now.Sub(known.lost) < goneFor
 }
 
 // driverOf returns the driver of a run, and whether it was deleted. It is nil if it is
@@ -170,8 +214,14 @@ func (r *recorder) runJobs(ctx context.Context, start func(func() error)) {
 		start(func() error { r.writeRuns(ctx); return nil })
 	}
 	start(func() error {
-		wait.JitterUntilWithContext(ctx, r.forgetJobs, forgetEvery, 0.5, true)
-		return nil
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(forgetEvery + rand.N(forgetEvery)): // replicas start together
+				r.safely(func() { r.forgetJobs(ctx) })
+			}
+		}
 	})
 }
 
@@ -183,17 +233,24 @@ func (r *recorder) writeRuns(ctx context.Context) {
 			return
 		}
 		p, gone := r.driverOf(next)
-		again, err := r.lookSafely(ctx, p, gone)
+		var again time.Duration
+		var err error
+		r.safely(func() { again, err = r.lookAtRun(ctx, p, gone) })
 		if err != nil && ctx.Err() == nil {
 			r.failed("job", err, "namespace", next.Namespace, "driver", next.Name)
 		}
 		switch {
-		case err != nil && !final(err) && r.jobs.queue.NumRequeues(next) < maxFailures:
+		case err != nil && (!final(err) || mayBeStarting(err)) && r.jobs.queue.NumRequeues(next) < maxFailures:
 			r.jobs.queue.AddRateLimited(next)
+		case err != nil && gone && r.jobs.hopes(next.uid, r.now()):
+			r.jobs.queue.AddAfter(next, refusedWait)
 		case again > 0:
 			r.jobs.queue.Forget(next)
 			r.jobs.queue.AddAfter(next, again/2+rand.N(again/2)) // at another age in each run
 		default:
+			if err != nil && gone {
+				r.metrics.dropped.Inc()
+			}
 			r.jobs.queue.Forget(next)
 			r.jobs.forgetDriver(next.uid, p)
 		}
@@ -201,15 +258,15 @@ func (r *recorder) writeRuns(ctx context.Context) {
 	}
 }
 
-// lookSafely looks at a run. A bug there must not end the recorder.
-func (r *recorder) lookSafely(ctx context.Context, p *corev1.Pod, gone bool) (again time.Duration, err error) {
+// safely does something for jobs. A bug there must not end the recorder.
+func (r *recorder) safely(do func()) {
 	defer func() {
 		if mistake := recover(); mistake != nil {
 			r.metrics.errors.WithLabelValues("panic").Inc()
 			r.Log.Error("a run is not kept because of a bug in spark-vitals", "panic", mistake, "stack", string(debug.Stack()))
 		}
 	}()
-	return r.lookAtRun(ctx, p, gone)
+	do()
 }
 
 // forgetDriver forgets a pod that was deleted, unless a later one is known.

@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -25,6 +26,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/driverui"
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/sparkjob"
@@ -38,6 +40,9 @@ type jobServer struct {
 	version int
 	writes  int
 	objects map[string]*unstructured.Unstructured
+	refused string // a name that it deletes never
+	limit   int64  // of the last list
+	forbids int    // so many calls
 	before  func() // before a write; nil does nothing
 }
 
@@ -56,6 +61,11 @@ func (s *jobServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if s.forbids > 0 {
+		s.forbids--
+		answerWith(w, nil, apierrors.NewForbidden(sparkjob.Resource.GroupResource(), "nightly", errors.New("no role")))
+		return
+	}
 	_, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, jobsPath), "/sparkjobs/")
 	sent := &unstructured.Unstructured{}
 	_ = json.NewDecoder(r.Body).Decode(&sent.Object)
@@ -63,6 +73,7 @@ func (s *jobServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	resource := sparkjob.Resource.GroupResource()
 	switch {
 	case r.Method == http.MethodGet && name == "":
+		s.limit, _ = strconv.ParseInt(r.URL.Query().Get("limit"), 10, 64)
 		list := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": "spark-vitals.io/v1alpha1", "kind": "SparkJobList"}}
 		for _, o := range s.objects {
 			list.Items = append(list.Items, *o)
@@ -82,6 +93,8 @@ func (s *jobServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPut:
 		s.keep(sent)
 		answerWith(w, sent, nil)
+	case r.Method == http.MethodDelete && name == s.refused:
+		answerWith(w, nil, apierrors.NewForbidden(resource, name, errors.New("it is protected")))
 	case r.Method == http.MethodDelete:
 		delete(s.objects, name)
 		answerWith(w, object, nil)
@@ -341,6 +354,93 @@ func TestUnusedJobsAreForgotten(t *testing.T) {
 	looks(t, s, old, false)
 	if on.objects["nightly"] != nil || on.objects["hourly"] == nil {
 		t.Errorf("kept: %v", on.objects)
+	}
+}
+
+// A job whose driver still runs stays, however long ago it was written. One whose driver is
+// gone is told so, which is the only write that it may ever get, and is forgotten later.
+func TestJobsInUseAreNotForgotten(t *testing.T) {
+	on := newServer()
+	s := remembering(t, on)
+	later := now
+	s.now = func() time.Time { return later }
+	p := nightly(t, "u-1", now.Add(-time.Hour))
+	looks(t, s, p, false)
+	s.see(t, p)
+	later = now.Add(60 * 24 * time.Hour)
+	if s.forgetJobs(t.Context()); on.objects["nightly"] == nil || on.nightly(t).Runs[0].State != sparkjob.Running {
+		t.Fatal("a job that runs is forgotten")
+	}
+	if looks(t, s, p, false); on.writes != 2 {
+		t.Errorf("%d writes: what runs for long is to be seen", on.writes)
+	}
+	later = later.Add(60 * 24 * time.Hour)
+	if err := s.pods.at("spark").GetIndexer().Delete(strip(p)); err != nil {
+		t.Fatal(err)
+	}
+	if s.forgetJobs(t.Context()); on.objects["nightly"] == nil || on.nightly(t).Runs[0].State != sparkjob.Unknown {
+		t.Errorf("%+v", on.nightly(t))
+	}
+	if s.forgetJobs(t.Context()); on.objects["nightly"] != nil {
+		t.Error("it is not forgotten")
+	}
+}
+
+// Jobs are read in small pages, one that cannot be deleted does not keep the others, and
+// those of namespaces that are not recorded stay.
+func TestForgettingGoesOn(t *testing.T) {
+	on := newServer()
+	s := remembering(t, on)
+	for _, name := range []string{"a", "b", "c"} {
+		object := newJob(name)
+		object.SetNamespace("spark")
+		object.SetUID(types.UID(name))
+		on.keep(object)
+	}
+	on.refused = "b"
+	s.Everywhere = false
+	if s.forgetJobs(t.Context()); len(on.objects) != 3 {
+		t.Errorf("kept: %v", on.objects)
+	}
+	s.Everywhere = true
+	if s.forgetJobs(t.Context()); len(on.objects) != 1 || on.limit != pageOfJobs || testutil.ToFloat64(s.metrics.errors.WithLabelValues("job")) != 1 {
+		t.Errorf("kept: %v, with pages of %d", on.objects, on.limit)
+	}
+}
+
+// The run of a driver that is gone waits for an API server that has just started, and for
+// one that refuses it for long.
+func TestRunOfAGoneDriverIsTriedAgain(t *testing.T) {
+	on := newServer()
+	on.forbids = 3
+	s := remembering(t, on)
+	p := ended(nightly(t, "u-1", now.Add(-time.Hour)), "7", "Completed", 0, now)
+	if !s.jobs.noteGone(strip(p), now) {
+		t.Fatal("it does not wait")
+	}
+	s.jobs.queue.Add(keyOf(mustPod(t, strip(p))))
+	go s.writeRuns(t.Context())
+	eventually.True(t, "its run is written", func() bool { return len(on.nightly(t).Runs) == 1 })
+	later := now.Add(goneFor)
+	if s.jobs.noteGone(strip(p), now); !s.jobs.hopes(p.UID, later.Add(-time.Second)) || s.jobs.hopes(p.UID, later) {
+		t.Error("it does not wait for an hour")
+	}
+}
+
+// An event of a driver that ended works out nothing: the worker does.
+func TestEventsWorkOutNothing(t *testing.T) {
+	s := remembering(t, newServer())
+	p := ended(nightly(t, "u-1", now.Add(-time.Hour)), "7", "Error", 1, now)
+	s.sawRun(mustPod(t, p))
+	known := s.jobs.known(p.UID)
+	if known.ended == nil || known.end != nil {
+		t.Errorf("%+v", known.end)
+	}
+	if end := known.endSeen(s.runOf); end.State != sparkjob.Failed || known.ended != nil || known.end != end {
+		t.Errorf("%+v", end)
+	}
+	if s.sawRun(mustPod(t, nightly(t, "u-1", now.Add(-time.Hour)))); known.ended != nil || known.end != nil {
+		t.Error("it runs again")
 	}
 }
 

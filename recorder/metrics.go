@@ -17,6 +17,7 @@ type metrics struct {
 	errors        *prometheus.CounterVec
 	unseen        prometheus.Counter
 	plans         *prometheus.CounterVec
+	dropped       prometheus.Counter
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -47,6 +48,10 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		Name: "spark_vitals_ends_unseen_total",
 		Help: "Spark's pods that were gone when a broken watch continued, and whose end the recorder did not see.",
 	})
+	m.dropped = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "spark_vitals_runs_dropped_total",
+		Help: "Runs of jobs whose driver is gone and whose end could not be written for an hour, or for which no place was left.",
+	})
 	m.plans = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "spark_vitals_remedies_total",
 		Help: "Remedies that were written on drivers: what later executors are to get because earlier ones died of memory. By mode and result: changed; refused: nothing is done, or nothing more; withdrawn: no more memory, because executors with it did not start.",
@@ -64,7 +69,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			m.plans.WithLabelValues(string(mode), result)
 		}
 	}
-	registry.MustRegister(m.deaths, m.withoutDriver, m.lag, m.writes, m.errors, m.unseen, m.plans)
+	registry.MustRegister(m.deaths, m.withoutDriver, m.lag, m.writes, m.errors, m.unseen, m.plans, m.dropped)
 	return m
 }
 

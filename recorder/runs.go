@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,9 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/tools/pager"
 
 	"github.com/spark-vitals/spark-vitals/driverui"
+	"github.com/spark-vitals/spark-vitals/internal/paged"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/sparkjob"
@@ -164,12 +165,12 @@ func (r *recorder) runOf(driver spark.Pod, gone bool) sparkjob.Run {
 func (r *recorder) runSeen(driver spark.Pod, gone bool, known *runKnown) sparkjob.Run {
 	seen := r.runOf(driver, gone)
 	seen.Set(r.knowledge.settingsOf(driver.UID), driver.Language())
+	if end := known.endSeen(r.runOf); end != nil {
+		seen.EndAs(end)
+	}
 	known.mutex.Lock()
 	defer known.mutex.Unlock()
 	seen.AddPeaks(known.peaks, known.at)
-	if known.end != nil {
-		seen.EndAs(known.end)
-	}
 	return seen
 }
 
@@ -241,8 +242,12 @@ func (r *recorder) statusOf(object *unstructured.Unstructured) (status sparkjob.
 // changes adds a run to a status, and reports whether that is to be written.
 func (r *recorder) changes(status *sparkjob.Status, seen sparkjob.Run, namespace string) bool {
 	before := status.Run(&seen)
-	goesOn := before != nil && before.State == seen.State && seen.State == sparkjob.Running && r.now().Sub(before.Seen.Time) < gapOfWrites
-	if !status.Add(seen, r.jobs.Runs) || goesOn {
+	goesOn, age := before != nil && before.State == seen.State && seen.State == sparkjob.Running, time.Duration(0)
+	if goesOn {
+		age = r.now().Sub(before.Seen.Time)
+	}
+	stale := age > r.jobs.Keep/4 // it would be forgotten
+	if !status.Add(seen, r.jobs.Runs) && !stale || goesOn && age < gapOfWrites {
 		return false
 	}
 	mayBeAlive := r.mayBeAlive(namespace)
@@ -254,7 +259,7 @@ func (r *recorder) changes(status *sparkjob.Status, seen sparkjob.Run, namespace
 // mayBeAlive returns whether the driver of a run in a namespace may still exist.
 func (r *recorder) mayBeAlive(namespace string) func(*sparkjob.Run) bool {
 	return func(of *sparkjob.Run) bool {
-		if r.now().Sub(of.Began.Time) < unseenAfter || !r.listed(namespace) {
+		if r.now().Sub(of.Began.Time) < unseenAfter || r.pods.at(namespace) == nil || !r.listed(namespace) {
 			return true
 		}
 		p, _ := r.driverOf(run{types.NamespacedName{Namespace: namespace, Name: of.Driver}, of.UID})
@@ -299,6 +304,10 @@ func (j *jobs) isAbsent(now time.Time) bool {
 	return at != nil && now.Sub(*at) < absentWait
 }
 
+// mostForgotten is how many jobs are deleted at a time, and pageOfJobs how many are in
+// memory.
+const mostForgotten, pageOfJobs = 1000, 50
+
 // forgetJobs deletes the jobs that were not used for long. Both replicas do. A job that
 // is used in the meantime stays, because it has another version then.
 func (r *recorder) forgetJobs(ctx context.Context) {
@@ -308,32 +317,77 @@ func (r *recorder) forgetJobs(ctx context.Context) {
 	}
 	for _, namespace := range namespaces {
 		client := r.jobs.Client.Resource(sparkjob.Resource).Namespace(namespace)
-		list := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) })
-		err := list.EachListItem(ctx, metav1.ListOptions{}, func(o runtime.Object) error {
-			return r.forgetJob(ctx, o.(*unstructured.Unstructured))
+		list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.Limit = min(o.Limit, pageOfJobs)
+			return client.List(ctx, o)
+		}
+		var all []*unstructured.Unstructured
+		_, err := paged.Each(ctx, metav1.ListOptions{}, list, func(o runtime.Object) error {
+			object := o.(*unstructured.Unstructured)
+			if len(all) < mostForgotten && r.isUnused(ctx, object) {
+				all = append(all, nameOnly(object))
+			}
+			return nil
 		})
-		if err != nil && ctx.Err() == nil && !r.jobs.lacks(err) {
-			r.failed("job", err, "namespace", namespace)
+		if err != nil && !r.jobs.lacks(err) {
+			r.failedJob(ctx, err, namespace)
+		}
+		for _, object := range all {
+			r.forgetJob(ctx, object)
 		}
 	}
 }
 
-// forgetJob deletes a job that was not used for long.
-func (r *recorder) forgetJob(ctx context.Context, object *unstructured.Unstructured) error {
+func (r *recorder) failedJob(ctx context.Context, err error, namespace string) {
+	if ctx.Err() == nil {
+		r.failed("job", err, "namespace", namespace)
+	}
+}
+
+// nameOnly returns what identifies an object.
+func nameOnly(object *unstructured.Unstructured) *unstructured.Unstructured {
+	u := newJob(object.GetName())
+	u.SetNamespace(object.GetNamespace())
+	u.SetUID(object.GetUID())
+	u.SetResourceVersion(object.GetResourceVersion())
+	return u
+}
+
+// isUnused reports whether a job was not used for long, and no driver of it may still run.
+// Runs whose driver is gone end then: nothing else may ever write the job.
+func (r *recorder) isUnused(ctx context.Context, object *unstructured.Unstructured) bool {
+	namespace := object.GetNamespace()
 	status, err := sparkjob.Read(object.Object)
+	if err != nil || !r.recordsIn(namespace) { // it is started again when it is used
+		return false
+	}
+	runs := func() int {
+		return len(slices.DeleteFunc(slices.Clone(status.Runs), func(of sparkjob.Run) bool { return of.State != sparkjob.Running }))
+	}
+	if before := runs(); before > 0 {
+		if status.Lose(r.mayBeAlive(namespace), r.jobs.Runs); runs() == before {
+			return false
+		}
+		err := writeJob(ctx, r.jobs.Client.Resource(sparkjob.Resource).Namespace(namespace), object, &status, true)
+		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			r.failedJob(ctx, err, namespace)
+		}
+		return false
+	}
 	used := status.LastUsed()
 	if created := object.GetCreationTimestamp(); used.Before(&created) {
 		used = created
 	}
-	if err != nil || r.now().Sub(used.Time) < r.jobs.Keep {
-		return nil //nolint:nilerr // it is started again when it is used
-	}
+	return r.now().Sub(used.Time) >= r.jobs.Keep
+}
+
+// forgetJob deletes a job, unless it was changed. One that cannot be deleted stays.
+func (r *recorder) forgetJob(ctx context.Context, object *unstructured.Unstructured) {
 	uid, version := object.GetUID(), object.GetResourceVersion()
-	err = r.jobs.Client.Resource(sparkjob.Resource).Namespace(object.GetNamespace()).Delete(ctx, object.GetName(), metav1.DeleteOptions{
+	err := r.jobs.Client.Resource(sparkjob.Resource).Namespace(object.GetNamespace()).Delete(ctx, object.GetName(), metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version},
 	})
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		r.failedJob(ctx, err, object.GetNamespace())
 	}
-	return err
 }

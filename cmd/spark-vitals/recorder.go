@@ -94,7 +94,7 @@ func recorderClient(config *rest.Config) (kubernetes.Interface, error) {
 
 // jobsClient returns a client of SparkJobs, which know no protobuf.
 func jobsClient(config *rest.Config) (dynamic.Interface, error) {
-	config = rest.CopyConfig(config)
+	config = paged.Bound(config)
 	config.UserAgent = "spark-vitals-recorder/" + version
 	return dynamic.NewForConfig(config)
 }
