@@ -73,7 +73,9 @@ func TestSparkJobs(t *testing.T) {
 	if row := printed(t, team); !strings.HasPrefix(row, "[nightly 1 0 2 1.5 SUCCEEDED ") {
 		t.Errorf("kubectl prints %s", row)
 	}
-	if _, err := user("editor").Update(ctx, made, metav1.UpdateOptions{}); refused(err) != nil {
+	forged := made.DeepCopy()
+	forged.Object["status"].(map[string]any)["deaths"] = int64(9)
+	if _, err := user("editor").Update(ctx, forged, metav1.UpdateOptions{}); refused(err) != nil {
 		t.Errorf("an update of others: %v", err)
 	}
 	if _, err := user("viewer").Create(ctx, job("viewed"), metav1.CreateOptions{}); !apierrors.IsForbidden(err) {
@@ -83,6 +85,29 @@ func TestSparkJobs(t *testing.T) {
 		t.Errorf("the recorder: %v", err)
 	}
 
+	// The garbage collector, which may write no records, removes the finalizer. It does not
+	// run here.
+	if _, err := recorder.Create(ctx, job("foreground"), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	foreground := metav1.DeletePropagationForeground
+	if err := user("editor").Delete(ctx, "foreground", metav1.DeleteOptions{PropagationPolicy: &foreground}); err != nil {
+		t.Fatal(err)
+	}
+	waits, err := user("editor").Get(ctx, "foreground", metav1.GetOptions{})
+	if err != nil || len(waits.GetFinalizers()) != 1 {
+		t.Fatalf("%v: %+v", err, waits)
+	}
+	waits.SetFinalizers(nil)
+	if _, err := user("editor").Update(ctx, waits, metav1.UpdateOptions{}); err != nil {
+		t.Errorf("the garbage collector: %v", err)
+	}
+
+	// A second release leaves the definition to the first one.
+	second := install(t, name+"-2", map[string]any{"sparkJobs": map[string]any{"enabled": true, "crd": false}})
+	if err := second.Uninstall(); err != nil {
+		t.Error(err)
+	}
 	if err := h.Uninstall(); err != nil {
 		t.Fatal(err)
 	}
