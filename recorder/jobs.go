@@ -2,12 +2,14 @@ package recorder
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,6 +39,9 @@ const (
 	firstLook, lastLook = 30 * time.Second, 5 * time.Minute
 	// gapOfWrites is the time between two writes about a run that only goes on.
 	gapOfWrites = lastLook - firstLook
+	// newJobsEach is how many jobs a namespace may get at once, and after newJobPause it may get
+	// one more: who may create pods names them.
+	newJobsEach, newJobPause = 200, time.Minute
 	// maxRuns is how many runs are remembered, and maxGone how many drivers' pods that are
 	// deleted and whose runs are not written yet.
 	maxRuns, maxGone = 16384, 4096
@@ -59,6 +64,8 @@ type jobs struct {
 	runs   *lru.Cache    // by UID of the driver, of *runKnown
 	asking chan struct{} // has a place for each question
 
+	created *lru.Cache // by namespace, limits of new jobs
+
 	mutex sync.Mutex
 	gone  map[types.UID]*corev1.Pod // drivers that were deleted, as they were last
 
@@ -79,6 +86,7 @@ type runKnown struct {
 	peaks   sparkjob.Containers[sparkjob.Peaks]
 	at      *metav1.Time  // when the answer was asked for that has the peaks
 	written string        // version of the driver's pod whose end is written
+	name    string        // of its job
 	ended   *corev1.Pod   // as the driver was seen before it was deleted, if its end is not worked out yet
 	end     *sparkjob.Run // how it ended then; nil while it runs
 	lost    time.Time     // when it was deleted
@@ -88,7 +96,7 @@ func newJobs(c Jobs) *jobs {
 	if c.Client == nil {
 		return nil
 	}
-	return &jobs{Jobs: c, queue: workqueue.NewTypedRateLimitingQueue(retries[run]()), runs: lru.New(maxRuns), asking: make(chan struct{}, jobWorkers), gone: map[types.UID]*corev1.Pod{}}
+	return &jobs{Jobs: c, queue: workqueue.NewTypedRateLimitingQueue(retries[run]()), runs: lru.New(maxRuns), created: lru.New(maxRemembered), asking: make(chan struct{}, jobWorkers), gone: map[types.UID]*corev1.Pod{}}
 }
 
 func keyOf(driver spark.Pod) run {
@@ -104,6 +112,28 @@ func (j *jobs) known(uid types.UID) *runKnown {
 	made := new(runKnown)
 	j.runs.Add(uid, made)
 	return made
+}
+
+// nameOf returns the name of a run's job. It stays, because the annotation may change.
+func (k *runKnown) nameOf(driver spark.Pod) string {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if k.name == "" {
+		k.name = sparkjob.NameOf(driver)
+	}
+	return k.name
+}
+
+// mayCreate reports whether a namespace may get another job now.
+func (j *jobs) mayCreate(namespace string, now time.Time) bool {
+	j.mutex.Lock()
+	defer j.mutex.Unlock()
+	limit, ok := j.created.Get(namespace)
+	if !ok {
+		limit = rate.NewLimiter(rate.Every(newJobPause), newJobsEach)
+		j.created.Add(namespace, limit)
+	}
+	return limit.(*rate.Limiter).AllowN(now, 1)
 }
 
 // sawRun has the run of a driver written, if it is one of a job.
@@ -240,7 +270,7 @@ func (r *recorder) writeRuns(ctx context.Context) {
 			r.failed("job", err, "namespace", next.Namespace, "driver", next.Name)
 		}
 		switch {
-		case err != nil && (!final(err) || mayBeStarting(err)) && r.jobs.queue.NumRequeues(next) < maxFailures:
+		case err != nil && (!final(err) || mayBeStarting(err)) && !errors.Is(err, errTooManyJobs) && r.jobs.queue.NumRequeues(next) < maxFailures:
 			r.jobs.queue.AddRateLimited(next)
 		case err != nil && gone && r.jobs.hopes(next.uid, r.now()):
 			r.jobs.queue.AddAfter(next, refusedWait)

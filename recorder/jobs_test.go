@@ -140,7 +140,7 @@ func remembering(t *testing.T, on *jobServer) *site {
 	t.Helper()
 	server := httptest.NewServer(on)
 	t.Cleanup(server.Close)
-	jobs, err := dynamic.NewForConfig(&rest.Config{Host: server.URL})
+	jobs, err := dynamic.NewForConfig(&rest.Config{Host: server.URL, QPS: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,6 +441,45 @@ func TestEventsWorkOutNothing(t *testing.T) {
 	}
 	if s.sawRun(mustPod(t, nightly(t, "u-1", now.Add(-time.Hour)))); known.ended != nil || known.end != nil {
 		t.Error("it runs again")
+	}
+}
+
+// A driver whose annotation changes stays a run of its job, and a namespace gets only so
+// many jobs, however many its drivers name.
+func TestFewJobs(t *testing.T) {
+	on := newServer()
+	s := remembering(t, on)
+	p := nightly(t, "u-1", now.Add(-time.Hour))
+	looks(t, s, p, false)
+	p.Annotations[annotations.Job] = "other"
+	if looks(t, s, ended(p, "7", "Completed", 0, now), false); len(on.objects) != 1 {
+		t.Errorf("%d jobs of one run", len(on.objects))
+	}
+	many := func() {
+		for i := range 2 * newJobsEach {
+			p := nightly(t, types.UID(fmt.Sprint("u-", i+2)), now.Add(-time.Hour))
+			p.Annotations[annotations.Job] = fmt.Sprint("job-", i)
+			if _, err := s.lookAtRun(t.Context(), strip(p), false); err != nil && !errors.Is(err, errTooManyJobs) {
+				t.Fatal(err)
+			}
+		}
+	}
+	if many(); len(on.objects) != newJobsEach {
+		t.Errorf("%d jobs", len(on.objects))
+	}
+	s.now = func() time.Time { return now.Add(newJobPause) }
+	if many(); len(on.objects) != newJobsEach+1 {
+		t.Errorf("%d jobs a minute later", len(on.objects))
+	}
+}
+
+// A driver that opted out meanwhile is not looked at.
+func TestRunThatOptedOut(t *testing.T) {
+	on := newServer()
+	s := remembering(t, on)
+	s.Everywhere = false
+	if again := looks(t, s, nightly(t, "u-1", now.Add(-time.Hour)), false); again != 0 || on.writes != 0 {
+		t.Errorf("%d writes, again after %s", on.writes, again)
 	}
 }
 

@@ -37,6 +37,10 @@ func (r *recorder) lookAtRun(ctx context.Context, p *corev1.Pod, gone bool) (aga
 	end, ended := driver.End()
 	ended = ended || gone
 	known := r.jobs.known(p.UID)
+	name := known.nameOf(driver)
+	if name == "" || !r.recordsIn(p.Namespace) || !r.records(driver) { // not any more
+		return 0, nil
+	}
 	if ended && (known.hasWritten(p) || !end.At.IsZero() && r.now().Sub(end.At.Time) > r.jobs.Keep) {
 		return 0, nil
 	}
@@ -49,7 +53,7 @@ func (r *recorder) lookAtRun(ctx context.Context, p *corev1.Pod, gone bool) (aga
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	if err := r.addRun(ctx, p.Namespace, sparkjob.NameOf(driver), r.runSeen(driver, gone, known)); err != nil {
+	if err := r.addRun(ctx, p.Namespace, name, r.runSeen(driver, gone, known)); err != nil {
 		return again, err
 	}
 	if ended {
@@ -208,6 +212,9 @@ func (r *recorder) addRun(ctx context.Context, namespace, name string, seen spar
 		if !r.changes(&status, seen, namespace) {
 			return nil
 		}
+		if !exists && !r.jobs.mayCreate(namespace, r.now()) {
+			return errTooManyJobs
+		}
 		if err = writeJob(ctx, client, object, &status, exists); err == nil {
 			return nil
 		}
@@ -222,6 +229,8 @@ func (r *recorder) addRun(ctx context.Context, namespace, name string, seen spar
 	}
 	return fmt.Errorf("writing the SparkJob %s/%s: others changed it %d times in the meantime", namespace, name, attempts)
 }
+
+var errTooManyJobs = fmt.Errorf("the namespace got %d new SparkJobs in a short time; one more is created each minute", newJobsEach)
 
 func newJob(name string) *unstructured.Unstructured {
 	u := &unstructured.Unstructured{Object: map[string]any{}}

@@ -47,14 +47,14 @@ func NameOf(driver spark.Pod) string {
 	return ""
 }
 
-// fromAnnotation reads what the user says. If it is no name, there is no job: another one
-// would surprise him.
+// fromAnnotation reads what the user says, without a time stamp. If it is no name, there is
+// no job: another one would surprise the user.
 func fromAnnotation(driver spark.Pod) (name string, known bool) {
 	name, known = driver.Annotations[annotations.Job]
 	if annotations.CheckJob(name) != nil {
 		name = ""
 	}
-	return name, known
+	return withoutTime(name), known
 }
 
 // fromAirflow reads the DAG and the task. Its other labels differ for each run.
@@ -105,7 +105,7 @@ func fromKyuubi(driver spark.Pod) (name string, known bool) {
 var (
 	// timeStamp is what an operator adds for each run. kubeflow's adds the nanoseconds since
 	// 1970 (scheduledsparkapplication/controller.go). Others add seconds, minutes or a date.
-	timeStamp = regexp.MustCompile(`-[0-9]{8,19}$`)
+	timeStamp = regexp.MustCompile(`-+([0-9]{8,19}|[0-9]{4}-[0-9]{2}-[0-9]{2})$`)
 	// generated is what the API server adds for generateName (apiserver/pkg/storage/names).
 	// No word is of these letters only.
 	generated = regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{5}$`)
@@ -117,7 +117,7 @@ var (
 // withoutRun returns the part of a name that all runs have in common, or "" if the name
 // shows that another run has another name.
 func withoutRun(name string) string {
-	if job := timeStamp.ReplaceAllString(name, ""); job != name {
+	if job := withoutTime(name); job != name {
 		return job
 	}
 	if generated.MatchString(name) || digit.MatchString(random.FindString(name)) {
@@ -125,6 +125,8 @@ func withoutRun(name string) string {
 	}
 	return name
 }
+
+func withoutTime(name string) string { return timeStamp.ReplaceAllString(name, "") }
 
 // objectName returns a text as the name of an object, or "" if nothing of it fits.
 func objectName(text string) string {

@@ -77,6 +77,8 @@ func TestNameOf(t *testing.T) {
 	}{
 		{"spark-submit names no job", sparks, nil, ""},
 		{"the user names it", sparks, []func(*corev1.Pod){annotated("nightly-sales")}, "nightly-sales"},
+		{"the user's name with a date", sparks, []func(*corev1.Pod){annotated("nightly--2026-12-01")}, "nightly"},
+		{"the user's name that looks random", sparks, []func(*corev1.Pod){annotated("etl-x7k2q")}, "etl-x7k2q"},
 		{"what is no name is no job", sparks, []func(*corev1.Pod){annotated("Nightly sales"), owned(kubeflow, "etl")}, ""},
 		{"the user's name comes first", kyuubis, []func(*corev1.Pod){annotated("nightly")}, "nightly"},
 		{"a SparkApplication of kubeflow", sparks, []func(*corev1.Pod){owned(kubeflow, "etl")}, "etl"},
