@@ -42,6 +42,8 @@ const (
 	// newJobsEach is how many jobs a namespace may get at once, and after newJobPause it may get
 	// one more: who may create pods names them.
 	newJobsEach, newJobPause = 200, time.Minute
+	// believe is for how long a run that says nothing new is not compared with its job.
+	believe = time.Hour
 	// maxRuns is how many runs are remembered, and maxGone how many drivers' pods that are
 	// deleted and whose runs are not written yet.
 	maxRuns, maxGone = 16384, 4096
@@ -61,8 +63,8 @@ const (
 type jobs struct {
 	Jobs
 	queue  workqueue.TypedRateLimitingInterface[run]
-	runs   *lru.Cache    // by UID of the driver, of *runKnown
-	asking chan struct{} // has a place for each question
+	runs   *lru.Cache // by UID of the driver, of *runKnown
+	asking *asking
 
 	created *lru.Cache // by namespace, limits of new jobs
 
@@ -87,6 +89,8 @@ type runKnown struct {
 	at      *metav1.Time  // when the answer was asked for that has the peaks
 	written string        // version of the driver's pod whose end is written
 	name    string        // of its job
+	said    *sparkjob.Run // what the job has of it, or had
+	saidAt  time.Time     // when it had
 	ended   *corev1.Pod   // as the driver was seen before it was deleted, if its end is not worked out yet
 	end     *sparkjob.Run // how it ended then; nil while it runs
 	lost    time.Time     // when it was deleted
@@ -96,7 +100,7 @@ func newJobs(c Jobs) *jobs {
 	if c.Client == nil {
 		return nil
 	}
-	return &jobs{Jobs: c, queue: workqueue.NewTypedRateLimitingQueue(retries[run]()), runs: lru.New(maxRuns), created: lru.New(maxRemembered), asking: make(chan struct{}, jobWorkers), gone: map[types.UID]*corev1.Pod{}}
+	return &jobs{Jobs: c, queue: workqueue.NewTypedRateLimitingQueue(retries[run]()), runs: lru.New(maxRuns), created: lru.New(maxRemembered), asking: &asking{of: map[string]int{}}, gone: map[types.UID]*corev1.Pod{}}
 }
 
 func keyOf(driver spark.Pod) run {

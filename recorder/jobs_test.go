@@ -40,6 +40,7 @@ type jobServer struct {
 	version int
 	writes  int
 	objects map[string]*unstructured.Unstructured
+	calls   int
 	refused string // a name that it deletes never
 	limit   int64  // of the last list
 	forbids int    // so many calls
@@ -60,6 +61,7 @@ func (s *jobServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	s.calls++
 	w.Header().Set("Content-Type", "application/json")
 	if s.forbids > 0 {
 		s.forbids--
@@ -470,6 +472,33 @@ func TestFewJobs(t *testing.T) {
 	s.now = func() time.Time { return now.Add(newJobPause) }
 	if many(); len(on.objects) != newJobsEach+1 {
 		t.Errorf("%d jobs a minute later", len(on.objects))
+	}
+}
+
+// Looking again at a run that says nothing new asks the API server nothing, also if
+// its pod has another version.
+func TestNothingNewCostsNoCall(t *testing.T) {
+	on := newServer()
+	s := remembering(t, on)
+	later := now
+	s.now = func() time.Time { return later }
+	for _, p := range []*corev1.Pod{nightly(t, "u-1", now.Add(-time.Hour)), ended(nightly(t, "u-2", now.Add(-time.Hour)), "7", "Completed", 0, now)} {
+		looks(t, s, p, false)
+		calls := on.calls
+		for i := range 10 {
+			later = later.Add(5 * time.Minute)
+			p.ResourceVersion = strconv.Itoa(100 + i)
+			looks(t, s, p, false)
+		}
+		if on.calls != calls {
+			t.Errorf("%d calls about %s", on.calls-calls, p.Name)
+		}
+		later = later.Add(believe)
+		delete(on.objects, "nightly")
+		p.ResourceVersion = "200"
+		if looks(t, s, p, false); on.objects["nightly"] == nil {
+			t.Error("a driver that still exists does not bring its run back")
+		}
 	}
 }
 

@@ -53,9 +53,17 @@ func (r *recorder) lookAtRun(ctx context.Context, p *corev1.Pod, gone bool) (aga
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	if err := r.addRun(ctx, p.Namespace, name, r.runSeen(driver, gone, known)); err != nil {
+	seen := r.runSeen(driver, gone, known)
+	if known.hasSaid(&seen, r.now()) {
+		return again, nil
+	}
+	if err := r.addRun(ctx, p.Namespace, name, seen); err != nil {
 		return again, err
 	}
+	if r.jobs.isAbsent(r.now()) {
+		return again, nil
+	}
+	known.says(&seen, r.now())
 	if ended {
 		known.wrote(p)
 	}
@@ -70,6 +78,26 @@ func (k *runKnown) hasWritten(p *corev1.Pod) bool {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
 	return k.written != "" && k.written == p.ResourceVersion
+}
+
+// hasSaid reports whether the job needs not be read, because it has what a run says, or
+// has most of it and the run goes on.
+func (k *runKnown) hasSaid(seen *sparkjob.Run, now time.Time) bool {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if k.said == nil {
+		return false
+	}
+	age := now.Sub(k.saidAt)
+	goesOn := seen.State == sparkjob.Running && k.said.State == sparkjob.Running && age < gapOfWrites
+	return goesOn || k.said.SaysSameAs(seen) && age < believe
+}
+
+// says notes that the job has what a run says.
+func (k *runKnown) says(seen *sparkjob.Run, now time.Time) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	k.said, k.saidAt = seen, now
 }
 
 func (k *runKnown) wrote(p *corev1.Pod) {
@@ -95,13 +123,11 @@ func (r *recorder) measureRun(ctx context.Context, driver spark.Pod, known *runK
 		return
 	}
 	answered := make(chan struct{})
-	select {
-	case r.jobs.asking <- struct{}{}:
-	default:
+	if !r.jobs.asking.begin(driver.Namespace) {
 		return
 	}
 	go func() {
-		defer func() { <-r.jobs.asking; close(answered) }()
+		defer func() { r.jobs.asking.end(driver.Namespace); close(answered) }()
 		var m measurement
 		if r.knowledge.ui.EachExecutor(context.WithoutCancel(ctx), driver, m.add) == nil {
 			known.measured(&m, now)

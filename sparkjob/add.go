@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -37,14 +38,29 @@ func (s *Status) Add(seen Run, most int) (changed bool) {
 }
 
 // said returns all that a status says, without the versions of pods: a pod that has
-// another version and says the same is not news.
+// another version and says the same is not news, nor is that a driver was asked again.
 func (s *Status) said() string {
 	without := *s
 	without.Runs = slices.Clone(s.Runs)
 	for i := range without.Runs {
-		without.Runs[i].ResourceVersion = ""
+		without.Runs[i] = without.Runs[i].news()
 	}
 	return without.json()
+}
+
+// news returns what of a run is worth a write.
+func (r *Run) news() Run {
+	without := *r
+	without.ResourceVersion, without.Seen = "", metav1.Time{}
+	if r.State == Running {
+		without.Measured = nil
+	}
+	return without
+}
+
+// SaysSameAs reports whether two sightings of a run say the same.
+func (r *Run) SaysSameAs(other *Run) bool {
+	return reflect.DeepEqual(r.news(), other.news())
 }
 
 // Run returns what the job has of a run, or nil.

@@ -156,3 +156,18 @@ func run(i int, state sparkjob.State) sparkjob.Run {
 	}
 	return r
 }
+
+// That a driver was asked again is no news while it runs.
+func TestAskedAgainIsNoNews(t *testing.T) {
+	for _, test := range []struct {
+		state sparkjob.State
+		want  bool
+	}{{sparkjob.Running, false}, {sparkjob.Succeeded, true}} {
+		r := run(0, test.state)
+		s := status(r)
+		r.Measured = ptr(at(25))
+		if s.Add(r, 20) != test.want {
+			t.Errorf("%s: %t", test.state, !test.want)
+		}
+	}
+}
