@@ -127,7 +127,7 @@ var remedyStories = []remedied{
 	remedying("remedy-refused", "a policy refuses executors with more memory", "", largeTask, "spark.executor.cores", "1").
 		with(refusesMemory).raising().saying("fewer executors than before ran for 30 seconds").failing().on(oldest), // 4.3.0 gives up before
 	remedying("remedy-small-node", "the node has no room for a larger request", "1", largeTask, "spark.executor.cores", "1").
-		with(fullNode).raising().on(oldest),
+		with(fullNode).raising(),
 	remedying("remedy-forged", "users write a plan: with the driver, and later", "", app{file: "pi", args: []string{"40"}}, "spark.executor.cores", "2",
 		"spark.kubernetes.driver.annotation."+annotations.Remedy, forgedPlan("spark-1")).harmless().meanwhile(forge).on(oldest),
 	remedying("remedy-no-recorder", "the recorder is away", "", manyRows, "spark.executor.cores", "3").with(noRecorder).failing().on(oldest),

@@ -221,7 +221,7 @@ func noWatch(t *testing.T) {
 // creates one of the same name. The second application begins as Spark asks, and gets a
 // plan of its own.
 func TestRemedyRestarted(t *testing.T) {
-	s := remedying("remedy-restarted", "its operator restarts the driver while a plan holds", "1", manyRows, "spark.executor.cores", "3").on(oldest)
+	s := remedying("remedy-restarted", "its operator restarts the driver while a plan holds", "1", manyRows, "spark.executor.cores", "3")
 	s.run(t, func(t *testing.T, version string) {
 		began, r := time.Now(), prepare(t, s.name, version, s.app, true)
 		if err := theLab.Submit(t.Context(), r.App); err != nil {
