@@ -31,8 +31,6 @@ type Executors struct {
 	Of map[int64]Peaks
 	// MaxHeap is the highest Heap of all executors that the driver lists.
 	MaxHeap int64
-	// Driver is what the driver itself measured.
-	Driver Peaks
 }
 
 // maxOthers is how many executors are kept that nobody asked about.
@@ -53,7 +51,6 @@ func readPeaks(d *jsontext.Decoder, want func(int64) bool) (Executors, error) {
 	all, others := Executors{Of: map[int64]Peaks{}}, 0
 	err := eachExecutor(d, func(e *Executor) {
 		if e.IsDriver {
-			all.Driver = e.Peaks
 			return
 		}
 		all.MaxHeap = max(all.MaxHeap, e.Peaks.Heap)

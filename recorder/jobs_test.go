@@ -223,7 +223,7 @@ func TestRunThatGoesOn(t *testing.T) {
 	on := newServer()
 	s := remembering(t, on)
 	p := nightly(t, "u-1", now.Add(-time.Minute))
-	ui := &testUI{measured: driverui.Executors{Of: map[int64]driverui.Peaks{1: {Heap: 100 << 20, JVM: 500 << 20, Python: 100 << 20}, 2: {Heap: 300 << 20}}, Driver: driverui.Peaks{Heap: 50 << 20}}}
+	ui := &testUI{measured: driverui.Executors{Of: map[int64]driverui.Peaks{1: {Heap: 100 << 20, JVM: 500 << 20, Python: 100 << 20}, 2: {Heap: 300 << 20}}}, driver: driverui.Peaks{Heap: 50 << 20}}
 	s.knowledge = newKnowledge(ui)
 	settings, err := ui.Settings(t.Context(), spark.Pod{})
 	if err != nil {

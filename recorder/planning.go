@@ -65,9 +65,6 @@ func (q *planQuestion) isAsked() bool {
 // answer counts for deaths that were seen at a time. driver returns its pod, and is called
 // only if it is asked.
 func (k *knowledge) askForPlan(ctx context.Context, uid types.UID, seen time.Time, driver func() spark.Pod, now time.Time) done {
-	if k.ui == nil {
-		return nil
-	}
 	known := k.knows(uid)
 	if known == nil || known.settings.Load() == nil {
 		return nil
@@ -85,7 +82,7 @@ func (k *knowledge) askForPlan(ctx context.Context, uid types.UID, seen time.Tim
 	if pod.Pod == nil {
 		return nil
 	}
-	asked := k.inBackground(pod.Namespace, func() {
+	asked := k.asking.inBackground(pod.Namespace, func() {
 		began := time.Now()
 		basis := k.basisOf(context.WithoutCancel(ctx), known, pod, now)
 		known.planSays(basis, max(planPause, planPauses*time.Since(began)))
@@ -144,9 +141,6 @@ func (k *known) planSays(basis planBasis, pause time.Duration) {
 // basis returns what a plan because of deaths depends on that were seen at a time, as far
 // as the driver said it since.
 func (k *knowledge) basis(driver types.UID, seen, now time.Time) planBasis {
-	if k.ui == nil {
-		return planBasis{}
-	}
 	known := k.knows(driver)
 	if known == nil {
 		return planBasis{}
@@ -162,21 +156,12 @@ func (k *knowledge) basis(driver types.UID, seen, now time.Time) planBasis {
 
 // mayStillSay reports whether a driver may say later what a plan depends on: it has
 // answered before.
-func (k *knowledge) mayStillSay(driver types.UID) bool {
-	if k.ui == nil {
-		return false
-	}
-	known := k.knows(driver)
-	return known != nil && known.settings.Load() != nil
-}
+func (k *knowledge) mayStillSay(driver types.UID) bool { return k.settingsOf(driver) != nil }
 
 // isUnprepared reports whether a driver is known, and was never asked for what a plan
 // depends on. It is asked once soon after its first executor began. If one dies later, it
 // answers in time: it has made such pages before, and most of its jobs are known.
 func (k *knowledge) isUnprepared(driver types.UID) bool {
-	if k.ui == nil {
-		return false
-	}
 	known := k.knows(driver)
 	if known == nil {
 		return false

@@ -106,14 +106,6 @@ func (k *runKnown) wrote(p *corev1.Pod) {
 	k.written = p.ResourceVersion
 }
 
-// settingsOf returns the settings that a driver said, or nil.
-func (k *knowledge) settingsOf(driver types.UID) *spark.Settings {
-	if k.ui == nil {
-		return nil
-	}
-	return of[known](k, k.drivers, driver).settings.Load()
-}
-
 // measureRun asks a driver what it and its executors measured. Like a death, it asks only
 // a driver that has said its settings. It has places of its own for questions, so it takes
 // none from deaths. An answer that comes late is for the next look.
@@ -122,20 +114,14 @@ func (r *recorder) measureRun(ctx context.Context, driver spark.Pod, known *runK
 	if r.knowledge.settingsOf(driver.UID) == nil || !known.isDue(now, lookAfter(now.Sub(driver.CreationTimestamp.Time))/2) {
 		return
 	}
-	answered := make(chan struct{})
-	if !r.jobs.asking.begin(driver.Namespace) {
-		return
-	}
-	go func() {
-		defer func() { r.jobs.asking.end(driver.Namespace); close(answered) }()
+	soon, cancel := context.WithTimeout(ctx, peaksTimeout)
+	defer cancel()
+	r.jobs.asking.inBackground(driver.Namespace, func() {
 		var m measurement
 		if r.knowledge.ui.EachExecutor(context.WithoutCancel(ctx), driver, m.add) == nil {
 			known.measured(&m, now)
 		}
-	}()
-	ctx, cancel := context.WithTimeout(ctx, peaksTimeout)
-	defer cancel()
-	done(answered).within(ctx)
+	}).within(soon)
 }
 
 // isDue reports whether the driver is to be asked now, and notes that it is.

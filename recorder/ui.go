@@ -113,8 +113,11 @@ func of[T any](k *knowledge, cache *lru.Cache, driver types.UID) *T {
 	return made
 }
 
-// knows returns what is known of a driver, or nil.
+// knows returns what is known of a driver, or nil. It adds no entry: the UID may be made up.
 func (k *knowledge) knows(driver types.UID) *known {
+	if k.ui == nil {
+		return nil
+	}
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
 	found, _ := k.drivers.Get(driver)
@@ -188,7 +191,7 @@ func (k *knowledge) learnFrom(ctx context.Context, p *corev1.Pod, now time.Time)
 // many executors. A driver is asked only if it has said its settings, so one that cannot
 // be reached delays no death.
 func (k *knowledge) describe(ctx context.Context, driver spark.Pod, facts []*fact, executors int, now time.Time) {
-	if k.ui == nil || driver.Pod == nil {
+	if driver.Pod == nil {
 		return
 	}
 	known := k.knows(driver.UID)
@@ -243,16 +246,18 @@ func (k *knowledge) ask(ctx context.Context, driver spark.Pod, known *known, mea
 	plan.within(ctx)
 }
 
-// isDynamic reports whether a driver said that its executors come and go with the work.
-func (k *knowledge) isDynamic(driver types.UID) bool {
-	if k.ui == nil {
-		return false
-	}
+// settingsOf returns the settings that a driver said, or nil.
+func (k *knowledge) settingsOf(driver types.UID) *spark.Settings {
 	known := k.knows(driver)
 	if known == nil {
-		return false
+		return nil
 	}
-	settings := known.settings.Load()
+	return known.settings.Load()
+}
+
+// isDynamic reports whether a driver said that its executors come and go with the work.
+func (k *knowledge) isDynamic(driver types.UID) bool {
+	settings := k.settingsOf(driver)
 	return settings != nil && settings.Dynamic
 }
 
@@ -264,7 +269,7 @@ func (k *knowledge) learnAgain(ctx context.Context, driver spark.Pod, known *kno
 		return nil
 	}
 	known.due = now.Add(uiPause)
-	return k.inBackground(driver.Namespace, func() {
+	return k.asking.inBackground(driver.Namespace, func() {
 		if s, err := k.ui.Settings(context.WithoutCancel(ctx), driver); err == nil {
 			known.settings.Store(s)
 		}
@@ -301,13 +306,13 @@ func (a *asking) end(namespace string) {
 
 // inBackground asks a driver of a namespace, if a place is free. The question goes on
 // whoever waits for it: see learn.
-func (k *knowledge) inBackground(namespace string, question func()) done {
-	if !k.asking.begin(namespace) {
+func (a *asking) inBackground(namespace string, question func()) done {
+	if !a.begin(namespace) {
 		return nil
 	}
 	answered := make(chan struct{})
 	go func() {
-		defer func() { k.asking.end(namespace); close(answered) }()
+		defer func() { a.end(namespace); close(answered) }()
 		question()
 	}()
 	return answered
@@ -319,7 +324,7 @@ func (k *knowledge) askForPeaks(ctx context.Context, driver spark.Pod, a *answer
 	if !a.isDue(now) {
 		return nil
 	}
-	return k.inBackground(driver.Namespace, func() {
+	return k.asking.inBackground(driver.Namespace, func() {
 		found, err := k.ui.Peaks(context.WithoutCancel(ctx), driver, func(id int64) bool { return executors[id] })
 		a.says(found, err, now)
 	})

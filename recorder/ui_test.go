@@ -29,6 +29,7 @@ type testUI struct {
 	slow            time.Duration
 	profiles        map[string]spark.MemorySettings
 	measured        driverui.Executors
+	driver          driverui.Peaks
 	dead            bool // its executors
 }
 
@@ -65,7 +66,7 @@ func (u *testUI) EachExecutor(_ context.Context, _ spark.Pod, do func(*driverui.
 	if u.fails {
 		return errors.New("no answer")
 	}
-	do(&driverui.Executor{IsDriver: true, Peaks: u.measured.Driver})
+	do(&driverui.Executor{IsDriver: true, Peaks: u.driver})
 	for id, p := range u.measured.Of {
 		do(&driverui.Executor{ID: id, Dead: u.dead, Peaks: p})
 	}
@@ -324,9 +325,9 @@ func TestAsking(t *testing.T) {
 	hold := make(chan struct{})
 	defer close(hold)
 	for range maxQuestions {
-		k.inBackground("hostile", func() { <-hold })
+		k.asking.inBackground("hostile", func() { <-hold })
 	}
-	if k.inBackground("spark", func() {}) == nil {
+	if k.asking.inBackground("spark", func() {}) == nil {
 		t.Error("no room for another namespace")
 	}
 	if k.askForPlan(t.Context(), "made-up", now, func() spark.Pod { return driver }, now) != nil || k.knows("made-up") != nil {
