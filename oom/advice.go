@@ -303,7 +303,7 @@ func (a *adviser) moreBesideHeap() string {
 		return fmt.Sprintf("Raise the container's memory limit from %d to %d MiB. Spark did not set this limit, so change it where it is set.", a.LimitMiB, a.HeapMiB+a.defaultOverhead(a.HeapMiB))
 	case a.heapFillsLimit():
 		over := a.defaultOverhead(a.HeapMiB)
-		return a.set(Change{Setting: name, Now: "0m", Next: memory(over)}) + a.fewerCores() + fmt.Sprintf(". If another system sets the container's limit, raise that limit to %d MiB instead.", a.HeapMiB+over) + a.fits(over)
+		return a.set(Change{Setting: name, Now: "0m", Next: Memory(over)}) + a.fewerCores() + fmt.Sprintf(". If another system sets the container's limit, raise that limit to %d MiB instead.", a.HeapMiB+over) + a.fits(over)
 	case a.Settings != nil:
 		return a.raiseFromSettings(name)
 	case a.HeapMiB == 0:
@@ -315,19 +315,19 @@ func (a *adviser) moreBesideHeap() string {
 		// limit, and Spark limits the use of both.
 		by, text := roundUp(max(a.smaller()/4, minOverhead), 128), ""
 		if a.rest() > a.defaultOverhead(a.HeapMiB) {
-			text = fmt.Sprintf(" If its value comes from spark.kubernetes.memoryOverheadFactor now, set it to %s.", memory(roundUp(a.rest()+by, 100)))
+			text = fmt.Sprintf(" If its value comes from spark.kubernetes.memoryOverheadFactor now, set it to %s.", Memory(roundUp(a.rest()+by, 100)))
 		}
 		return a.raise(name, by) + a.fewerCores() + "." + text + a.fits(by)
 	}
 	next := moreOverhead(a.rest())
-	return a.set(Change{Setting: name, Now: memory(a.rest()), Next: memory(next)}) + a.fewerCores() + "." + a.fits(next-a.rest())
+	return a.set(Change{Setting: name, Now: Memory(a.rest()), Next: Memory(next)}) + a.fewerCores() + "." + a.fits(next-a.rest())
 }
 
 // raiseLimit advises another limit if Spark did not set it. by is a sentence that says
 // so.
 func (a *adviser) raiseLimit(next int64) (text, by string) {
 	if a.submitter == spark.Kubeflow {
-		return a.set(Change{Setting: a.name("memoryLimit"), Now: memory(a.LimitMiB), Next: memory(next)}), ""
+		return a.set(Change{Setting: a.name("memoryLimit"), Now: Memory(a.LimitMiB), Next: Memory(next)}), ""
 	}
 	text = fmt.Sprintf("Raise the container's memory limit from %d to %d MiB", a.LimitMiB, next)
 	if a.RequestMiB == 0 {
@@ -395,18 +395,18 @@ func (a *adviser) largerHeap() (text, limit string) {
 	case heap == 0:
 		return "Raise " + a.name("memory"), ""
 	}
-	change := Change{Setting: a.name("memory"), Next: memory(heap)}
+	change := Change{Setting: a.name("memory"), Next: Memory(heap)}
 	if a.HeapMiB > 0 && !a.Estimated {
-		change.Now = memory(a.HeapMiB)
+		change.Now = Memory(a.HeapMiB)
 	}
 	if raised := a.raised(); raised != nil {
-		change.Now = memory(raised.FromHeapMiB)
+		change.Now = Memory(raised.FromHeapMiB)
 	}
 	text = a.set(change)
 	if need := heap + a.restFor(heap); a.raised() == nil && (a.limitIsOthers() || a.heapFillsLimit()) && need > a.LimitMiB {
 		limit = fmt.Sprintf(" With the larger heap, also raise the container's memory limit to %d MiB or more.", need)
 		if a.submitter == spark.Kubeflow && a.limitIsOthers() {
-			a.set(Change{Setting: a.name("memoryLimit"), Now: memory(a.LimitMiB), Next: memory(need)})
+			a.set(Change{Setting: a.name("memoryLimit"), Now: Memory(a.LimitMiB), Next: Memory(need)})
 			limit = strings.TrimSuffix(limit, ".") + " (" + a.name("memoryLimit") + ")."
 		}
 	}

@@ -248,15 +248,15 @@ func (a *adviser) raiseFromSettings(name string) string {
 	}
 	heap, freed, ok := a.smallerHeap()
 	if !ok {
-		return a.set(Change{Setting: name, Now: memory(now), Next: memory(next)}) + a.fewerCores() + "." + a.fits(next-now)
+		return a.set(Change{Setting: name, Now: Memory(now), Next: Memory(next)}) + a.fewerCores() + "." + a.fits(next-now)
 	}
 	next = max(next, now+freed)
 	why := fmt.Sprintf("No executor's heap held more than %d of %d MiB", p.highestHeap(), a.HeapMiB)
 	if next == now+freed {
 		why += ", so the pod can keep its size"
 	}
-	larger := a.set(Change{Setting: name, Now: memory(now), Next: memory(next)})
-	smaller := a.set(Change{Setting: a.name("memory"), Now: memory(a.HeapMiB), Next: memory(heap), Why: why + "."})
+	larger := a.set(Change{Setting: name, Now: Memory(now), Next: Memory(next)})
+	smaller := a.set(Change{Setting: a.name("memory"), Now: Memory(a.HeapMiB), Next: Memory(heap), Why: why + "."})
 	return larger + " and " + strings.TrimPrefix(smaller, "Set ") + a.fewerCores() + ". " + why + "." + a.fits(next-now-freed)
 }
 

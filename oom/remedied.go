@@ -23,7 +23,7 @@ func (a *adviser) beyond(name string, given annotations.RemedyMemory) string {
 	by := given.ToLimitMiB - given.FromLimitMiB - heap + roundUp(max(a.smaller()/4, minOverhead), 128)
 	text := a.raise(name, by)
 	if heap > 0 {
-		larger := a.set(Change{Setting: a.name("memory"), Now: memory(given.FromHeapMiB), Next: memory(given.ToHeapMiB)})
+		larger := a.set(Change{Setting: a.name("memory"), Now: Memory(given.FromHeapMiB), Next: Memory(given.ToHeapMiB)})
 		text += " and " + lower(larger)
 	}
 	return text + a.fewerCores() + "."

@@ -47,8 +47,8 @@ func (a *adviser) set(c Change) string {
 
 // raise advises an amount in MiB.
 func (a *adviser) raise(name string, by int64) string {
-	a.note(Change{Setting: name, By: memory(by)})
-	return fmt.Sprintf("Raise %s by %s", name, memory(by))
+	a.note(Change{Setting: name, By: Memory(by)})
+	return fmt.Sprintf("Raise %s by %s", name, Memory(by))
 }
 
 // raiseEstimated advises an amount, and the resulting value if Spark's default is the
@@ -57,11 +57,11 @@ func (a *adviser) raiseEstimated(name string, by int64) string {
 	if a.rest() != a.defaultOverhead(a.HeapMiB) {
 		return a.raise(name, by)
 	}
-	unset := memory(a.rest())
-	next := memory(roundUp(a.rest()+by, 100))
-	a.note(Change{Setting: name, By: memory(by), Unset: unset})
+	unset := Memory(a.rest())
+	next := Memory(roundUp(a.rest()+by, 100))
+	a.note(Change{Setting: name, By: Memory(by), Unset: unset})
 	a.example(name, next)
-	return fmt.Sprintf("Raise %s by %s. If neither it nor spark.kubernetes.memoryOverheadFactor is set, it is %s now: set it to %s", name, memory(by), unset, next)
+	return fmt.Sprintf("Raise %s by %s. If neither it nor spark.kubernetes.memoryOverheadFactor is set, it is %s now: set it to %s", name, Memory(by), unset, next)
 }
 
 // note notes a change, unless the program itself has the setting.
@@ -170,8 +170,8 @@ func (a *adviser) fits(more int64) string {
 	return ""
 }
 
-// memory writes MiB in the form of Spark's settings: "2500m", "2g".
-func memory(mib int64) string {
+// Memory writes MiB in the form of Spark's settings: "2500m", "2g".
+func Memory(mib int64) string {
 	if mib > 0 && mib%1024 == 0 {
 		return fmt.Sprintf("%dg", mib/1024)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/spark-vitals/spark-vitals/oom"
 )
 
 // Turn returns the last good run and the first bad one after it, of runs with the newest
@@ -124,13 +126,10 @@ func mebibytes(mib int64) string {
 	return fmt.Sprintf("%d MiB", mib)
 }
 
-// memory writes MiB in the form of Spark's settings: "2500m", "2g".
+// memory writes MiB in the form of Spark's settings, or "" if it is not known.
 func memory(mib int64) string {
-	switch {
-	case mib == 0:
+	if mib == 0 {
 		return ""
-	case mib%1024 == 0:
-		return fmt.Sprintf("%dg", mib/1024)
 	}
-	return fmt.Sprintf("%dm", mib)
+	return oom.Memory(mib)
 }
