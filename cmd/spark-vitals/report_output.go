@@ -15,16 +15,21 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-var reportOutputs = map[string]func(io.Writer, *findings) error{
-	"table": printReport,
-	"json":  func(out io.Writer, found *findings) error { return writeJSON(out, found) },
-	"yaml": func(out io.Writer, found *findings) error {
-		text, err := yaml.Marshal(found)
-		if err == nil {
-			_, err = out.Write(text)
-		}
-		return err
-	},
+var reportOutputs = outputs(printReport)
+
+// outputs are the forms of a report of which the table is given.
+func outputs[T any](table func(io.Writer, *T) error) map[string]func(io.Writer, *T) error {
+	return map[string]func(io.Writer, *T) error{
+		"table": table,
+		"json":  func(out io.Writer, found *T) error { return writeJSON(out, found) },
+		"yaml": func(out io.Writer, found *T) error {
+			text, err := yaml.Marshal(found)
+			if err == nil {
+				_, err = out.Write(text)
+			}
+			return err
+		},
+	}
 }
 
 // maxPrinted is how many drivers a table has, because no one reads more.

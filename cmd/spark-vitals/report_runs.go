@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/pager"
-	"sigs.k8s.io/yaml"
 
 	"github.com/spark-vitals/spark-vitals/internal/bounded"
 	"github.com/spark-vitals/spark-vitals/oom"
@@ -81,17 +80,7 @@ type foundJobs struct {
 	Items []reportedJob `json:"items"`
 }
 
-var jobOutputs = map[string]func(io.Writer, *foundJobs) error{
-	"table": printJobs,
-	"json":  func(out io.Writer, found *foundJobs) error { return writeJSON(out, found) },
-	"yaml": func(out io.Writer, found *foundJobs) error {
-		text, err := yaml.Marshal(found)
-		if err == nil {
-			_, err = out.Write(text)
-		}
-		return err
-	},
-}
+var jobOutputs = outputs(printJobs)
 
 // reportRuns prints a report over runs.
 func reportRuns(ctx context.Context, out io.Writer, client dynamic.Interface, namespace string, asked runsAsked, show func(io.Writer, *foundJobs) error) error {
