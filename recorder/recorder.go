@@ -45,6 +45,9 @@ type Config struct {
 	ReadConfigMaps bool
 	// Jobs says what is kept of the runs of SparkJobs.
 	Jobs Jobs
+	// LeaseNamespace is the namespace of the lease by which one of several replicas writes
+	// first. If it is "", each replica writes at once.
+	LeaseNamespace string
 	// Reconcile is how often all pods are looked at again.
 	Reconcile time.Duration
 	// The addresses to listen on are "host:port".
@@ -358,6 +361,9 @@ func (r *recorder) run(ctx context.Context) error {
 		creating.Go(func() error { r.createEvents(writing); return nil })
 	}
 	r.runJobs(ctx, tasks.Go)
+	if r.LeaseNamespace != "" {
+		tasks.Go(func() error { return r.elect(ctx) })
+	}
 	<-ctx.Done()
 	r.queue.ShutDown()
 	err := tasks.Wait()

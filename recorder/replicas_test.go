@@ -2,69 +2,42 @@ package recorder
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/spark-vitals/spark-vitals/internal/eventually"
 )
 
-// Of two replicas the one that found a death written lets the other go first,
-// until it finds several times that nobody has.
+// Of two replicas one goes first. When it ends, the other one does.
 func TestReplicas(t *testing.T) {
-	for name, test := range map[string]struct {
-		age       time.Duration // of the death
-		byAnother bool
-		second    bool
-	}{
-		"one's own":  {age: time.Second},
-		"another's":  {age: time.Second, byAnother: true, second: true},
-		"an old one": {age: 2 * time.Minute, byAnother: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := dead(t, "OOMKilled")
-			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(now.Add(-test.age))
-			s := recording(t, p)
-			if err := s.work(t); err != nil {
-				t.Fatal(err)
-			}
-			written, err := s.CoreV1().Pods(p.Namespace).Get(context.Background(), p.Name, metav1.GetOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if test.byAnother {
-				s = recording(t, written)
-			} else {
-				s.see(t, written)
-			}
-			if err := s.work(t); err != nil {
-				t.Fatal(err)
-			}
-			if wait := s.replicas.delay(); (wait == secondDelay) != test.second {
-				t.Errorf("waits for %s", wait)
-			}
-			for i := range goesFirstAfter {
-				p.UID, p.Name = types.UID(fmt.Sprint("u-", i+2)), fmt.Sprint("etl-", i+2)
-				p.Labels["spark-app-selector"] = fmt.Sprint("spark-", i+2)
-				if _, err := s.CoreV1().Pods(p.Namespace).Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
-					t.Fatal(err)
-				}
-				s.see(t, p)
-				if err := s.work(t); err != nil {
-					t.Fatal(err)
-				}
-				if waiting := s.facts.due(now.Add(time.Hour)); (waiting > 0) != test.second {
-					t.Errorf("%d deaths wait for another replica", waiting)
-				}
-				s.facts.hurry()
-				if err := s.work(t); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if wait := s.replicas.delay(); wait != 0 {
-				t.Errorf("wrote often enough, and still waits for %s", wait)
-			}
-		})
+	client := fake.NewClientset()
+	elected := func(instance string) (*recorder, context.CancelFunc) {
+		r := &recorder{Config: Config{Client: client, LeaseNamespace: "spark-vitals"}, replicas: newReplicas(), instance: instance}
+		ctx, stop := context.WithCancel(t.Context())
+		go func() { _ = r.elect(ctx) }()
+		return r, stop
+	}
+	a, stop := elected("a")
+	eventually.True(t, "the first one holds the lease", func() bool {
+		lease, err := client.CoordinationV1().Leases("spark-vitals").Get(t.Context(), leaseName, metav1.GetOptions{})
+		return err == nil && lease.Spec.HolderIdentity != nil && *lease.Spec.HolderIdentity == "a"
+	})
+	b, _ := elected("b")
+	eventually.True(t, "the second one lets the first one write", func() bool { return b.replicas.delay() == secondDelay })
+	if wait := a.replicas.delay(); wait != 0 {
+		t.Errorf("the first one waits for %s", wait)
+	}
+	stop()
+	eventually.True(t, "the second one goes first", func() bool { return b.replicas.delay() == 0 })
+}
+
+// Without a lease each replica writes at once.
+func TestNoLease(t *testing.T) {
+	r := newReplicas()
+	if wait := r.delay(); wait != time.Duration(0) {
+		t.Errorf("waits for %s", wait)
 	}
 }

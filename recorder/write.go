@@ -207,7 +207,6 @@ func (r *recorder) writeOn(ctx context.Context, driver spark.Pod, facts []fact) 
 		planned := w.driver.Annotations[annotations.Remedy]
 		news, stands := r.update(&w, facts)
 		if stands {
-			r.replicas.found(w.driver.UID, &w.record, facts, r.now())
 			w.outcome = written
 			return w
 		}

@@ -52,6 +52,9 @@ Two replicas lose nothing if one of them is away, and write nothing twice.`,
 				return err
 			}
 			c.Log = api.Log(command.ErrOrStderr())
+			if c.LeaseNamespace, err = api.OwnNamespace(); err != nil {
+				c.Log.Debug("no lease decides which replica writes first", "reason", err)
+			}
 			job.LimitMemory(c.Log)
 			if readUI {
 				c.DriverUI = driverui.New()
@@ -75,6 +78,7 @@ Two replicas lose nothing if one of them is away, and write nothing twice.`,
 	flags.BoolVar(&keepRuns, "spark-jobs", false, "keep the last runs of each job in a SparkJob")
 	flags.IntVar(&c.Jobs.Runs, "spark-job-runs", sparkjob.DefaultRuns, "how many runs a SparkJob keeps")
 	flags.DurationVar(&c.Jobs.Keep, "spark-job-keep", 30*24*time.Hour, "after how long without a run a SparkJob is deleted")
+	api.AddNamespace(flags, "the lease by which one of several replicas writes first")
 	flags.DurationVar(&c.Reconcile, "reconcile", 10*time.Minute, "how often all pods are looked at again")
 	api.AddKubeconfig(flags)
 	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)

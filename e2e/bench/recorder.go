@@ -220,7 +220,7 @@ func (b *recorderBench) startRecorders(ctx context.Context, n int) (all []*clust
 		return nil, err
 	}
 	for range n {
-		r, err := b.controlPlane.StartRecorder(ctx, os.Stderr, kubeconfig, "--everywhere")
+		r, err := b.controlPlane.StartRecorder(ctx, os.Stderr, kubeconfig, "--everywhere", "--namespace=spark-vitals")
 		if err != nil {
 			return all, err
 		}

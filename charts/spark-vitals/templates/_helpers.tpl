@@ -233,7 +233,9 @@ metadata:
 {{- define "spark-vitals.leads" -}}
 - {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [spark-vitals-{{ . }}], verbs: [get, update]}
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]} # where the chart's own was not applied, as by Argo CD
+{{- if ne . "recorder" }}
 - {apiGroups: [""], resources: [events], verbs: [create]} # who leads
+{{- end }}
 {{- end }}
 
 {{/* A rule on records, that the guards ask for. */}}
