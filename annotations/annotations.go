@@ -30,9 +30,14 @@ const (
 	MemoryOverhead = Prefix + "memory-overhead" // what the limit leaves beside the heap: "384Mi"
 	MemorySource   = Prefix + "memory-source"   // where the heap is known from: FromPod or Estimated
 	LogStallAfter  = Prefix + "log-stall-after" // on drivers that are watched: how long the log may be silent, "30m"
-	RemedyRule     = Prefix + "remedy-rule"     // JSON, on executors that may be remedied: what the rule allows
-	Remedied       = Prefix + "remedied"        // JSON, on executors: what was changed because earlier ones died of memory
+	RemedyRule     = Prefix + "remedy-rule"     // JSON, on pods that may be remedied: what the rule allows
+	Remedied       = Prefix + "remedied"        // JSON: what was changed because earlier pods died of memory
 )
+
+// NextRun is on a SparkJob whose next driver is to get more memory: as an annotation how
+// much ([RemedyMemory], as JSON), and as a label that there is one. The recorder writes
+// it, and the webhook watches only such jobs.
+const NextRun = Prefix + "next-run"
 
 // Stamps are all keys that only the webhook writes.
 var Stamps = []string{Injected, Warnings, MemoryLimit, MemoryHeap, MemoryOverhead, MemorySource, LogStallAfter, RemedyRule, Remedied}

@@ -29,9 +29,12 @@ type RemedyPlan struct {
 	Until time.Time `json:"until"`
 	// Refused is why nothing is done, or nothing more; a sentence without a full stop.
 	Refused string `json:"refused,omitempty"`
+	// Run is the name of the driver of an earlier run of the same job, if that run needed
+	// it. It is "" if executors of this application died.
+	Run string `json:"run,omitempty"`
 }
 
-// RemedyMemory is how the memory of an executor changes. Amounts are in MiB.
+// RemedyMemory is how the memory of a container of Spark's changes. Amounts are in MiB.
 type RemedyMemory struct {
 	FromLimitMiB int64 `json:"fromLimitMiB"` // of Spark's container
 	ToLimitMiB   int64 `json:"toLimitMiB"`
@@ -53,6 +56,7 @@ const (
 	maxPlans       = 3
 	maxRefused     = 300 // bytes
 	maxApplication = 63  // of a label's value
+	maxRun         = 253 // of a pod's name
 	// MaxRemedyCores is how many cores an executor has at most that is changed.
 	MaxRemedyCores = 1024
 	// MaxRemedyMiB is the largest limit that such an executor gets, 4 TiB.
@@ -64,7 +68,7 @@ var profileID = regexp.MustCompile(`^[0-9]{1,9}$`)
 // valid reports whether a plan is one that may be written and acted on.
 func (p *RemedyPlan) valid() bool {
 	switch {
-	case p.Application == "", len(p.Application) > maxApplication, !profileID.MatchString(p.Profile), len(p.Refused) > maxRefused, len(p.Withdrawn) > maxRefused:
+	case p.Application == "", len(p.Application) > maxApplication, !profileID.MatchString(p.Profile), len(p.Refused) > maxRefused, len(p.Withdrawn) > maxRefused, len(p.Run) > maxRun:
 		return false
 	case p.Memory != nil && !p.Memory.valid(), p.Until.Year() > 9998:
 		return false
@@ -115,33 +119,46 @@ func RemedyText(plans []RemedyPlan) string {
 	return ""
 }
 
-// RemedyTerms is the value of [RemedyRule], as JSON: what the rule of an executor lets
-// the recorder plan if such executors die of memory.
+// RemedyTerms is the value of [RemedyRule], as JSON: what the rule of a pod lets the
+// recorder plan if such pods die of memory. A driver has only NextRun and MaxMemoryMiB.
 type RemedyTerms struct {
-	Mode Mode `json:"mode"`
+	Mode Mode `json:"mode,omitempty"`
 	// AfterDeaths is how many executors must have died with the cores that Spark gave
 	// them.
-	AfterDeaths int `json:"afterDeaths"`
-	// MaxMemoryMiB is the largest limit that an executor's container may get; 0 if its
-	// memory is not raised.
+	AfterDeaths int `json:"afterDeaths,omitempty"`
+	// MaxMemoryMiB is the largest limit that the container may get; 0 if its memory is not
+	// raised.
 	MaxMemoryMiB int64 `json:"maxMemoryMiB,omitempty"`
+	// NextRun is whether the next run of the same job starts with what this one needed:
+	// Audit, Enabled, or "" for no.
+	NextRun Mode `json:"nextRun,omitempty"`
 }
 
 // MaxAfterDeaths bounds AfterDeaths: so many deaths a record has in detail.
 const MaxAfterDeaths = 10
 
-// ReadRemedyTerms reads the value of [RemedyRule]. ok is false for a value that cannot be
-// read.
+// ReadRemedyTerms reads the value of [RemedyRule] on an executor. ok is false for a value
+// that cannot be read.
 func ReadRemedyTerms(value string) (r RemedyTerms, ok bool) {
 	err := json.Unmarshal([]byte(value), &r)
 	return r, err == nil && (r.Mode == Audit || r.Mode == Enabled) && 1 <= r.AfterDeaths && r.AfterDeaths <= MaxAfterDeaths && 0 <= r.MaxMemoryMiB && r.MaxMemoryMiB <= MaxRemedyMiB
 }
 
+// ReadNextRun reads from the value of [RemedyRule], on any pod, whether the next run
+// starts with what this one needed. It returns "" for no.
+func ReadNextRun(value string) Mode {
+	var r RemedyTerms
+	if json.Unmarshal([]byte(value), &r) != nil || r.NextRun != Audit && r.NextRun != Enabled {
+		return ""
+	}
+	return r.NextRun
+}
+
 // String returns the terms as the annotation has it.
 func (r RemedyTerms) String() string { return asJSON(r) }
 
-// RemedyStamp is the value of [Remedied], as JSON: how an executor was changed when it was
-// created, because earlier ones died of memory.
+// RemedyStamp is the value of [Remedied], as JSON: how a pod was changed when it was
+// created, because earlier ones died of memory. Only an executor's cores are changed.
 type RemedyStamp struct {
 	Mode      Mode          `json:"mode,omitempty"` // absent for enabled; Audit: it would have been changed
 	FromCores int           `json:"fromCores,omitempty"`
@@ -165,3 +182,16 @@ func (s *RemedyStamp) valid() bool {
 
 // String returns the stamp as the annotation has it.
 func (s RemedyStamp) String() string { return asJSON(s) }
+
+// ReadNextRunMemory reads the annotation [NextRun] of a SparkJob. It returns nil for a
+// value that cannot be read.
+func ReadNextRunMemory(value string) *RemedyMemory {
+	var m RemedyMemory
+	if value == "" || len(value) > MaxRemedy || json.Unmarshal([]byte(value), &m) != nil || !m.valid() {
+		return nil
+	}
+	return &m
+}
+
+// String returns the memory as an annotation has it.
+func (m RemedyMemory) String() string { return asJSON(m) }

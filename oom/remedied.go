@@ -65,6 +65,8 @@ func remedied(p annotations.RemedyPlan, s *settings) string {
 	case !p.Changes():
 	case audit:
 		changes = fmt.Sprintf("If the remedy were enabled, new executors%s would start with %s.", of, given(p))
+	case p.Run != "":
+		changes = fmt.Sprintf("Remedy: executors%s start with %s, because run %s of the same job needed it.%s", of, given(p), p.Run, keep(p, s))
 	default:
 		changes = fmt.Sprintf("Remedy: until %s new executors%s are to start with %s.%s", p.Until.UTC().Format("2006-01-02 15:04 UTC"), of, given(p), keep(p, s))
 	}

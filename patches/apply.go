@@ -17,6 +17,7 @@ var all = []struct {
 	patch Patch
 }{
 	{"remedy", remedy},
+	{"nextrun", nextRun},
 	{"memory", memoryAnnotations},
 	{"blockmanager", blockManagerPort},
 	{"processtreemetrics", processTreeMetrics},

@@ -38,7 +38,7 @@ func remedy(p *Pod, c policy.Choice) {
 	if rule == nil || rule.Mode == policy.Disabled || p.Role != spark.Executor {
 		return
 	}
-	terms := annotations.RemedyTerms{Mode: rule.Mode, AfterDeaths: rule.AfterDeaths, MaxMemoryMiB: rule.MaxMemoryMiB()}
+	terms := annotations.RemedyTerms{Mode: rule.Mode, AfterDeaths: rule.AfterDeaths, MaxMemoryMiB: rule.MaxMemoryMiB(), NextRun: rule.Carries()}
 	stamp, earlier := p.earlierRemedy(terms)
 	if why := p.unfitForRemedy(c); why != "" && !earlier {
 		p.leave(field, why)
@@ -61,16 +61,18 @@ func remedy(p *Pod, c policy.Choice) {
 	}
 	p.stamp(annotations.Remedied, stamp.String())
 	if stamp.Mode == policy.Audit && !p.audit {
-		p.leave(field, "in audit: it would have "+changesOf(stamp))
+		p.leave(field, "in audit: it would have "+changesOf(stamp)+becauseExecutors)
 		return
 	}
-	p.did(field, "it has "+changesOf(stamp))
+	p.did(field, "it has "+changesOf(stamp)+becauseExecutors)
 }
+
+const becauseExecutors = ", because earlier executors died of memory"
 
 // planned returns what the executor is to get of a plan, as its stamp. It is empty if
 // that is nothing.
 func (p *Pod) planned(plan *annotations.RemedyPlan, terms annotations.RemedyTerms) (stamp annotations.RemedyStamp) {
-	if plan == nil || plan.Application != p.Application() || plan.Profile != p.ResourceProfile() {
+	if plan == nil || plan.Application != p.Application() || plan.Profile != p.ResourceProfile() || plan.Run != "" && terms.NextRun == "" {
 		return stamp
 	}
 	if plan.FewerCores() && plan.FromCores == p.Cores() {
@@ -81,7 +83,8 @@ func (p *Pod) planned(plan *annotations.RemedyPlan, terms annotations.RemedyTerm
 		memory.Executors = 0
 		stamp.Memory = &memory
 	}
-	if stamp != (annotations.RemedyStamp{}) && (terms.Mode == policy.Audit || plan.Mode != policy.Enabled) {
+	audit := terms.Mode == policy.Audit || plan.Mode != policy.Enabled || plan.Run != "" && terms.NextRun == policy.Audit
+	if stamp != (annotations.RemedyStamp{}) && audit {
 		stamp.Mode = policy.Audit
 	}
 	return stamp
@@ -156,7 +159,7 @@ func (p *Pod) hasDevices() bool {
 	return false
 }
 
-// changesOf says in words what a stamp changes: "1 core instead of 4, because ...".
+// changesOf says in words what a stamp changes: "1 core instead of 4".
 func changesOf(stamp annotations.RemedyStamp) string {
 	var parts []string
 	if stamp.ToCores == 1 {
@@ -170,7 +173,7 @@ func changesOf(stamp annotations.RemedyStamp) string {
 			parts = append(parts, fmt.Sprintf("a heap of %d MiB instead of %d", m.ToHeapMiB, m.FromHeapMiB))
 		}
 	}
-	return strings.Join(parts, " and ") + ", because earlier executors died of memory"
+	return strings.Join(parts, " and ") + ""
 }
 
 // setLast sets a variable of Spark's container. If it is there several times, the kubelet

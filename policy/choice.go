@@ -36,7 +36,9 @@ type Choice struct {
 	Published bool
 	// Plan is what the executor is to get because earlier ones died, or nil.
 	Plan *annotations.RemedyPlan
-	// NoRemedy is why no plan can be known, or "".
+	// Memory is what the driver is to get because that of an earlier run died, or nil.
+	Memory *annotations.RemedyMemory
+	// NoRemedy is why neither can be known, or is given; or "".
 	NoRemedy string
 	// Warnings are about settings that are ignored.
 	Warnings []Warning

@@ -185,10 +185,8 @@ func (r *Rule) checkSwitches(at *field.Path) (errs field.ErrorList) {
 	if r.LogStall != nil {
 		errs = append(errs, r.LogStall.check(at.Child("logStall"))...)
 	}
-	if r.Remedy != nil && r.Match.Role != spark.Executor {
-		errs = append(errs, field.Forbidden(at.Child("remedy"), "only for rules with match.role: executor"))
-	} else if r.Remedy != nil {
-		errs = append(errs, r.Remedy.complete(at.Child("remedy"))...)
+	if r.Remedy != nil {
+		errs = append(errs, r.Remedy.complete(at.Child("remedy"), r.Match.Role)...)
 	}
 	return errs
 }

@@ -40,7 +40,8 @@ const (
 // deathEvent is one Event that must be created.
 type deathEvent struct {
 	*eventsv1.Event
-	termination *oom.Termination
+	at          time.Time        // of the death
+	termination *oom.Termination // nil for an Event about a plan
 	pod         *corev1.Pod // that died
 	driver      string      // "" without one
 	counts      bool        // the replica that creates this Event counts the death
@@ -102,7 +103,7 @@ func (r *recorder) event(about corev1.ObjectReference, f fact, note string, t de
 		note = fmt.Sprintf("%d deaths of this application so far. After the first %d there is one Event in %s. One of the last: %s", t.deaths, ownEvents, eventsPause, note)
 	}
 	related := reference(f.pod)
-	t.termination, t.pod = &f.Termination, f.pod
+	t.termination, t.at, t.pod = &f.Termination, f.At.Time, f.pod
 	t.Event = r.newEvent(about, name, reason(&f.Termination), note, corev1.EventTypeWarning)
 	t.Related = &related
 	if t.deaths > 0 {
@@ -182,7 +183,7 @@ func (r *recorder) create(ctx context.Context, t *deathEvent) error {
 		if !ours {
 			return err
 		}
-	case !final(err) && r.now().Sub(t.termination.At.Time) < oldest:
+	case !final(err) && r.now().Sub(t.at) < oldest:
 		t.ambiguous = true
 		return err
 	case mayBeStarting(err) && r.events.NumRequeues(t) < maxFailures:

@@ -62,9 +62,11 @@ const (
 // own workers, and what it cannot write delays no record.
 type jobs struct {
 	Jobs
-	queue  workqueue.TypedRateLimitingInterface[run]
-	runs   *lru.Cache // by UID of the driver, of *runKnown
-	asking *asking
+	queue workqueue.TypedRateLimitingInterface[run]
+	// beginning has drivers that began, whose executors may start with a plan.
+	beginning workqueue.TypedRateLimitingInterface[run]
+	runs      *lru.Cache // by UID of the driver, of *runKnown
+	asking    *asking
 
 	created *lru.Cache // by namespace, limits of new jobs
 
@@ -94,13 +96,14 @@ type runKnown struct {
 	ended   *corev1.Pod   // as the driver was seen before it was deleted, if its end is not worked out yet
 	end     *sparkjob.Run // how it ended then; nil while it runs
 	lost    time.Time     // when it was deleted
+	begun   bool          // its executors are planned, or are about to be
 }
 
 func newJobs(c Jobs) *jobs {
 	if c.Client == nil {
 		return nil
 	}
-	return &jobs{Jobs: c, queue: workqueue.NewTypedRateLimitingQueue(retries[run]()), runs: lru.New(maxRuns), created: lru.New(maxRemembered), asking: &asking{of: map[string]int{}}, gone: map[types.UID]*corev1.Pod{}}
+	return &jobs{Jobs: c, queue: workqueue.NewTypedRateLimitingQueue(retries[run]()), beginning: workqueue.NewTypedRateLimitingQueue(retries[run]()), runs: lru.New(maxRuns), created: lru.New(maxRemembered), asking: &asking{of: map[string]int{}}, gone: map[types.UID]*corev1.Pod{}}
 }
 
 func keyOf(driver spark.Pod) run {
@@ -154,6 +157,9 @@ func (r *recorder) sawRun(driver spark.Pod) {
 		r.jobs.known(driver.UID).noteEnd(driver, ended)
 	}
 	r.jobs.queue.AddAfter(keyOf(driver), wait)
+	if !ended {
+		r.sawBegin(driver)
+	}
 }
 
 // noteEnd notes a driver that ended and that nobody has deleted yet. Many are deleted
@@ -244,6 +250,10 @@ func (r *recorder) runJobs(ctx context.Context, start func(func() error)) {
 		return
 	}
 	context.AfterFunc(ctx, r.jobs.queue.ShutDown)
+	context.AfterFunc(ctx, r.jobs.beginning.ShutDown)
+	for range beginWorkers {
+		start(func() error { r.beginRuns(ctx); return nil })
+	}
 	for range jobWorkers {
 		start(func() error { r.writeRuns(ctx); return nil })
 	}

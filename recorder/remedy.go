@@ -98,6 +98,9 @@ func (r *recorder) look(ctx context.Context, app application, driver spark.Pod, 
 			continue
 		}
 		r.queue.AddAfter(app, remedy.Look)
+		if remedy.IsStarting(&p, driver, r.now()) {
+			continue
+		}
 		short, newest := r.shortOf(key), newestOf(executors, p.Profile)
 		if memory := fmt.Sprint(key, p.Memory.ToLimitMiB); dynamic && r.isProven(memory, &p, executors) {
 			continue // that fewer executors run is then no sign
@@ -233,18 +236,17 @@ func (r *recorder) reportPlans(before string, w *result) {
 
 // tellPlan queues an Event about a plan.
 func (r *recorder) tellPlan(p annotations.RemedyPlan, w *result) {
-	i := slices.IndexFunc(w.record.Details, func(t oom.Termination) bool { return t.Role == spark.Executor })
-	if i < 0 {
-		return // no death has led to it
+	at := r.now()
+	if i := slices.IndexFunc(w.record.Details, func(t oom.Termination) bool { return t.Role == spark.Executor }); i >= 0 {
+		at = w.record.Details[i].At.Time
 	}
-	newest := w.record.Details[i]
 	about := reference(w.driver.Pod)
 	name := nameOf(about, p.Profile, p.Mode, p.ToCores, p.Refused, p.Withdrawn, p.Until)
 	r.pending.Add(1)
 	r.events.Add(&deathEvent{
-		termination: &newest, pod: w.driver.Pod, driver: w.driver.Name,
+		at: at, pod: w.driver.Pod, driver: w.driver.Name,
 		Event: r.newEvent(about, name, "ExecutorRemedy", oom.ExplainRemedy(p, w.driver), corev1.EventTypeNormal),
 	})
 	r.Log.Info("remedy", "namespace", w.driver.Namespace, "driver", w.driver.Name, "application", strings.ToValidUTF8(p.Application, "?"), "profile", p.Profile,
-		"mode", p.Mode, "fromCores", p.FromCores, "toCores", p.ToCores, "memory", p.Memory, "withdrawn", p.Withdrawn, "refused", p.Refused)
+		"mode", p.Mode, "run", p.Run, "fromCores", p.FromCores, "toCores", p.ToCores, "memory", p.Memory, "withdrawn", p.Withdrawn, "refused", p.Refused)
 }

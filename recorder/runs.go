@@ -296,6 +296,7 @@ func writeJob(ctx context.Context, client dynamic.ResourceInterface, object *uns
 		return err
 	}
 	object.Object["status"] = fields
+	tellWebhook(object, status)
 	if exists {
 		_, err = client.Update(ctx, object, metav1.UpdateOptions{FieldManager: fieldManager})
 	} else {

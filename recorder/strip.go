@@ -27,7 +27,7 @@ func readAnnotation(role spark.Role, key, value string) (kept string, ok bool) {
 		return value, true
 	case slices.Contains(annotations.Death, key), key == annotations.Previous, key == annotations.Inject:
 		return bounded.Text(value), true // its presence is read too
-	case (key == annotations.RemedyRule || key == annotations.Remedied) && role == spark.Executor, (key == annotations.RemedyMode || key == annotations.Job) && role == spark.Driver:
+	case key == annotations.RemedyRule, key == annotations.Remedied, (key == annotations.RemedyMode || key == annotations.Job) && role == spark.Driver:
 		return bounded.Text(value), true
 	case key == annotations.Injected:
 		return oom.InjectedProbes(value), true // its presence is read too

@@ -75,7 +75,8 @@ func (a *Application) plan(old annotations.RemedyPlan, profile string, terms ann
 	newest := died[0]
 	died = slices.DeleteFunc(died, func(t *oom.Termination) bool { return newest.At.Sub(t.At.Time) > lasts })
 	next = old
-	if old.Application != a.Driver.Application() || newest.At.After(old.Until) {
+	inAudit := old.Run != "" && old.Mode == annotations.Audit // the executors have nothing of it
+	if old.Application != a.Driver.Application() || newest.At.After(old.Until) || inAudit {
 		next = asCreated(newest)
 		next.Application, next.Profile = a.Driver.Application(), profile
 		if old.Application == next.Application {
@@ -101,6 +102,7 @@ func (a *Application) plan(old annotations.RemedyPlan, profile string, terms ann
 		if next = c.next(); next.Refused != "" {
 			return next, true
 		}
+		next.Run = ""
 	}
 }
 

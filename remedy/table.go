@@ -58,23 +58,30 @@ func (c *candidate) memory() annotations.RemedyMemory {
 	return annotations.RemedyMemory{FromLimitMiB: limit, ToLimitMiB: limit, FromHeapMiB: heap, ToHeapMiB: heap}
 }
 
-// moreMemory returns the memory for the next step: half as much again, at least 512 MiB
-// more, and at most the ceiling. A full heap gets it as heap, with a tenth more beside it.
+// moreMemory returns the memory for the next step.
 func (c *candidate) moreMemory() *annotations.RemedyMemory {
 	m := c.memory()
-	if m.Executors = max(m.Executors, c.Executors[c.plan.Profile]); c.newest.Cause != oom.HeapOOM {
-		m.ToLimitMiB = min(grown(m.ToLimitMiB), c.terms.MaxMemoryMiB)
-		return &m
+	m.Executors = max(m.Executors, c.Executors[c.plan.Profile])
+	m = Raise(m, c.newest.Cause == oom.HeapOOM, c.terms.MaxMemoryMiB)
+	return &m
+}
+
+// Raise returns the memory for a step: half as much again, at least 512 MiB more, and at
+// most a limit of so many MiB. A full heap gets it as heap, with a tenth more beside it.
+func Raise(m annotations.RemedyMemory, heapIsFull bool, ceiling int64) annotations.RemedyMemory {
+	if !heapIsFull {
+		m.ToLimitMiB = min(grown(m.ToLimitMiB), ceiling)
+		return m
 	}
 	more := grown(m.ToHeapMiB) - m.ToHeapMiB
 	if m.ToHeapMiB < mostCompressed {
 		more = min(more, mostCompressed-m.ToHeapMiB)
 	}
-	if room := c.terms.MaxMemoryMiB - m.ToLimitMiB; more+more/10 > room {
+	if room := ceiling - m.ToLimitMiB; more+more/10 > room {
 		more = room * 10 / 11
 	}
 	m.ToHeapMiB, m.ToLimitMiB = m.ToHeapMiB+more, m.ToLimitMiB+more+more/10
-	return &m
+	return m
 }
 
 func grown(mib int64) int64 { return mib + max(mib/2, 512) }

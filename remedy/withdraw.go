@@ -16,7 +16,17 @@ const (
 	ShortFor = 30 * time.Second
 	// Look is how often a plan with more memory is looked at.
 	Look = 10 * time.Second
+	// startFor is how long an application that starts with more memory may be without an
+	// executor.
+	startFor = 2 * time.Minute
 )
+
+// IsStarting reports whether an application that starts with a plan may have no executor
+// yet.
+func IsStarting(p *annotations.RemedyPlan, driver spark.Pod, now time.Time) bool {
+	status := driver.ContainerStatus()
+	return p.Run != "" && (status == nil || status.State.Running == nil || now.Sub(status.State.Running.StartedAt.Time) < startFor)
+}
 
 // IsToBeLookedAt reports whether more memory of a plan may have to be withdrawn.
 func IsToBeLookedAt(p *annotations.RemedyPlan, now time.Time) bool {

@@ -1,7 +1,9 @@
 package spark
 
 import (
+	"iter"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -28,14 +30,41 @@ func (p Pod) ConfigMap() string {
 // read the value. The program cannot change it later: spark.driver.memory counts only
 // before the JVM starts. Nothing else is read from the file, which may hold secrets.
 func DriverHeap(properties string) int64 {
-	for line := range strings.Lines(properties) {
-		key, value, found := strings.Cut(strings.TrimSpace(line), "=")
-		if !found || strings.TrimSpace(key) != driverMemory {
-			continue
+	for key, value := range entries(properties) {
+		if key == driverMemory {
+			return sparkBytes(value)
 		}
-		return sparkBytes(strings.TrimSpace(value))
 	}
 	return defaultDriverHeapBytes
+}
+
+// PropertiesSettings returns the settings in a driver's properties. The program may
+// change them before its SparkContext starts. Of the file only [MemoryKeys] and what
+// [Settings.ReadSetting] notes are read, because it may hold secrets.
+func PropertiesSettings(properties string) *Settings {
+	conf := map[string]string{}
+	for key, value := range entries(properties) {
+		if slices.Contains(MemoryKeys, key) {
+			conf[key] = value
+		}
+	}
+	s := SettingsOf(conf)
+	for key, value := range entries(properties) {
+		s.ReadSetting(key, value)
+	}
+	return &s
+}
+
+// entries returns the keys and values of Java properties, one a line, as spark-submit
+// writes them.
+func entries(properties string) iter.Seq2[string, string] {
+	return func(yield func(key, value string) bool) {
+		for line := range strings.Lines(properties) {
+			if key, value, found := strings.Cut(strings.TrimSpace(line), "="); found && !yield(strings.TrimSpace(key), strings.TrimSpace(value)) {
+				return
+			}
+		}
+	}
 }
 
 // sparkBytes reads a size as Spark does for most memory settings (JavaUtils.byteStringAs

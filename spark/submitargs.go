@@ -1,6 +1,9 @@
 package spark
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // submitArgs is what a driver's arguments contain for spark-submit.
 type submitArgs struct {
@@ -67,6 +70,21 @@ func (a *submitArgs) option(option, value string) {
 // ByHand reports whether a platform or a person, not spark-submit, made a driver's pod
 // and chose its limit.
 func (p Pod) ByHand() bool { return p.Role == Driver && readSubmitArgs(p.Container().Args).byHand() }
+
+// MayTakeHeap reports whether a driver's heap is not in its arguments, and can be put
+// there: spark-submit made the pod, so Spark's entrypoint passes its arguments on.
+func (p Pod) MayTakeHeap() bool {
+	args := p.Container().Args
+	read := readSubmitArgs(args)
+	return p.Role == Driver && len(p.Container().Command) == 0 && len(args) > 0 && args[0] == "driver" && read.properties && read.memory == ""
+}
+
+// HeapArgs returns the arguments by which a driver's heap is set, in MiB. They come right
+// after "driver", so a later one of the user's counts instead. Arguments count more than
+// the properties file.
+func HeapArgs(mib int64) []string {
+	return []string{"--conf", fmt.Sprintf("%s=%dm", driverMemory, mib)}
+}
 
 // KnownArgs returns the arguments of Spark's container that this package reads, in a
 // form that it reads alike. The others may be long, and may hold secrets.

@@ -10,6 +10,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 const (
@@ -116,7 +118,8 @@ func (s *Status) summarize() {
 		}
 	}
 	s.LostExecutorHours = hours(lost(s.Runs))
-	s.Advice = advise(s.Runs)
+	s.NextRun = Containers[Next]{nextOf(s.Runs, spark.Driver), nextOf(s.Runs, spark.Executor)}
+	s.Advice = advise(s.Runs, s.NextRun)
 }
 
 // lost returns the executor seconds that runs lost.
@@ -141,6 +144,7 @@ func merge(a, b Run) Run {
 	later.LostExecutorSeconds = max(a.LostExecutorSeconds, b.LostExecutorSeconds)
 	later.Settings = Containers[Settings]{a.Settings.Driver.max(b.Settings.Driver), a.Settings.Executor.max(b.Settings.Executor)}
 	later.Peaks = Containers[Peaks]{a.Peaks.Driver.Max(b.Peaks.Driver), a.Peaks.Executor.Max(b.Peaks.Executor)}
+	later.NextRun.Executor = max(a.NextRun.Executor, b.NextRun.Executor)
 	later.Measured = latest(a.Measured, b.Measured)
 	later.Seen = *latest(&a.Seen, &b.Seen)
 	return later

@@ -83,7 +83,7 @@ func spareOf(runs []Run, role spark.Role) (s Spare, ok bool) {
 	for i := range runs {
 		r := &runs[i]
 		p := of(r.Peaks, role)
-		if r.diedOfMemory(role) || r.Remedy != nil {
+		if r.diedOfMemory(role) || of(r.Remedy, role) != (Change{}) {
 			return s, false
 		}
 		peaks = peaks.Max(p)

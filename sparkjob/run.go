@@ -35,8 +35,10 @@ func RunOf(e Evidence) Run {
 		Driver: cut(e.Driver.Name, maxName), UID: e.Driver.UID, Application: cut(e.Driver.Application(), maxName), Version: cut(e.Driver.Version(), maxName),
 		Began: e.Driver.CreationTimestamp, Reason: cut(e.Record.Reason(), maxName),
 		Executors: e.Record.Executors, LostExecutorSeconds: e.Record.LostSeconds,
-		Remedy: remedyOf(e.Record.Remedy), ResourceVersion: e.Driver.ResourceVersion,
+		ResourceVersion: e.Driver.ResourceVersion,
 	}
+	r.Remedy = Containers[Change]{changeOf(annotations.ReadRemedyStamp(e.Driver.Annotations[annotations.Remedied])), planned(e.Record.Remedy)}
+	r.NextRun.Driver = annotations.ReadNextRun(e.Driver.Annotations[annotations.RemedyRule])
 	r.State, r.Ended = e.end()
 	if !e.Record.IsZero() {
 		r.Message = cut(e.Record.Message(e.Driver), maxMessage)
@@ -48,10 +50,15 @@ func RunOf(e Evidence) Run {
 	if r.Ended != nil && r.State.IsBad() {
 		r.LostExecutorSeconds += e.stranded(*r.Ended)
 	}
-	r.Settings.Driver = settingsOf(e.Driver)
+	r.Settings.Driver = settingsOf(e.Driver).without(r.Remedy.Driver)
+	if d := e.Record.Driver; d != nil && !d.Estimated && d.IsSparks() && r.Remedy.Driver == (Change{}) {
+		r.Settings.Driver = r.Settings.Driver.max(Settings{HeapMiB: d.HeapMiB})
+	}
 	for _, p := range e.Executors {
 		if executor, ok := ofDefaultProfile(p); ok {
-			r.Settings.Executor = r.Settings.Executor.max(settingsOf(executor))
+			change := changeOf(annotations.ReadRemedyStamp(p.Annotations[annotations.Remedied]))
+			r.Settings.Executor = r.Settings.Executor.max(settingsOf(executor).without(change))
+			r.NextRun.Executor = max(r.NextRun.Executor, annotations.ReadNextRun(p.Annotations[annotations.RemedyRule]))
 		}
 	}
 	for i := range e.Record.Details {
@@ -132,15 +139,41 @@ func beganBefore(executor spark.Pod, at metav1.Time) (began metav1.Time) {
 	return began
 }
 
-// ofDefaultProfile reports whether a pod is an executor as Spark's configuration
-// describes it: of the default resource profile, and without a remedy.
+// ofDefaultProfile reports whether a pod is an executor of the default resource profile.
 func ofDefaultProfile(p *corev1.Pod) (executor spark.Pod, ok bool) {
 	executor, err := spark.PodOf(p)
-	if err != nil || executor.Role != spark.Executor || executor.ResourceProfile() != "0" {
-		return executor, false
+	return executor, err == nil && executor.Role == spark.Executor && executor.ResourceProfile() == "0"
+}
+
+// changeOf returns how a pod was changed, by its stamp.
+func changeOf(stamp annotations.RemedyStamp) (c Change) {
+	if stamp.Mode == annotations.Audit {
+		return Change{}
 	}
-	stamp, stamped := p.Annotations[annotations.Remedied]
-	return executor, !stamped || annotations.ReadRemedyStamp(stamp).Mode == annotations.Audit
+	c.FromCores, c.ToCores = int64(stamp.FromCores), int64(stamp.ToCores)
+	return c.withMemory(stamp.Memory)
+}
+
+func (c Change) withMemory(m *annotations.RemedyMemory) Change {
+	if m == nil {
+		return c
+	}
+	c.FromLimitMiB, c.ToLimitMiB, c.FromHeapMiB, c.ToHeapMiB = m.FromLimitMiB, m.ToLimitMiB, m.FromHeapMiB, m.ToHeapMiB
+	return c
+}
+
+// without returns the settings of a container as Spark asked for them, before a change.
+func (s Settings) without(c Change) Settings {
+	if c.ToCores > 0 && s.Cores == c.ToCores {
+		s.Cores = c.FromCores
+	}
+	if c.ToLimitMiB > 0 && s.LimitMiB == c.ToLimitMiB {
+		s.LimitMiB = c.FromLimitMiB
+	}
+	if c.ToHeapMiB > 0 && s.HeapMiB == c.ToHeapMiB {
+		s.HeapMiB = c.FromHeapMiB
+	}
+	return s
 }
 
 // settingsOf returns what a pod shows. An estimated heap is none.
@@ -169,7 +202,8 @@ func (r *Run) Set(s *spark.Settings, language spark.Language) {
 	}
 	executor := of(s.Executor)
 	executor.TaskCPUs = int64(s.TaskCPUs)
-	r.Settings = Containers[Settings]{r.Settings.Driver.max(of(s.Driver)), r.Settings.Executor.max(executor)}
+	// A driver that was changed has the changed heap among its settings.
+	r.Settings = Containers[Settings]{r.Settings.Driver.max(of(s.Driver).without(r.Remedy.Driver)), r.Settings.Executor.max(executor)}
 }
 
 // AddPeaks adds what the driver said when it was asked at a time; nil if it was not.
@@ -198,24 +232,20 @@ func (p Peaks) WithSums() Peaks {
 	return p
 }
 
-// remedyOf returns what a plan gave to executors, of the default resource profile if it
-// has one.
-func remedyOf(plans []annotations.RemedyPlan) *Remedy {
-	for i := range plans { // they are sorted by profile
+// planned returns what executors of the default resource profile get by the plans of
+// their driver.
+func planned(plans []annotations.RemedyPlan) (c Change) {
+	for i := range plans {
 		p := &plans[i]
-		if p.Mode != annotations.Enabled || !p.Changes() {
+		if p.Profile != "0" || p.Mode != annotations.Enabled || !p.Changes() {
 			continue
 		}
-		r := &Remedy{}
-		if p.FromCores != p.ToCores {
-			r.FromCores, r.ToCores = int64(p.FromCores), int64(p.ToCores)
-		}
+		c.FromCores, c.ToCores = int64(p.FromCores), int64(p.ToCores)
 		if p.MoreMemory() {
-			r.FromLimitMiB, r.ToLimitMiB = p.Memory.FromLimitMiB, p.Memory.ToLimitMiB
+			c = c.withMemory(p.Memory)
 		}
-		return r
 	}
-	return nil
+	return c
 }
 
 // cut returns a text, or its beginning if it is longer than the limit.

@@ -117,7 +117,7 @@ func TestRunOfExecutors(t *testing.T) {
 	executors := []*corev1.Pod{
 		executor(t, 60, nil),
 		executor(t, 90, func(p *corev1.Pod) {
-			p.Annotations = map[string]string{annotations.Remedied: `{"fromCores":4,"toCores":2}`}
+			p.Annotations = map[string]string{annotations.Remedied: `{"memory":{"fromLimitMiB":896,"toLimitMiB":9216,"fromHeapMiB":512,"toHeapMiB":512}}`}
 			limit(p, "9Gi")
 		}),
 		executor(t, 61, func(p *corev1.Pod) { p.Labels["spark-exec-resourceprofile-id"] = "1"; limit(p, "9Gi") }),
@@ -145,8 +145,8 @@ func TestRunRemedy(t *testing.T) {
 		e := evidenceOf(t, sparks(t))
 		plan.Mode = mode
 		e.Record.Remedy = []annotations.RemedyPlan{plan}
-		if r := sparkjob.RunOf(e); (r.Remedy != nil) != want || want && *r.Remedy != (sparkjob.Remedy{FromCores: 4, ToCores: 2}) {
-			t.Errorf("%s: %+v", mode, r.Remedy)
+		if r := sparkjob.RunOf(e).Remedy.Executor; (r != sparkjob.Change{}) != want || want && r != (sparkjob.Change{FromCores: 4, ToCores: 2}) {
+			t.Errorf("%s: %+v", mode, r)
 		}
 	}
 }

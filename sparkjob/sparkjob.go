@@ -5,6 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/oom"
 )
 
@@ -37,6 +38,8 @@ type Status struct {
 	LostExecutorHours string `json:"lostExecutorHours"`
 	// Advice is what to do, in words.
 	Advice string `json:"advice,omitempty"`
+	// NextRun is what the next run starts with, because earlier ones died of memory.
+	NextRun Containers[Next] `json:"nextRun,omitzero"`
 }
 
 // State is how a run ended.
@@ -85,7 +88,11 @@ type Run struct {
 	Peaks    Containers[Peaks]    `json:"peaks,omitzero"`
 	// Measured is when the driver was asked for peaks last.
 	Measured *metav1.Time `json:"measured,omitempty"`
-	Remedy   *Remedy      `json:"remedy,omitempty"`
+	// Remedy is how its containers were changed.
+	Remedy Containers[Change] `json:"remedy,omitzero"`
+	// NextRun is whether the rules let the next run start with what this one needed: audit,
+	// enabled or "". It is "" too if no pod of the role was seen.
+	NextRun Containers[annotations.Mode] `json:"nextRun,omitzero"`
 
 	// ResourceVersion is that of the driver's pod from which this is known.
 	ResourceVersion string `json:"resourceVersion,omitempty"`
@@ -94,7 +101,8 @@ type Run struct {
 }
 
 // Containers is something about the driver's container, and about those of executors:
-// settings are those of Spark's default resource profile, and peaks the highest of all.
+// settings and changes are those of Spark's default resource profile, and peaks the
+// highest of all.
 type Containers[T any] struct {
 	Driver   T `json:"driver,omitzero"`
 	Executor T `json:"executor,omitzero"`
@@ -135,10 +143,23 @@ type Peaks struct {
 	OutsideMiB int64 `json:"outsideMiB,omitempty"`
 }
 
-// Remedy is how later executors of a run were changed.
-type Remedy struct {
+// Change is how a container is changed, or was, against what Spark asked for. Executors
+// are those of Spark's default resource profile. Cores may be the same, and those of a
+// driver are 0. Memory that is 0 does not change.
+type Change struct {
 	FromCores    int64 `json:"fromCores,omitempty"`
 	ToCores      int64 `json:"toCores,omitempty"`
 	FromLimitMiB int64 `json:"fromLimitMiB,omitempty"`
 	ToLimitMiB   int64 `json:"toLimitMiB,omitempty"`
+	FromHeapMiB  int64 `json:"fromHeapMiB,omitempty"`
+	ToHeapMiB    int64 `json:"toHeapMiB,omitempty"`
+}
+
+// Next is what a container of the next run starts with.
+type Next struct {
+	// Mode is Enabled, or Audit: then nothing is changed.
+	Mode   annotations.Mode `json:"mode,omitempty"`
+	Change Change           `json:"change,omitzero"`
+	// Run is the name of the driver of the run that needed it.
+	Run string `json:"run,omitempty"`
 }

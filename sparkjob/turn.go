@@ -85,8 +85,9 @@ func Differences(before, after *Run) (all []Difference) {
 }
 
 // advise returns what to do about a job, in words: what its last run that died advises,
-// what has changed since the last good one, and what could be given back.
-func advise(runs []Run) string {
+// what has changed since the last good one, what the next one starts with, and what could
+// be given back.
+func advise(runs []Run, next Containers[Next]) string {
 	var all []string
 	good, bad := Turn(runs)
 	if bad != nil {
@@ -104,6 +105,11 @@ func advise(runs []Run) string {
 				texts = append(texts, d.String())
 			}
 			all = append(all, "Since the last good run: "+strings.Join(texts, "; ")+".")
+		}
+	}
+	for _, text := range []string{next.Driver.about("the driver"), next.Executor.about("executors")} {
+		if text != "" {
+			all = append(all, text)
 		}
 	}
 	for _, s := range GivesBack(runs) {

@@ -142,7 +142,7 @@ func TestGivesBack(t *testing.T) {
 		{"one died of something else", several(5, last(func(r *sparkjob.Run) {
 			r.Deaths = []oom.Deaths{{Role: spark.Executor, Cause: oom.EvictedStorage, Count: 1}}
 		})), all},
-		{"one had a remedy", several(6, last(func(r *sparkjob.Run) { r.Remedy = &sparkjob.Remedy{FromCores: 4, ToCores: 2} })), ""},
+		{"one had a remedy", several(6, last(func(r *sparkjob.Run) { r.Remedy.Executor = sparkjob.Change{FromCores: 4, ToCores: 2} })), ""},
 		{"it has other settings now", several(5, last(func(r *sparkjob.Run) { r.Settings.Executor.HeapMiB = 10240 })), ""},
 		{"local files are in memory", several(5, each(func(r *sparkjob.Run) { r.Settings.Executor.LocalDirsInMemory = true })), ""},
 		{"the highest peak counts, also of a bad run", several(6, last(func(r *sparkjob.Run) {

@@ -29,12 +29,17 @@ type Handler struct {
 	Remedies Remedies
 }
 
-// Remedies are what later executors are to get, because earlier ones died of memory.
+// Remedies are what pods are to get because earlier ones died of memory.
 type Remedies interface {
 	// Unknown returns why no plan is known now, or "".
 	Unknown() string
 	// Of returns the plan for an executor that is created in a namespace, or nil.
 	Of(executor spark.Pod, namespace string) *annotations.RemedyPlan
+	// MemoryOf returns the memory that a driver is to get when it is created in a namespace,
+	// or nil; and why it gets none although an earlier run of its job needed it, or "".
+	MemoryOf(driver spark.Pod, namespace string) (m *annotations.RemedyMemory, why string)
+	// Gave notes that a driver got more memory.
+	Gave(driver spark.Pod, namespace string)
 }
 
 // verdict is the result of one request.

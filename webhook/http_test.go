@@ -60,6 +60,10 @@ func (p plans) Of(executor spark.Pod, _ string) *annotations.RemedyPlan {
 	return p[owner.UID]
 }
 
+func (plans) MemoryOf(spark.Pod, string) (*annotations.RemedyMemory, string) { return nil, "" }
+
+func (plans) Gave(spark.Pod, string) {}
+
 // post sends a review of the object's creation and returns the answer.
 func (s *site) post(t *testing.T, path, kind string, object []byte) *admissionv1.AdmissionResponse {
 	t.Helper()

@@ -34,15 +34,20 @@ func (h *Handler) mutatePod(req *admission.Request, namespace policy.Mode) (verd
 	choice := h.Policy.For(sparkPod, namespace)
 	h.addRemedy(&choice, sparkPod, req.Namespace)
 	result := patches.Apply(sparkPod, choice)
+	if sparkPod.Role == spark.Driver && result.Remedied == policy.Enabled && (req.DryRun == nil || !*req.DryRun) {
+		h.Remedies.Gave(sparkPod, req.Namespace)
+	}
 	return verdict{outcome: outcomeOf(result), role: string(sparkPod.Role), result: result}, nil
 }
 
-// addRemedy adds what is known of an executor's remedy to what the policy chose.
+// addRemedy adds what is known of a pod's remedy to what the policy chose.
 func (h *Handler) addRemedy(to *policy.Choice, pod spark.Pod, namespace string) {
 	switch {
-	case to.Rule == nil || to.Rule.Remedy == nil || pod.Role != spark.Executor:
+	case to.Rule == nil || to.Rule.Remedy == nil:
 	case h.Remedies == nil:
 		to.NoRemedy = "the webhook does not watch drivers (--watch-drivers)"
+	case pod.Role == spark.Driver:
+		to.Memory, to.NoRemedy = h.Remedies.MemoryOf(pod, namespace)
 	default:
 		if to.NoRemedy = h.Remedies.Unknown(); to.NoRemedy == "" {
 			to.Plan = h.Remedies.Of(pod, namespace)

@@ -21,7 +21,7 @@ func webhookCommand() *cobra.Command {
 		validation string
 		api        job.Flags
 
-		watchDrivers bool
+		watchDrivers, watchJobs bool
 	)
 	command := &cobra.Command{
 		Use:   "webhook",
@@ -44,7 +44,7 @@ func webhookCommand() *cobra.Command {
 						return nil, err
 					}
 					config.UserAgent = "spark-vitals-webhook/" + version
-					return watch.New(config, c.Log, registry)
+					return watch.New(config, watchJobs, c.Log, registry)
 				}
 			}
 			return webhook.Run(command.Context(), c)
@@ -55,6 +55,7 @@ func webhookCommand() *cobra.Command {
 	flags.StringVar(&policyFile, "policy", "", "policy file; by default the rule set \"default\"")
 	flags.StringVar(&validation, "validation", "warn", "what /validate does about unreadable settings and harmful probes: warn, or deny (drivers only)")
 	flags.BoolVar(&watchDrivers, "watch-drivers", false, "watch the metadata of drivers, so that a rule's remedy can change their later executors")
+	flags.BoolVar(&watchJobs, "watch-spark-jobs", false, "with --watch-drivers, watch the metadata of SparkJobs too, so that a rule's nextRun can change drivers")
 	api.AddKubeconfig(flags)
 	flags.StringVar(&c.BindAddress, "bind-address", ":9443", "address to serve reviews on")
 	job.AddServers(flags, &c.MetricsBindAddress, &c.HealthProbeBindAddress)

@@ -7,6 +7,7 @@ memory.py zombie SECONDS [WORK]
 memory.py broadcast       joins with a table too large to broadcast, and catches the error
 memory.py exit CODE       ends Python with a code
 memory.py collect         brings more to the driver than its heap holds
+memory.py gather N        brings N times 8 MB to the JVM of the driver
 memory.py rows TASKS N    makes an array of N numbers in the heap of executors, in some tasks at a time
 memory.py python MIB      fills the memory of the driver's Python process
 memory.py child MIB       starts a program in the driver that holds so many MiB
@@ -102,6 +103,9 @@ elif what == "broadcast":
     print("GOES ON", spark.range(1000).count(), flush=True)
 elif what == "collect":
     spark.sparkContext.parallelize(range(100), 100).map(lambda _: b"x" * (8 << 20)).collect()
+elif what == "gather":
+    rows = int(rest[0])
+    spark.range(0, rows, 1, rows).selectExpr("repeat('x', 8000000) AS s")._jdf.collectAsList()
 elif what == "rows":
     tasks, n = int(rest[0]), int(rest[1])
     spark.range(0, tasks, 1, tasks).selectExpr("size(sequence(1, %d + id)) AS n" % n).agg({"n": "sum"}).collect()

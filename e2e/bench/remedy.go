@@ -63,7 +63,7 @@ func benchRemedies(ctx context.Context, c *cluster.ControlPlane, d *document) er
 	var all []*watch.Drivers
 	var synced []time.Duration
 	for range 2 {
-		known, err := watch.New(c.Config, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		known, err := watch.New(c.Config, false, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 		if err != nil {
 			return err
 		}
@@ -192,6 +192,10 @@ func remedyHandler(driver *corev1.Pod, known *watch.Drivers, d *document, a *aim
 type noPlans struct{}
 
 // Unknown implements webhook.Remedies.
+func (noPlans) MemoryOf(spark.Pod, string) (*annotations.RemedyMemory, string) { return nil, "" }
+
+func (noPlans) Gave(spark.Pod, string) {}
+
 func (noPlans) Unknown() string { return "" }
 
 // Of implements webhook.Remedies.

@@ -72,6 +72,8 @@ func (l *Lab) Upgrade(ctx context.Context, policy string) error {
 		"policy":     policy,
 		"image":      map[string]any{"registry": Registry, "tag": "development", "pullPolicy": "Never"},
 		"stallwatch": map[string]any{"enabled": true},
+		"sparkJobs":  map[string]any{"enabled": true},
+		"recorder":   map[string]any{"readConfigMaps": true},
 		// An image of the same name is another one after each change.
 		"podAnnotations": map[string]any{"e2e/image": id[:16]},
 	}

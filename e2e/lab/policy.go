@@ -31,8 +31,8 @@ const (
 	FastStart     = 15 // seconds that an executor has before its first check
 )
 
-// RemedyLabel is the label of executors whose rule has a remedy. Its value is one of
-// remedies.
+// RemedyLabel is the label of pods whose rule has a remedy. Its value is one of remedies.
+// Of a driver it is "next".
 const RemedyLabel = "e2e-remedy"
 
 var ceiling = resource.MustParse("3Gi")
@@ -40,19 +40,24 @@ var ceiling = resource.MustParse("3Gi")
 var remedies = map[string]policy.Remedy{
 	"enabled": {Mode: policy.Enabled},
 	"memory":  {Mode: policy.Enabled, MaxMemory: &ceiling},
+	"next":    {Mode: policy.Enabled, MaxMemory: &ceiling, NextRun: policy.Enabled},
 }
 
-// remedyRules returns the executor rules of a policy with each remedy.
+// remedyRules returns the executor rules of a policy with each remedy, and its driver rules
+// with that of the next run.
 func remedyRules(of *policy.Policy) (rules []policy.Rule) {
 	for _, name := range slices.Sorted(maps.Keys(remedies)) {
 		for _, rule := range of.Rules() {
-			if rule.Match.Role != spark.Executor {
+			if rule.Match.Role != spark.Executor && name != "next" {
 				continue
 			}
 			own := *rule
 			own.Name = fmt.Sprintf("remedy-%s-%s", name, strings.ReplaceAll(rule.Name, "/", "-"))
 			given := remedies[name]
 			own.Remedy = &given
+			if own.Match.Role == spark.Driver {
+				own.Remedy = &policy.Remedy{MaxMemory: &ceiling, NextRun: policy.Enabled}
+			}
 			own.Probes.Startup = nil
 			labels := rule.Match.Labels.DeepCopy()
 			if labels == nil {

@@ -1,9 +1,9 @@
 // Package watch knows the plans of all drivers: what their later executors are to get,
-// because earlier ones died of memory. The webhook asks it about each executor that is
-// created.
+// because earlier ones died of memory. It also knows what the next driver of a SparkJob is
+// to get. The webhook asks it about each pod that is created.
 //
-// It watches the metadata of drivers' pods, and keeps little of it. What it does not know
-// changes nothing: the executor is made as Spark asked.
+// It watches the metadata of drivers' pods and of SparkJobs, and keeps little of it. What
+// it does not know changes nothing: the pod is made as Spark asked.
 package watch
 
 import (
@@ -26,9 +26,10 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// Drivers are the plans of all drivers of a cluster.
+// Drivers are the plans of all drivers of a cluster, and what the next ones are to get.
 type Drivers struct {
 	informer cache.SharedIndexInformer
+	jobs     *jobs // nil if SparkJobs are not watched
 	failing  atomic.Bool // the last call to the API server failed
 	now      func() time.Time
 }
@@ -36,13 +37,29 @@ type Drivers struct {
 // longest is how far ahead a plan may end. The recorder writes less.
 const longest = 7 * time.Hour
 
-// New returns the plans of a cluster. They are known once Run has listed the drivers.
-func New(api *rest.Config, log *slog.Logger, registry prometheus.Registerer) (*Drivers, error) {
+// New returns the plans of a cluster. They are known once Run has listed the drivers. It
+// watches SparkJobs too if it is asked to.
+func New(api *rest.Config, sparkJobs bool, log *slog.Logger, registry prometheus.Registerer) (*Drivers, error) {
 	client, err := metadata.NewForConfig(paged.Bound(api))
 	if err != nil {
 		return nil, err
 	}
-	return newDrivers(client, log, registry)
+	d, err := newDrivers(client, log, registry)
+	if err != nil || !sparkJobs {
+		return d, err
+	}
+	return d, d.watchJobs(client, log, registry)
+}
+
+// watchJobs makes known what the next drivers of jobs are to get.
+func (d *Drivers) watchJobs(client metadata.Interface, log *slog.Logger, registry prometheus.Registerer) error {
+	d.jobs = newJobs(client, log, registry)
+	_, err := d.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(object any) {
+		if driver, ok := object.(*metav1.PartialObjectMetadata); ok {
+			d.jobs.came(driver.Namespace + "/" + driver.Name)
+		}
+	}})
+	return err
 }
 
 func newDrivers(client metadata.Interface, log *slog.Logger, registry prometheus.Registerer) (*Drivers, error) {
@@ -124,7 +141,12 @@ func strip(object any) (any, error) {
 }
 
 // Run watches until the context ends.
-func (d *Drivers) Run(ctx context.Context) { d.informer.RunWithContext(ctx) }
+func (d *Drivers) Run(ctx context.Context) {
+	if d.jobs != nil {
+		go d.jobs.informer.RunWithContext(ctx)
+	}
+	d.informer.RunWithContext(ctx)
+}
 
 // Unknown returns why no plan is known, or "".
 func (d *Drivers) Unknown() string {

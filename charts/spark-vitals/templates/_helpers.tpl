@@ -260,6 +260,17 @@ true
 {{- end -}}
 {{- end }}
 
+{{/* Whether a rule has nextRun, "" if none does: then the webhook watches SparkJobs. */}}
+{{- define "spark-vitals.hasNextRun" -}}
+{{- $policy := .Values.policy | fromYaml -}}
+{{- $found := false -}}
+{{- range $policy.rules }}{{ if kindIs "map" . }}{{ if kindIs "map" .remedy }}{{ if has .remedy.nextRun (list "audit" "enabled") }}{{ $found = true }}{{ end }}{{ end }}{{ end }}{{ end -}}
+{{- if $found -}}
+{{- if not .Values.sparkJobs.enabled }}{{ fail "policy: a rule has remedy.nextRun, and sparkJobs.enabled is false; what earlier runs needed is kept in SparkJobs, so set sparkJobs.enabled=true" }}{{ end -}}
+true
+{{- end -}}
+{{- end }}
+
 {{- define "spark-vitals.certSecret" -}}
 {{- if eq .Values.certificates.mode "existing" -}}
 {{ required "certificates.existing.secretName: name the Secret with tls.crt and tls.key" .Values.certificates.existing.secretName }}

@@ -1,0 +1,168 @@
+package recorder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/remedy"
+	"github.com/spark-vitals/spark-vitals/spark"
+	"github.com/spark-vitals/spark-vitals/sparkjob"
+)
+
+const (
+	// beginWithin is the age of a driver after which its executors are not planned any more:
+	// most are there.
+	beginWithin = 2 * time.Minute
+	// carriedFor is how long a plan of an earlier run holds.
+	carriedFor   = 6 * time.Hour
+	beginWorkers = 4
+)
+
+// tellWebhook writes on a job what its next driver is to get, so that the webhook needs to
+// watch only the metadata of such jobs.
+func tellWebhook(object *unstructured.Unstructured, status *sparkjob.Status) {
+	labels, annotated := object.GetLabels(), object.GetAnnotations()
+	delete(labels, annotations.NextRun)
+	delete(annotated, annotations.NextRun)
+	if m := status.NextRun.Driver.Memory(); m != nil {
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		if annotated == nil {
+			annotated = map[string]string{}
+		}
+		labels[annotations.NextRun], annotated[annotations.NextRun] = string(spark.Driver), m.String()
+	}
+	object.SetLabels(labels)
+	object.SetAnnotations(annotated)
+}
+
+// sawBegin has the executors of a new driver planned, once, if it is one of a job.
+func (r *recorder) sawBegin(driver spark.Pod) {
+	known := r.jobs.known(driver.UID)
+	if r.now().Sub(driver.CreationTimestamp.Time) > beginWithin || !known.begins() {
+		return
+	}
+	r.jobs.beginning.AddAfter(keyOf(driver), r.replicas.delay())
+}
+
+// begins reports whether a run was not seen before.
+func (k *runKnown) begins() bool {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	first := !k.begun
+	k.begun = true
+	return first
+}
+
+// beginRuns works until the queue is shut down.
+func (r *recorder) beginRuns(ctx context.Context) {
+	for {
+		next, shutdown := r.jobs.beginning.Get()
+		if shutdown {
+			return
+		}
+		var err error
+		r.safely(func() { err = r.begin(ctx, next) })
+		switch {
+		case err == nil, ctx.Err() != nil:
+			r.jobs.beginning.Forget(next)
+		case r.jobs.beginning.NumRequeues(next) < maxFailures:
+			r.jobs.beginning.AddRateLimited(next)
+		default: // its executors are as Spark asks
+			r.failed("job", err, "namespace", next.Namespace, "driver", next.Name)
+			r.jobs.beginning.Forget(next)
+		}
+		r.jobs.beginning.Done(next)
+	}
+}
+
+// begin writes on a new driver the plan with which its executors start, if an earlier run
+// of its job needed one. An error means that it may succeed a little later.
+func (r *recorder) begin(ctx context.Context, of run) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	driver := r.beginning(of)
+	if driver.Pod == nil || r.jobs.isAbsent(r.now()) {
+		return nil
+	}
+	mode := annotations.Mode(driver.Annotations[annotations.RemedyMode])
+	next, err := r.nextOf(ctx, driver)
+	if err != nil {
+		return err
+	}
+	plan, ok := next.Plan(driver.Application(), driver.CreationTimestamp.Add(carriedFor))
+	if !ok {
+		return nil
+	}
+	if mode == annotations.Audit {
+		plan.Mode = annotations.Audit
+	}
+	settings, err := r.settingsIn(ctx, driver)
+	if err != nil {
+		return err
+	}
+	plan = remedy.Carry(plan, driver, settings)
+	return r.changePlans(ctx, driver, func(w *result) {
+		if len(w.record.Remedy) == 0 {
+			w.record.Remedy = []annotations.RemedyPlan{plan}
+		}
+	})
+}
+
+// nextOf returns what the executors of a driver start with by its job.
+func (r *recorder) nextOf(ctx context.Context, driver spark.Pod) (none sparkjob.Next, err error) {
+	name := r.jobs.known(driver.UID).nameOf(driver)
+	object, err := r.jobs.Client.Resource(sparkjob.Resource).Namespace(driver.Namespace).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err): // the first run of a job, or nobody knows SparkJobs
+		return none, nil
+	case err != nil:
+		return none, fmt.Errorf("reading the SparkJob %s/%s: %w", driver.Namespace, name, err)
+	}
+	status := r.statusOf(object)
+	return status.NextRun.Executor, nil
+}
+
+// settingsIn returns the settings in the ConfigMap of a driver, or nil if the recorder does
+// not read ConfigMaps. spark-submit creates it after the driver's pod, so there is an error
+// if it does not exist yet.
+func (r *recorder) settingsIn(ctx context.Context, driver spark.Pod) (*spark.Settings, error) {
+	name := driver.ConfigMap()
+	if !r.ReadConfigMaps || name == "" {
+		return nil, nil //nolint:nilnil // not known
+	}
+	found, err := r.Client.CoreV1().ConfigMaps(driver.Namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("reading the ConfigMap %s/%s: %w", driver.Namespace, name, err)
+	}
+	properties, ok := found.Data[spark.PropertiesFile]
+	if !ok {
+		return nil, errors.New("the ConfigMap has no " + spark.PropertiesFile)
+	}
+	return spark.PropertiesSettings(properties), nil
+}
+
+// beginning returns a driver that may get a plan, or none.
+func (r *recorder) beginning(of run) (none spark.Pod) {
+	p := r.podOf(of.NamespacedName)
+	if p == nil || p.UID != of.uid {
+		return none
+	}
+	driver, err := spark.PodOf(p)
+	if err != nil {
+		return none
+	}
+	_, ended := driver.End()
+	if ended || len(plansOf(driver)) > 0 || driver.Annotations[annotations.RemedyMode] == string(annotations.Disabled) {
+		return none
+	}
+	return driver
+}

@@ -1,0 +1,189 @@
+package sparkjob
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/remedy"
+	"github.com/spark-vitals/spark-vitals/spark"
+)
+
+// nextOf returns what containers of a role are to start with in the next run, by runs with
+// the newest first. The newest run that says something decides:
+//   - a driver that died of memory: more memory than it had
+//   - a run with a change: the same, unless good runs show that it is not needed
+//   - a good run without a change: nothing
+//
+// It is empty if the rules do not allow it, or if the user has changed the settings since.
+func nextOf(runs []Run, role spark.Role) (none Next) {
+	mode, now := carries(runs, role), presentSettings(runs, role)
+	if mode == "" {
+		return none
+	}
+	for i := range runs {
+		r := &runs[i]
+		change := of(r.Remedy, role)
+		switch {
+		case role == spark.Driver && r.diedForSure():
+			change = r.raised()
+		case change == Change{} && r.State == Succeeded:
+			return none
+		case change == Change{}:
+			continue // such as a run that failed of something else
+		case isUnneeded(runs[i:], role):
+			return none
+		}
+		if change == (Change{}) || !change.fits(now) {
+			return none
+		}
+		return Next{Mode: mode, Change: change, Run: r.Driver}
+	}
+	return none
+}
+
+// carries returns whether the rules let the next run start with what earlier ones needed,
+// by the newest run with pods of that role.
+func carries(runs []Run, role spark.Role) annotations.Mode {
+	for i := range runs {
+		if role == spark.Driver || runs[i].Executors > 0 {
+			return of(runs[i].NextRun, role)
+		}
+	}
+	return ""
+}
+
+// fits reports whether a change starts from the present settings, as far as they are
+// known.
+func (c Change) fits(now Settings) bool {
+	same := func(from, now int64) bool { return from == 0 || now == 0 || from == now }
+	return same(c.FromCores, now.Cores) && same(c.FromLimitMiB, now.LimitMiB) && same(c.FromHeapMiB, now.HeapMiB)
+}
+
+// forSure are causes that show that the memory of a container was too small.
+var forSure = []oom.Cause{oom.OOMKilled, oom.ChildOOMKilled, oom.HeapOOM}
+
+// diedForSure reports whether the driver died of memory, and not because local files fill
+// it.
+func (r *Run) diedForSure() bool {
+	return r.driverDied(forSure...) && (r.driverDied(oom.HeapOOM) || !r.Settings.Driver.LocalDirsInMemory)
+}
+
+func (r *Run) driverDied(of ...oom.Cause) bool {
+	return slices.ContainsFunc(r.Deaths, func(d oom.Deaths) bool {
+		return d.Role == spark.Driver && d.Container == "" && slices.Contains(of, d.Cause)
+	})
+}
+
+// raised returns the memory of a driver that is one step above what it died with, or
+// nothing if that is not known.
+func (r *Run) raised() Change {
+	m := annotations.RemedyMemory{FromLimitMiB: r.Settings.Driver.LimitMiB, FromHeapMiB: r.Settings.Driver.HeapMiB}
+	m.ToLimitMiB, m.ToHeapMiB = m.FromLimitMiB, m.FromHeapMiB
+	if given := r.Remedy.Driver; given.ToLimitMiB > 0 {
+		m = given.memory()
+	}
+	if m.FromHeapMiB == 0 || m.FromLimitMiB <= m.FromHeapMiB {
+		return Change{}
+	}
+	m = remedy.Raise(m, r.driverDied(oom.HeapOOM), annotations.MaxRemedyMiB)
+	return Change{}.withMemory(&m)
+}
+
+func (c Change) memory() annotations.RemedyMemory {
+	return annotations.RemedyMemory{FromLimitMiB: c.FromLimitMiB, ToLimitMiB: c.ToLimitMiB, FromHeapMiB: c.FromHeapMiB, ToHeapMiB: c.ToHeapMiB}
+}
+
+// isUnneeded reports whether a handful of good runs with a change, the newest ones, took
+// so little that what Spark asks for is enough: a heap with the margin of [enoughHeap],
+// and all processes with a quarter. With fewer cores an executor ran fewer tasks, so its
+// peaks count as often as it would run more. The processes must have been measured, unless
+// the change was more heap.
+func isUnneeded(runs []Run, role spark.Role) bool {
+	change := of(runs[0].Remedy, role)
+	var peaks Peaks
+	good, processes := 0, true
+	for i := range runs {
+		r := &runs[i]
+		if of(r.Remedy, role) != change || r.State == Running {
+			break
+		}
+		if r.diedOfMemory(role) {
+			return false
+		}
+		p := of(r.Peaks, role)
+		peaks = peaks.Max(p)
+		if _, ok := r.unmeasured(); ok && r.State == Succeeded && p.HeapMiB > 0 {
+			good++
+			processes = processes && p.JVMMiB > 0
+		}
+	}
+	now := presentSettings(runs, role)
+	if good < Handful || now.HeapMiB == 0 || !processes && change.ToHeapMiB <= change.FromHeapMiB {
+		return false
+	}
+	if change.ToCores > 0 && change.ToCores < change.FromCores {
+		peaks = peaks.times(change.FromCores, change.ToCores)
+	}
+	return enoughHeap(&peaks) <= now.HeapMiB && (!processes || 5*peaks.AllMiB <= 4*now.LimitMiB)
+}
+
+// times returns peaks that are n/d as high.
+func (p Peaks) times(n, d int64) Peaks {
+	for _, at := range []*int64{&p.HeapMiB, &p.DirectMiB, &p.AllMiB} {
+		*at = (*at*n + d - 1) / d
+	}
+	return p
+}
+
+// Memory returns the memory that a driver is to get, or nil.
+func (n *Next) Memory() *annotations.RemedyMemory {
+	if n.Change.ToLimitMiB == 0 {
+		return nil
+	}
+	m := n.Change.memory()
+	return &m
+}
+
+// Plan returns the plan with which the executors of a driver are to start, until a time.
+// More memory is taken back if not one executor starts with it. ok is false if there is
+// none.
+func (n *Next) Plan(application string, until time.Time) (p annotations.RemedyPlan, ok bool) {
+	c := n.Change
+	p = annotations.RemedyPlan{Application: application, Profile: "0", Mode: n.Mode, FromCores: int(c.FromCores), ToCores: int(c.ToCores), Until: until, Run: n.Run}
+	if c.ToLimitMiB > 0 {
+		m := c.memory()
+		m.Executors = 1
+		p.Memory = &m
+	}
+	return p, n.Mode != "" && p.Changes()
+}
+
+// about says in words what containers of the next run start with, or "".
+func (n *Next) about(whom string) string {
+	c := n.Change
+	if n.Mode == "" {
+		return ""
+	}
+	var all []string
+	if c.ToCores < c.FromCores {
+		all = append(all, fmt.Sprintf("spark.executor.cores=%d instead of %d", c.ToCores, c.FromCores))
+	}
+	if c.ToHeapMiB > c.FromHeapMiB {
+		all = append(all, fmt.Sprintf("a heap of %d MiB instead of %d", c.ToHeapMiB, c.FromHeapMiB))
+	}
+	if c.ToLimitMiB > 0 {
+		all = append(all, fmt.Sprintf("a memory limit of %d MiB instead of %d", c.ToLimitMiB, c.FromLimitMiB))
+	}
+	does := "In the next run " + whom + " start with "
+	if whom == "the driver" {
+		does = "In the next run the driver starts with "
+	}
+	if n.Mode == annotations.Audit {
+		does = "If nextRun were enabled, " + whom + " of the next run would start with "
+	}
+	return does + strings.Join(all, " and ") + fmt.Sprintf(", because run %s needed it.", n.Run)
+}
