@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/sparkjob"
@@ -43,6 +44,7 @@ func sightings(t *rapid.T) (all []sparkjob.Run) {
 				r.LostExecutorSeconds = rapid.Int64Range(0, 9000).Draw(t, "lost")
 				r.Peaks.Executor.HeapMiB = rapid.Int64Range(0, 900).Draw(t, "heap")
 				r.Peaks.Driver.HeapMiB = rapid.Int64Range(0, 900).Draw(t, "driver's heap")
+				r.NextRun.Executor = rapid.SampledFrom([]annotations.Mode{"", annotations.Audit, annotations.Enabled}).Draw(t, "next")
 				all = append(all, r)
 			}
 		}

@@ -162,6 +162,16 @@ func (n *Next) Plan(application string, until time.Time) (p annotations.RemedyPl
 	return p, n.Mode != "" && p.Changes()
 }
 
+// Explain says in sentences what the next run starts with.
+func Explain(next Containers[Next]) (all []string) {
+	for _, text := range []string{next.Driver.about("the driver"), next.Executor.about("executors")} {
+		if text != "" {
+			all = append(all, text)
+		}
+	}
+	return all
+}
+
 // about says in words what containers of the next run start with, or "".
 func (n *Next) about(whom string) string {
 	c := n.Change
@@ -178,9 +188,9 @@ func (n *Next) about(whom string) string {
 	if c.ToLimitMiB > 0 {
 		all = append(all, fmt.Sprintf("a memory limit of %d MiB instead of %d", c.ToLimitMiB, c.FromLimitMiB))
 	}
-	does := "In the next run " + whom + " start with "
+	does := "In the next run " + whom + " are to start with "
 	if whom == "the driver" {
-		does = "In the next run the driver starts with "
+		does = "In the next run the driver is to start with "
 	}
 	if n.Mode == annotations.Audit {
 		does = "If nextRun were enabled, " + whom + " of the next run would start with "

@@ -107,11 +107,7 @@ func advise(runs []Run, next Containers[Next]) string {
 			all = append(all, "Since the last good run: "+strings.Join(texts, "; ")+".")
 		}
 	}
-	for _, text := range []string{next.Driver.about("the driver"), next.Executor.about("executors")} {
-		if text != "" {
-			all = append(all, text)
-		}
-	}
+	all = append(all, Explain(next)...)
 	for _, s := range GivesBack(runs) {
 		all = append(all, s.String())
 	}

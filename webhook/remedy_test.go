@@ -75,3 +75,41 @@ func TestRemedy(t *testing.T) {
 		}
 	}
 }
+
+// needs are what the next drivers of all jobs are to get.
+type needs struct {
+	plans
+	memory annotations.RemedyMemory
+	gave   []string
+}
+
+func (n *needs) MemoryOf(spark.Pod, string) (*annotations.RemedyMemory, string) { return &n.memory, "" }
+
+func (n *needs) Gave(driver spark.Pod, namespace string) {
+	n.gave = append(n.gave, namespace+"/"+driver.Name)
+}
+
+// A driver gets the memory that an earlier run needed. A dry run gives nothing.
+func TestNextRun(t *testing.T) {
+	p, err := policy.Parse([]byte("rules: [{name: d, match: {role: driver}, remedy: {nextRun: enabled, maxMemory: 4Gi}}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dry := range []bool{true, false} {
+		remedies := &needs{memory: annotations.RemedyMemory{FromLimitMiB: 896, ToLimitMiB: 1459, FromHeapMiB: 512, ToHeapMiB: 1024}}
+		h := &Handler{Policy: p, Metrics: NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler), Remedies: remedies}
+		request := creation("Pod", captured.Named("spark-3.5.9/driver").Object())
+		request.DryRun = &dry
+		answer := h.Mutate(policy.Enabled).Handle(t.Context(), admission.Request{AdmissionRequest: *request})
+		operations, err := json.Marshal(answer.Patches)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(operations), `"spark.driver.memory=1024m"`) || !strings.Contains(string(operations), `/resources/limits/memory","value":"1459Mi"`) {
+			t.Errorf("%s", operations)
+		}
+		if given := len(remedies.gave) == 1; given == dry {
+			t.Errorf("dry run %t: %q", dry, remedies.gave)
+		}
+	}
+}

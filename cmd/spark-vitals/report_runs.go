@@ -73,6 +73,8 @@ type reportedJob struct {
 	// Changed is what differs between the last good run and the first bad one.
 	Changed   []sparkjob.Difference `json:"changed,omitempty"`
 	GivesBack []sparkjob.Spare      `json:"givesBack,omitempty"`
+	// NextRun is what the next run starts with, because earlier ones died of memory.
+	NextRun sparkjob.Containers[sparkjob.Next] `json:"nextRun,omitzero"`
 }
 
 // foundJobs are the jobs that were found, those first that lost most.
@@ -117,7 +119,7 @@ func jobsIn(ctx context.Context, client dynamic.Interface, namespace string, ask
 			return asked.since.Duration > 0 && now.Sub(r.Began.Time) > asked.since.Duration
 		})
 		if len(runs) > 0 && (asked.job == "" || object.GetName() == asked.job) {
-			found.Items = append(found.Items, reportOfJob(object, status.Runs, runs))
+			found.Items = append(found.Items, reportOfJob(object, &status, runs))
 		}
 		return nil
 	})
@@ -135,8 +137,9 @@ func jobsIn(ctx context.Context, client dynamic.Interface, namespace string, ask
 
 // reportOfJob works out what runs say, of which there is at least one. What could be given
 // back, and since when runs are bad, all runs say that are known.
-func reportOfJob(object *unstructured.Unstructured, all, runs []sparkjob.Run) reportedJob {
-	j := reportedJob{Namespace: object.GetNamespace(), Job: object.GetName(), Runs: len(runs), Last: &runs[0], GivesBack: sparkjob.GivesBack(all)}
+func reportOfJob(object *unstructured.Unstructured, of *sparkjob.Status, runs []sparkjob.Run) reportedJob {
+	all := of.Runs
+	j := reportedJob{Namespace: object.GetNamespace(), Job: object.GetName(), Runs: len(runs), Last: &runs[0], GivesBack: sparkjob.GivesBack(all), NextRun: of.NextRun}
 	var lost int64
 	for i := range runs {
 		if runs[i].State.IsBad() {
@@ -213,6 +216,7 @@ func (j *reportedJob) texts() (all []string) {
 			all = append(all, "Since then changed: "+d.String())
 		}
 	}
+	all = append(all, sparkjob.Explain(j.NextRun)...)
 	for _, s := range j.GivesBack {
 		all = append(all, s.String())
 	}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/sparkjob"
 )
@@ -77,6 +78,16 @@ func TestSparkJobs(t *testing.T) {
 	forged.Object["status"].(map[string]any)["deaths"] = int64(9)
 	if _, err := user("editor").Update(ctx, forged, metav1.UpdateOptions{}); refused(err) != nil {
 		t.Errorf("an update of others: %v", err)
+	}
+	for _, set := range []func(*unstructured.Unstructured){
+		func(o *unstructured.Unstructured) { o.SetAnnotations(map[string]string{annotations.NextRun: "{}"}) },
+		func(o *unstructured.Unstructured) { o.SetLabels(map[string]string{annotations.NextRun: "driver"}) },
+	} {
+		more := made.DeepCopy()
+		set(more)
+		if _, err := user("editor").Update(ctx, more, metav1.UpdateOptions{}); refused(err) != nil {
+			t.Errorf("others say what the next driver gets: %v", err)
+		}
 	}
 	if _, err := user("viewer").Create(ctx, job("viewed"), metav1.CreateOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("a viewer creates one: %v", err)
