@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/spark-vitals/spark-vitals/policy"
+	"github.com/spark-vitals/spark-vitals/spark"
 )
 
 // Metrics are the webhook's metrics. Labels only have values that this program
@@ -50,9 +51,9 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}),
 	}
 	m.remedied = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "spark_vitals_remedied_executors_total",
-		Help: "Creations of executors that got fewer cores or more memory because earlier ones died of memory, by mode. A creation that is refused later, for example by a quota, counts each time. With the mode audit nothing was changed.",
-	}, []string{"mode"})
+		Name: "spark_vitals_remedied_pods_total",
+		Help: "Creations of pods that got fewer cores or more memory because earlier ones died of memory, by role and mode. A creation that is refused later, for example by a quota, counts each time. With the mode audit nothing was changed.",
+	}, []string{"role", "mode"})
 	registry.MustRegister(m.requests, m.warnings, m.seconds, m.inFlight, m.lost, m.remedied)
 	m.beginAtZero()
 	return m
@@ -62,7 +63,9 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 // counter that starts at 1, and a missing counter is not 0.
 func (m *Metrics) beginAtZero() {
 	for _, mode := range []policy.Mode{policy.Enabled, policy.Audit} {
-		m.remedied.WithLabelValues(string(mode))
+		for _, role := range []spark.Role{spark.Driver, spark.Executor} {
+			m.remedied.WithLabelValues(string(role), string(mode))
+		}
 	}
 	for _, path := range []string{"mutate", "audit", "validate"} {
 		for _, resource := range []string{"pods", "services"} {
@@ -83,7 +86,7 @@ func (m *Metrics) count(path string, req *admission.Request, v verdict) {
 	resource := map[kind]string{pods: "pods", services: "services"}[kindOf(req)]
 	m.requests.WithLabelValues(path, resource, v.role, v.result.Rule, string(v.outcome)).Inc()
 	if mode := v.result.Remedied; mode != "" && (req.DryRun == nil || !*req.DryRun) {
-		m.remedied.WithLabelValues(string(mode)).Inc()
+		m.remedied.WithLabelValues(v.role, string(mode)).Inc()
 	}
 	for _, w := range v.result.Warnings {
 		m.warnings.WithLabelValues(path, string(w.Kind)).Inc()

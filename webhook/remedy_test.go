@@ -70,7 +70,7 @@ func TestRemedy(t *testing.T) {
 		if changes := strings.Contains(string(operations), "/env/"); !answer.Allowed || changes != c.changes || !strings.Contains(string(operations), c.left) {
 			t.Errorf("%s: %s", c.name, operations)
 		}
-		if n := testutil.ToFloat64(metrics.remedied.WithLabelValues("enabled")); (n == 1) != c.changes {
+		if n := testutil.ToFloat64(metrics.remedied.WithLabelValues("executor", "enabled")); (n == 1) != c.changes {
 			t.Errorf("%s: counted %v", c.name, n)
 		}
 	}
