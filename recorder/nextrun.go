@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/remedy"
 	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/sparkjob"
@@ -42,6 +44,35 @@ func tellWebhook(object *unstructured.Unstructured, status *sparkjob.Status) {
 	}
 	object.SetLabels(labels)
 	object.SetAnnotations(annotated)
+}
+
+// planNextRun notes what later executors of a driver that has ended would have got because
+// of deaths: the next run of its job may get it. What the driver's UI said at any time
+// counts, because the next run is judged by its own settings again.
+func (r *recorder) planNextRun(driver spark.Pod, record *oom.Record, terms map[string]annotations.RemedyTerms, facts []fact) {
+	if r.jobs == nil || sparkjob.NameOf(driver) == "" {
+		return
+	}
+	maps.DeleteFunc(terms, func(_ string, t annotations.RemedyTerms) bool { return t.NextRun == "" })
+	basis := r.knowledge.lastBasis(driver.UID)
+	r.jobs.known(driver.UID).needs(remedy.Plans(record.Remedy, remedy.Application{
+		Driver: driver, Record: record, Terms: terms, Executors: ranBefore(nil, facts), Settings: basis.settings, Barrier: basis.barrier,
+	}))
+	r.jobs.queue.AddAfter(keyOf(driver), settleWait)
+}
+
+// needs notes plans that came too late for a run. If the run is written already, it is
+// written again.
+func (k *runKnown) needs(plans []annotations.RemedyPlan) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	k.needed, k.written = plans, ""
+}
+
+func (k *runKnown) neededPlans() []annotations.RemedyPlan {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	return k.needed
 }
 
 // sawBegin has the executors of a new driver planned, once, if it is one of a job.

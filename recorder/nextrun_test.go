@@ -123,3 +123,29 @@ func TestBegin(t *testing.T) {
 func planText(p *corev1.Pod, cores int) string {
 	return annotations.RemedyText([]annotations.RemedyPlan{{Application: p.Labels[spark.ApplicationLabel], Profile: "0", Mode: annotations.Enabled, FromCores: 4, ToCores: cores, Until: now.Add(time.Hour)}})
 }
+
+// A run that failed before its executors could get a plan has it in its job.
+func TestPlanTooLate(t *testing.T) {
+	on := newServer()
+	s := remembering(t, on)
+	s.knowledge = newKnowledge(&testUI{})
+	p := ended(nightly(t, "u-1", now.Add(-time.Minute)), "7", "Error", 1, now)
+	driver, err := spark.PodOf(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	driver.Labels[spark.VersionLabel] = "3.5.9"
+	looks(t, s, p, false)
+	known := of[known](s.knowledge, s.knowledge.drivers, p.UID)
+	known.settings.Store(&spark.Settings{TaskCPUs: 1, MaxTaskCPUs: 1})
+	known.plan.basis = planBasis{settings: known.settings.Load(), barrier: new(bool), asked: now.Add(-time.Hour)}
+	var record oom.Record
+	record.Add(oom.Termination{Set: "executors", Number: 1, Role: spark.Executor, Pod: "e", Cause: oom.HeapOOM, At: metav1.NewTime(now), LimitMiB: 896, HeapMiB: 512, Cores: 4})
+	for next, want := range map[annotations.Mode]sparkjob.Change{"": {}, annotations.Enabled: {FromCores: 4, ToCores: 2}} {
+		s.planNextRun(driver, &record, map[string]annotations.RemedyTerms{"0": {Mode: annotations.Enabled, AfterDeaths: 1, NextRun: next}}, nil)
+		looks(t, s, p, false)
+		if got := on.nightly(t).Runs[0].Needed; next == annotations.Enabled && got != want {
+			t.Errorf("%q: %+v", next, got)
+		}
+	}
+}

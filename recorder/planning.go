@@ -154,6 +154,17 @@ func (k *knowledge) basis(driver types.UID, seen, now time.Time) planBasis {
 	return basis
 }
 
+// lastBasis returns what a driver said last on which a plan depends.
+func (k *knowledge) lastBasis(driver types.UID) planBasis {
+	known := k.knows(driver)
+	if known == nil {
+		return planBasis{}
+	}
+	known.mutex.Lock()
+	defer known.mutex.Unlock()
+	return known.plan.basis
+}
+
 // mayStillSay reports whether a driver may say later what a plan depends on: it has
 // answered before.
 func (k *knowledge) mayStillSay(driver types.UID) bool { return k.settingsOf(driver) != nil }
@@ -213,6 +224,8 @@ func (r *recorder) planAgain(ctx context.Context, driver spark.Pod) {
 	}
 	r.unplanned.Remove(driver.UID)
 	if _, ended := driver.End(); ended {
+		record := r.read(driver)
+		r.plan(&result{driver: driver, record: record}, u.facts, true)
 		return
 	}
 	timely, cancel := context.WithTimeout(ctx, planTimeout)

@@ -47,9 +47,6 @@ func mayNeedPlan(p *corev1.Pod) bool {
 // of a resource profile has the rule in force. It does nothing, and returns false, if the
 // driver's UI may still say what a plan depends on, unless this is the last time.
 func (r *recorder) plan(w *result, facts []fact, last bool) (done bool) {
-	if _, ended := w.driver.End(); ended {
-		return true
-	}
 	terms, newest := map[string]annotations.RemedyTerms{}, map[string]*fact{}
 	for i := range facts {
 		f := &facts[i]
@@ -59,6 +56,10 @@ func (r *recorder) plan(w *result, facts []fact, last bool) (done bool) {
 		}
 	}
 	if len(terms) == 0 {
+		return true
+	}
+	if _, ended := w.driver.End(); ended {
+		r.planNextRun(w.driver, &w.record, terms, facts)
 		return true
 	}
 	basis := r.knowledge.basis(w.driver.UID, seenLast(pointers(facts)), r.now())

@@ -144,10 +144,21 @@ func merge(a, b Run) Run {
 	later.LostExecutorSeconds = max(a.LostExecutorSeconds, b.LostExecutorSeconds)
 	later.Settings = Containers[Settings]{a.Settings.Driver.max(b.Settings.Driver), a.Settings.Executor.max(b.Settings.Executor)}
 	later.Peaks = Containers[Peaks]{a.Peaks.Driver.Max(b.Peaks.Driver), a.Peaks.Executor.Max(b.Peaks.Executor)}
+	if a.Needed.compare(b.Needed) > 0 {
+		later.Needed = a.Needed
+	} else {
+		later.Needed = b.Needed
+	}
 	later.NextRun.Executor = max(a.NextRun.Executor, b.NextRun.Executor)
 	later.Measured = latest(a.Measured, b.Measured)
 	later.Seen = *latest(&a.Seen, &b.Seen)
 	return later
+}
+
+// compare orders changes: the larger one gives more memory, or fewer cores.
+func (c Change) compare(d Change) int {
+	return cmp.Or(cmp.Compare(c.ToLimitMiB, d.ToLimitMiB), cmp.Compare(c.ToHeapMiB, d.ToHeapMiB), cmp.Compare(c.FromCores-c.ToCores, d.FromCores-d.ToCores),
+		cmp.Compare(c.FromCores, d.FromCores), cmp.Compare(c.FromLimitMiB, d.FromLimitMiB), cmp.Compare(c.FromHeapMiB, d.FromHeapMiB))
 }
 
 func latest(a, b *metav1.Time) *metav1.Time {

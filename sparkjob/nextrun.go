@@ -15,18 +15,24 @@ import (
 // nextOf returns what containers of a role are to start with in the next run, by runs with
 // the newest first. The newest run that says something decides:
 //   - a driver that died of memory: more memory than it had
-//   - a run with a change: the same, unless good runs show that it is not needed
+//   - a run with a change, or one that ended before it could get one: that change, unless
+//     good runs show that it is not needed
 //   - a good run without a change: nothing
 //
 // It is empty if the rules do not allow it, or if the user has changed the settings since.
+// Executors get nothing as long as a run is known that had a change from its start and
+// failed of something else: with fewer cores it may have waited for slots.
 func nextOf(runs []Run, role spark.Role) (none Next) {
 	mode, now := carries(runs, role), presentSettings(runs, role)
-	if mode == "" {
+	if mode == "" || role == spark.Executor && slices.ContainsFunc(runs, hasFailedWithIt) {
 		return none
 	}
 	for i := range runs {
 		r := &runs[i]
 		change := of(r.Remedy, role)
+		if role == spark.Executor && r.Needed != (Change{}) {
+			change = r.Needed
+		}
 		switch {
 		case role == spark.Driver && r.diedForSure():
 			change = r.raised()
@@ -40,9 +46,16 @@ func nextOf(runs []Run, role spark.Role) (none Next) {
 		if change == (Change{}) || !change.fits(now) {
 			return none
 		}
+		change.FromStart = false
 		return Next{Mode: mode, Change: change, Run: r.Driver}
 	}
 	return none
+}
+
+// hasFailedWithIt reports whether a run whose executors had a change from its start failed,
+// and none of them died of memory.
+func hasFailedWithIt(r Run) bool {
+	return r.Remedy.Executor.FromStart && r.State.IsBad() && !r.diedOfMemory(spark.Executor) && !r.diedOfMemory(spark.Driver)
 }
 
 // carries returns whether the rules let the next run start with what earlier ones needed,

@@ -39,6 +39,12 @@ var (
 func hasRaised(r *sparkjob.Run) { r.Remedy.Driver = raised }
 func hasFewer(r *sparkjob.Run)  { r.Remedy.Executor = fewer }
 
+func fromStart(r *sparkjob.Run) { r.Remedy.Executor.FromStart = true }
+
+func executorDied(r *sparkjob.Run) {
+	r.Deaths = []oom.Deaths{{Role: spark.Executor, Cause: oom.OOMKilled, Count: 1}}
+}
+
 // took says what a run's processes took at most, measured until its end.
 func took(heap, all int64) func(*sparkjob.Run) {
 	return func(r *sparkjob.Run) {
@@ -106,6 +112,10 @@ func TestNextRunOfExecutors(t *testing.T) {
 	}{
 		"a run had fewer cores":        {[]sparkjob.Run{carried(0, s, hasFewer)}, fewer},
 		"it failed":                    {[]sparkjob.Run{carried(0, f, hasFewer)}, fewer},
+		"it failed before":             {[]sparkjob.Run{carried(0, f, func(r *sparkjob.Run) { r.Needed = fewer })}, fewer},
+		"one with it failed":           {[]sparkjob.Run{carried(0, f, hasFewer), carried(1, f, hasFewer, fromStart), carried(2, s, hasFewer)}, sparkjob.Change{}},
+		"it died of memory too":        {[]sparkjob.Run{carried(0, f, hasFewer), carried(1, f, hasFewer, fromStart, executorDied)}, fewer},
+		"after it, five good ones":     {append([]sparkjob.Run{carried(-1, f, hasFewer, executorDied)}, alike(5, hasFewer, fromStart, took(70, 250))...), sparkjob.Change{}},
 		"it runs":                      {[]sparkjob.Run{carried(0, sparkjob.Running, hasFewer)}, fewer},
 		"one without executors":        {[]sparkjob.Run{carried(0, f, hasFewer), carried(1, f, noneSeen)}, fewer},
 		"one without is well":          {[]sparkjob.Run{carried(0, f, hasFewer), carried(1, s)}, sparkjob.Change{}},

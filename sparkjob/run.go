@@ -27,6 +27,8 @@ type Evidence struct {
 	Record *oom.Record
 	// Executors are its executors' pods that are known.
 	Executors []*corev1.Pod
+	// Needed are plans that came too late for the run.
+	Needed []annotations.RemedyPlan
 }
 
 // RunOf returns what is known of a run.
@@ -38,6 +40,10 @@ func RunOf(e Evidence) Run {
 		ResourceVersion: e.Driver.ResourceVersion,
 	}
 	r.Remedy = Containers[Change]{changeOf(annotations.ReadRemedyStamp(e.Driver.Annotations[annotations.Remedied])), planned(e.Record.Remedy)}
+	r.Remedy.Driver.FromStart = r.Remedy.Driver != Change{}
+	if r.Needed = planned(e.Needed); r.Needed == r.Remedy.Executor {
+		r.Needed = Change{}
+	}
 	r.NextRun.Driver = annotations.ReadNextRun(e.Driver.Annotations[annotations.RemedyRule])
 	r.State, r.Ended = e.end()
 	if !e.Record.IsZero() {
@@ -240,7 +246,7 @@ func planned(plans []annotations.RemedyPlan) (c Change) {
 		if p.Profile != "0" || p.Mode != annotations.Enabled || !p.Changes() {
 			continue
 		}
-		c.FromCores, c.ToCores = int64(p.FromCores), int64(p.ToCores)
+		c.FromCores, c.ToCores, c.FromStart = int64(p.FromCores), int64(p.ToCores), p.Run != ""
 		if p.MoreMemory() {
 			c = c.withMemory(p.Memory)
 		}

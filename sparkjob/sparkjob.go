@@ -90,6 +90,8 @@ type Run struct {
 	Measured *metav1.Time `json:"measured,omitempty"`
 	// Remedy is how its containers were changed.
 	Remedy Containers[Change] `json:"remedy,omitzero"`
+	// Needed is what later executors would have got if the run had not ended before.
+	Needed Change `json:"needed,omitzero"`
 	// NextRun is whether the rules let the next run start with what this one needed: audit,
 	// enabled or "". It is "" too if no pod of the role was seen.
 	NextRun Containers[annotations.Mode] `json:"nextRun,omitzero"`
@@ -153,6 +155,8 @@ type Change struct {
 	ToLimitMiB   int64 `json:"toLimitMiB,omitempty"`
 	FromHeapMiB  int64 `json:"fromHeapMiB,omitempty"`
 	ToHeapMiB    int64 `json:"toHeapMiB,omitempty"`
+	// FromStart is true if the containers had it from the start of the run.
+	FromStart bool `json:"fromStart,omitempty"`
 }
 
 // Next is what a container of the next run starts with.
