@@ -42,12 +42,12 @@ type deathEvent struct {
 	*eventsv1.Event
 	at          time.Time        // of the death
 	termination *oom.Termination // nil for an Event about a plan
-	pod         *corev1.Pod // that died
-	driver      string      // "" without one
-	counts      bool        // the replica that creates this Event counts the death
-	follows     bool        // another replica creates this Event, unless it ended before
-	deaths      int         // of the application, if they have no Event each
-	ambiguous   bool        // an attempt may have succeeded without an answer
+	pod         *corev1.Pod      // that died
+	driver      string           // "" without one
+	counts      bool             // the replica that creates this Event counts the death
+	follows     bool             // another replica creates this Event, unless it ended before
+	deaths      int              // of the application, if they have no Event each
+	ambiguous   bool             // an attempt may have succeeded without an answer
 }
 
 // reportOn reports deaths that are written on their driver, or cannot be.

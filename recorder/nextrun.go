@@ -11,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/oom"
 	"github.com/spark-vitals/spark-vitals/remedy"
@@ -46,6 +48,26 @@ func tellWebhook(object *unstructured.Unstructured, status *sparkjob.Status) {
 	object.SetAnnotations(annotated)
 }
 
+// sawExecutor notes what Spark asks for executors of a job's run, and whether their rule
+// lets the next run start with what this one needed. When the run ends their pods may be
+// gone.
+func (r *recorder) sawExecutor(executor spark.Pod, driver types.UID) {
+	if r.jobs == nil {
+		return
+	}
+	if found, ok := r.jobs.runs.Get(driver); ok {
+		found.(*runKnown).notes(executor)
+	}
+}
+
+func (k *runKnown) notes(executor spark.Pod) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if k.executors == nil {
+		k.executors = sparkjob.ExecutorsOf(executor)
+	}
+}
+
 // planNextRun notes what later executors of a driver that has ended would have got because
 // of deaths: the next run of its job may get it. What the driver's UI said at any time
 // counts, because the next run is judged by its own settings again.
@@ -69,10 +91,11 @@ func (k *runKnown) needs(plans []annotations.RemedyPlan) {
 	k.needed, k.written = plans, ""
 }
 
-func (k *runKnown) neededPlans() []annotations.RemedyPlan {
+// noted returns what was noted of executors, and plans that came too late for them.
+func (k *runKnown) noted() (*sparkjob.Executors, []annotations.RemedyPlan) {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
-	return k.needed
+	return k.executors, k.needed
 }
 
 // sawBegin has the executors of a new driver planned, once, if it is one of a job.

@@ -45,6 +45,7 @@ type planQuestion struct {
 	answered done           // of the last one
 	failures int            // in a row
 	basis    planBasis      // the newest
+	last     planBasis      // the newest that is complete
 	without  []driverui.Job // those known to have no barrier stage
 }
 
@@ -133,7 +134,7 @@ func (k *known) planSays(basis planBasis, pause time.Duration) {
 		basis.barrier = old
 	}
 	if q.failures++; basis.isComplete() {
-		q.failures = 0
+		q.failures, q.last = 0, basis
 	}
 	q.basis, q.due = basis, basis.asked.Add(pause<<min(q.failures, maxPauses))
 }
@@ -154,7 +155,7 @@ func (k *knowledge) basis(driver types.UID, seen, now time.Time) planBasis {
 	return basis
 }
 
-// lastBasis returns what a driver said last on which a plan depends.
+// lastBasis returns all that a driver said last on which a plan depends.
 func (k *knowledge) lastBasis(driver types.UID) planBasis {
 	known := k.knows(driver)
 	if known == nil {
@@ -162,7 +163,7 @@ func (k *knowledge) lastBasis(driver types.UID) planBasis {
 	}
 	known.mutex.Lock()
 	defer known.mutex.Unlock()
-	return known.plan.basis
+	return known.plan.last
 }
 
 // mayStillSay reports whether a driver may say later what a plan depends on: it has

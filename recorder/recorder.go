@@ -188,6 +188,9 @@ func (r *recorder) saw(p *corev1.Pod) {
 			r.queue.AddAfter(app, remedy.Look+later)
 		}
 	}
+	if pod.Role == spark.Executor {
+		r.sawExecutor(pod, app.driver)
+	}
 	if len(facts) == 0 {
 		if mayNeedPlan(p) && r.knowledge.isUnprepared(app.driver) {
 			r.queue.AddAfter(app, prepareWait)

@@ -174,7 +174,8 @@ func (r *recorder) runOf(driver spark.Pod, gone bool) sparkjob.Run {
 	record.Add(oom.Terminations(oom.Evidence{Pod: driver.Pod})...)
 	pods := r.podsOf(applicationOf(driver))
 	sawExecutors(&record, pods)
-	return sparkjob.RunOf(sparkjob.Evidence{Driver: driver, Gone: gone, Record: &record, Executors: executorsOf(driver, pods), Needed: r.jobs.known(driver.UID).neededPlans()})
+	noted, needed := r.jobs.known(driver.UID).noted()
+	return sparkjob.RunOf(sparkjob.Evidence{Driver: driver, Gone: gone, Record: &record, Executors: executorsOf(driver, pods), Noted: noted, Needed: needed})
 }
 
 // runSeen returns what is known of a run.

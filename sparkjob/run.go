@@ -29,6 +29,32 @@ type Evidence struct {
 	Executors []*corev1.Pod
 	// Needed are plans that came too late for the run.
 	Needed []annotations.RemedyPlan
+	// Noted is what was noted of an executor whose pod may be gone, or nil.
+	Noted *Executors
+}
+
+// Executors is what Spark asks for executors of its default resource profile, and whether
+// their rule lets the next run start with what this one needed.
+type Executors struct {
+	settings Settings
+	nextRun  annotations.Mode
+}
+
+// ExecutorsOf returns what an executor shows, or nil if it is of another resource profile.
+func ExecutorsOf(executor spark.Pod) *Executors {
+	if executor.ResourceProfile() != "0" {
+		return nil
+	}
+	change := changeOf(annotations.ReadRemedyStamp(executor.Annotations[annotations.Remedied]))
+	return &Executors{settingsOf(executor).without(change), annotations.ReadNextRun(executor.Annotations[annotations.RemedyRule])}
+}
+
+// addExecutors adds what an executor shows.
+func (r *Run) addExecutors(e *Executors) {
+	if e != nil {
+		r.Settings.Executor = r.Settings.Executor.max(e.settings)
+		r.NextRun.Executor = max(r.NextRun.Executor, e.nextRun)
+	}
 }
 
 // RunOf returns what is known of a run.
@@ -61,12 +87,11 @@ func RunOf(e Evidence) Run {
 		r.Settings.Driver = r.Settings.Driver.max(Settings{HeapMiB: d.HeapMiB})
 	}
 	for _, p := range e.Executors {
-		if executor, ok := ofDefaultProfile(p); ok {
-			change := changeOf(annotations.ReadRemedyStamp(p.Annotations[annotations.Remedied]))
-			r.Settings.Executor = r.Settings.Executor.max(settingsOf(executor).without(change))
-			r.NextRun.Executor = max(r.NextRun.Executor, annotations.ReadNextRun(p.Annotations[annotations.RemedyRule]))
+		if executor, err := spark.PodOf(p); err == nil && executor.Role == spark.Executor {
+			r.addExecutors(ExecutorsOf(executor))
 		}
 	}
+	r.addExecutors(e.Noted)
 	for i := range e.Record.Details {
 		if t := &e.Record.Details[i]; t.Role == spark.Executor && t.Peaks != nil {
 			r.Peaks.Executor = r.Peaks.Executor.Max(PeaksOf(t.Peaks))
@@ -143,12 +168,6 @@ func beganBefore(executor spark.Pod, at metav1.Time) (began metav1.Time) {
 		return metav1.Time{}
 	}
 	return began
-}
-
-// ofDefaultProfile reports whether a pod is an executor of the default resource profile.
-func ofDefaultProfile(p *corev1.Pod) (executor spark.Pod, ok bool) {
-	executor, err := spark.PodOf(p)
-	return executor, err == nil && executor.Role == spark.Executor && executor.ResourceProfile() == "0"
 }
 
 // changeOf returns how a pod was changed, by its stamp.
