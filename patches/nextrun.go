@@ -36,6 +36,10 @@ func nextRun(p *Pod, c policy.Choice) {
 	}
 	p.stamp(annotations.RemedyRule, terms.String())
 	stamp, earlier := p.earlierMemory(rule.MaxMemoryMiB())
+	if !earlier && p.undoHeap() {
+		p.leave(field, annotations.ChangedByAnother)
+		return
+	}
 	if !earlier {
 		if c.NoRemedy != "" {
 			p.leave(field, c.NoRemedy)
@@ -92,11 +96,16 @@ func (p *Pod) asksFor(limit int64) bool {
 	return p.Spec.Resources == nil && own.Value()>>20 == limit
 }
 
+// maxName is how many bytes the name of a pod may have.
+const maxName = 253
+
 // unfitForMemory says why a driver cannot get more memory, or "".
 func (p *Pod) unfitForMemory() string {
 	switch {
 	case p.Name == "":
 		return "the pod has no name yet"
+	case len(p.Name) > maxName: // names are validated after admission
+		return "the pod's name is too long"
 	case !p.MayTakeHeap():
 		return "its heap is in its arguments, or spark-submit did not make it"
 	}
@@ -111,6 +120,29 @@ func (p *Pod) giveDriver(m *annotations.RemedyMemory) {
 	p.setMemoryLimit(*resource.NewQuantity(m.ToLimitMiB<<20, resource.BinarySI))
 }
 
+// undoHeap takes back the heap that an earlier round gave a driver if another webhook has
+// lowered the limit since. It reports whether it did. A forged stamp can only take the
+// pod's own arguments away.
+func (p *Pod) undoHeap() bool {
+	m := annotations.ReadRemedyStamp(p.Annotations[annotations.Remedied]).Memory
+	if !p.wasSet("remedy") || m == nil || m.ToHeapMiB <= m.FromHeapMiB || !p.startsWithHeap(m) {
+		return false
+	}
+	limit := p.Container().Resources.Limits[corev1.ResourceMemory]
+	if limit.IsZero() || limit.Value()>>20 >= m.ToLimitMiB {
+		return false
+	}
+	p.removeArgs(1, len(spark.HeapArgs(m.ToHeapMiB)))
+	return true
+}
+
+// startsWithHeap reports whether the arguments that set the heap are where [Pod.giveDriver]
+// puts them.
+func (p *Pod) startsWithHeap(m *annotations.RemedyMemory) bool {
+	args, want := p.Container().Args, spark.HeapArgs(m.ToHeapMiB)
+	return len(args) > len(want) && slices.Equal(args[1:1+len(want)], want)
+}
+
 // earlierMemory returns what an earlier round gave a driver and it still has. Anyone can
 // write the stamp, so it only decides the wording.
 func (p *Pod) earlierMemory(ceiling int64) (stamp annotations.RemedyStamp, ok bool) {
@@ -119,8 +151,7 @@ func (p *Pod) earlierMemory(ceiling int64) (stamp annotations.RemedyStamp, ok bo
 	if !p.wasSet("remedy") || stamp.Mode != "" || stamp.ToCores > 0 || m == nil || m.ToLimitMiB > ceiling || !p.asksFor(m.ToLimitMiB) {
 		return annotations.RemedyStamp{}, false
 	}
-	args := p.Container().Args
-	if want := spark.HeapArgs(m.ToHeapMiB); m.ToHeapMiB > m.FromHeapMiB && (len(args) <= len(want) || !slices.Equal(args[1:1+len(want)], want)) {
+	if m.ToHeapMiB > m.FromHeapMiB && !p.startsWithHeap(m) {
 		return annotations.RemedyStamp{}, false
 	}
 	return stamp, true
@@ -132,5 +163,14 @@ func (p *Pod) insertArgs(at int, args []string) {
 	c.Args = slices.Insert(slices.Clone(c.Args), at, args...)
 	for i, arg := range args {
 		p.add(p.containerPath(fmt.Sprintf("args/%d", at+i)), arg)
+	}
+}
+
+// removeArgs removes so many arguments of Spark's container from an index on.
+func (p *Pod) removeArgs(at, n int) {
+	c := p.Container()
+	c.Args = slices.Delete(slices.Clone(c.Args), at, at+n)
+	for range n {
+		p.remove(p.containerPath(fmt.Sprintf("args/%d", at)))
 	}
 }

@@ -60,6 +60,7 @@ func TestNextRun(t *testing.T) {
 			p.Container().Args = slices.Insert(p.Container().Args, 1, "--driver-memory", "600m")
 		}, asked, "", "its heap is in its arguments"},
 		"its own command": {func(p spark.Pod, _ *policy.Choice) { p.Container().Command = []string{"/run.sh"} }, asked, "", "spark-submit did not make it"},
+		"a long name":     {func(p spark.Pod, _ *policy.Choice) { p.Name = strings.Repeat("x", 254) }, asked, "", "too long"},
 		"no name":         {func(p spark.Pod, _ *policy.Choice) { p.Name = "" }, asked, "", "no name"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -104,5 +105,19 @@ func TestNextRunAgain(t *testing.T) {
 	choice.Memory, choice.NoRemedy = nil, "the webhook cannot watch SparkJobs now"
 	if again := patches.Apply(driver, choice); len(again.Operations) > 0 || stamp == "" || driver.Annotations[annotations.Remedied] != stamp {
 		t.Error(again.Operations, driver.Annotations)
+	}
+}
+
+// If another webhook lowers the limit again, the heap goes back too.
+func TestNextRunUndone(t *testing.T) {
+	driver, choice := driverOf(t)
+	before := slices.Clone(driver.Container().Args)
+	patches.Apply(driver, choice)
+	driver.Container().Resources.Limits[corev1.ResourceMemory] = resource.MustParse("1000Mi")
+	for range 2 {
+		patches.Apply(driver, choice)
+		if limit := driver.Container().Resources.Limits.Memory().String(); !slices.Equal(driver.Container().Args, before) || limit != "1000Mi" || driver.Annotations[annotations.Remedied] != "" {
+			t.Errorf("limit %s, %q, %v", limit, driver.Container().Args, driver.Annotations)
+		}
 	}
 }

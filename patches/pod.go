@@ -46,6 +46,13 @@ func (p *Pod) add(path string, value any) {
 	}
 }
 
+// remove records the removal of a member of the spec, which exists.
+func (p *Pod) remove(path string) {
+	if !p.audit {
+		p.operations = append(p.operations, jsonpatch.NewOperation("remove", path, nil))
+	}
+}
+
 // setProbe sets a probe of Spark's container.
 func (p *Pod) setProbe(name policy.ProbeName, probe *corev1.Probe) {
 	*name.Of(p.Container()) = probe

@@ -86,20 +86,21 @@ type run struct {
 
 // runKnown is what this replica knows of a run, and no pod shows.
 type runKnown struct {
-	mutex     sync.Mutex // of what follows
-	asked     time.Time  // when the driver was asked for measurements last
-	peaks     sparkjob.Containers[sparkjob.Peaks]
-	at        *metav1.Time             // when the answer was asked for that has the peaks
-	written   string                   // version of the driver's pod whose end is written
-	name      string                   // of its job
-	said      *sparkjob.Run            // what the job has of it, or had
-	saidAt    time.Time                // when it had
-	ended     *corev1.Pod              // as the driver was seen before it was deleted, if its end is not worked out yet
-	end       *sparkjob.Run            // how it ended then; nil while it runs
-	lost      time.Time                // when it was deleted
-	begun     bool                     // its executors are planned, or are about to be
-	needed    []annotations.RemedyPlan // that came too late for it
-	executors *sparkjob.Executors      // what Spark asks for them; nil if none was seen
+	mutex       sync.Mutex // of what follows
+	asked       time.Time  // when the driver was asked for measurements last
+	peaks       sparkjob.Containers[sparkjob.Peaks]
+	at          *metav1.Time             // when the answer was asked for that has the peaks
+	written     string                   // version of the driver's pod whose end is written
+	name        string                   // of its job
+	said        *sparkjob.Run            // what the job has of it, or had
+	saidAt      time.Time                // when it had
+	ended       *corev1.Pod              // as the driver was seen before it was deleted, if its end is not worked out yet
+	end         *sparkjob.Run            // how it ended then; nil while it runs
+	lost        time.Time                // when it was deleted
+	application string                   // namespace/name
+	begun       bool                     // its executors are planned, or are about to be
+	needed      []annotations.RemedyPlan // that came too late for it
+	executors   *sparkjob.Executors      // what Spark asks for them; nil if none was seen
 }
 
 func newJobs(c Jobs) *jobs {
@@ -156,6 +157,7 @@ func (r *recorder) sawRun(driver spark.Pod) {
 	if ended {
 		wait = settleWait + r.replicas.delay()
 	}
+	r.jobs.known(driver.UID).isOf(driver)
 	if driver.DeletionTimestamp == nil {
 		r.jobs.known(driver.UID).noteEnd(driver, ended)
 	}

@@ -52,7 +52,7 @@ func tellWebhook(object *unstructured.Unstructured, status *sparkjob.Status) {
 // lets the next run start with what this one needed. When the run ends their pods may be
 // gone.
 func (r *recorder) sawExecutor(executor spark.Pod, driver types.UID) {
-	if r.jobs == nil {
+	if r.jobs == nil || !r.recordsIn(executor.Namespace) {
 		return
 	}
 	if found, ok := r.jobs.runs.Get(driver); ok {
@@ -60,12 +60,23 @@ func (r *recorder) sawExecutor(executor spark.Pod, driver types.UID) {
 	}
 }
 
+// notes notes an executor, unless one is. Pods of other namespaces may name any driver.
 func (k *runKnown) notes(executor spark.Pod) {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
-	if k.executors == nil {
+	if k.executors == nil && k.application == applicationName(executor) {
 		k.executors = sparkjob.ExecutorsOf(executor)
 	}
+}
+
+// applicationName returns what a driver and its executors have in common.
+func applicationName(p spark.Pod) string { return p.Namespace + "/" + p.Application() }
+
+// isOf notes the application of a run.
+func (k *runKnown) isOf(driver spark.Pod) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	k.application = applicationName(driver)
 }
 
 // planNextRun notes what later executors of a driver that has ended would have got because

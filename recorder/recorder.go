@@ -364,15 +364,16 @@ func (r *recorder) run(ctx context.Context) error {
 		creating.Go(func() error { r.createEvents(writing); return nil })
 	}
 	r.runJobs(ctx, tasks.Go)
+	electing := new(errgroup.Group) // its end does not delay the last writes
 	if r.LeaseNamespace != "" {
-		tasks.Go(func() error { return r.elect(ctx) })
+		electing.Go(func() error { return r.elect(ctx) })
 	}
 	<-ctx.Done()
 	r.queue.ShutDown()
 	err := tasks.Wait()
 	r.finish(writing)
 	r.events.ShutDown()
-	return errors.Join(err, creating.Wait())
+	return errors.Join(err, creating.Wait(), electing.Wait())
 }
 
 // isReady returns nil, or why the recorder sees no pods.

@@ -23,6 +23,9 @@ const (
 	appNameLabel                     = "spark-app-name" // since Spark 3.3
 )
 
+// maxLabel is how many bytes the value of a label may have.
+const maxLabel = 63
+
 // sources are what names a job, the surest first. The first one that has a say decides,
 // also if it says that there is no job ("").
 var sources = []func(spark.Pod) (name string, known bool){
@@ -91,6 +94,9 @@ func fromKyuubi(driver spark.Pod) (name string, known bool) {
 		return "", false
 	}
 	app, tag := driver.Labels[appNameLabel], driver.Labels[spark.KyuubiTagLabel]
+	if len(app) > maxLabel || len(tag) > maxLabel { // at admission labels are not validated yet
+		return "", true
+	}
 	if !driver.IsKyuubiEngine() || !driver.IsShared() || !strings.HasPrefix(app, "kyuubi-") {
 		return "", true
 	}

@@ -67,6 +67,18 @@ func annotated(value string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { metav1.SetMetaDataAnnotation(&p.ObjectMeta, annotations.Job, value) }
 }
 
+// At admission a label may be as long as a request. It costs no time.
+func TestLongLabels(t *testing.T) {
+	for _, key := range []string{"spark-app-name", spark.KyuubiTagLabel} {
+		p := kyuubis(t)
+		p.Labels["spark-app-name"] = "kyuubi-user-spark-sql-alice-default-7"
+		p.Labels[key] += strings.Repeat("-7", 1<<20)
+		if name := sparkjob.NameOf(pod(t, p)); name != "" {
+			t.Errorf("%s: %.80s", key, name)
+		}
+	}
+}
+
 func TestNameOf(t *testing.T) {
 	const kubeflow, apache = "sparkoperator.k8s.io/v1beta2", "spark.apache.org/v1"
 	for _, test := range []struct {

@@ -27,11 +27,19 @@ func nextOf(runs []Run, role spark.Role) (none Next) {
 	if mode == "" || role == spark.Executor && slices.ContainsFunc(runs, hasFailedWithIt) {
 		return none
 	}
+	withdrawn := false
 	for i := range runs {
 		r := &runs[i]
 		change := of(r.Remedy, role)
+		withdrawn = withdrawn || change.Withdrawn
 		if role == spark.Executor && r.Needed != (Change{}) {
 			change = r.Needed
+		}
+		if change.gives() == (Change{}) {
+			change = Change{}
+		}
+		if withdrawn {
+			change = change.withoutMemory()
 		}
 		switch {
 		case role == spark.Driver && r.diedForSure():
@@ -46,7 +54,7 @@ func nextOf(runs []Run, role spark.Role) (none Next) {
 		if change == (Change{}) || !change.fits(now) {
 			return none
 		}
-		change.FromStart = false
+		change.FromStart, change.Withdrawn = false, false
 		return Next{Mode: mode, Change: change, Run: r.Driver}
 	}
 	return none
@@ -116,12 +124,12 @@ func (c Change) memory() annotations.RemedyMemory {
 // peaks count as often as it would run more. The processes must have been measured, unless
 // the change was more heap.
 func isUnneeded(runs []Run, role spark.Role) bool {
-	change := of(runs[0].Remedy, role)
+	change := of(runs[0].Remedy, role).gives()
 	var peaks Peaks
 	good, processes := 0, true
 	for i := range runs {
 		r := &runs[i]
-		if of(r.Remedy, role) != change || r.State == Running {
+		if of(r.Remedy, role).gives() != change || r.State == Running {
 			break
 		}
 		if r.diedOfMemory(role) {
@@ -162,14 +170,14 @@ func (n *Next) Memory() *annotations.RemedyMemory {
 }
 
 // Plan returns the plan with which the executors of a driver are to start, until a time.
-// More memory is taken back if not one executor starts with it. ok is false if there is
-// none.
+// More memory is taken back if fewer executors start with it than ran then. ok is false if
+// there is none.
 func (n *Next) Plan(application string, until time.Time) (p annotations.RemedyPlan, ok bool) {
 	c := n.Change
 	p = annotations.RemedyPlan{Application: application, Profile: "0", Mode: n.Mode, FromCores: int(c.FromCores), ToCores: int(c.ToCores), Until: until, Run: n.Run}
 	if c.ToLimitMiB > 0 {
 		m := c.memory()
-		m.Executors = 1
+		m.Executors = int(max(c.Executors, 1))
 		p.Memory = &m
 	}
 	return p, n.Mode != "" && p.Changes()

@@ -39,6 +39,13 @@ var (
 func hasRaised(r *sparkjob.Run) { r.Remedy.Driver = raised }
 func hasFewer(r *sparkjob.Run)  { r.Remedy.Executor = fewer }
 
+func withdrawn(r *sparkjob.Run) { r.Remedy.Executor.Withdrawn = true }
+
+func hasMore(r *sparkjob.Run) {
+	r.Remedy.Executor = sparkjob.Change{FromCores: 1, ToCores: 1, FromLimitMiB: 1408, ToLimitMiB: 2112, FromHeapMiB: 1024, ToHeapMiB: 1024, Executors: 2}
+	r.Settings.Executor.Cores = 1
+}
+
 func fromStart(r *sparkjob.Run) { r.Remedy.Executor.FromStart = true }
 
 func executorDied(r *sparkjob.Run) {
@@ -114,6 +121,9 @@ func TestNextRunOfExecutors(t *testing.T) {
 		"it failed":                    {[]sparkjob.Run{carried(0, f, hasFewer)}, fewer},
 		"it failed before":             {[]sparkjob.Run{carried(0, f, func(r *sparkjob.Run) { r.Needed = fewer })}, fewer},
 		"one with it failed":           {[]sparkjob.Run{carried(0, f, hasFewer), carried(1, f, hasFewer, fromStart), carried(2, s, hasFewer)}, sparkjob.Change{}},
+		"its memory was withdrawn":     {[]sparkjob.Run{carried(0, f, hasFewer), carried(1, f, hasFewer, withdrawn)}, fewer},
+		"withdrawn, and no cores":      {[]sparkjob.Run{carried(0, f, hasMore), carried(1, f, withdrawn, func(r *sparkjob.Run) { r.Settings.Executor.Cores = 1 })}, sparkjob.Change{}},
+		"more memory":                  {[]sparkjob.Run{carried(0, f, hasMore)}, sparkjob.Change{FromCores: 1, ToCores: 1, FromLimitMiB: 1408, ToLimitMiB: 2112, FromHeapMiB: 1024, ToHeapMiB: 1024, Executors: 2}},
 		"it died of memory too":        {[]sparkjob.Run{carried(0, f, hasFewer), carried(1, f, hasFewer, fromStart, executorDied)}, fewer},
 		"after it, five good ones":     {append([]sparkjob.Run{carried(-1, f, hasFewer, executorDied)}, alike(5, hasFewer, fromStart, took(70, 250))...), sparkjob.Change{}},
 		"it runs":                      {[]sparkjob.Run{carried(0, sparkjob.Running, hasFewer)}, fewer},

@@ -184,6 +184,24 @@ func (c Change) withMemory(m *annotations.RemedyMemory) Change {
 		return c
 	}
 	c.FromLimitMiB, c.ToLimitMiB, c.FromHeapMiB, c.ToHeapMiB = m.FromLimitMiB, m.ToLimitMiB, m.FromHeapMiB, m.ToHeapMiB
+	c.Executors = int64(m.Executors)
+	return c
+}
+
+// withoutMemory returns the change of cores alone.
+func (c Change) withoutMemory() Change {
+	if c.FromCores == c.ToCores {
+		return Change{}
+	}
+	return Change{FromCores: c.FromCores, ToCores: c.ToCores, FromStart: c.FromStart}
+}
+
+// gives returns what a container gets by a change.
+func (c Change) gives() Change {
+	c.Executors, c.Withdrawn = 0, false
+	if c.FromCores == c.ToCores && c.ToLimitMiB == 0 {
+		return Change{}
+	}
 	return c
 }
 
@@ -262,7 +280,10 @@ func (p Peaks) WithSums() Peaks {
 func planned(plans []annotations.RemedyPlan) (c Change) {
 	for i := range plans {
 		p := &plans[i]
-		if p.Profile != "0" || p.Mode != annotations.Enabled || !p.Changes() {
+		if p.Profile != "0" || p.Mode != annotations.Enabled {
+			continue
+		}
+		if c.Withdrawn = p.Withdrawn != ""; !p.Changes() {
 			continue
 		}
 		c.FromCores, c.ToCores, c.FromStart = int64(p.FromCores), int64(p.ToCores), p.Run != ""

@@ -157,6 +157,11 @@ type Change struct {
 	ToHeapMiB    int64 `json:"toHeapMiB,omitempty"`
 	// FromStart is true if the containers had it from the start of the run.
 	FromStart bool `json:"fromStart,omitempty"`
+	// Executors is how many executors ran before they got more memory.
+	Executors int64 `json:"executors,omitempty"`
+	// Withdrawn is true if more memory was taken back, because executors with it did not
+	// start.
+	Withdrawn bool `json:"withdrawn,omitempty"`
 }
 
 // Next is what a container of the next run starts with.

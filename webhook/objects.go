@@ -43,7 +43,7 @@ func (h *Handler) mutatePod(req *admission.Request, namespace policy.Mode) (verd
 // addRemedy adds what is known of a pod's remedy to what the policy chose.
 func (h *Handler) addRemedy(to *policy.Choice, pod spark.Pod, namespace string) {
 	switch {
-	case to.Rule == nil || to.Rule.Remedy == nil:
+	case to.Rule == nil || to.Rule.Remedy == nil, pod.Role == spark.Driver && to.Rule.Remedy.Carries() == "":
 	case h.Remedies == nil:
 		to.NoRemedy = "the webhook does not watch drivers (--watch-drivers)"
 	case pod.Role == spark.Driver:

@@ -51,7 +51,7 @@ var nextStories = []again{
 	nextly("remedy-next-driver-heap", "the driver collects more than its heap holds", spark.Driver,
 		app{file: "memory.py", args: []string{"gather", "55"}}, jobAnnotation, "nightly", exitOnOOM, "true").inCI(),
 	nextly("remedy-next-driver-python", "the driver's Python process grows over the limit; the SparkApplication's label names the job; the whole container is killed", spark.Driver,
-		app{file: "memory.py", args: []string{"python", "650"}}, "spark.kubernetes.driver.label.sparkoperator.k8s.io/app-name", "nightly").killed(),
+		app{file: "memory.py", args: []string{"python", "800"}}, "spark.kubernetes.driver.label.sparkoperator.k8s.io/app-name", "nightly").killed(),
 	nextly("remedy-next-executors", "a task fails once for good, before an executor with fewer cores comes", spark.Executor,
 		manyRows, jobAnnotation, "nightly", "spark.executor.cores", "3", "spark.task.maxFailures", "1"),
 	nextly("remedy-next-healthy", "nothing dies: the second run is as Spark asks", "",

@@ -37,7 +37,7 @@ type gift struct {
 const (
 	// arrives is how long it takes at most until the watch shows a driver that the API server
 	// created.
-	arrives = 30 * time.Second
+	arrives = 10 * time.Second
 	// withheld is for how long a job's drivers get nothing if one with more memory was not
 	// created. An application must not fail each night because of a quota.
 	withheld = 7 * 24 * time.Hour
@@ -106,6 +106,8 @@ func (d *Drivers) MemoryOf(driver spark.Pod, namespace string) (m *annotations.R
 		return nil, "the webhook does not know all SparkJobs yet"
 	case d.jobs.failing.Load():
 		return nil, "the webhook cannot watch SparkJobs now"
+	case d.Unknown() != "": // it would not see the driver come
+		return nil, d.Unknown()
 	}
 	key := namespace + "/" + job
 	found, exists, err := d.jobs.informer.GetStore().GetByKey(key)
@@ -114,7 +116,7 @@ func (d *Drivers) MemoryOf(driver spark.Pod, namespace string) (m *annotations.R
 	}
 	m = annotations.ReadNextRunMemory(found.(*metav1.PartialObjectMetadata).Annotations[annotations.NextRun])
 	if m != nil && d.isWithheld(key) {
-		return nil, "a driver of this job was not created with more memory, perhaps because a quota, a LimitRange or another policy refused it"
+		return nil, "a driver of this job was not created with more memory, perhaps because a quota, a LimitRange or another policy refused it, or another pod had its name"
 	}
 	return m, ""
 }
@@ -124,9 +126,12 @@ func (d *Drivers) Gave(driver spark.Pod, namespace string) {
 	if d.jobs == nil {
 		return
 	}
-	job, pod := namespace+"/"+sparkjob.NameOf(driver), namespace+"/"+driver.Name
-	d.jobs.given.Add(job, gift{pod, d.now()})
-	d.jobs.awaited.Add(pod, job)
+	job, given := namespace+"/"+sparkjob.NameOf(driver), gift{namespace + "/" + driver.Name, d.now()}
+	if before, ok := d.jobs.given.Get(job); ok && given.at.Sub(before.(gift).at) < withheld {
+		given.at = before.(gift).at // it did not come yet, and attempts may follow each other closely
+	}
+	d.jobs.given.Add(job, given)
+	d.jobs.awaited.Add(given.pod, job)
 }
 
 // came notes that a driver was created.

@@ -108,6 +108,7 @@ func TestRefusedDriver(t *testing.T) {
 	if clock = clock.Add(time.Second); !gets() {
 		t.Error("withheld before the driver can have come")
 	}
+	d.Gave(starting(t, "a", "nightly"), "spark") // the operator tries again
 	if clock = clock.Add(arrives); gets() {
 		t.Error("given again although the driver did not come")
 	}
