@@ -18,6 +18,8 @@ type metrics struct {
 	unseen        prometheus.Counter
 	plans         *prometheus.CounterVec
 	dropped       prometheus.Counter
+	runs          *prometheus.CounterVec
+	lost          *prometheus.CounterVec
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -52,6 +54,14 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		Name: "spark_vitals_runs_dropped_total",
 		Help: "Runs of jobs whose driver is gone and whose end could not be written for an hour, or for which no place was left.",
 	})
+	m.runs = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "spark_vitals_runs_total",
+		Help: "Runs of SparkJobs that ended, by namespace and by the state that was written first: SUCCEEDED, FAILED, KILLED, STOPPED, UNKNOWN.",
+	}, []string{"namespace", "state"})
+	m.lost = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "spark_vitals_lost_executor_seconds_total",
+		Help: "For how many seconds executors ran in vain, in runs of SparkJobs that ended: they died, or their driver did.",
+	}, []string{"namespace"})
 	m.plans = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "spark_vitals_remedies_total",
 		Help: "Remedies that were written on drivers: what later executors are to get because earlier ones died of memory. By mode and result: changed; refused: nothing is done, or nothing more; withdrawn: no more memory, because executors with it did not start.",
@@ -69,7 +79,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			m.plans.WithLabelValues(string(mode), result)
 		}
 	}
-	registry.MustRegister(m.deaths, m.withoutDriver, m.lag, m.writes, m.errors, m.unseen, m.plans, m.dropped)
+	registry.MustRegister(m.deaths, m.withoutDriver, m.lag, m.writes, m.errors, m.unseen, m.plans, m.dropped, m.runs, m.lost)
 	return m
 }
 

@@ -222,6 +222,7 @@ func (r *recorder) addRun(ctx context.Context, namespace, name string, seen spar
 			return fmt.Errorf("reading the SparkJob %s/%s: %w", namespace, name, err)
 		}
 		status := r.statusOf(object)
+		before := status
 		if !r.changes(&status, seen, namespace) {
 			return nil
 		}
@@ -229,6 +230,7 @@ func (r *recorder) addRun(ctx context.Context, namespace, name string, seen spar
 			return errTooManyJobs
 		}
 		if err = writeJob(ctx, client, object, &status, exists); err == nil {
+			r.countRuns(namespace, &before, &status)
 			return nil
 		}
 		switch {
@@ -387,11 +389,15 @@ func (r *recorder) isUnused(ctx context.Context, object *unstructured.Unstructur
 	runs := func() int {
 		return len(slices.DeleteFunc(slices.Clone(status.Runs), func(of sparkjob.Run) bool { return of.State != sparkjob.Running }))
 	}
-	if before := runs(); before > 0 {
-		if status.Lose(r.mayBeAlive(namespace), r.jobs.Runs); runs() == before {
+	if n := runs(); n > 0 {
+		before := status
+		if status.Lose(r.mayBeAlive(namespace), r.jobs.Runs); runs() == n {
 			return false
 		}
 		err := writeJob(ctx, r.jobs.Client.Resource(sparkjob.Resource).Namespace(namespace), object, &status, true)
+		if err == nil {
+			r.countRuns(namespace, &before, &status)
+		}
 		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
 			r.failedJob(ctx, err, namespace)
 		}
