@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/oom"
+	"github.com/spark-vitals/spark-vitals/spark"
 	"github.com/spark-vitals/spark-vitals/sparkjob"
 )
 
@@ -41,16 +43,22 @@ func TestRunIsCountedOnce(t *testing.T) {
 			looks(t, s, killed, false)
 		}
 	}
-	withRecord(t, killed, executor) // known later
-	killed.ResourceVersion = "8"
+	other := executor.DeepCopy()
+	other.UID, other.Labels[spark.ExecutorIDLabel] = "other", "77"
+	for i, known := range [][]*corev1.Pod{{executor}, {executor, other}} { // later
+		withRecord(t, killed, known...)
+		killed.ResourceVersion = strconv.Itoa(8 + i)
+		for _, s := range []*site{restarted, a, b} {
+			looks(t, s, killed, false)
+		}
+	}
 	deleted := killed.DeepCopy()
-	deleted.ResourceVersion = "9"
+	deleted.ResourceVersion = "10"
 	for _, s := range []*site{restarted, a, b} {
-		looks(t, s, killed, false)
 		looks(t, s, deleted, true)
 	}
 	end := executor.Status.ContainerStatuses[0].State.Terminated
-	lived := end.FinishedAt.Sub(end.StartedAt.Time).Seconds()
+	lived := 2 * end.FinishedAt.Sub(end.StartedAt.Time).Seconds()
 	if runs, lost := counts(sparkjob.Killed, a, b, restarted); runs != 1 || lost != lived || lived == 0 {
 		t.Errorf("%v runs, %v of %v seconds", runs, lost, lived)
 	}
@@ -120,11 +128,13 @@ func TestFewSeriesOfRuns(t *testing.T) {
 	}
 }
 
-// withRecord gives a driver the record of an executor's death.
-func withRecord(t *testing.T, driver, executor *corev1.Pod) {
+// withRecord gives a driver the record of executors' deaths.
+func withRecord(t *testing.T, driver *corev1.Pod, executors ...*corev1.Pod) {
 	t.Helper()
 	var record oom.Record
-	record.Add(oom.Terminations(oom.Evidence{Pod: executor})...)
+	for _, p := range executors {
+		record.Add(oom.Terminations(oom.Evidence{Pod: p})...)
+	}
 	for key, value := range record.Annotations(mustPod(t, driver), oom.Plenty) {
 		driver.Annotations[key] = value
 	}
