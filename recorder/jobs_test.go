@@ -45,6 +45,7 @@ type jobServer struct {
 	limit   int64  // of the last list
 	forbids int    // so many calls
 	before  func() // before a write; nil does nothing
+	cached  bool   // it answers reads from a cache that knows no object
 }
 
 const jobsPath = "/apis/spark-vitals.io/v1alpha1/"
@@ -88,7 +89,7 @@ func (s *jobServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		sent.SetUID(types.UID("uid of " + sent.GetName()))
 		s.keep(sent)
 		answerWith(w, sent, nil)
-	case object == nil:
+	case object == nil, s.cached && r.Method == http.MethodGet && r.URL.Query().Get("resourceVersion") == "0":
 		answerWith(w, nil, apierrors.NewNotFound(resource, name))
 	case r.Method == http.MethodPut && sent.GetResourceVersion() != object.GetResourceVersion():
 		answerWith(w, nil, apierrors.NewConflict(resource, name, fmt.Errorf("it is %s", object.GetResourceVersion())))
@@ -287,6 +288,19 @@ func TestRunsConflict(t *testing.T) {
 	status := on.nightly(t)
 	if len(status.Runs) != 3 || status.Bad != 2 || status.Runs[0].UID != "u-3" || status.Runs[2].State != sparkjob.Failed {
 		t.Errorf("%+v", status)
+	}
+}
+
+// What an API server has in its cache may be old: then nothing is lost.
+func TestOldRead(t *testing.T) {
+	on := newServer()
+	on.cached = true
+	s := remembering(t, on)
+	for _, uid := range []types.UID{"u-1", "u-2", "u-3"} {
+		looks(t, s, ended(nightly(t, uid, now.Add(-time.Hour)), "7", "Completed", 0, now), false)
+	}
+	if status := on.nightly(t); len(status.Runs) != 3 || on.writes != 3 {
+		t.Errorf("%d writes: %+v", on.writes, status)
 	}
 }
 

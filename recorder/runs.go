@@ -209,8 +209,10 @@ func executorsOf(driver spark.Pod, pods []*corev1.Pod) (all []*corev1.Pod) {
 // only goes on and was written a short time ago. A conflict is tried again at once.
 func (r *recorder) addRun(ctx context.Context, namespace, name string, seen sparkjob.Run) error {
 	client := r.jobs.Client.Resource(sparkjob.Resource).Namespace(namespace)
+	read := metav1.GetOptions{ResourceVersion: "0"} // from the API server's cache
 	for range attempts {
-		object, err := client.Get(ctx, name, metav1.GetOptions{})
+		object, err := client.Get(ctx, name, read)
+		read.ResourceVersion = "" // what the cache had was too old
 		if r.jobs.lacks(err) {
 			return r.saysAbsent()
 		}
