@@ -237,12 +237,14 @@ func runChart(t *testing.T, name string) map[string]string {
 	t.Helper()
 	ctx := t.Context()
 	team := namespaceWith(t, name+"-team", map[string]string{annotations.Inject: "enabled"})
+	t.Cleanup(func() { removeDefinition(t) })
 	install(t, name, map[string]any{
 		"policy": "rules: [{name: driver, match: {role: driver}, logStall: {after: 1m}}]",
 		"webhook": map[string]any{"matchConditions": []any{map[string]any{
 			"name": "fails", "expression": "!('broken' in object.metadata.labels) || object.metadata.labels['none'] == ''", // for a pod with that label
 		}}},
 		"stallwatch": map[string]any{"enabled": true},
+		"sparkJobs":  map[string]any{"enabled": true},
 		"releaser": map[string]any{"enabled": true, "config": map[string]any{
 			"namespaces": []any{team}, "zookeeper": map[string]any{"servers": []any{"127.0.0.1:1"}}, "servers": map[string]any{"urls": []any{"http://127.0.0.1:1"}},
 		}},
@@ -296,7 +298,7 @@ func runChart(t *testing.T, name string) map[string]string {
 		tries++
 		var drivers [2]*corev1.Pod
 		for i, fate := range []string{"lives", "dies"} {
-			driver, err := kubelet.Driver(ctx, team, fmt.Sprintf("%s-%d", fate, tries))
+			driver, err := kubelet.Run(ctx, team, fmt.Sprintf("%s-%d", fate, tries), "nightly")
 			if err == nil && driver.Annotations[annotations.Injected] == "" {
 				err = errors.Join(errors.New("nothing was injected"), kubelet.Remove(ctx, driver))
 			}

@@ -1,20 +1,29 @@
 package chart
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
+	"github.com/spark-vitals/spark-vitals/e2e/cluster"
 	"github.com/spark-vitals/spark-vitals/internal/eventually"
 	"github.com/spark-vitals/spark-vitals/sparkjob"
 )
@@ -137,6 +146,114 @@ func TestSparkJobs(t *testing.T) {
 	}
 }
 
+// An upgrade of the definition keeps jobs. While a recorder runs, the definition may be
+// deleted: deaths are recorded all the same, and when it is back, drivers that still exist
+// bring their runs back. A removal has nothing to wait for.
+func TestDefinitionIsDeleted(t *testing.T) {
+	const name = "redefined"
+	t.Cleanup(func() { removeDefinition(t) })
+	ctx := t.Context()
+	team := namespaceWith(t, name+"-team", map[string]string{annotations.Inject: "enabled"})
+	values := map[string]any{"sparkJobs": map[string]any{"enabled": true}}
+	h := install(t, name, values)
+	recorder, err := controlPlane.StartRecorder(ctx, os.Stderr, tokenKubeconfig(t, name, name+"-spark-vitals-recorder"), "--spark-jobs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(recorder.Stop)
+	client, err := dynamic.NewForConfig(controlPlane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jobs := client.Resource(sparkjob.Resource).Namespace(team)
+	run := func(driver, reason string, code int32) *corev1.Pod {
+		kubelet := cluster.Kubelet{Interface: admin}
+		p, err := kubelet.Run(ctx, team, driver, "nightly")
+		if err == nil {
+			p, err = kubelet.Die(ctx, p, reason, code)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	has := func(states ...sparkjob.State) func(context.Context) error {
+		return func(ctx context.Context) error { return hasRuns(ctx, jobs, states...) }
+	}
+	run("first", "Completed", 0)
+	eventually.Succeeds(t, "the run is written", has(sparkjob.Succeeded))
+	before, err := jobs.Get(ctx, "nightly", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := h.Upgrade(ctx, map[string]any{"sparkJobs": values["sparkJobs"], "commonLabels": map[string]any{"team": "platform"}}); err != nil {
+		t.Fatal(err)
+	}
+	definition, err := client.Resource(crds).Get(ctx, definitionName, metav1.GetOptions{})
+	if err != nil || definition.GetLabels()["team"] != "platform" {
+		t.Errorf("the definition is not upgraded: %v, %v", definition, err)
+	}
+	after, err := jobs.Get(ctx, "nightly", metav1.GetOptions{})
+	if err != nil || after.GetUID() != before.GetUID() || after.GetResourceVersion() != before.GetResourceVersion() {
+		t.Errorf("after the upgrade: %+v, %v", after, err)
+	}
+
+	removeDefinition(t)
+	killed := run("second", "OOMKilled", 137)
+	eventually.Succeeds(t, "the death is recorded", func(ctx context.Context) error {
+		p, err := admin.CoreV1().Pods(team).Get(ctx, killed.Name, metav1.GetOptions{})
+		if err == nil && p.Annotations[annotations.State] == "" {
+			err = errors.New("it is not")
+		}
+		return err
+	})
+	eventually.Succeeds(t, "the recorder says that there are no SparkJobs", func(context.Context) error {
+		log, err := os.ReadFile(recorder.Log())
+		if n := bytes.Count(log, []byte("does not know SparkJobs")); err == nil && n != 1 {
+			err = fmt.Errorf("said %d times", n)
+		}
+		return err
+	})
+	metrics, err := recorder.Metrics(ctx)
+	if err != nil || regexp.MustCompile(`(?m)^spark_vitals_recorder_errors_total\{.*\} [^0]`).MatchString(metrics) {
+		t.Errorf("calls fail: %s, %v", metrics, err)
+	}
+
+	if err := h.Upgrade(ctx, values); err != nil {
+		t.Fatal(err)
+	}
+	recorder.Stop() // it would look again within an hour
+	if err := recorder.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually.Succeeds(t, "the runs are back", has(sparkjob.Killed, sparkjob.Succeeded))
+	recorder.Stop()
+	if err := h.Uninstall(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := jobs.Get(ctx, "nightly", metav1.GetOptions{}); err != nil || len(left.GetFinalizers())+len(left.GetOwnerReferences()) > 0 {
+		t.Errorf("after the removal: %+v, %v", left, err)
+	}
+}
+
+// hasRuns returns nil if the job nightly has runs in these states, the newest first.
+func hasRuns(ctx context.Context, jobs dynamic.ResourceInterface, want ...sparkjob.State) error {
+	object, err := jobs.Get(ctx, "nightly", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	status, err := sparkjob.Read(object.Object)
+	var got []sparkjob.State
+	for i := range status.Runs {
+		got = append(got, status.Runs[i].State)
+	}
+	if err == nil && !slices.Equal(got, want) {
+		err = fmt.Errorf("the runs are %v", got)
+	}
+	return err
+}
+
 // printed returns what "kubectl get sparkjobs" prints of a namespace with one job.
 func printed(t *testing.T, namespace string) string {
 	t.Helper()
@@ -152,12 +269,18 @@ func printed(t *testing.T, namespace string) string {
 	return fmt.Sprint(table.Rows[0].Cells)
 }
 
-// removeDefinition removes what outlives the release.
+const definitionName = "sparkjobs.spark-vitals.io"
+
+// removeDefinition removes what outlives the release, and waits until it is gone, also when
+// the test has ended.
 func removeDefinition(t *testing.T) {
 	t.Helper()
 	client, err := dynamic.NewForConfig(controlPlane.Config)
 	if err == nil {
-		err = client.Resource(crds).Delete(context.WithoutCancel(t.Context()), "sparkjobs.spark-vitals.io", metav1.DeleteOptions{})
+		err = wait.PollUntilContextTimeout(context.WithoutCancel(t.Context()), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+			err := client.Resource(crds).Delete(ctx, definitionName, metav1.DeleteOptions{})
+			return apierrors.IsNotFound(err), nil
+		})
 	}
 	if err != nil {
 		t.Error(err)

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/retry"
 
+	"github.com/spark-vitals/spark-vitals/annotations"
 	"github.com/spark-vitals/spark-vitals/internal/captured"
 	"github.com/spark-vitals/spark-vitals/spark"
 )
@@ -25,6 +26,14 @@ type Kubelet struct{ kubernetes.Interface }
 // Driver creates a running driver of a new application.
 func (k Kubelet) Driver(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	return k.make(ctx, "spark-3.5.9/driver", namespace, name, func(p *corev1.Pod) { p.Labels[spark.ApplicationLabel] = "spark-" + name })
+}
+
+// Run creates a running driver of a new application, which is a run of a job.
+func (k Kubelet) Run(ctx context.Context, namespace, name, job string) (*corev1.Pod, error) {
+	return k.make(ctx, "spark-3.5.9/driver", namespace, name, func(p *corev1.Pod) {
+		p.Labels[spark.ApplicationLabel] = "spark-" + name
+		metav1.SetMetaDataAnnotation(&p.ObjectMeta, annotations.Job, job)
+	})
 }
 
 // Executor creates a running executor of a driver.
