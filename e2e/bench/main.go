@@ -29,6 +29,7 @@ var benchmarks = []struct {
 }{
 	{"webhook", benchWebhook},
 	{"recorder", benchRecorder},
+	{"jobs", benchJobs},
 	{"guards", benchGuards},
 	{"remedy", benchRemedy},
 }

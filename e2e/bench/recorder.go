@@ -163,7 +163,7 @@ func (b *recorderBench) run(ctx context.Context, replicas int, m *measured) erro
 	if err := b.fill(ctx); err != nil {
 		return err
 	}
-	recorders, err := b.startRecorders(ctx, replicas)
+	recorders, err := startRecorders(ctx, b.controlPlane, replicas, nil)
 	if err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func (b *recorderBench) run(ctx context.Context, replicas int, m *measured) erro
 	for _, r := range recorders {
 		m.idle = append(m.idle, memory(r.Pid(), "VmRSS"))
 	}
-	before, err := b.snapshot(ctx, recorders)
+	before, err := snapshotOf(ctx, b.kubelet, recorders, calls)
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (b *recorderBench) run(ctx context.Context, replicas int, m *measured) erro
 		return err
 	}
 	b.settle(ctx, replicas > 0)
-	after, err := b.snapshot(ctx, recorders)
+	after, err := snapshotOf(ctx, b.kubelet, recorders, calls)
 	if err != nil {
 		return err
 	}
@@ -207,20 +207,21 @@ func (b *recorderBench) run(ctx context.Context, replicas int, m *measured) erro
 	return nil
 }
 
-func (b *recorderBench) startRecorders(ctx context.Context, n int) (all []*cluster.Recorder, err error) {
-	if err := b.controlPlane.Namespace(ctx, "spark-vitals", nil); err != nil {
+// startRecorders starts recorders with the rights that the chart gives them with values.
+func startRecorders(ctx context.Context, c *cluster.ControlPlane, n int, values map[string]any, flags ...string) (all []*cluster.Recorder, err error) {
+	if err := c.Namespace(ctx, "spark-vitals", nil); err != nil {
 		return nil, err
 	}
-	rights, err := helm.Rights("spark-vitals", "recorder", nil)
+	rights, err := helm.Rights("spark-vitals", "recorder", values)
 	if err != nil {
 		return nil, err
 	}
-	kubeconfig, err := b.controlPlane.Allow(ctx, rights, "")
+	kubeconfig, err := c.Allow(ctx, rights, "")
 	if err != nil {
 		return nil, err
 	}
 	for range n {
-		r, err := b.controlPlane.StartRecorder(ctx, os.Stderr, kubeconfig, "--everywhere", "--namespace=spark-vitals")
+		r, err := c.StartRecorder(ctx, os.Stderr, kubeconfig, append(flags, "--everywhere", "--namespace=spark-vitals")...)
 		if err != nil {
 			return all, err
 		}
@@ -338,8 +339,8 @@ var calls = map[string]*regexp.Regexp{
 
 var cpu = regexp.MustCompile(`(?m)^process_cpu_seconds_total (\S+)$`)
 
-func (b *recorderBench) snapshot(ctx context.Context, recorders []*cluster.Recorder) (s snapshot, err error) {
-	raw, err := b.kubelet.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+func snapshotOf(ctx context.Context, client kubernetes.Interface, recorders []*cluster.Recorder, calls map[string]*regexp.Regexp) (s snapshot, err error) {
+	raw, err := client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
 		return s, err
 	}

@@ -28,6 +28,7 @@ type ControlPlane struct {
 	Config     *rest.Config
 	Client     kubernetes.Interface
 	Kubeconfig string // a file with the same
+	Etcd       string // the URL of etcd
 	token      string // with all rights
 	detached   bool
 	processes  []*process
@@ -85,13 +86,13 @@ func (c *ControlPlane) start(ctx context.Context, s settings, progress io.Writer
 	if err := errors.Join(writeKubeconfig(c.Kubeconfig, admin), c.connect()); err != nil {
 		return err
 	}
-	etcd := fmt.Sprintf("http://127.0.0.1:%d", s.ports[0])
-	if err := c.run("etcd", binary, "etcd", "--data-dir=etcd", "--listen-client-urls="+etcd, "--advertise-client-urls="+etcd,
+	c.Etcd = fmt.Sprintf("http://127.0.0.1:%d", s.ports[0])
+	if err := c.run("etcd", binary, "etcd", "--data-dir=etcd", "--listen-client-urls="+c.Etcd, "--advertise-client-urls="+c.Etcd,
 		fmt.Sprintf("--listen-peer-urls=http://127.0.0.1:%d", s.ports[1]), "--unsafe-no-fsync", "--log-level=warn"); err != nil {
 		return err
 	}
 	if err := c.run("kube-apiserver", binary, append([]string{
-		"kube-apiserver", "--etcd-servers=" + etcd,
+		"kube-apiserver", "--etcd-servers=" + c.Etcd,
 		"--bind-address=" + s.ip, "--advertise-address=" + s.ip, fmt.Sprintf("--secure-port=%d", s.ports[2]),
 		"--tls-cert-file=apiserver.crt", "--tls-private-key-file=apiserver.key", "--client-ca-file=ca.crt",
 		"--service-account-key-file=serviceaccounts.key", "--service-account-signing-key-file=serviceaccounts.key",
