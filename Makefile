@@ -57,7 +57,7 @@ fuzz: ## look for input that breaks something, for T (1m) each; about 4 min
 	go test ./patches -fuzz FuzzPatch $(FUZZ)
 	go test ./webhook -fuzz FuzzReview $(FUZZ)
 
-bench: ## measure, and write docs/performance.md; about 25 min
+bench: ## measure, and write docs/performance.md; about 35 min
 	cd e2e && go run ./setup build && go run ./bench
 
 golden: ## write the wanted part of the golden files anew; read the difference; about 2 min
