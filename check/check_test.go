@@ -27,7 +27,7 @@ import (
 	"github.com/spark-vitals/spark-vitals/spark"
 )
 
-// For the webhook, the requested pod is a driver made by Spark.
+// For the engines, the requested pod is a driver made by Spark.
 func TestDriverIsSparks(t *testing.T) {
 	if pod, err := spark.PodOf(driver()); err != nil || pod.Role != spark.Driver {
 		t.Errorf("%+v, %v", pod, err)
@@ -37,7 +37,7 @@ func TestDriverIsSparks(t *testing.T) {
 func TestInjected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := answering(t, 5*time.Millisecond, `{}`)
-		if got, err := Injection(t.Context(), client, "check", "spark-vitals"); err != nil || got.String() != "{}; the API server took 5ms for the pod, and 1ms for one that is not Spark's" {
+		if got, err := Injection(t.Context(), client, "check", Engine{Webhook: "spark-vitals"}); err != nil || got.String() != "{}; the API server took 5ms for the pod, and 1ms for one that is not Spark's" {
 			t.Errorf("%s, %v", got, err)
 		}
 	})
@@ -54,7 +54,7 @@ func TestDelay(t *testing.T) {
 		150 * time.Millisecond: "got no probes: there is no mutating webhook configuration",
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			_, err := Injection(t.Context(), answering(t, took, ""), "check", "spark-vitals")
+			_, err := Injection(t.Context(), answering(t, took, ""), "check", Engine{Webhook: "spark-vitals"})
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v", took, err)
 			}
@@ -136,7 +136,45 @@ func TestWhyNot(t *testing.T) {
 		})}, "no webhook is ready"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := why(context.Background(), fake.NewClientset(test.objects...), "spark-vitals")
+			err := Engine{Webhook: "spark-vitals"}.why(context.Background(), fake.NewClientset(test.objects...))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("want %q, got: %v", test.want, err)
+			}
+		})
+	}
+}
+
+// The check distinguishes the usual causes with an admission policy, too.
+func TestWhyNotByPolicy(t *testing.T) {
+	const name = "spark-vitals-inject-drivers"
+	expressions := func(n int) *metav1.LabelSelector {
+		return &metav1.LabelSelector{MatchExpressions: make([]metav1.LabelSelectorRequirement, n)}
+	}
+	policy := func(namespaces, objects int, cel ...admissionregistrationv1.MatchCondition) *admissionregistrationv1.MutatingAdmissionPolicy {
+		return &admissionregistrationv1.MutatingAdmissionPolicy{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec: admissionregistrationv1.MutatingAdmissionPolicySpec{
+				MatchConstraints: &admissionregistrationv1.MatchResources{NamespaceSelector: expressions(namespaces), ObjectSelector: expressions(objects)},
+				MatchConditions:  cel,
+			},
+		}
+	}
+	binding := &admissionregistrationv1.MutatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	for what, test := range map[string]struct {
+		objects []runtime.Object
+		want    string
+	}{
+		"no policy":                        {[]runtime.Object{binding}, "there is no MutatingAdmissionPolicy " + name},
+		"no binding":                       {[]runtime.Object{policy(3, 1)}, "has no binding of its name; it may have been deleted as an emergency stop"},
+		"both":                             {[]runtime.Object{policy(3, 1), binding}, "exist, so the API server fails to evaluate them"},
+		"a user's condition on namespaces": {[]runtime.Object{policy(4, 1), binding}, "exist, so your webhook.namespaceSelector probably left out the test's pod:"},
+		"a user's conditions on pods": {
+			[]runtime.Object{policy(3, 2, admissionregistrationv1.MatchCondition{Name: "a", Expression: "false"}), binding},
+			"exist, so your webhook.objectSelector or webhook.matchConditions probably left out the test's pod:",
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			err := Engine{Policy: name}.why(context.Background(), fake.NewClientset(test.objects...))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("want %q, got: %v", test.want, err)
 			}

@@ -28,18 +28,31 @@ import (
 // later.
 const retryTime = 20 * time.Second
 
+// Engine is what injects: a webhook, or else an admission policy.
+type Engine struct {
+	Webhook string // name of the mutating webhook configuration
+	Policy  string // name of the MutatingAdmissionPolicy for drivers, and of its binding
+}
+
+func (e Engine) String() string {
+	if e.Policy != "" {
+		return "policy"
+	}
+	return "webhook"
+}
+
 // Injected is what the API server made of a Spark driver's pod.
 type Injected struct {
-	Stamp string // what the webhook wrote on it
+	Stamp string // what the engine wrote on it
 	// Took is the API server's time for it. Without is the time for the same pod
-	// without Spark's label, which the webhook does not get.
+	// without Spark's label, which the engine does not get.
 	Took, Without time.Duration
 }
 
 // Injection asks the API server for a Spark driver's pod in a namespace that is opted
-// in. The error says why the webhook wrote nothing on it, as far as that can be found
-// out, and for how long such a pod waits.
-func Injection(ctx context.Context, client kubernetes.Interface, namespace, configuration string) (found Injected, err error) {
+// in. The error says why the engine wrote nothing on it, as far as that can be found out,
+// and for how long such a pod waits.
+func Injection(ctx context.Context, client kubernetes.Interface, namespace string, engine Engine) (found Injected, err error) {
 	// The calls themselves are not cut off by retryTime: the last one is as long as
 	// a webhook that is not reached makes it.
 	_ = wait.PollUntilContextTimeout(ctx, time.Second, retryTime, true, func(context.Context) (bool, error) {
@@ -56,7 +69,7 @@ func Injection(ctx context.Context, client kubernetes.Interface, namespace, conf
 	case err != nil:
 		return Injected{}, fmt.Errorf("asking for a pod in the namespace %s: %w", namespace, err)
 	case found.Stamp == "":
-		return Injected{}, fmt.Errorf("a Spark pod in the namespace %s got no probes%s: %w", namespace, found.waited(), why(ctx, client, configuration))
+		return Injected{}, fmt.Errorf("a Spark pod in the namespace %s got no probes%s: %w", namespace, found.waited(), engine.why(ctx, client))
 	}
 	return found, nil
 }
@@ -125,9 +138,42 @@ func driver() *corev1.Pod {
 	}
 }
 
-// why finds out why nothing was injected. It checks what the API server does before it
-// calls the webhook, one step after the other.
-func why(ctx context.Context, client kubernetes.Interface, configuration string) error {
+// why finds out why nothing was injected.
+func (e Engine) why(ctx context.Context, client kubernetes.Interface) error {
+	if e.Policy != "" {
+		return whyNotByPolicy(ctx, client, e.Policy)
+	}
+	return whyNotByWebhook(ctx, client, e.Webhook)
+}
+
+// whyNotByPolicy checks what the API server needs to evaluate a policy.
+func whyNotByPolicy(ctx context.Context, client kubernetes.Interface, name string) error {
+	api := client.AdmissionregistrationV1()
+	policy, err := api.MutatingAdmissionPolicies().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("there is no MutatingAdmissionPolicy %s, or this cluster does not serve the kind (Kubernetes 1.36 and later do); \"helm upgrade\" restores it, and engine=webhook needs none", name)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = api.MutatingAdmissionPolicyBindings().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("the MutatingAdmissionPolicy %s has no binding of its name; it may have been deleted as an emergency stop; \"helm upgrade\" restores it", name)
+	}
+	if err != nil {
+		return err
+	}
+	cause := "the API server fails to evaluate them (apiserver_mutating_admission_policy_check_total counts errors by error_type), or does not know them yet"
+	constraints := policy.Spec.MatchConstraints
+	if values := conditions(constraints.NamespaceSelector, chartsOfPolicy, constraints.ObjectSelector, policy.Spec.MatchConditions); len(values) > 0 {
+		cause = leftOut(values, cause)
+	}
+	return fmt.Errorf("the MutatingAdmissionPolicy %s and its binding exist, so %s", name, cause)
+}
+
+// whyNotByWebhook checks what the API server does before it calls the webhook, one step
+// after the other.
+func whyNotByWebhook(ctx context.Context, client kubernetes.Interface, configuration string) error {
 	registered, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, configuration, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return fmt.Errorf("there is no mutating webhook configuration %s; it may have been deleted as an emergency stop; \"helm upgrade\" restores it", configuration)
@@ -170,23 +216,34 @@ func uncalled(ctx context.Context, client kubernetes.Interface, w admissionregis
 	}
 	cause := "the API server cannot reach them. The cause is a firewall that lets the control plane reach nodes only on few ports (webhook.port), " +
 		"a control plane that reaches no pods (webhook.hostNetwork=true), or a NetworkPolicy"
-	if values := conditions(w); len(values) > 0 {
-		cause = fmt.Sprintf("your %s probably left out the test's pod: it has only Spark's labels, and the namespace of \"helm test\" has none of your labels. "+
-			"Make a Spark pod that your conditions select. If it has no annotation %s either, %s", strings.Join(values, " or "), annotations.Injected, cause)
+	if values := conditions(w.NamespaceSelector, chartsOfWebhook, w.ObjectSelector, w.MatchConditions); len(values) > 0 {
+		cause = leftOut(values, cause)
 	}
 	return fmt.Errorf("the webhooks at %v answer this pod, with a certificate that the API server trusts, so %s", addresses, cause)
 }
 
-// conditions returns the chart's values by which a user limits what a webhook is asked
-// about. The chart itself writes one expression in each selector.
-func conditions(w admissionregistrationv1.MutatingWebhook) (values []string) {
-	if len(w.NamespaceSelector.MatchExpressions) > 1 {
+// leftOut says that a user's conditions are the most likely cause, before another one.
+func leftOut(values []string, cause string) string {
+	return fmt.Sprintf("your %s probably left out the test's pod: it has only Spark's labels, and the namespace of \"helm test\" has none of your labels. "+
+		"Make a Spark pod that your conditions select. If it has no annotation %s either, %s", strings.Join(values, " or "), annotations.Injected, cause)
+}
+
+// How many expressions the chart itself writes in a namespace selector. In an object
+// selector it writes one.
+const (
+	chartsOfWebhook = 1
+	chartsOfPolicy  = 3
+)
+
+// conditions returns the chart's values by which a user limits what is injected.
+func conditions(namespaces *metav1.LabelSelector, charts int, objects *metav1.LabelSelector, cel []admissionregistrationv1.MatchCondition) (values []string) {
+	if len(namespaces.MatchExpressions) > charts {
 		values = append(values, "webhook.namespaceSelector")
 	}
-	if len(w.ObjectSelector.MatchExpressions) > 1 {
+	if len(objects.MatchExpressions) > 1 {
 		values = append(values, "webhook.objectSelector")
 	}
-	if len(w.MatchConditions) > 0 {
+	if len(cel) > 0 {
 		values = append(values, "webhook.matchConditions")
 	}
 	return values

@@ -91,7 +91,7 @@ type missed struct {
 
 func newMissed(byNamespace func() map[string]int) *missed {
 	return &missed{
-		prometheus.NewDesc("spark_vitals_missed_injections", "Running Spark pods in namespaces where the webhook injects, that the webhook did not see.", []string{"namespace"}, nil),
+		prometheus.NewDesc("spark_vitals_missed_injections", "Running Spark pods without a stamp in namespaces that opted in.", []string{"namespace"}, nil),
 		byNamespace,
 	}
 }

@@ -222,8 +222,8 @@ func (r *recorder) runningDriver(app application) (driver spark.Pod) {
 	return driver
 }
 
-// missedInjections returns how many pods run without the webhook's stamp although they
-// should have it, by namespace.
+// missedInjections returns how many pods run without a stamp although they should have
+// one, by namespace.
 func (r *recorder) missedInjections() map[string]int {
 	n := map[string]int{}
 	for _, namespace := range r.namespaces.all() {

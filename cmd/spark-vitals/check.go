@@ -29,8 +29,9 @@ const checkTimeout = time.Minute
 
 func checkInjectionCommand() *cobra.Command {
 	var (
-		namespace, configuration string
-		api                      job.Flags
+		namespace string
+		engine    check.Engine
+		api       job.Flags
 	)
 	command := &cobra.Command{
 		Use:   "injection",
@@ -43,16 +44,17 @@ func checkInjectionCommand() *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), checkTimeout)
 			defer cancel()
-			injected, err := check.Injection(ctx, client, namespace, configuration)
+			injected, err := check.Injection(ctx, client, namespace, engine)
 			if err == nil {
-				fmt.Fprintln(c.OutOrStdout(), "injected:", injected)
+				fmt.Fprintf(c.OutOrStdout(), "engine %s, injected: %s\n", engine, injected)
 			}
 			return err
 		},
 	}
 	flags := command.Flags()
 	flags.StringVar(&namespace, "namespace", "default", "a namespace with the label spark-vitals.io/inject=enabled")
-	flags.StringVar(&configuration, "webhook-configuration", "spark-vitals", "name of the mutating webhook configuration")
+	flags.StringVar(&engine.Webhook, "webhook-configuration", "spark-vitals", "name of the mutating webhook configuration")
+	flags.StringVar(&engine.Policy, "admission-policy", "", "name of the MutatingAdmissionPolicy for drivers that injects in place of the webhook")
 	api.AddKubeconfig(flags)
 	return command
 }

@@ -16,13 +16,13 @@ func TestDelayIsSaid(t *testing.T) {
 	second := func(w *admissionregistrationv1.MutatingWebhook) { w.TimeoutSeconds = new(int32(1)) }
 	var calls atomic.Int32
 	unreached := register(t, "unreached", blackHole(t, &calls), second)
-	_, err := check.Injection(t.Context(), client, unreached.name, unreached.name)
+	_, err := check.Injection(t.Context(), client, unreached.name, check.Engine{Webhook: unreached.name})
 	if err == nil || !regexp.MustCompile(`each Spark pod and driver Service is created (1|0\.9|1\.\d)s later`).MatchString(err.Error()) {
 		t.Errorf("not reached: %v", err)
 	}
 	reached := register(t, "reached", start(t).URL)
 	reached.seen(t)
-	injected, err := check.Injection(t.Context(), client, reached.name, reached.name)
+	injected, err := check.Injection(t.Context(), client, reached.name, check.Engine{Webhook: reached.name})
 	if err != nil || injected.Took <= 0 || injected.Without <= 0 {
 		t.Errorf("reached: %s, %v", injected, err)
 	}
