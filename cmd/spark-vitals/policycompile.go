@@ -1,8 +1,12 @@
 package main
 
 import (
+	"fmt"
+	"os"
+
 	"github.com/spf13/cobra"
 
+	"github.com/spark-vitals/spark-vitals/policy"
 	"github.com/spark-vitals/spark-vitals/policy/compile"
 )
 
@@ -15,15 +19,23 @@ kubectl apply. The API server of Kubernetes 1.36 and later then injects by itsel
 head of the output lists what differs from the webhook.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := readPolicy(append(args, "")[0])
+			file, source := "default", []byte("ruleSet: default")
+			if len(args) > 0 {
+				var err error
+				file = args[0]
+				if source, err = os.ReadFile(file); err != nil {
+					return fmt.Errorf("reading the policy: %w", err)
+				}
+			}
+			p, err := policy.Parse(source)
 			if err != nil {
-				return err
+				return fmt.Errorf("policy %s:\n%w", file, err)
 			}
 			compiled, err := compile.Policy(p)
 			if err != nil {
 				return err
 			}
-			text, err := compiled.YAML()
+			text, err := compiled.YAML(source)
 			if err != nil {
 				return err
 			}

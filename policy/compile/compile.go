@@ -29,7 +29,7 @@ var Differences = []string{
 	"Nothing is ever refused (--validation=deny).",
 	"No remedy. A rule with one does not compile.",
 	"In mainClass of a rule only * and ?. A rule with [ or \\ does not compile.",
-	"The chart's namespaceSelector, objectSelector, matchConditions and excludedNamespaces have no effect. The policies always leave kube-system, kube-public and kube-node-lease alone.",
+	"The policies always leave kube-system, kube-public and kube-node-lease alone.",
 	"If one number that a pod sets for a probe is wrong, all its numbers for that probe are ignored.",
 	"logStall.after of a pod only as hours, minutes and seconds, such as 1h30m.",
 	"Numbers of more than 18 digits are not read, and memory above 9e18 bytes counts as that.",

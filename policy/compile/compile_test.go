@@ -17,7 +17,23 @@ import (
 
 // The file for kubectl apply is the compiled rule set "default".
 func TestDefault(t *testing.T) {
-	golden.Holds(t, "../../deploy/policy-default.yaml", compiled(t, ""))
+	golden.Holds(t, "../../deploy/policy-default.yaml", compiled(t, "ruleSet: default"))
+}
+
+// The chart has the rule sets, as its users choose them: the default is a text of its own
+// in values.yaml, and the others are a line.
+func TestRuleSetsOfTheChart(t *testing.T) {
+	for _, name := range policy.RuleSets {
+		source := "ruleSet: " + name
+		if name == "default" {
+			text, err := policy.RuleSetYAML(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			source = string(text)
+		}
+		golden.Holds(t, "../../charts/spark-vitals/files/policies/"+name+".yaml", compiled(t, source))
+	}
 }
 
 // The page lists the differences.
@@ -113,7 +129,7 @@ func compiled(t *testing.T, source string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := c.YAML()
+	text, err := c.YAML([]byte(source))
 	if err != nil {
 		t.Fatal(err)
 	}

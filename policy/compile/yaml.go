@@ -2,7 +2,9 @@ package compile
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -17,13 +19,15 @@ const head = `# spark-vitals as admission policies of Kubernetes 1.36 and later,
 `
 
 // YAML returns the objects as a file for kubectl apply, with the differences from the
-// webhook at its head.
-func (c Compiled) YAML() ([]byte, error) {
+// webhook at its head. The source is the policy's text. The chart knows by its sum which
+// policy the file was compiled from.
+func (c Compiled) YAML(source []byte) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString(head)
 	for _, difference := range Differences {
 		b.WriteString("# - " + difference + "\n")
 	}
+	fmt.Fprintf(&b, "#\n# Compiled from a policy with the SHA-256 %x.\n", sha256.Sum256(bytes.TrimSpace(source)))
 	for i := range c.Policies {
 		for _, object := range []any{c.Policies[i], c.Bindings[i]} {
 			data, err := marshal(object)
