@@ -40,7 +40,7 @@ func TestServerTakesEveryObject(t *testing.T) {
 		if g.Part("error") != nil {
 			continue
 		}
-		rendered, err := helm.Render(g.values)
+		rendered, err := g.render()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,20 +57,7 @@ func TestServerTakesEveryObject(t *testing.T) {
 // spark-vitals.
 func apply(t *testing.T, o *unstructured.Unstructured, dryRun ...string) {
 	t.Helper()
-	client, err := dynamic.NewForConfig(controlPlane.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mapping, err := mapper.RESTMapping(o.GroupVersionKind().GroupKind(), o.GroupVersionKind().Version)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resource := dynamic.ResourceInterface(client.Resource(mapping.Resource))
-	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-		resource = client.Resource(mapping.Resource).Namespace(cmp.Or(o.GetNamespace(), "spark-vitals"))
-	} else {
-		o.SetNamespace("")
-	}
+	resource := resourceOf(t, o)
 	data, err := o.MarshalJSON()
 	if err != nil {
 		t.Fatal(err)
@@ -81,6 +68,24 @@ func apply(t *testing.T, o *unstructured.Unstructured, dryRun ...string) {
 	if err != nil {
 		t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
 	}
+}
+
+// resourceOf returns the resource of an object, in its namespace or in the release's.
+func resourceOf(t *testing.T, o *unstructured.Unstructured) dynamic.ResourceInterface {
+	t.Helper()
+	client, err := dynamic.NewForConfig(controlPlane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mapping, err := mapper.RESTMapping(o.GroupVersionKind().GroupKind(), o.GroupVersionKind().Version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+		return client.Resource(mapping.Resource).Namespace(cmp.Or(o.GetNamespace(), "spark-vitals"))
+	}
+	o.SetNamespace("")
+	return client.Resource(mapping.Resource)
 }
 
 func objects(t *testing.T, documents string) (all []*unstructured.Unstructured) {

@@ -92,7 +92,7 @@ func TestArgumentsAreFlags(t *testing.T) {
 	documents := []string{manifest(t, "gateway/releaser/manifest.yaml")}
 	for _, g := range goldens(t) {
 		if g.Part("error") == nil {
-			rendered, err := helm.Render(g.values)
+			rendered, err := g.render()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -188,37 +188,49 @@ func TestStopByValue(t *testing.T) {
 	page := manifest(t, "docs/operations.md")
 	_, rest, _ := strings.Cut(page, "```yaml\nwebhook: {namespaceSelector")
 	block, _, found := strings.Cut(rest, "```")
-	var values map[string]any
-	if err := yaml.Unmarshal([]byte("webhook: {validation: deny, namespaceSelector"+block), &values); err != nil || !found {
-		t.Fatal(err)
+	if !found {
+		t.Fatal("the page has no such values")
 	}
-	rendered, err := helm.Render(values)
-	if err != nil {
-		t.Fatal(err)
+	var documents strings.Builder
+	for _, head := range []string{"webhook: {validation: deny, namespaceSelector", "engine: policy\nwebhook: {namespaceSelector"} {
+		var values map[string]any
+		if err := yaml.Unmarshal([]byte(head+block), &values); err != nil {
+			t.Fatal(err)
+		}
+		rendered, err := helm.Render(values, servesPolicies)
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents.WriteString(rendered.Objects)
 	}
 	selectors := 0
-	for _, o := range objects(t, rendered.Objects) {
+	selectsNone := func(what string, namespaces *metav1.LabelSelector) {
+		selector, err := metav1.LabelSelectorAsSelector(namespaces)
+		if err != nil {
+			t.Fatal(err)
+		}
+		selectors++
+		for _, namespace := range []labels.Set{nil, {"spark-vitals.io/inject": "enabled"}, {"spark-vitals.io/inject": "audit"}} {
+			if selector.Matches(namespace) {
+				t.Errorf("%s is called in a namespace with %v", what, namespace)
+			}
+		}
+	}
+	for _, o := range objects(t, documents.String()) {
 		if strings.HasPrefix(o.GetKind(), "ValidatingAdmissionPolicy") {
 			t.Errorf("the guard %s is there", o.GetName())
 		}
-		if !strings.HasSuffix(o.GetKind(), "WebhookConfiguration") {
-			continue
-		}
-		for _, webhook := range typed[admissionregistrationv1.ValidatingWebhookConfiguration](t, o).Webhooks {
-			selector, err := metav1.LabelSelectorAsSelector(webhook.NamespaceSelector)
-			if err != nil {
-				t.Fatal(err)
+		switch o.GetKind() {
+		case "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration":
+			for _, webhook := range typed[admissionregistrationv1.ValidatingWebhookConfiguration](t, o).Webhooks {
+				selectsNone(webhook.Name, webhook.NamespaceSelector)
 			}
-			selectors++
-			for _, namespace := range []labels.Set{nil, {"spark-vitals.io/inject": "enabled"}, {"spark-vitals.io/inject": "audit"}} {
-				if selector.Matches(namespace) {
-					t.Errorf("%s is called in a namespace with %v", webhook.Name, namespace)
-				}
-			}
+		case "MutatingAdmissionPolicy":
+			selectsNone(o.GetName(), typed[admissionregistrationv1.MutatingAdmissionPolicy](t, o).Spec.MatchConstraints.NamespaceSelector)
 		}
 	}
-	if selectors != 5 {
-		t.Errorf("%d webhooks were looked at", selectors)
+	if selectors != 8 {
+		t.Errorf("%d webhooks and policies were looked at", selectors)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/cli"
 	"helm.sh/helm/v4/pkg/kube"
+	"helm.sh/helm/v4/pkg/postrenderer"
 	releaser "helm.sh/helm/v4/pkg/release"
 	release "helm.sh/helm/v4/pkg/release/v1"
 	"helm.sh/helm/v4/pkg/storage/driver"
@@ -40,6 +41,8 @@ type Helm struct {
 	Timeout time.Duration
 	// Output takes the logs of hooks.
 	Output io.Writer
+	// Change changes what Helm installs, as --post-renderer does, if it is not nil.
+	Change func(manifests string) string
 
 	release, namespace string
 	config             *action.Configuration
@@ -67,11 +70,26 @@ func (h *Helm) wait() kube.WaitStrategy {
 	return kube.StatusWatcherStrategy
 }
 
+// changer is a post-renderer that is a function.
+type changer func(manifests string) string
+
+// Run implements postrenderer.PostRenderer.
+func (c changer) Run(rendered *bytes.Buffer) (*bytes.Buffer, error) {
+	return bytes.NewBufferString(c(rendered.String())), nil
+}
+
+func (h *Helm) postRenderer() postrenderer.PostRenderer {
+	if h.Change == nil {
+		return nil
+	}
+	return changer(h.Change)
+}
+
 // Install is "helm install --wait --create-namespace".
 func (h *Helm) Install(ctx context.Context, values map[string]any) error {
 	install := action.NewInstall(h.config)
 	install.ReleaseName, install.Namespace, install.CreateNamespace = h.release, h.namespace, true
-	install.DisableHooks, install.WaitStrategy, install.Timeout = h.NoHooks, h.wait(), h.Timeout
+	install.DisableHooks, install.WaitStrategy, install.Timeout, install.PostRenderer = h.NoHooks, h.wait(), h.Timeout, h.postRenderer()
 	_, err := install.RunWithContext(ctx, h.chart, values)
 	return err
 }
@@ -80,6 +98,7 @@ func (h *Helm) Install(ctx context.Context, values map[string]any) error {
 func (h *Helm) Upgrade(ctx context.Context, values map[string]any) error {
 	upgrade := action.NewUpgrade(h.config)
 	upgrade.Namespace, upgrade.DisableHooks, upgrade.WaitStrategy, upgrade.Timeout = h.namespace, h.NoHooks, h.wait(), h.Timeout
+	upgrade.PostRenderer = h.postRenderer()
 	_, err := upgrade.RunWithContext(ctx, h.release, h.chart, values)
 	return err
 }
@@ -128,16 +147,19 @@ func (h *Helm) Test() (logs string, err error) {
 type Rendered struct{ Objects, Hooks, Notes string }
 
 // Render is "helm template" with values, for the release spark-vitals in a namespace
-// of that name.
-func Render(values map[string]any) (Rendered, error) { return render("spark-vitals", values) }
+// of that name. --api-versions are what the cluster also serves.
+func Render(values map[string]any, apiVersions ...string) (Rendered, error) {
+	return render("spark-vitals", values, apiVersions...)
+}
 
-func render(name string, values map[string]any) (Rendered, error) {
+func render(name string, values map[string]any, apiVersions ...string) (Rendered, error) {
 	c, err := Chart()
 	if err != nil {
 		return Rendered{}, err
 	}
 	install := action.NewInstall(action.NewConfiguration())
 	install.DryRunStrategy, install.ReleaseName, install.Namespace = action.DryRunClient, name, name
+	install.APIVersions = apiVersions
 	install.KubeVersion = &common.KubeVersion{Version: "v1.30.0", Major: "1", Minor: "30"}
 	var found releaser.Releaser
 	if found, err = install.Run(c, values); err != nil {

@@ -30,7 +30,7 @@ type Page struct {
 	Anchors  []string // of its headings: what may follow # in a link
 }
 
-// Command is one command, without its comment. A line with pipes or "&&" holds
+// Command is one command, without its comment and the file of its output. A line with pipes or "&&" holds
 // several.
 type Command struct {
 	Words []string
@@ -119,6 +119,7 @@ func (p *Page) addBlock(n ast.Node, content []byte) {
 var (
 	comment   = regexp.MustCompile(`\s+#.*`)
 	separator = regexp.MustCompile(`\s+(\||&&)\s+`)
+	output    = regexp.MustCompile(`\s+>\s+\S+$`)
 	program   = regexp.MustCompile(`^(make|helm|kubectl|(bin/)?spark-vitals|kubectl-spark_vitals|go|cd) `)
 )
 
@@ -127,7 +128,7 @@ func isCommand(line string) bool { return program.MatchString(line) }
 
 func commands(line string, inText bool) (all []Command) {
 	for _, part := range separator.Split(line, -1) {
-		all = append(all, Command{strings.Fields(part), inText})
+		all = append(all, Command{strings.Fields(output.ReplaceAllString(part, "")), inText})
 	}
 	return all
 }

@@ -8,7 +8,7 @@ import (
 func TestRead(t *testing.T) {
 	p, err := read("x.md", []byte("# What `it` does, and\n"+
 		"See [it](a.md#b), ![](c.svg), `make image`, `make` and `spark-vitals.io/x`.\n\n"+
-		"    kubectl get pod   # all\n    cd e2e && go run ./setup images | x -y\n\n"+
+		"    kubectl get pod   # all\n    cd e2e && go run ./setup images | x -y > file\n\n"+
 		"```json\n{\"make\": 1}\n```\n\n| a |\n|---|\n| `helm upgrade` [t](t.md) |\n"))
 	if err != nil {
 		t.Fatal(err)

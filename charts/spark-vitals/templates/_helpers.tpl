@@ -248,6 +248,83 @@ metadata:
 {{ include "spark-vitals.fullname" . }}-policy-{{ .Values.policy | sha256sum | trunc 10 }}
 {{- end }}
 
+{{/* Whether the cluster serves MutatingAdmissionPolicies, "" if not. */}}
+{{- define "spark-vitals.servesPolicies" -}}
+{{- if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}true{{ end -}}
+{{- end }}
+
+{{/*
+The policy as "spark-vitals policy compile" writes it, "" if nobody compiled it: a
+ready-made rule set, chosen by name or by its text, or the value compiledPolicy.
+*/}}
+{{- define "spark-vitals.compiledPolicy" -}}
+{{- $policy := .Values.policy | fromYaml -}}
+{{- $set := empty $policy.rules | ternary ($policy.ruleSet | default "default") "" -}}
+{{- $sum := printf "SHA-256 %s" (.Values.policy | trim | sha256sum) -}}
+{{- $own := .Values.compiledPolicy | default "" -}}
+{{- $found := contains $sum $own | ternary $own "" -}}
+{{- range $path, $file := .Files.Glob "files/policies/*.yaml" -}}
+{{- if and (not $found) (or (eq (base $path) (print $set ".yaml")) (contains $sum (toString $file))) }}{{ $found = toString $file }}{{ end -}}
+{{- end -}}
+{{- $found -}}
+{{- end }}
+
+{{/* Why the engine cannot be a policy, with what to do, "" if it can. */}}
+{{- define "spark-vitals.noPolicy" -}}
+{{- $rules := dig "rules" list (.Values.policy | fromYaml) -}}
+{{- $remedies := list -}}
+{{- if kindIs "slice" $rules }}{{ range $i, $rule := $rules }}{{ if kindIs "map" $rule }}{{ if hasKey $rule "remedy" }}{{ $remedies = append $remedies (printf "rules[%d].remedy" $i) }}{{ end }}{{ end }}{{ end }}{{ end -}}
+{{- if not (include "spark-vitals.servesPolicies" .) -}}
+engine: the cluster does not serve MutatingAdmissionPolicies, as Kubernetes 1.36 and later do; set engine=webhook. If it does, give "helm template" --api-versions=admissionregistration.k8s.io/v1/MutatingAdmissionPolicy
+{{- else if $remedies -}}
+policy: {{ join ", " $remedies }}: an admission policy does not know what died; leave the remedy out, or set engine=webhook
+{{- else if eq .Values.webhook.validation "deny" -}}
+webhook.validation: an admission policy never refuses a driver; set webhook.validation=warn or engine=webhook
+{{- else if include "spark-vitals.compiledPolicy" . -}}
+{{- else if .Values.compiledPolicy -}}
+compiledPolicy: it was not compiled from the value policy as it is now; compile it again, "spark-vitals policy compile my-policy.yaml > compiled.yaml", and set both from the files: --set-file policy=my-policy.yaml --set-file compiledPolicy=compiled.yaml
+{{- else -}}
+policy: Helm cannot compile a policy of your own; do so by "spark-vitals policy compile my-policy.yaml > compiled.yaml", and set --set-file compiledPolicy=compiled.yaml, or set engine=webhook
+{{- end -}}
+{{- end }}
+
+{{/* The engine that the values choose, "webhook" or "policy". */}}
+{{- define "spark-vitals.engine" -}}
+{{- $noPolicy := include "spark-vitals.noPolicy" . -}}
+{{- $engine := .Values.engine | default "webhook" -}}
+{{- if eq $engine "webhook" }}webhook
+{{- else if not $noPolicy }}policy
+{{- else if eq $engine "auto" }}webhook
+{{- else }}{{ fail $noPolicy }}
+{{- end -}}
+{{- end }}
+
+{{/*
+Whether an engine injects, "" if not; takes (list root engine). The chosen one does, and
+with it the other one that was there before, until an upgrade finds the chosen one at
+work: an API server knows a policy only after a second, and a new webhook needs pods and
+a certificate. Both at once inject a pod once. Without a cluster, as in "helm template",
+there was none before.
+*/}}
+{{- define "spark-vitals.injectsBy" -}}
+{{- $root := index . 0 -}}
+{{- $engine := index . 1 -}}
+{{- $chosen := include "spark-vitals.engine" $root -}}
+{{- if eq $engine $chosen }}true
+{{- else if include "spark-vitals.servesPolicies" $root -}}
+{{- $name := include "spark-vitals.fullname" $root -}}
+{{- $policy := lookup "admissionregistration.k8s.io/v1" "MutatingAdmissionPolicyBinding" "" (print $name "-inject-drivers") -}}
+{{- $webhook := lookup "admissionregistration.k8s.io/v1" "MutatingWebhookConfiguration" "" $name -}}
+{{- if and (eq $chosen "policy") $webhook (not $policy) }}true
+{{- else if and (eq $chosen "webhook") $policy -}}
+{{- $deployment := lookup "apps/v1" "Deployment" $root.Release.Namespace (print $name "-webhook") -}}
+{{- $trusted := "" -}}
+{{- range dig "webhooks" list $webhook }}{{ $trusted = dig "clientConfig" "caBundle" "" . }}{{ end -}}
+{{- if not (and $trusted (dig "status" "availableReplicas" 0 $deployment)) }}true{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* Whether a rule has a remedy, "" if none does: then the webhook watches drivers. */}}
 {{- define "spark-vitals.hasRemedy" -}}
 {{- $policy := .Values.policy | fromYaml -}}
@@ -309,6 +386,7 @@ kind: ServiceAccount
 metadata: {{- include "spark-vitals.hookMetadata" . | nindent 2 }}
 automountServiceAccountToken: false
 {{- range $kind, $rules := dict "Role" .rules "ClusterRole" .clusterRules }}
+{{- if $rules }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ $kind }}
@@ -321,6 +399,7 @@ metadata: {{- include "spark-vitals.hookMetadata" $hook | nindent 2 }}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: {{ $kind }}, name: {{ $name }}}
 subjects:
 - {kind: ServiceAccount, name: {{ $name }}, namespace: {{ $hook.root.Release.Namespace }}}
+{{- end }}
 {{- end }}
 {{- end }}
 
