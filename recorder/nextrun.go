@@ -185,7 +185,7 @@ func (r *recorder) begin(ctx context.Context, of run) error {
 // nextOf returns what the executors of a driver start with by its job.
 func (r *recorder) nextOf(ctx context.Context, driver spark.Pod) (none sparkjob.Next, err error) {
 	name := r.jobs.known(driver.UID).nameOf(driver)
-	object, err := r.jobs.Client.Resource(sparkjob.Resource).Namespace(driver.Namespace).Get(ctx, name, metav1.GetOptions{})
+	object, err := r.jobs.Client.Resource(sparkjob.Resource).Namespace(driver.Namespace).Get(ctx, name, metav1.GetOptions{ResourceVersion: "0"}) // from the API server's cache
 	switch {
 	case apierrors.IsNotFound(err): // the first run of a job, or nobody knows SparkJobs
 		return none, nil

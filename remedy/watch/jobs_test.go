@@ -56,11 +56,8 @@ func knowingJobs(t *testing.T, jobs ...*metav1.PartialObjectMetadata) (*Drivers,
 		}
 	}
 	registry, log := prometheus.NewPedanticRegistry(), slog.New(slog.DiscardHandler)
-	d, err := newDrivers(client, log, registry)
-	if err == nil {
-		err = d.watchJobs(client, log, registry)
-	}
-	if err != nil {
+	d := newDrivers(client, log, registry)
+	if err := d.watchJobs(client, log, registry); err != nil {
 		t.Fatal(err)
 	}
 	if _, why := d.MemoryOf(starting(t, "a", "nightly"), "spark"); why == "" {

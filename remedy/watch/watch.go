@@ -29,7 +29,7 @@ import (
 // Drivers are the plans of all drivers of a cluster, and what the next ones are to get.
 type Drivers struct {
 	informer cache.SharedIndexInformer
-	jobs     *jobs // nil if SparkJobs are not watched
+	jobs     *jobs       // nil if SparkJobs are not watched
 	failing  atomic.Bool // the last call to the API server failed
 	now      func() time.Time
 }
@@ -44,9 +44,9 @@ func New(api *rest.Config, sparkJobs bool, log *slog.Logger, registry prometheus
 	if err != nil {
 		return nil, err
 	}
-	d, err := newDrivers(client, log, registry)
-	if err != nil || !sparkJobs {
-		return d, err
+	d := newDrivers(client, log, registry)
+	if !sparkJobs {
+		return d, nil
 	}
 	return d, d.watchJobs(client, log, registry)
 }
@@ -62,7 +62,7 @@ func (d *Drivers) watchJobs(client metadata.Interface, log *slog.Logger, registr
 	return err
 }
 
-func newDrivers(client metadata.Interface, log *slog.Logger, registry prometheus.Registerer) (*Drivers, error) {
+func newDrivers(client metadata.Interface, log *slog.Logger, registry prometheus.Registerer) *Drivers {
 	d := &Drivers{now: time.Now}
 	errs := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "spark_vitals_remedy_watch_errors_total", Help: "Failed calls to list or watch drivers. Until one succeeds, no executor is remedied.",
@@ -94,7 +94,7 @@ func newDrivers(client metadata.Interface, log *slog.Logger, registry prometheus
 	registry.MustRegister(errs, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "spark_vitals_remedy_drivers", Help: "Drivers that are watched for a remedy. It is -1 while they are not known.",
 	}, d.count))
-	return d, nil
+	return d
 }
 
 // drivers and alive select the pods that are watched: drivers that have not ended.

@@ -76,10 +76,7 @@ func watching(t *testing.T, prepare func(*metadatafake.FakeMetadataClient), driv
 	if prepare != nil {
 		prepare(client)
 	}
-	d, err := newDrivers(client, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := newDrivers(client, slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
 	d.now = func() time.Time { return noon }
 	if d.Unknown() == "" || d.count() != -1 {
 		t.Error("the plans are known before the drivers are listed")
