@@ -95,6 +95,9 @@ func (h *History) notify() {
 
 func (h *History) sawPod(change watch.EventType, pod *corev1.Pod) {
 	p := h.pods[pod.UID]
+	if p == nil && change != watch.Added {
+		return // it was there before, and belongs to an earlier run
+	}
 	if p == nil {
 		p = &PodHistory{}
 		h.pods[pod.UID] = p
