@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,13 +82,16 @@ func (k *runKnown) isOf(driver spark.Pod) {
 
 // planNextRun notes what later executors of a driver that has ended would have got because
 // of deaths: the next run of its job may get it. What the driver's UI said at any time
-// counts, because the next run is judged by its own settings again.
+// counts, because the next run is judged by its own settings again. If it did not show its
+// stages, they are taken for ordinary ones: the run has failed, and if the next one fails
+// of something else, there is no later one with fewer cores.
 func (r *recorder) planNextRun(driver spark.Pod, record *oom.Record, terms map[string]annotations.RemedyTerms, facts []fact) {
 	if r.jobs == nil || sparkjob.NameOf(driver) == "" {
 		return
 	}
 	maps.DeleteFunc(terms, func(_ string, t annotations.RemedyTerms) bool { return t.NextRun == "" })
 	basis := r.knowledge.lastBasis(driver.UID)
+	basis.barrier = cmp.Or(basis.barrier, new(bool))
 	r.jobs.known(driver.UID).needs(remedy.Plans(record.Remedy, remedy.Application{
 		Driver: driver, Record: record, Terms: terms, Executors: ranBefore(nil, facts), Settings: basis.settings, Barrier: basis.barrier,
 	}))

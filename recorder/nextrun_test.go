@@ -138,7 +138,6 @@ func TestPlanTooLate(t *testing.T) {
 	looks(t, s, p, false)
 	known := of[known](s.knowledge, s.knowledge.drivers, p.UID)
 	known.settings.Store(&spark.Settings{TaskCPUs: 1, MaxTaskCPUs: 1})
-	known.plan.last = planBasis{settings: known.settings.Load(), barrier: new(bool), asked: now.Add(-time.Hour)}
 	var record oom.Record
 	record.Add(oom.Termination{Set: "executors", Number: 1, Role: spark.Executor, Pod: "e", Cause: oom.HeapOOM, At: metav1.NewTime(now), LimitMiB: 896, HeapMiB: 512, Cores: 4})
 	for next, want := range map[annotations.Mode]sparkjob.Change{"": {}, annotations.Enabled: {FromCores: 4, ToCores: 2}} {

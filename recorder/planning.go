@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -155,7 +156,7 @@ func (k *knowledge) basis(driver types.UID, seen, now time.Time) planBasis {
 	return basis
 }
 
-// lastBasis returns all that a driver said last on which a plan depends.
+// lastBasis returns what a driver has ever said on which a plan depends.
 func (k *knowledge) lastBasis(driver types.UID) planBasis {
 	known := k.knows(driver)
 	if known == nil {
@@ -163,7 +164,10 @@ func (k *knowledge) lastBasis(driver types.UID) planBasis {
 	}
 	known.mutex.Lock()
 	defer known.mutex.Unlock()
-	return known.plan.last
+	last := known.plan.last
+	last.settings = cmp.Or(last.settings, known.settings.Load())
+	last.barrier = cmp.Or(last.barrier, known.plan.basis.barrier)
+	return last
 }
 
 // mayStillSay reports whether a driver may say later what a plan depends on: it has

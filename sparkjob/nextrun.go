@@ -15,7 +15,7 @@ import (
 // nextOf returns what containers of a role are to start with in the next run, by runs with
 // the newest first. The newest run that says something decides:
 //   - a driver that died of memory: more memory than it had
-//   - a run with a change, or one that ended before it could get one: that change, unless
+//   - a run with a change, or one that failed before it could get one: that change, unless
 //     good runs show that it is not needed
 //   - a good run without a change: nothing
 //
@@ -32,7 +32,7 @@ func nextOf(runs []Run, role spark.Role) (none Next) {
 		r := &runs[i]
 		change := of(r.Remedy, role)
 		withdrawn = withdrawn || change.Withdrawn
-		if role == spark.Executor && r.Needed != (Change{}) {
+		if role == spark.Executor && r.State.IsBad() && r.Needed != (Change{}) {
 			change = r.Needed
 		}
 		if change.gives() == (Change{}) {

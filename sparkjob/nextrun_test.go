@@ -120,6 +120,7 @@ func TestNextRunOfExecutors(t *testing.T) {
 		"a run had fewer cores":        {[]sparkjob.Run{carried(0, s, hasFewer)}, fewer},
 		"it failed":                    {[]sparkjob.Run{carried(0, f, hasFewer)}, fewer},
 		"it failed before":             {[]sparkjob.Run{carried(0, f, func(r *sparkjob.Run) { r.Needed = fewer })}, fewer},
+		"it is well without it":        {[]sparkjob.Run{carried(0, s, func(r *sparkjob.Run) { r.Needed = fewer })}, sparkjob.Change{}},
 		"one with it failed":           {[]sparkjob.Run{carried(0, f, hasFewer), carried(1, f, hasFewer, fromStart), carried(2, s, hasFewer)}, sparkjob.Change{}},
 		"its memory was withdrawn":     {[]sparkjob.Run{carried(0, f, hasFewer), carried(1, f, hasFewer, withdrawn)}, fewer},
 		"withdrawn, and no cores":      {[]sparkjob.Run{carried(0, f, hasMore), carried(1, f, withdrawn, func(r *sparkjob.Run) { r.Settings.Executor.Cores = 1 })}, sparkjob.Change{}},
