@@ -43,6 +43,8 @@ type RemedyMemory struct {
 	// Executors is how many executors of the resource profile ran before the death. If
 	// fewer run for long, more memory keeps executors from starting. A stamp has none.
 	Executors int `json:"executors,omitempty"`
+	// Started is true if it was withdrawn although an executor had started with it.
+	Started bool `json:"started,omitempty"`
 }
 
 func (m *RemedyMemory) valid() bool {
@@ -145,13 +147,17 @@ func ReadRemedyTerms(value string) (r RemedyTerms, ok bool) {
 }
 
 // ReadNextRun reads from the value of [RemedyRule], on any pod, whether the next run
-// starts with what this one needed. It returns "" for no.
-func ReadNextRun(value string) Mode {
+// starts with what this one needed, and the largest limit in MiB. mode is "" for no. An
+// executor whose remedy is in audit has its next run in audit, too.
+func ReadNextRun(value string) (mode Mode, maxMemoryMiB int64) {
 	var r RemedyTerms
 	if json.Unmarshal([]byte(value), &r) != nil || r.NextRun != Audit && r.NextRun != Enabled {
-		return ""
+		return "", 0
 	}
-	return r.NextRun
+	if mode = r.NextRun; r.Mode == Audit {
+		mode = Audit
+	}
+	return mode, min(max(r.MaxMemoryMiB, 0), MaxRemedyMiB)
 }
 
 // String returns the terms as the annotation has it.

@@ -45,11 +45,11 @@ func nextRun(p *Pod, c policy.Choice) {
 			p.leave(field, c.NoRemedy)
 			return
 		}
-		m := within(c.Memory, rule.MaxMemoryMiB())
-		if m == nil || !p.asksFor(m.FromLimitMiB) {
+		if c.Memory == nil {
 			return
 		}
-		if why := p.unfitForMemory(); why != "" {
+		m := within(c.Memory, rule.MaxMemoryMiB())
+		if why := p.unfitForMemory(m, c.Memory.FromLimitMiB); why != "" {
 			p.leave(field, why)
 			return
 		}
@@ -73,9 +73,6 @@ func nextRun(p *Pod, c policy.Choice) {
 // within returns memory with a limit of at most so many MiB, or nil if that is no more
 // than Spark asked for. What the heap leaves in the container stays.
 func within(m *annotations.RemedyMemory, ceiling int64) *annotations.RemedyMemory {
-	if m == nil {
-		return nil
-	}
 	bounded := *m
 	if over := bounded.ToLimitMiB - ceiling; over > 0 {
 		bounded.ToLimitMiB = ceiling
@@ -100,12 +97,18 @@ func (p *Pod) asksFor(limit int64) bool {
 const maxName = 253
 
 // unfitForMemory says why a driver cannot get more memory, or "".
-func (p *Pod) unfitForMemory() string {
+func (p *Pod) unfitForMemory(m *annotations.RemedyMemory, fromLimit int64) string {
 	switch {
+	case m == nil:
+		return "the rule's maxMemory allows no more"
+	case !p.asksFor(fromLimit):
+		return fmt.Sprintf("its limit is not the %d MiB of the earlier run", fromLimit)
 	case p.Name == "":
 		return "the pod has no name yet"
 	case len(p.Name) > maxName: // names are validated after admission
 		return "the pod's name is too long"
+	case m.ToHeapMiB > m.FromHeapMiB && m.ToHeapMiB <= p.Pod.Memory().Heap>>20:
+		return "its heap is larger than the earlier run's"
 	case !p.MayTakeHeap():
 		return "its heap is in its arguments, or spark-submit did not make it"
 	}

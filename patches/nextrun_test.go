@@ -50,12 +50,12 @@ func TestNextRun(t *testing.T) {
 		}, "1200Mi", "765m", ""},
 		"a ceiling below": {func(_ spark.Pod, c *policy.Choice) {
 			*c.Rule.Remedy.MaxMemory = resource.MustParse("896Mi")
-		}, asked, "", ""},
+		}, asked, "", "the rule's maxMemory allows no more"},
 		"audit":           {func(_ spark.Pod, c *policy.Choice) { c.Rule.Remedy.NextRun = policy.Audit }, asked, "", "it would have a limit of 1459 MiB instead of 896 and a heap of 1024 MiB instead of 512"},
 		"the rule is off": {func(_ spark.Pod, c *policy.Choice) { c.Rule.Remedy.NextRun = policy.Disabled }, asked, "", ""},
 		"nothing needed":  {func(_ spark.Pod, c *policy.Choice) { c.Memory = nil }, asked, "", ""},
 		"not known":       {func(_ spark.Pod, c *policy.Choice) { c.NoRemedy = "the webhook cannot watch SparkJobs now" }, asked, "", "cannot watch"},
-		"another limit":   {func(_ spark.Pod, c *policy.Choice) { c.Memory.FromLimitMiB = 900 }, asked, "", ""},
+		"another limit":   {func(_ spark.Pod, c *policy.Choice) { c.Memory.FromLimitMiB = 900 }, asked, "", "its limit is not the 900 MiB of the earlier run"},
 		"its own heap": {func(p spark.Pod, _ *policy.Choice) {
 			p.Container().Args = slices.Insert(p.Container().Args, 1, "--driver-memory", "600m")
 		}, asked, "", "its heap is in its arguments"},

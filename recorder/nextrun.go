@@ -163,11 +163,11 @@ func (r *recorder) begin(ctx context.Context, of run) error {
 		return nil
 	}
 	mode := annotations.Mode(driver.Annotations[annotations.RemedyMode])
-	next, err := r.nextOf(ctx, driver)
+	job, err := r.jobOf(ctx, driver)
 	if err != nil {
 		return err
 	}
-	plan, ok := next.Plan(driver.Application(), driver.CreationTimestamp.Add(carriedFor))
+	plan, ok := job.NextRun.Executor.Plan(driver.Application(), driver.CreationTimestamp.Add(carriedFor))
 	if !ok {
 		return nil
 	}
@@ -178,7 +178,13 @@ func (r *recorder) begin(ctx context.Context, of run) error {
 	if err != nil {
 		return err
 	}
-	plan = remedy.Carry(plan, driver, settings)
+	heap := job.ExecutorHeapMiB()
+	if settings != nil && heap > 0 && settings.Executor.Heap != heap {
+		return nil // the user has changed it
+	}
+	if plan = remedy.Carry(plan, driver, settings); !plan.Changes() {
+		return nil
+	}
 	return r.changePlans(ctx, driver, func(w *result) {
 		if len(w.record.Remedy) == 0 {
 			w.record.Remedy = []annotations.RemedyPlan{plan}
@@ -186,8 +192,8 @@ func (r *recorder) begin(ctx context.Context, of run) error {
 	})
 }
 
-// nextOf returns what the executors of a driver start with by its job.
-func (r *recorder) nextOf(ctx context.Context, driver spark.Pod) (none sparkjob.Next, err error) {
+// jobOf returns what is known of a driver's job.
+func (r *recorder) jobOf(ctx context.Context, driver spark.Pod) (none sparkjob.Status, err error) {
 	name := r.jobs.known(driver.UID).nameOf(driver)
 	object, err := r.jobs.Client.Resource(sparkjob.Resource).Namespace(driver.Namespace).Get(ctx, name, metav1.GetOptions{ResourceVersion: "0"}) // from the API server's cache
 	switch {
@@ -196,8 +202,7 @@ func (r *recorder) nextOf(ctx context.Context, driver spark.Pod) (none sparkjob.
 	case err != nil:
 		return none, fmt.Errorf("reading the SparkJob %s/%s: %w", driver.Namespace, name, err)
 	}
-	status := r.statusOf(object)
-	return status.NextRun.Executor, nil
+	return r.statusOf(object), nil
 }
 
 // settingsIn returns the settings in the ConfigMap of a driver, or nil if the recorder does

@@ -24,6 +24,7 @@ func needing(t *testing.T) *jobServer {
 		Deaths:  []oom.Deaths{{Role: spark.Driver, Cause: oom.HeapOOM, Count: 1}},
 		NextRun: sparkjob.Containers[annotations.Mode]{Driver: annotations.Enabled, Executor: annotations.Enabled},
 	}
+	r.Settings.Executor = sparkjob.Settings{LimitMiB: 1408, HeapMiB: 1024}
 	r.Settings.Driver, r.Remedy.Executor = sparkjob.Settings{LimitMiB: 1408, HeapMiB: 1024}, sparkjob.Change{FromCores: 4, ToCores: 1}
 	if err := remembering(t, on).addRun(t.Context(), "spark", "nightly", r); err != nil {
 		t.Fatal(err)
@@ -60,8 +61,9 @@ func TestBegin(t *testing.T) {
 		fails      bool
 	}{
 		"a plan":              {"spark.executor.cores=4\nspark.task.cpus=1\n", nil, true, 1, "", false},
-		"a large task":        {"spark.task.cpus=2\n", nil, true, 4, "a task needs 2 cores", false},
-		"no right":            {"spark.task.cpus=1\n", nil, false, 4, "recorder.readConfigMaps", false},
+		"a large task":        {"spark.task.cpus=2\n", nil, true, 0, "", false},
+		"no right":            {"spark.task.cpus=1\n", nil, false, 0, "", false},
+		"another heap":        {"spark.executor.memory=8g\n", nil, true, 0, "", false},
 		"no ConfigMap yet":    {"", nil, true, 0, "", true},
 		"off":                 {"a=b\n", func(p *corev1.Pod) { p.Annotations[annotations.RemedyMode] = "disabled" }, true, 0, "", false},
 		"another job":         {"a=b\n", func(p *corev1.Pod) { p.Annotations[annotations.Job] = "hourly" }, true, 0, "", false},

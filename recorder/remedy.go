@@ -112,7 +112,7 @@ func (r *recorder) look(ctx context.Context, app application, driver spark.Pod, 
 		case short.since.IsZero() || newest.After(short.newest):
 			r.short.Add(key, shortage{r.now(), newest})
 		case r.now().Sub(short.since) >= remedy.ShortFor:
-			r.withdraw(ctx, driver, p.Profile)
+			r.withdraw(ctx, driver, p.Profile, r.isProven(fmt.Sprint(key, p.Memory.ToLimitMiB), &p, executors))
 			return
 		}
 	}
@@ -153,8 +153,8 @@ func (r *recorder) isProven(key string, p *annotations.RemedyPlan, executors []s
 }
 
 // withdraw takes the memory of a plan back. If it fails, the next look tries again.
-func (r *recorder) withdraw(ctx context.Context, driver spark.Pod, profile string) {
-	_ = r.changePlans(ctx, driver, func(w *result) { w.record.Remedy = remedy.Withdraw(w.record.Remedy, profile) })
+func (r *recorder) withdraw(ctx context.Context, driver spark.Pod, profile string, started bool) {
+	_ = r.changePlans(ctx, driver, func(w *result) { w.record.Remedy = remedy.Withdraw(w.record.Remedy, profile, started) })
 }
 
 // changePlans changes the plans on a driver, if that is still there, and reports them.

@@ -55,11 +55,16 @@ func IsProven(p *annotations.RemedyPlan, executors []spark.Pod) bool {
 }
 
 // Withdraw returns plans with the memory of one taken back: its executors were short for
-// [ShortFor]. A refused creation would hang an application that failed without it.
-func Withdraw(plans []annotations.RemedyPlan, profile string) []annotations.RemedyPlan {
+// [ShortFor]. A refused creation would hang an application that failed without it. started
+// is whether an executor had started with that memory.
+func Withdraw(plans []annotations.RemedyPlan, profile string, started bool) []annotations.RemedyPlan {
 	plans = slices.Clone(plans)
 	for i := range plans {
 		if plans[i].Profile == profile {
+			if m := plans[i].Memory; m != nil {
+				own := *m
+				own.Started, plans[i].Memory = started, &own
+			}
 			plans[i].Withdrawn = fmt.Sprintf("fewer executors than before ran for %d seconds, and if Spark asked for more, a quota, a LimitRange or another policy may have refused them", int(ShortFor.Seconds()))
 		}
 	}

@@ -61,7 +61,7 @@ func TestWithdraw(t *testing.T) {
 	if len(plans) != 1 || !remedy.IsToBeLookedAt(&plans[0], noon) || remedy.IsToBeLookedAt(&plans[0], noon.Add(24*time.Hour)) {
 		t.Fatal(plans)
 	}
-	plans = remedy.Withdraw(plans, "0")
+	plans = remedy.Withdraw(plans, "0", false)
 	if plans[0].MoreMemory() || remedy.IsToBeLookedAt(&plans[0], noon) {
 		t.Error("it is not withdrawn")
 	}

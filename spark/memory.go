@@ -124,6 +124,16 @@ func driverHeap(limit int64, language Language) int64 {
 	return heap * mib
 }
 
+// DriverLimitMiB returns the limit in MiB that Spark gives a driver with a heap if no
+// overhead is set (BasicDriverFeatureStep.scala).
+func DriverLimitMiB(heap int64, language Language) int64 {
+	tenths := int64(1)
+	if language == Python || language == R {
+		tenths = 4
+	}
+	return heap + max(heap*tenths/10, minOverhead)
+}
+
 // bytesOf reads a size as the JVM's -Xmx does: "512m", "4g", "1048576".
 func bytesOf(s string) int64 {
 	if s == "" {

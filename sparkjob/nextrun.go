@@ -24,16 +24,20 @@ import (
 // failed of something else: with fewer cores it may have waited for slots.
 func nextOf(runs []Run, role spark.Role) (none Next) {
 	mode, now := carries(runs, role), presentSettings(runs, role)
-	if mode == "" || role == spark.Executor && slices.ContainsFunc(runs, hasFailedWithIt) {
+	harmful := hasFailedWithIt
+	if role == spark.Driver {
+		harmful = wasEvictedWithIt
+	}
+	if mode == "" || slices.ContainsFunc(runs, harmful) {
 		return none
 	}
 	withdrawn := false
 	for i := range runs {
 		r := &runs[i]
-		change := of(r.Remedy, role)
+		change, name := of(r.Remedy, role), origin(runs[i:], role)
 		withdrawn = withdrawn || change.Withdrawn
 		if role == spark.Executor && r.State.IsBad() && r.Needed != (Change{}) {
-			change = r.Needed
+			change, name = r.Needed, r.Driver
 		}
 		if change.gives() == (Change{}) {
 			change = Change{}
@@ -43,7 +47,7 @@ func nextOf(runs []Run, role spark.Role) (none Next) {
 		}
 		switch {
 		case role == spark.Driver && r.diedForSure():
-			change = r.raised()
+			change, name = r.raised(), r.Driver
 		case change == Change{} && r.State == Succeeded:
 			return none
 		case change == Change{}:
@@ -51,19 +55,44 @@ func nextOf(runs []Run, role spark.Role) (none Next) {
 		case isUnneeded(runs[i:], role):
 			return none
 		}
-		if change == (Change{}) || !change.fits(now) {
+		if change == (Change{}) || !change.fits(now) || !of(r.Settings, role).fits(now) {
 			return none
 		}
 		change.FromStart, change.Withdrawn = false, false
-		return Next{Mode: mode, Change: change, Run: r.Driver}
+		return Next{Mode: mode, Change: change, Run: name}
 	}
 	return none
 }
 
-// hasFailedWithIt reports whether a run whose executors had a change from its start failed,
-// and none of them died of memory.
+// hasFailedWithIt reports whether executors had a change from the start of a run that did
+// not end well, and nothing of it died of memory. Perhaps somebody stopped it because it
+// waited.
 func hasFailedWithIt(r Run) bool {
-	return r.Remedy.Executor.FromStart && r.State.IsBad() && !r.diedOfMemory(spark.Executor) && !r.diedOfMemory(spark.Driver)
+	well := r.State == Running || r.State == Succeeded
+	return r.Remedy.Executor.FromStart && !well && !r.diedOfMemory(spark.Executor) && !r.diedOfMemory(spark.Driver)
+}
+
+// wasEvictedWithIt reports whether a driver with more memory was evicted for lack of memory.
+func wasEvictedWithIt(r Run) bool {
+	return r.Remedy.Driver != Change{} && r.driverDied(oom.EvictedMemory)
+}
+
+// origin returns the name of the run because of which the newest of some runs has a
+// change: the oldest in a row that has it, or for a driver the one before.
+func origin(runs []Run, role spark.Role) (name string) {
+	change := of(runs[0].Remedy, role).gives()
+	change.FromStart = false
+	for i := range runs {
+		had := of(runs[i].Remedy, role).gives()
+		if had.FromStart = false; had != change {
+			if role == spark.Driver && runs[i].diedForSure() {
+				name = runs[i].Driver
+			}
+			break
+		}
+		name = runs[i].Driver
+	}
+	return name
 }
 
 // carries returns whether the rules let the next run start with what earlier ones needed,
@@ -75,6 +104,11 @@ func carries(runs []Run, role spark.Role) annotations.Mode {
 		}
 	}
 	return ""
+}
+
+// fits reports whether a run had the present settings, as far as they are known.
+func (s Settings) fits(now Settings) bool {
+	return Change{FromCores: s.Cores, FromLimitMiB: s.LimitMiB, FromHeapMiB: s.HeapMiB}.fits(now)
 }
 
 // fits reports whether a change starts from the present settings, as far as they are
@@ -99,6 +133,9 @@ func (r *Run) driverDied(of ...oom.Cause) bool {
 	})
 }
 
+// leastMore is the least amount in MiB by which it is worth raising memory.
+const leastMore = 128
+
 // raised returns the memory of a driver that is one step above what it died with, or
 // nothing if that is not known.
 func (r *Run) raised() Change {
@@ -110,8 +147,15 @@ func (r *Run) raised() Change {
 	if m.FromHeapMiB == 0 || m.FromLimitMiB <= m.FromHeapMiB {
 		return Change{}
 	}
-	m = remedy.Raise(m, r.driverDied(oom.HeapOOM), annotations.MaxRemedyMiB)
-	return Change{}.withMemory(&m)
+	ceiling := annotations.MaxRemedyMiB
+	if r.MaxDriverMiB > 0 {
+		ceiling = int(r.MaxDriverMiB)
+	}
+	next := remedy.Raise(m, r.driverDied(oom.HeapOOM), int64(ceiling))
+	if next.ToLimitMiB-m.ToLimitMiB < leastMore {
+		return r.Remedy.Driver // there is no more
+	}
+	return Change{}.withMemory(&next)
 }
 
 func (c Change) memory() annotations.RemedyMemory {
@@ -129,7 +173,10 @@ func isUnneeded(runs []Run, role spark.Role) bool {
 	good, processes := 0, true
 	for i := range runs {
 		r := &runs[i]
-		if of(r.Remedy, role).gives() != change || r.State == Running {
+		if r.State == Running {
+			continue // it shows nothing yet
+		}
+		if of(r.Remedy, role).gives() != change {
 			break
 		}
 		if r.diedOfMemory(role) {
@@ -159,6 +206,9 @@ func (p Peaks) times(n, d int64) Peaks {
 	}
 	return p
 }
+
+// ExecutorHeapMiB returns the heap that Spark asks for executors, as far as it is known.
+func (s *Status) ExecutorHeapMiB() int64 { return presentSettings(s.Runs, spark.Executor).HeapMiB }
 
 // Memory returns the memory that a driver is to get, or nil.
 func (n *Next) Memory() *annotations.RemedyMemory {

@@ -88,6 +88,10 @@ func TestNextRunOfDriver(t *testing.T) {
 		"an executor":                  {[]sparkjob.Run{carried(0, k, func(r *sparkjob.Run) { r.Deaths = []oom.Deaths{{Role: spark.Executor, Cause: oom.HeapOOM, Count: 1}} })}, sparkjob.Change{}},
 		"its heap is not known":        {[]sparkjob.Run{carried(0, k, driverDied(oom.OOMKilled), func(r *sparkjob.Run) { r.Settings.Driver.HeapMiB = 0 })}, sparkjob.Change{}},
 		"local files in memory":        {[]sparkjob.Run{carried(0, k, driverDied(oom.OOMKilled), func(r *sparkjob.Run) { r.Settings.Driver.LocalDirsInMemory = true })}, sparkjob.Change{}},
+		"at the ceiling":               {[]sparkjob.Run{carried(0, k, driverDied(oom.HeapOOM), hasRaised, func(r *sparkjob.Run) { r.MaxDriverMiB = 2000 })}, raised},
+		"up to the ceiling":            {[]sparkjob.Run{carried(0, k, driverDied(oom.HeapOOM), func(r *sparkjob.Run) { r.MaxDriverMiB = 1708 })}, sparkjob.Change{FromLimitMiB: 1408, ToLimitMiB: 1707, FromHeapMiB: 1024, ToHeapMiB: 1296}},
+		"evicted with more":            {[]sparkjob.Run{carried(0, k, driverDied(oom.HeapOOM)), carried(1, k, driverDied(oom.EvictedMemory), hasRaised), carried(2, f)}, sparkjob.Change{}},
+		"five need less, one runs":     {append(alike(5, hasRaised, took(300, 0)), carried(5, sparkjob.Running, hasRaised)), sparkjob.Change{}},
 		"the user changed it since":    {[]sparkjob.Run{carried(0, k, driverDied(oom.HeapOOM)), carried(1, f, func(r *sparkjob.Run) { r.Settings.Driver.LimitMiB = 4096 })}, sparkjob.Change{}},
 		"the rule is off since":        {[]sparkjob.Run{carried(0, k, driverDied(oom.HeapOOM)), carried(1, f, func(r *sparkjob.Run) { r.NextRun.Driver = "" })}, sparkjob.Change{}},
 		"five good runs need less":     {alike(5, hasRaised, took(300, 0)), sparkjob.Change{}},
@@ -120,6 +124,8 @@ func TestNextRunOfExecutors(t *testing.T) {
 		"a run had fewer cores":        {[]sparkjob.Run{carried(0, s, hasFewer)}, fewer},
 		"it failed":                    {[]sparkjob.Run{carried(0, f, hasFewer)}, fewer},
 		"it failed before":             {[]sparkjob.Run{carried(0, f, func(r *sparkjob.Run) { r.Needed = fewer })}, fewer},
+		"somebody stopped it":          {[]sparkjob.Run{carried(0, s, hasFewer), carried(1, sparkjob.Stopped, hasFewer, fromStart)}, sparkjob.Change{}},
+		"another heap since":           {[]sparkjob.Run{carried(0, f, hasFewer), carried(1, s, hasFewer, func(r *sparkjob.Run) { r.Settings.Executor.HeapMiB, r.Settings.Executor.LimitMiB = 8192, 9012 }), carried(2, f)}, sparkjob.Change{}},
 		"it is well without it":        {[]sparkjob.Run{carried(0, s, func(r *sparkjob.Run) { r.Needed = fewer })}, sparkjob.Change{}},
 		"one with it failed":           {[]sparkjob.Run{carried(0, f, hasFewer), carried(1, f, hasFewer, fromStart), carried(2, s, hasFewer)}, sparkjob.Change{}},
 		"its memory was withdrawn":     {[]sparkjob.Run{carried(0, f, hasFewer), carried(1, f, hasFewer, withdrawn)}, fewer},
@@ -163,5 +169,17 @@ func TestNextRunIsTold(t *testing.T) {
 	audit := status(carried(0, sparkjob.Killed, driverDied(oom.HeapOOM), func(r *sparkjob.Run) { r.NextRun.Driver = annotations.Audit }))
 	if !strings.Contains(audit.Advice, "If nextRun were enabled, the driver of the next run would start with") {
 		t.Error(audit.Advice)
+	}
+}
+
+// The job names the run that died, and not the last one with the change.
+func TestNextRunNamesTheRun(t *testing.T) {
+	next := status(carried(0, sparkjob.Killed, driverDied(oom.HeapOOM)), carried(1, sparkjob.Succeeded, hasRaised), carried(2, sparkjob.Succeeded, hasRaised)).NextRun
+	if next.Driver.Run != "driver-0" {
+		t.Error(next.Driver)
+	}
+	next = status(carried(0, sparkjob.Failed, hasFewer, executorDied), carried(1, sparkjob.Succeeded, hasFewer, fromStart)).NextRun
+	if next.Executor.Run != "driver-0" {
+		t.Error(next.Executor)
 	}
 }

@@ -46,7 +46,8 @@ func ExecutorsOf(executor spark.Pod) *Executors {
 		return nil
 	}
 	change := changeOf(annotations.ReadRemedyStamp(executor.Annotations[annotations.Remedied]))
-	return &Executors{settingsOf(executor).without(change), annotations.ReadNextRun(executor.Annotations[annotations.RemedyRule])}
+	mode, _ := annotations.ReadNextRun(executor.Annotations[annotations.RemedyRule])
+	return &Executors{settingsOf(executor).without(change), mode}
 }
 
 // addExecutors adds what an executor shows.
@@ -65,12 +66,10 @@ func RunOf(e Evidence) Run {
 		Executors: e.Record.Executors, LostExecutorSeconds: e.Record.LostSeconds,
 		ResourceVersion: e.Driver.ResourceVersion,
 	}
-	r.Remedy = Containers[Change]{changeOf(annotations.ReadRemedyStamp(e.Driver.Annotations[annotations.Remedied])), planned(e.Record.Remedy)}
+	r.Remedy = Containers[Change]{changeOf(annotations.ReadRemedyStamp(e.Driver.Annotations[annotations.Remedied])), planned(e.Record.Remedy, annotations.Enabled)}
 	r.Remedy.Driver.FromStart = r.Remedy.Driver != Change{}
-	if r.Needed = planned(e.Needed); r.Needed == r.Remedy.Executor {
-		r.Needed = Change{}
-	}
-	r.NextRun.Driver = annotations.ReadNextRun(e.Driver.Annotations[annotations.RemedyRule])
+	r.Needed = e.needed(r.Remedy.Executor)
+	r.NextRun.Driver, r.MaxDriverMiB = annotations.ReadNextRun(e.Driver.Annotations[annotations.RemedyRule])
 	r.State, r.Ended = e.end()
 	if !e.Record.IsZero() {
 		r.Message = cut(e.Record.Message(e.Driver), maxMessage)
@@ -83,7 +82,7 @@ func RunOf(e Evidence) Run {
 		r.LostExecutorSeconds += e.stranded(*r.Ended)
 	}
 	r.Settings.Driver = settingsOf(e.Driver).without(r.Remedy.Driver)
-	if d := e.Record.Driver; d != nil && !d.Estimated && d.IsSparks() && r.Remedy.Driver == (Change{}) {
+	if d := e.Record.Driver; d != nil && !d.Estimated && d.IsSparks() && r.Remedy.Driver == (Change{}) && d.Settings == nil { // from its ConfigMap or arguments
 		r.Settings.Driver = r.Settings.Driver.max(Settings{HeapMiB: d.HeapMiB})
 	}
 	for _, p := range e.Executors {
@@ -246,7 +245,23 @@ func (r *Run) Set(s *spark.Settings, language spark.Language) {
 	executor := of(s.Executor)
 	executor.TaskCPUs = int64(s.TaskCPUs)
 	// A driver that was changed has the changed heap among its settings.
-	r.Settings = Containers[Settings]{r.Settings.Driver.max(of(s.Driver).without(r.Remedy.Driver)), r.Settings.Executor.max(executor)}
+	driver := of(s.Driver).without(r.Remedy.Driver)
+	if !driver.agrees(r.Settings.Driver.LimitMiB, language) {
+		driver.HeapMiB = 0
+	}
+	r.Settings = Containers[Settings]{r.Settings.Driver.max(driver), r.Settings.Executor.max(executor)}
+}
+
+// agrees reports whether the settings of a driver lead to its limit. The program may set
+// spark.driver.memory too late: then its JVM has another heap.
+func (s Settings) agrees(limit int64, language spark.Language) bool {
+	switch {
+	case limit == 0:
+		return true
+	case s.OverheadMiB > 0:
+		return s.HeapMiB+s.OverheadMiB == limit
+	}
+	return spark.DriverLimitMiB(s.HeapMiB, language) == limit
 }
 
 // AddPeaks adds what the driver said when it was asked at a time; nil if it was not.
@@ -275,15 +290,26 @@ func (p Peaks) WithSums() Peaks {
 	return p
 }
 
+// needed returns what executors would have got if the run had not ended before, or if
+// their remedy were not in audit; or nothing if they got it.
+func (e *Evidence) needed(got Change) Change {
+	for _, c := range []Change{planned(e.Needed, annotations.Enabled), planned(e.Needed, annotations.Audit), planned(e.Record.Remedy, annotations.Audit)} {
+		if c.gives() != (Change{}) && c != got {
+			return c
+		}
+	}
+	return Change{}
+}
+
 // planned returns what executors of the default resource profile get by the plans of
-// their driver.
-func planned(plans []annotations.RemedyPlan) (c Change) {
+// their driver that have a mode.
+func planned(plans []annotations.RemedyPlan, mode annotations.Mode) (c Change) {
 	for i := range plans {
 		p := &plans[i]
-		if p.Profile != "0" || p.Mode != annotations.Enabled {
+		if p.Profile != "0" || p.Mode != mode {
 			continue
 		}
-		if c.Withdrawn = p.Withdrawn != ""; !p.Changes() {
+		if c.Withdrawn = p.Withdrawn != "" && !(p.Memory != nil && p.Memory.Started); !p.Changes() {
 			continue
 		}
 		c.FromCores, c.ToCores, c.FromStart = int64(p.FromCores), int64(p.ToCores), p.Run != ""

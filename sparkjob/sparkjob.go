@@ -95,6 +95,8 @@ type Run struct {
 	// NextRun is whether the rules let the next run start with what this one needed: audit,
 	// enabled or "". It is "" too if no pod of the role was seen.
 	NextRun Containers[annotations.Mode] `json:"nextRun,omitzero"`
+	// MaxDriverMiB is the largest limit that the rule lets a driver have.
+	MaxDriverMiB int64 `json:"maxDriverMiB,omitempty"`
 
 	// ResourceVersion is that of the driver's pod from which this is known.
 	ResourceVersion string `json:"resourceVersion,omitempty"`

@@ -25,6 +25,7 @@ type jobs struct {
 	informer cache.SharedIndexInformer
 	failing  atomic.Bool
 	given    *lru.Cache // by namespace/job, the last driver that got more memory (gift)
+	withheld prometheus.Counter
 	awaited  *lru.Cache // by namespace/name of such a driver, the namespace/job
 }
 
@@ -55,6 +56,9 @@ func newJobs(client metadata.Interface, log *slog.Logger, registry prometheus.Re
 			log.Warn("SparkJobs cannot be watched, so no driver gets more memory", "error", err)
 		}
 	}
+	j.withheld = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "spark_vitals_withheld_drivers_total", Help: "Drivers that got no more memory although an earlier run needed it, because an earlier driver with more memory was not created.",
+	})
 	resource := client.Resource(sparkjob.Resource)
 	all := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
@@ -72,7 +76,7 @@ func newJobs(client metadata.Interface, log *slog.Logger, registry prometheus.Re
 	}
 	j.informer = cache.NewSharedIndexInformer(
 		cache.ToListWatcherWithWatchListSemantics(paged.ListWatch(all, stripJob), client), &metav1.PartialObjectMetadata{}, 0, cache.Indexers{})
-	registry.MustRegister(errs)
+	registry.MustRegister(errs, j.withheld)
 	return j
 }
 
@@ -116,6 +120,7 @@ func (d *Drivers) MemoryOf(driver spark.Pod, namespace string) (m *annotations.R
 	}
 	m = annotations.ReadNextRunMemory(found.(*metav1.PartialObjectMetadata).Annotations[annotations.NextRun])
 	if m != nil && d.isWithheld(key) {
+		d.jobs.withheld.Inc()
 		return nil, "a driver of this job was not created with more memory, perhaps because a quota, a LimitRange or another policy refused it, or another pod had its name"
 	}
 	return m, ""

@@ -341,7 +341,8 @@ true
 {{- define "spark-vitals.hasNextRun" -}}
 {{- $policy := .Values.policy | fromYaml -}}
 {{- $found := false -}}
-{{- range $policy.rules }}{{ if kindIs "map" . }}{{ if kindIs "map" .remedy }}{{ if has .remedy.nextRun (list "audit" "enabled") }}{{ $found = true }}{{ end }}{{ end }}{{ end }}{{ end -}}
+{{- range $policy.rules }}{{ if kindIs "map" . }}{{ if kindIs "map" .remedy }}{{ if has .remedy.nextRun (list "audit" "enabled") }}{{ $found = true }}
+{{- if and (eq (dig "match" "role" "" .) "executor") (not $.Values.recorder.readConfigMaps) }}{{ fail "policy: a rule for executors has remedy.nextRun, and recorder.readConfigMaps is false; the recorder must know how many cores a task needs before the first executor is created, so set recorder.readConfigMaps=true" }}{{ end }}{{ end }}{{ end }}{{ end }}{{ end -}}
 {{- if $found -}}
 {{- if not .Values.sparkJobs.enabled }}{{ fail "policy: a rule has remedy.nextRun, and sparkJobs.enabled is false; what earlier runs needed is kept in SparkJobs, so set sparkJobs.enabled=true" }}{{ end -}}
 true
