@@ -309,7 +309,7 @@ func planned(plans []annotations.RemedyPlan, mode annotations.Mode) (c Change) {
 		if p.Profile != "0" || p.Mode != mode {
 			continue
 		}
-		if c.Withdrawn = p.Withdrawn != "" && !(p.Memory != nil && p.Memory.Started); !p.Changes() {
+		if c.Withdrawn = p.Withdrawn != "" && (p.Memory == nil || !p.Memory.Started); !p.Changes() {
 			continue
 		}
 		c.FromCores, c.ToCores, c.FromStart = int64(p.FromCores), int64(p.ToCores), p.Run != ""
