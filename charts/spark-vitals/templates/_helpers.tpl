@@ -266,7 +266,7 @@ ready-made rule set, chosen by name or by its text, or the value compiledPolicy.
 {{- range $path, $file := .Files.Glob "files/policies/*.yaml" -}}
 {{- if and (not $found) (or (eq (base $path) (print $set ".yaml")) (contains $sum (toString $file))) }}{{ $found = toString $file }}{{ end -}}
 {{- end -}}
-{{- $found -}}
+{{- $found | replace "\r\n" "\n" -}}
 {{- end }}
 
 {{/* Why the engine cannot be a policy, with what to do, "" if it can. */}}
@@ -278,9 +278,18 @@ ready-made rule set, chosen by name or by its text, or the value compiledPolicy.
 engine: the cluster does not serve MutatingAdmissionPolicies, as Kubernetes 1.36 and later do; set engine=webhook. If it does, give "helm template" --api-versions=admissionregistration.k8s.io/v1/MutatingAdmissionPolicy
 {{- else if $remedies -}}
 policy: {{ join ", " $remedies }}: an admission policy does not know what died; leave the remedy out, or set engine=webhook
+{{- else if hasKey (.Values.policy | fromYaml) "Error" -}}
+policy: it cannot be read: {{ (.Values.policy | fromYaml).Error }}
+{{- else if omit (.Values.policy | fromYaml) "ruleSet" "rules" -}}
+policy: {{ omit (.Values.policy | fromYaml) "ruleSet" "rules" | keys | sortAlpha | join ", " }}: there is no such field; the fields are ruleSet and rules
 {{- else if eq .Values.webhook.validation "deny" -}}
 webhook.validation: an admission policy never refuses a driver; set webhook.validation=warn or engine=webhook
 {{- else if include "spark-vitals.compiledPolicy" . -}}
+{{- $compiled := include "spark-vitals.compiledPolicy" . -}}
+{{- $policies := regexFindAll "(?m)^kind: MutatingAdmissionPolicy$" $compiled -1 | len -}}
+{{- if or (not $policies) (ne $policies (regexFindAll "(?m)^kind: MutatingAdmissionPolicyBinding$" $compiled -1 | len)) -}}
+compiledPolicy: it must have a binding for each MutatingAdmissionPolicy, as "spark-vitals policy compile" writes them; compile it again
+{{- end -}}
 {{- else if .Values.compiledPolicy -}}
 compiledPolicy: it was not compiled from the value policy as it is now; compile it again, "spark-vitals policy compile my-policy.yaml > compiled.yaml", and set both from the files: --set-file policy=my-policy.yaml --set-file compiledPolicy=compiled.yaml
 {{- else -}}
@@ -311,7 +320,7 @@ there was none before.
 {{- $engine := index . 1 -}}
 {{- $chosen := include "spark-vitals.engine" $root -}}
 {{- if eq $engine $chosen }}true
-{{- else if include "spark-vitals.servesPolicies" $root -}}
+{{- else if and $root.Release.IsUpgrade (include "spark-vitals.servesPolicies" $root) -}}
 {{- $name := include "spark-vitals.fullname" $root -}}
 {{- $policy := lookup "admissionregistration.k8s.io/v1" "MutatingAdmissionPolicyBinding" "" (print $name "-inject-drivers") -}}
 {{- $webhook := lookup "admissionregistration.k8s.io/v1" "MutatingWebhookConfiguration" "" $name -}}
