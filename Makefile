@@ -19,7 +19,7 @@ release: ## build all files of a release into bin/release: VERSION=0.2.0, and RE
 demo: ## show what is injected into real Spark's pods, on a real API server; about 1 min, and 10 before it to build Kubernetes once
 	cd e2e && go run ./demo
 
-test: lint unit apiserver ## everything that needs no whole cluster; about 23 min
+test: lint unit apiserver ## everything that needs no whole cluster; about 25 min
 
 lint: ## formatting, imports, mistakes, prose; about 4 min
 	$(TOOL) golangci-lint run ./...
@@ -32,7 +32,7 @@ unit: ## the tests that need no cluster; about 2 min
 apiserver: ## the tests on a real API server, which is built first, and on a real ZooKeeper; about 19 min
 	cd e2e && go run ./setup build && go test -count=1 -p 1 -timeout=90m ./apiserver ./bloat ./chart ./engines ./failing ./liveness ./pages ./recording ./release ./releaser ./stalling
 
-e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one, CLUSTER=existing for that of KUBECONFIG; about 8 min
+e2e: ## a selection of stories with real Spark on a whole cluster; STORY=name for one, CLUSTER=existing for that of KUBECONFIG; about 10 min
 	$(STORIES) -args $(if $(STORY),-all) $(if $(filter existing,$(CLUSTER)),-existing)
 
 e2e-all: ## all stories, on all versions of Spark, written to docs/stories.md; about 120 min

@@ -20,8 +20,9 @@ import (
 //   - a good run without a change: nothing
 //
 // It is empty if the rules do not allow it, or if the user has changed the settings since.
-// Executors get nothing as long as a run is known that had a change from its start and
-// failed of something else: with fewer cores it may have waited for slots.
+// Executors get nothing as long as a run is known that had a change from its start and did
+// not end well because of something else: with fewer cores it may have waited for slots. A
+// driver gets nothing as long as one is known that was evicted with more memory.
 func nextOf(runs []Run, role spark.Role) (none Next) {
 	mode, now := carries(runs, role), presentSettings(runs, role)
 	harmful := hasFailedWithIt
