@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/spark-vitals/spark-vitals/annotations"
@@ -106,14 +105,9 @@ func (p *Pod) earlierRemedy(terms annotations.RemedyTerms) (stamp annotations.Re
 	return stamp, stamp != annotations.RemedyStamp{}
 }
 
-// hasMemory reports whether the container's own limit and the heap are these, in MiB. If
-// the whole pod has a limit, a larger one of the container is not valid.
+// hasMemory reports whether the container's own limit and the heap are these, in MiB.
 func (p *Pod) hasMemory(limit, heap int64) bool {
-	if p.Spec.Resources != nil {
-		return false
-	}
-	own := p.Container().Resources.Limits[corev1.ResourceMemory]
-	return own.Value()>>20 == limit && p.Memory().Heap>>20 == heap
+	return p.asksFor(limit) && p.Memory().Heap>>20 == heap
 }
 
 // give changes the executor as a stamp says.

@@ -206,22 +206,20 @@ func (r *recorder) jobOf(ctx context.Context, driver spark.Pod) (none sparkjob.S
 }
 
 // settingsIn returns the settings in the ConfigMap of a driver, or nil if the recorder does
-// not read ConfigMaps. spark-submit creates it after the driver's pod, so there is an error
-// if it does not exist yet.
+// not read ConfigMaps, or there are none. spark-submit creates it after the driver's pod, so
+// there is an error if it does not exist yet.
 func (r *recorder) settingsIn(ctx context.Context, driver spark.Pod) (*spark.Settings, error) {
-	name := driver.ConfigMap()
-	if !r.ReadConfigMaps || name == "" {
+	if !r.ReadConfigMaps {
 		return nil, nil //nolint:nilnil // not known
 	}
-	found, err := r.Client.CoreV1().ConfigMaps(driver.Namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("reading the ConfigMap %s/%s: %w", driver.Namespace, name, err)
-	}
-	properties, ok := found.Data[spark.PropertiesFile]
-	if !ok {
+	properties, err := r.propertiesOf(ctx, driver)
+	switch {
+	case err != nil, driver.ConfigMap() == "":
+		return nil, err
+	case properties == nil:
 		return nil, errors.New("the ConfigMap has no " + spark.PropertiesFile)
 	}
-	return spark.PropertiesSettings(properties), nil
+	return spark.PropertiesSettings(*properties), nil
 }
 
 // beginning returns a driver that may get a plan, or none.

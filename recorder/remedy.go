@@ -103,7 +103,8 @@ func (r *recorder) look(ctx context.Context, app application, driver spark.Pod, 
 			continue
 		}
 		short, newest := r.shortOf(key), newestOf(executors, p.Profile)
-		if memory := fmt.Sprint(key, p.Memory.ToLimitMiB); dynamic && r.isProven(memory, &p, executors) {
+		proven := r.isProven(fmt.Sprint(key, p.Memory.ToLimitMiB), &p, executors)
+		if dynamic && proven {
 			continue // that fewer executors run is then no sign
 		}
 		switch {
@@ -112,7 +113,7 @@ func (r *recorder) look(ctx context.Context, app application, driver spark.Pod, 
 		case short.since.IsZero() || newest.After(short.newest):
 			r.short.Add(key, shortage{r.now(), newest})
 		case r.now().Sub(short.since) >= remedy.ShortFor:
-			r.withdraw(ctx, driver, p.Profile, r.isProven(fmt.Sprint(key, p.Memory.ToLimitMiB), &p, executors))
+			r.withdraw(ctx, driver, p.Profile, proven)
 			return
 		}
 	}

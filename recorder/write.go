@@ -428,21 +428,32 @@ func (r *recorder) live(ctx context.Context, driver spark.Pod) (live spark.Pod, 
 // heap returns the heap of a driver from its ConfigMap, or 0 if it is not known.
 func (r *recorder) heap(ctx context.Context, driver *corev1.Pod) int64 {
 	pod, err := spark.PodOf(driver)
-	if err != nil || pod.ConfigMap() == "" {
-		return 0
-	}
-	name := pod.ConfigMap()
-	found, err := r.Client.CoreV1().ConfigMaps(driver.Namespace).Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return 0
-	}
 	if err != nil {
-		r.failed("configmap", err, "namespace", driver.Namespace, "configmap", name)
 		return 0
 	}
-	properties, ok := found.Data[spark.PropertiesFile]
-	if !ok {
+	properties, err := r.propertiesOf(ctx, pod)
+	if err != nil && !apierrors.IsNotFound(err) {
+		r.failed("configmap", err, "namespace", driver.Namespace, "configmap", pod.ConfigMap())
+	}
+	if properties == nil {
 		return 0
 	}
-	return spark.DriverHeap(properties)
+	return spark.DriverHeap(*properties)
+}
+
+// propertiesOf returns the properties in a driver's ConfigMap; nil if there is no
+// ConfigMap, or no such file in it.
+func (r *recorder) propertiesOf(ctx context.Context, driver spark.Pod) (*string, error) {
+	name := driver.ConfigMap()
+	if name == "" {
+		return nil, nil //nolint:nilnil // there are none
+	}
+	found, err := r.Client.CoreV1().ConfigMaps(driver.Namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("reading the ConfigMap %s/%s: %w", driver.Namespace, name, err)
+	}
+	if properties, ok := found.Data[spark.PropertiesFile]; ok {
+		return &properties, nil
+	}
+	return nil, nil //nolint:nilnil // there are none
 }

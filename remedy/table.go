@@ -90,8 +90,8 @@ func grown(mib int64) int64 { return mib + max(mib/2, 512) }
 // little more holds fewer objects (HotSpot's limit is 32 GiB).
 const mostCompressed = 31 << 10
 
-// leastMore is the least amount in MiB by which it is worth raising memory.
-const leastMore = 128
+// LeastMore is the least amount in MiB by which it is worth raising memory.
+const LeastMore = 128
 
 // row is a reason to do nothing, or nothing more.
 type row struct {
@@ -148,7 +148,7 @@ var ofMemory = []row{
 	says("the pod does not show its heap", func(c *candidate) bool { return c.memory().FromHeapMiB < 1 }),
 	says("the heap alone fills the limit", func(c *candidate) bool { return c.memory().FromLimitMiB <= c.memory().FromHeapMiB }),
 	{func(c *candidate) string { return fmt.Sprintf("the rule's maxMemory is %d MiB", c.terms.MaxMemoryMiB) },
-		func(c *candidate) bool { return c.terms.MaxMemoryMiB-c.memory().ToLimitMiB < leastMore }},
+		func(c *candidate) bool { return c.terms.MaxMemoryMiB-c.memory().ToLimitMiB < LeastMore }},
 }
 
 // refusal returns the first reason of a table that holds, or "".

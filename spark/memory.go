@@ -103,17 +103,14 @@ const (
 //
 // in whole MiB. It returns 0 if no heap that Spark starts with gives that limit.
 func driverHeap(limit int64, language Language) int64 {
-	total, tenths := limit/mib, int64(1)
-	if language == Python || language == R {
-		tenths = 4
-	}
+	total, tenths := limit/mib, overheadTenths(language)
 	heap := total - minOverhead
 	if heap*tenths/10 > minOverhead {
 		heap = (total*10 + 9 + tenths) / (10 + tenths)
 	}
 	// Spark rounds the overhead down, so two neighbours can fit; take the one that does.
 	for h := heap; h > heap-3; h-- {
-		if h+max(h*tenths/10, minOverhead) == total {
+		if DriverLimitMiB(h, language) == total {
 			heap = h
 			break
 		}
@@ -127,11 +124,15 @@ func driverHeap(limit int64, language Language) int64 {
 // DriverLimitMiB returns the limit in MiB that Spark gives a driver with a heap if no
 // overhead is set (BasicDriverFeatureStep.scala).
 func DriverLimitMiB(heap int64, language Language) int64 {
-	tenths := int64(1)
+	return heap + max(heap*overheadTenths(language)/10, minOverhead)
+}
+
+// overheadTenths returns Spark's default overhead factor of a driver, in tenths.
+func overheadTenths(language Language) int64 {
 	if language == Python || language == R {
-		tenths = 4
+		return 4
 	}
-	return heap + max(heap*tenths/10, minOverhead)
+	return 1
 }
 
 // bytesOf reads a size as the JVM's -Xmx does: "512m", "4g", "1048576".

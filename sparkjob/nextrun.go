@@ -1,6 +1,7 @@
 package sparkjob
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -134,9 +135,6 @@ func (r *Run) driverDied(of ...oom.Cause) bool {
 	})
 }
 
-// leastMore is the least amount in MiB by which it is worth raising memory.
-const leastMore = 128
-
 // raised returns the memory of a driver that is one step above what it died with, or
 // nothing if that is not known.
 func (r *Run) raised() Change {
@@ -148,12 +146,8 @@ func (r *Run) raised() Change {
 	if m.FromHeapMiB == 0 || m.FromLimitMiB <= m.FromHeapMiB {
 		return Change{}
 	}
-	ceiling := annotations.MaxRemedyMiB
-	if r.MaxDriverMiB > 0 {
-		ceiling = int(r.MaxDriverMiB)
-	}
-	next := remedy.Raise(m, r.driverDied(oom.HeapOOM), int64(ceiling))
-	if next.ToLimitMiB-m.ToLimitMiB < leastMore {
+	next := remedy.Raise(m, r.driverDied(oom.HeapOOM), cmp.Or(r.MaxDriverMiB, annotations.MaxRemedyMiB))
+	if next.ToLimitMiB-m.ToLimitMiB < remedy.LeastMore {
 		return r.Remedy.Driver // there is no more
 	}
 	return Change{}.withMemory(&next)

@@ -168,8 +168,10 @@ func logged(path string, req *admission.Request) []any {
 	if name == "" {
 		name = generateName(req.Object.Raw)
 	}
-	return []any{"path", path, "resource", cut(req.Resource.Resource), "namespace", cut(req.Namespace), "name", cut(name), "uid", cut(string(req.UID)), "dryRun", req.DryRun != nil && *req.DryRun}
+	return []any{"path", path, "resource", cut(req.Resource.Resource), "namespace", cut(req.Namespace), "name", cut(name), "uid", cut(string(req.UID)), "dryRun", isDryRun(req)}
 }
+
+func isDryRun(req *admission.Request) bool { return req.DryRun != nil && *req.DryRun }
 
 // cut shortens what is longer than any name.
 func cut(text string) string {

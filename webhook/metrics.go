@@ -85,7 +85,7 @@ func (m *Metrics) beginAtZero() {
 func (m *Metrics) count(path string, req *admission.Request, v verdict) {
 	resource := map[kind]string{pods: "pods", services: "services"}[kindOf(req)]
 	m.requests.WithLabelValues(path, resource, v.role, v.result.Rule, string(v.outcome)).Inc()
-	if mode := v.result.Remedied; mode != "" && (req.DryRun == nil || !*req.DryRun) {
+	if mode := v.result.Remedied; mode != "" && !isDryRun(req) {
 		m.remedied.WithLabelValues(v.role, string(mode)).Inc()
 	}
 	for _, w := range v.result.Warnings {

@@ -34,7 +34,7 @@ func (h *Handler) mutatePod(req *admission.Request, namespace policy.Mode) (verd
 	choice := h.Policy.For(sparkPod, namespace)
 	h.addRemedy(&choice, sparkPod, req.Namespace)
 	result := patches.Apply(sparkPod, choice)
-	if sparkPod.Role == spark.Driver && result.Remedied == policy.Enabled && (req.DryRun == nil || !*req.DryRun) {
+	if sparkPod.Role == spark.Driver && result.Remedied == policy.Enabled && !isDryRun(req) {
 		h.Remedies.Gave(sparkPod, req.Namespace)
 	}
 	return verdict{outcome: outcomeOf(result), role: string(sparkPod.Role), result: result}, nil

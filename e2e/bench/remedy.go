@@ -191,11 +191,13 @@ func remedyHandler(driver *corev1.Pod, known *watch.Drivers, d *document, a *aim
 // noPlans are the plans of a cluster in which nothing died.
 type noPlans struct{}
 
-// Unknown implements webhook.Remedies.
+// MemoryOf implements webhook.Remedies.
 func (noPlans) MemoryOf(spark.Pod, string) (*annotations.RemedyMemory, string) { return nil, "" }
 
+// Gave implements webhook.Remedies.
 func (noPlans) Gave(spark.Pod, string) {}
 
+// Unknown implements webhook.Remedies.
 func (noPlans) Unknown() string { return "" }
 
 // Of implements webhook.Remedies.

@@ -1,15 +1,12 @@
 package watch
 
 import (
-	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/lru"
@@ -59,21 +56,7 @@ func newJobs(client metadata.Interface, log *slog.Logger, registry prometheus.Re
 	j.withheld = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "spark_vitals_withheld_drivers_total", Help: "Drivers that got no more memory although an earlier run needed it, because an earlier driver with more memory was not created.",
 	})
-	resource := client.Resource(sparkjob.Resource)
-	all := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			options.LabelSelector = annotations.NextRun
-			list, err := resource.List(ctx, options)
-			called(err)
-			return list, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			options.LabelSelector = annotations.NextRun
-			w, err := resource.Watch(ctx, options)
-			called(err)
-			return w, err
-		},
-	}
+	all := listWatch(client.Resource(sparkjob.Resource), metav1.ListOptions{LabelSelector: annotations.NextRun}, called)
 	j.informer = cache.NewSharedIndexInformer(
 		cache.ToListWatcherWithWatchListSemantics(paged.ListWatch(all, stripJob), client), &metav1.PartialObjectMetadata{}, 0, cache.Indexers{})
 	registry.MustRegister(errs, j.withheld)

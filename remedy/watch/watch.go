@@ -74,27 +74,34 @@ func newDrivers(client metadata.Interface, log *slog.Logger, registry prometheus
 			log.Warn("drivers cannot be watched, so no executor is remedied", "error", err)
 		}
 	}
-	pods := client.Resource(corev1.SchemeGroupVersion.WithResource("pods"))
-	all := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			options.LabelSelector, options.FieldSelector = drivers, alive
-			list, err := pods.List(ctx, options)
-			called(err)
-			return list, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			options.LabelSelector, options.FieldSelector = drivers, alive
-			w, err := pods.Watch(ctx, options)
-			called(err)
-			return w, err
-		},
-	}
+	all := listWatch(client.Resource(corev1.SchemeGroupVersion.WithResource("pods")), metav1.ListOptions{LabelSelector: drivers, FieldSelector: alive}, called)
 	d.informer = cache.NewSharedIndexInformer(
 		cache.ToListWatcherWithWatchListSemantics(paged.ListWatch(all, strip), client), &metav1.PartialObjectMetadata{}, 0, cache.Indexers{byUID: uidOf})
 	registry.MustRegister(errs, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "spark_vitals_remedy_drivers", Help: "Drivers that are watched for a remedy. It is -1 while they are not known.",
 	}, d.count))
 	return d
+}
+
+// listWatch lists and watches what the selectors of options select. It reports each call's
+// success or failure.
+func listWatch(resource metadata.ResourceInterface, selectors metav1.ListOptions, called func(error)) *cache.ListWatch {
+	narrow := func(options metav1.ListOptions) metav1.ListOptions {
+		options.LabelSelector, options.FieldSelector = selectors.LabelSelector, selectors.FieldSelector
+		return options
+	}
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			list, err := resource.List(ctx, narrow(options))
+			called(err)
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			w, err := resource.Watch(ctx, narrow(options))
+			called(err)
+			return w, err
+		},
+	}
 }
 
 // drivers and alive select the pods that are watched: drivers that have not ended.

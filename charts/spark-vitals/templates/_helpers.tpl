@@ -271,21 +271,23 @@ ready-made rule set, chosen by name or by its text, or the value compiledPolicy.
 
 {{/* Why the engine cannot be a policy, with what to do, "" if it can. */}}
 {{- define "spark-vitals.noPolicy" -}}
-{{- $rules := dig "rules" list (.Values.policy | fromYaml) -}}
+{{- $policy := .Values.policy | fromYaml -}}
+{{- $unknown := omit $policy "ruleSet" "rules" | keys | sortAlpha -}}
+{{- $compiled := include "spark-vitals.compiledPolicy" . -}}
+{{- $rules := dig "rules" list $policy -}}
 {{- $remedies := list -}}
 {{- if kindIs "slice" $rules }}{{ range $i, $rule := $rules }}{{ if kindIs "map" $rule }}{{ if hasKey $rule "remedy" }}{{ $remedies = append $remedies (printf "rules[%d].remedy" $i) }}{{ end }}{{ end }}{{ end }}{{ end -}}
 {{- if not (include "spark-vitals.servesPolicies" .) -}}
 engine: the cluster does not serve MutatingAdmissionPolicies, as Kubernetes 1.36 and later do; set engine=webhook. If it does, give "helm template" --api-versions=admissionregistration.k8s.io/v1/MutatingAdmissionPolicy
 {{- else if $remedies -}}
 policy: {{ join ", " $remedies }}: an admission policy does not know what died; leave the remedy out, or set engine=webhook
-{{- else if hasKey (.Values.policy | fromYaml) "Error" -}}
-policy: it cannot be read: {{ (.Values.policy | fromYaml).Error }}
-{{- else if omit (.Values.policy | fromYaml) "ruleSet" "rules" -}}
-policy: {{ omit (.Values.policy | fromYaml) "ruleSet" "rules" | keys | sortAlpha | join ", " }}: there is no such field; the fields are ruleSet and rules
+{{- else if hasKey $policy "Error" -}}
+policy: it cannot be read: {{ $policy.Error }}
+{{- else if $unknown -}}
+policy: {{ join ", " $unknown }}: there is no such field; the fields are ruleSet and rules
 {{- else if eq .Values.webhook.validation "deny" -}}
 webhook.validation: an admission policy never refuses a driver; set webhook.validation=warn or engine=webhook
-{{- else if include "spark-vitals.compiledPolicy" . -}}
-{{- $compiled := include "spark-vitals.compiledPolicy" . -}}
+{{- else if $compiled -}}
 {{- $policies := regexFindAll "(?m)^kind: MutatingAdmissionPolicy$" $compiled -1 | len -}}
 {{- if or (not $policies) (ne $policies (regexFindAll "(?m)^kind: MutatingAdmissionPolicyBinding$" $compiled -1 | len)) -}}
 compiledPolicy: it must have a binding for each MutatingAdmissionPolicy, as "spark-vitals policy compile" writes them; compile it again
@@ -310,8 +312,8 @@ policy: Helm cannot compile a policy of your own; do so by "spark-vitals policy 
 
 {{/*
 Whether an engine injects, "" if not; takes (list root engine). The chosen one does, and
-with it the other one that was there before, until an upgrade finds the chosen one at
-work: an API server knows a policy only after a second, and a new webhook needs pods and
+with it the other one that was there before, until an upgrade finds that the chosen one
+is there: an API server knows a policy only after a second, and a new webhook needs pods and
 a certificate. Both at once inject a pod once. Without a cluster, as in "helm template",
 there was none before.
 */}}
